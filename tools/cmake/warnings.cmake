@@ -1,0 +1,30 @@
+# perilune_flags: what every target is compiled with. perilune_float_flags: what makes arithmetic the same everywhere.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g")
+
+add_library(perilune_flags INTERFACE)
+target_include_directories(perilune_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(perilune_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Werror>)
+target_compile_definitions(perilune_flags INTERFACE PERILUNE_HAS_CUDA=$<BOOL:${PERILUNE_HAS_CUDA}>)
+if(PERILUNE_HAS_CUDA)
+  target_compile_options(perilune_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:${PERILUNE_CUDA_FLAGS}>)
+endif()
+
+if(PERILUNE_SANITIZE)
+  if(PERILUNE_HAS_CUDA)
+    message(FATAL_ERROR "PERILUNE_SANITIZE (${PERILUNE_SANITIZE}) is for CPU builds - add -DPERILUNE_CUDA=OFF; "
+                        "GPU code is checked with compute-sanitizer (tools/gpu-check)")
+  endif()
+  target_compile_options(perilune_flags INTERFACE
+    -fsanitize=${PERILUNE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(perilune_flags INTERFACE -fsanitize=${PERILUNE_SANITIZE})
+endif()
+
+# -Wno-psabi: 512-bit vectors cross no binary boundary here.
+add_library(perilune_float_flags INTERFACE)
+target_compile_options(perilune_float_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-psabi>)
