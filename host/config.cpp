@@ -1,0 +1,436 @@
+// The key table and what follows from it; TOML reading is in config_toml.cpp. See config.hpp.
+#include "host/config.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "host/error.hpp"
+#include "host/text.hpp"
+
+namespace perilune {
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+// A field of an enum type whose values are 0, 1, ... in the order of `names`.
+struct ChoiceField {
+  std::vector<std::string_view> names;
+  int (*get)(const Config&);
+  void (*set)(Config&, int);
+  std::string_view when_true;   // what "true" means; empty: not accepted
+  std::string_view when_false;  // what "false" means
+};
+
+template <auto member>
+ChoiceField choice(std::vector<std::string_view> names, std::string_view when_true = {},
+                   std::string_view when_false = {}) {
+  using Enum = std::remove_cvref_t<decltype(std::declval<Config>().*member)>;
+  return {std::move(names), [](const Config& config) { return static_cast<int>(config.*member); },
+          [](Config& config, int index) { config.*member = static_cast<Enum>(index); }, when_true, when_false};
+}
+
+using Field = std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
+                           double Config::*, std::optional<double> Config::*, ChoiceField>;
+
+struct Key {
+  std::string_view name;
+  Field field;
+  double min;  // min and max apply to numbers
+  double max;
+  std::string_view help;
+};
+
+constexpr double kMaxInt = std::numeric_limits<int>::max();
+
+// In the order in which they are listed and printed.
+const std::vector<Key>& keys() {
+  static const std::vector<Key> table = {
+      {"name", &Config::name, 0, 0, "name of the run, part of its directory's name"},
+      {"env_id", &Config::env_id, 0, 0, "environment (see `perilune list`)"},
+      {"seed", &Config::seed, 0, 4294967295.0, "every random number follows from it"},
+      {"total_timesteps", &Config::total_timesteps, 1, 1e15, "environment steps to train for"},
+      {"max_episode_steps", &Config::max_episode_steps, 0, kMaxInt,
+       "time limit of an episode; 0: the environment's own"},
+      {"truncate_at_rollout_end", &Config::truncate_at_rollout_end, 0, 0,
+       "cut every episode (bootstrapped) where a rollout ends"},
+      {"num_envs", &Config::num_envs, 1, 4194304, "environments side by side"},
+      {"num_steps", &Config::num_steps, 1, 1048576, "steps of each environment per iteration"},
+      {"num_minibatches", &Config::num_minibatches, 1, kMaxInt,
+       "minibatches per epoch (joint mode); divides num_envs * num_steps"},
+      {"update_epochs", &Config::update_epochs, 1, 10000, "epochs per iteration (joint mode)"},
+      {"update_mode", choice<&Config::update_mode>({"joint", "separate"}), 0, 0,
+       "one loss in minibatches, or policy then value iterations over the full batch"},
+      {"policy_iterations", &Config::policy_iterations, 1, 100000, "policy updates per iteration (separate mode)"},
+      {"value_iterations", &Config::value_iterations, 1, 100000, "value updates per iteration (separate mode)"},
+      {"learning_rate", &Config::learning_rate, 0, 1, "of the actor, and of the critic unless it has its own"},
+      {"critic_learning_rate", &Config::critic_learning_rate, 0, 1, "of the critic; 0: learning_rate"},
+      {"anneal_lr", choice<&Config::anneal_lr>({"none", "linear"}, "linear", "none"), 0, 0,
+       "learning rates over the run: constant, or linearly to 0"},
+      {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
+       "learning rates are multiplied by it after each epoch; each iteration starts afresh (joint mode)"},
+      {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},
+      {"adam_beta2", &Config::adam_beta2, 0, 0.99999, "decay of Adam's second moment"},
+      {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1, "added to the root of Adam's second moment"},
+      {"max_grad_norm", &Config::max_grad_norm, 0, 1e6, "clip of the global gradient norm; 0: off"},
+      {"gamma", &Config::gamma, 0, 1, "discount"},
+      {"gae_lambda", &Config::gae_lambda, 0, 1, "lambda of generalised advantage estimation"},
+      {"value_target", choice<&Config::value_target>({"lambda", "discounted"}), 0, 0,
+       "what values learn: lambda-returns or discounted returns"},
+      {"norm_adv", choice<&Config::norm_adv>({"minibatch", "batch", "none"}, "minibatch", "none"), 0, 0,
+       "where advantages are normalised"},
+      {"clip_coef", &Config::clip_coef, 0, 10, "clip range of the probability ratio"},
+      {"anneal_clip_coef", choice<&Config::anneal_clip_coef>({"none", "linear"}, "linear", "none"), 0, 0,
+       "clip range over the run: constant, or linearly to 0"},
+      {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
+      {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
+      {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
+      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL; 0: off"},
+      {"kl_stop", choice<&Config::kl_stop>({"epoch", "iteration"}), 0, 0,
+       "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
+      {"kl_estimator", choice<&Config::kl_estimator>({"k1", "k3"}), 0, 0,
+       "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
+      {"hidden_width", &Config::hidden_width, 1, 65536, "units per hidden layer (see `perilune info` for those built)"},
+      {"hidden_layers", &Config::hidden_layers, 1, 3, "hidden layers of the actor and of the critic"},
+      {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
+      {"eval_every", &Config::eval_every, 0, kMaxInt, "iterations between evaluations; 0: only at the end"},
+      {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},
+      {"target_return", &Config::target_return, -1e9, 1e9,
+       "stop when an evaluation reaches this mean return (needs eval_every)"},
+      {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt, "iterations between checkpoints; 0: only at the end"},
+  };
+  return table;
+}
+
+constexpr std::string_view kParameterPrefix = "env.";
+
+const ParameterInfo* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
+  for (const ParameterInfo& parameter : environment.parameters) {
+    if (parameter.name == name) return &parameter;
+  }
+  return nullptr;
+}
+
+[[noreturn]] void fail_unknown_key(std::string_view key) {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& info : config_keys()) names.push_back(info.name);
+  throw UsageError(fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
+                               quoted(key), nearest(key, names)));
+}
+
+[[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
+                             std::string_view allowed) {
+  throw UsageError(fmt::format("{} = {} {} - allowed: {}", key, quoted(value), problem, allowed));
+}
+
+// Limits as people write them: 4294967295, 1e-20, 0.99999.
+std::string limit_text(double value) {
+  const bool is_plain_integer = value == std::floor(value) && std::abs(value) < 1e10;
+  return is_plain_integer ? fmt::format("{:.0f}", value) : shortest_text(value);
+}
+
+std::string range_text(double min, double max) { return limit_text(min) + " .. " + limit_text(max); }
+
+std::string choices_text(const ChoiceField& field) {
+  return fmt::format("{}", fmt::join(field.names.begin(), field.names.end(), " | "));
+}
+
+bool parse_boolean(std::string_view key, std::string_view value) {
+  if (value == "true" || value == "1") return true;
+  if (value == "false" || value == "0") return false;
+  fail_value(key, value, "is not a boolean", "true | false");
+}
+
+// The whole of `text` as a T in the C locale, nothing else around it but a leading '+'.
+template <class T>
+std::optional<T> parse_whole(std::string_view text) {
+  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+double parse_number(std::string_view key, std::string_view value, double min, double max) {
+  const std::optional<double> number = parse_whole<double>(value);
+  if (!number || !std::isfinite(*number)) fail_value(key, value, "is not a number", range_text(min, max));
+  if (*number < min || *number > max) fail_value(key, value, "is out of range", range_text(min, max));
+  return *number;
+}
+
+// Also takes integral values in scientific notation (1e6), as people write step counts.
+std::int64_t parse_integer(std::string_view key, std::string_view value, double min, double max) {
+  const std::string allowed = "a whole number, " + range_text(min, max);
+  std::optional<std::int64_t> integer = parse_whole<std::int64_t>(value);
+  if (!integer) {
+    const std::optional<double> number = parse_whole<double>(value);
+    if (!number || !std::isfinite(*number) || *number != std::floor(*number)) {
+      fail_value(key, value, "is not an integer", allowed);
+    }
+    if (*number < min || *number > max) fail_value(key, value, "is out of range", allowed);
+    integer = static_cast<std::int64_t>(*number);
+  }
+  if (static_cast<double>(*integer) < min || static_cast<double>(*integer) > max) {
+    fail_value(key, value, "is out of range", allowed);
+  }
+  return *integer;
+}
+
+// Run names become part of a directory's name.
+std::string parse_name(std::string_view key, std::string_view value) {
+  const auto is_allowed = [](char letter) {
+    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
+           letter == '.' || letter == '_' || letter == '-';
+  };
+  if (value.empty() || value.size() > 64 || value[0] == '.' || !std::all_of(value.begin(), value.end(), is_allowed)) {
+    fail_value(key, value, "cannot be part of a directory name",
+               "1 to 64 letters, digits and . _ - (not . at the start)");
+  }
+  return std::string(value);
+}
+
+int parse_choice(std::string_view key, std::string_view value, const ChoiceField& field) {
+  std::string_view name = value;
+  if (value == "true" && !field.when_true.empty()) name = field.when_true;
+  if (value == "false" && !field.when_false.empty()) name = field.when_false;
+  const auto found = std::find(field.names.begin(), field.names.end(), name);
+  if (found == field.names.end()) fail_value(key, value, "is unknown", choices_text(field));
+  return static_cast<int>(found - field.names.begin());
+}
+
+void set_field(Config& config, const Key& key, std::string_view value) {
+  std::visit(Overloaded{
+                 [&](std::string Config::*field) {
+                   config.*field = field == &Config::env_id ? std::string(find_environment(value).id)
+                                                            : parse_name(key.name, value);
+                 },
+                 [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
+                 [&](int Config::*field) {
+                   config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
+                 },
+                 [&](std::int64_t Config::*field) {
+                   config.*field = parse_integer(key.name, value, key.min, key.max);
+                 },
+                 [&](double Config::*field) { config.*field = parse_number(key.name, value, key.min, key.max); },
+                 [&](std::optional<double> Config::*field) {
+                   config.*field = value == "none"
+                                       ? std::nullopt
+                                       : std::optional(parse_number(key.name, value, key.min, key.max));
+                 },
+                 [&](const ChoiceField& field) { field.set(config, parse_choice(key.name, value, field)); },
+             },
+             key.field);
+}
+
+void set_parameter(Config& config, std::string_view key, std::string_view value) {
+  const std::string_view name = key.substr(kParameterPrefix.size());
+  for (const EnvironmentInfo& environment : environments()) {
+    if (const ParameterInfo* parameter = find_parameter(environment, name)) {
+      config.env_parameters[std::string(name)] =
+          parameter->type == ParameterType::kBoolean ? (parse_boolean(key, value) ? 1.0 : 0.0)
+                                                     : parse_number(key, value, parameter->min, parameter->max);
+      return;
+    }
+  }
+  fail_unknown_key(key);
+}
+
+// The value as it is written in a file, without the quotes of a string.
+std::string value_text(const Config& config, const Field& field) {
+  return std::visit(Overloaded{
+                        [&](std::string Config::*member) { return config.*member; },
+                        [&](bool Config::*member) { return std::string(config.*member ? "true" : "false"); },
+                        [&](int Config::*member) { return std::to_string(config.*member); },
+                        [&](std::int64_t Config::*member) { return std::to_string(config.*member); },
+                        [&](double Config::*member) { return shortest_text(config.*member); },
+                        [&](std::optional<double> Config::*member) {
+                          return config.*member ? shortest_text(*(config.*member)) : std::string("none");
+                        },
+                        [&](const ChoiceField& member) {
+                          return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
+                        },
+                    },
+                    field);
+}
+
+std::string parameter_text(const ParameterInfo& parameter, double value) {
+  if (parameter.type == ParameterType::kBoolean) return value != 0.0 ? "true" : "false";
+  return shortest_text(value);
+}
+
+std::string type_text(const Field& field) {
+  return std::visit(Overloaded{
+                        [](std::string Config::*) { return "text"; },
+                        [](bool Config::*) { return "boolean"; },
+                        [](int Config::*) { return "integer"; },
+                        [](std::int64_t Config::*) { return "integer"; },
+                        [](double Config::*) { return "number"; },
+                        [](std::optional<double> Config::*) { return "number"; },
+                        [](const ChoiceField&) { return "choice"; },
+                    },
+                    field);
+}
+
+std::string allowed_text(const Key& key) {
+  return std::visit(Overloaded{
+                        [&](std::string Config::*field) {
+                          if (field == &Config::name) return std::string("letters, digits and . _ -");
+                          std::vector<std::string_view> ids;
+                          for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
+                          return fmt::format("{}", fmt::join(ids.begin(), ids.end(), " | "));
+                        },
+                        [](bool Config::*) { return std::string("true | false"); },
+                        [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
+                        [](const ChoiceField& field) { return choices_text(field); },
+                        [&](auto) { return range_text(key.min, key.max); },
+                    },
+                    key.field);
+}
+
+std::int64_t batch_size(const Config& config) { return std::int64_t{config.num_envs} * config.num_steps; }
+
+void validate_batch(const Config& config) {
+  const std::int64_t batch = batch_size(config);
+  const std::string product = fmt::format("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps,
+                                          batch);
+  if (batch > std::numeric_limits<int>::max()) {
+    throw UsageError(fmt::format("{} is too large - allowed: up to {} - lower one of them", product,
+                                 std::numeric_limits<int>::max()));
+  }
+  if (batch > config.total_timesteps) {
+    throw UsageError(fmt::format("total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
+                                 "num_envs or num_steps", config.total_timesteps, product));
+  }
+  if (config.update_mode == Config::UpdateMode::kJoint && batch % config.num_minibatches != 0) {
+    std::int64_t below = std::min<std::int64_t>(config.num_minibatches, batch);
+    while (batch % below != 0) --below;
+    std::int64_t above = config.num_minibatches;
+    while (above < batch && batch % above != 0) ++above;
+    throw UsageError(fmt::format("{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
+                                 product, config.num_minibatches, below, std::min(above, batch)));
+  }
+}
+
+void validate_update_mode(const Config& config) {
+  const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
+  if (separate && config.epoch_lr_decay != 1.0) {
+    throw UsageError(fmt::format("epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
+                                 "set epoch_lr_decay = 1 or update_mode = joint",
+                                 shortest_text(config.epoch_lr_decay)));
+  }
+  const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
+  if (config.target_kl > 0.0 && separate != stops_by_iteration) {
+    throw UsageError(fmt::format("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
+                                 "iteration - change one of them, or set target_kl = 0",
+                                 stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
+  }
+}
+
+void validate_environment(const Config& config) {
+  const EnvironmentInfo& environment = find_environment(config.env_id);
+  for (const auto& [name, value] : config.env_parameters) {
+    if (find_parameter(environment, name) != nullptr) continue;
+    std::vector<std::string_view> names;
+    for (const ParameterInfo& parameter : environment.parameters) names.push_back(parameter.name);
+    throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name, shortest_text(value),
+                                 environment.id, names.empty() ? "none" : joined(names)));
+  }
+}
+
+}  // namespace
+
+double env_parameter(const Config& config, const ParameterInfo& parameter) {
+  const auto found = config.env_parameters.find(parameter.name);
+  return found == config.env_parameters.end() ? parameter.default_value : found->second;
+}
+
+const std::vector<KeyInfo>& config_keys() {
+  static const std::vector<KeyInfo> infos = [] {
+    std::vector<KeyInfo> list;
+    const Config defaults;
+    for (const Key& key : keys()) {
+      list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field), allowed_text(key),
+                      std::string(key.help)});
+    }
+    for (const EnvironmentInfo& environment : environments()) {
+      for (const ParameterInfo& parameter : environment.parameters) {
+        const bool is_boolean = parameter.type == ParameterType::kBoolean;
+        list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name), is_boolean ? "boolean" : "number",
+                        parameter_text(parameter, parameter.default_value),
+                        is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
+                        fmt::format("{}: {}", environment.id, parameter.help)});
+      }
+    }
+    return list;
+  }();
+  return infos;
+}
+
+void set_key(Config& config, std::string_view key, std::string_view value) {
+  if (key.starts_with(kParameterPrefix)) return set_parameter(config, key, value);
+  for (const Key& known : keys()) {
+    if (known.name == key) return set_field(config, known, value);
+  }
+  fail_unknown_key(key);
+}
+
+std::string to_toml(const Config& config) {
+  std::string out;
+  const auto append = [&](std::string_view name, std::string_view type, std::string value) {
+    const bool is_quoted = type == "text" || type == "choice" || value == "none";
+    // A TOML float needs a point or an exponent to be one.
+    if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos) value += ".0";
+    out += is_quoted ? fmt::format("{} = \"{}\"\n", name, value) : fmt::format("{} = {}\n", name, value);
+  };
+  for (const Key& key : keys()) append(key.name, type_text(key.field), value_text(config, key.field));
+  const EnvironmentInfo& environment = find_environment(config.env_id);
+  if (!environment.parameters.empty()) out += "\n[env]\n";
+  for (const ParameterInfo& parameter : environment.parameters) {
+    const bool is_boolean = parameter.type == ParameterType::kBoolean;
+    append(parameter.name, is_boolean ? "boolean" : "number", parameter_text(parameter, env_parameter(config, parameter)));
+  }
+  return out;
+}
+
+void validate(const Config& config, std::span<const int> widths) {
+  validate_environment(config);
+  validate_batch(config);
+  validate_update_mode(config);
+  if (config.target_return && config.eval_every == 0) {
+    throw UsageError(fmt::format("target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
+                                 "iterations between evaluations, or target_return = none",
+                                 shortest_text(*config.target_return)));
+  }
+  if (std::find(widths.begin(), widths.end(), config.hidden_width) == widths.end()) {
+    throw UsageError(fmt::format("hidden_width = {} is not built in - allowed: {} - choose one, or add it to "
+                                 "kernels/instances.def and build again",
+                                 config.hidden_width, fmt::join(widths.begin(), widths.end(), ", ")));
+  }
+}
+
+Config preset(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const PresetInfo& info : presets()) {
+    names.push_back(info.name);
+    if (info.name != name) continue;
+    Config config;
+    config.name = name;
+    apply_toml(config, info.toml, fmt::format("preset {}", name));
+    return config;
+  }
+  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", quoted(name), joined(names),
+                               nearest(name, names)));
+}
+
+}  // namespace perilune

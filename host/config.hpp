@@ -1,0 +1,129 @@
+// The configuration of a training run: every key, its default and range, and how it is read and written.
+//
+// Config is a plain struct. One table in config.cpp (name, field, range, help) is the only other place that knows the
+// keys: parsing, printing, listing, range checks and suggestions follow from it. Precedence is the caller's: start with
+// a preset or the defaults, then apply_toml_file, then set_key for each --set.
+//
+// Defaults are those of CleanRL's ppo.py. The loss they refer to:
+//   policy_loss - ent_coef * entropy + vf_coef * 0.5 * mean((value - target)^2)
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/environments.hpp"
+
+namespace perilune {
+
+struct Config {
+  enum class Anneal { kNone, kLinear };
+  enum class Normalization { kMinibatch, kBatch, kNone };
+  enum class KlStop { kEpoch, kIteration };
+  enum class KlEstimator { kK1, kK3 };
+  enum class UpdateMode { kJoint, kSeparate };
+  enum class ValueTarget { kLambda, kDiscounted };
+  enum class Activation { kTanh, kRelu };
+
+  // What is run.
+  std::string name = "custom";
+  std::string env_id = "CartPole-v1";
+  std::map<std::string, double, std::less<>> env_parameters;  // only those that were set; see env_parameter()
+  std::int64_t seed = 1;                                      // 0 .. 2^32-1
+  std::int64_t total_timesteps = 500000;
+  int max_episode_steps = 0;  // 0: the environment's own limit
+  bool truncate_at_rollout_end = false;
+
+  // Batch.
+  int num_envs = 4;
+  int num_steps = 128;
+  int num_minibatches = 4;
+  int update_epochs = 4;
+  UpdateMode update_mode = UpdateMode::kJoint;
+  int policy_iterations = 80;
+  int value_iterations = 80;
+
+  // Optimiser.
+  double learning_rate = 2.5e-4;
+  double critic_learning_rate = 0.0;  // 0: learning_rate
+  Anneal anneal_lr = Anneal::kLinear;
+  double epoch_lr_decay = 1.0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-5;
+  double max_grad_norm = 0.5;  // 0: off
+
+  // Loss.
+  double gamma = 0.99;
+  double gae_lambda = 0.95;
+  ValueTarget value_target = ValueTarget::kLambda;
+  Normalization norm_adv = Normalization::kMinibatch;
+  double clip_coef = 0.2;
+  Anneal anneal_clip_coef = Anneal::kNone;
+  bool clip_vloss = true;
+  double ent_coef = 0.01;
+  double vf_coef = 0.5;
+  double target_kl = 0.0;  // 0: off
+  KlStop kl_stop = KlStop::kEpoch;
+  KlEstimator kl_estimator = KlEstimator::kK3;
+
+  // Networks.
+  int hidden_width = 64;
+  int hidden_layers = 2;
+  Activation activation = Activation::kTanh;
+
+  // Evaluation and checkpoints.
+  int eval_every = 0;  // iterations; 0: only at the end
+  int eval_episodes = 100;
+  std::optional<double> target_return;  // none: train for total_timesteps
+  int checkpoint_every = 0;             // iterations; 0: only at the end
+
+  bool operator==(const Config&) const = default;
+};
+
+// The value of an environment parameter: as set, or its default.
+double env_parameter(const Config& config, const ParameterInfo& parameter);
+
+// One line of `perilune list keys`.
+struct KeyInfo {
+  std::string name;
+  std::string type;           // "integer", "number", "boolean", "text", "choice"
+  std::string default_value;  // as it is written in a file, without quotes
+  std::string allowed;        // "1 .. 4096", "tanh | relu"
+  std::string help;
+};
+const std::vector<KeyInfo>& config_keys();
+
+// Sets one key from text, as `--set key=value` does. Throws UsageError that names key, value, what is allowed and, for
+// an unknown key, the nearest known one. `config` is unchanged then.
+void set_key(Config& config, std::string_view key, std::string_view value);
+
+// Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with source_name and
+// line. `config` is unchanged when it throws.
+void apply_toml(Config& config, std::string_view text, std::string_view source_name);
+void apply_toml_file(Config& config, const std::filesystem::path& path);
+
+// Every key, as TOML that apply_toml reads back into an equal configuration (environment parameters at their resolved
+// values).
+std::string to_toml(const Config& config);
+
+// What no single key can tell: combinations, totals that overflow, and hidden_width among those that were built.
+void validate(const Config& config, std::span<const int> widths);
+
+struct PresetInfo {
+  std::string_view name;
+  std::string_view summary;  // the first comment line of the file
+  std::string_view toml;
+};
+// The presets of tools/presets, embedded at build time, sorted by name.
+std::span<const PresetInfo> presets();
+
+// The defaults with a preset applied, its name as the run's name. Throws UsageError that lists the known presets.
+Config preset(std::string_view name);
+
+}  // namespace perilune

@@ -1,0 +1,110 @@
+// Reading TOML into a Config: the only file that includes toml++, which takes seconds to compile. See config.hpp.
+#define TOML_HEADER_ONLY 1
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include <cerrno>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include <fmt/format.h>
+
+#include "host/config.hpp"
+#include "host/error.hpp"
+#include "host/text.hpp"
+
+namespace perilune {
+namespace {
+
+// A configuration is some kilobytes; anything this large is another file given by mistake.
+constexpr std::size_t kMaxTomlBytes = 1 << 20;
+
+const KeyInfo* find_key(std::string_view name) {
+  for (const KeyInfo& info : config_keys()) {
+    if (info.name == name) return &info;
+  }
+  return nullptr;
+}
+
+// The value as set_key takes it. A string is refused where a number or boolean is meant, and the reverse: what set_key
+// cannot see, because on the command line everything is text.
+std::string scalar_text(const toml::node& node, std::string_view key) {
+  const KeyInfo* info = find_key(key);
+  const std::string type = info != nullptr ? info->type : "";
+  const bool wants_text = type == "text" || type == "choice";
+  const auto check = [&](bool fits, std::string_view found, std::string_view value) {
+    if (info != nullptr && !fits) {
+      throw UsageError(fmt::format("{} = {} is {}, not {} {} - allowed: {}", key, value, found,
+                                   type == "integer" ? "an" : "a", type, info->allowed));
+    }
+  };
+  if (const auto* text = node.as_string()) {
+    check(wants_text || (type == "number" && text->get() == "none"), "text", quoted(text->get()));
+    return text->get();
+  }
+  if (const auto* boolean = node.as_boolean()) {
+    const std::string text = boolean->get() ? "true" : "false";
+    check(type == "boolean" || type == "choice", "a boolean", text);
+    return text;
+  }
+  if (const auto* integer = node.as_integer()) {
+    const std::string text = std::to_string(integer->get());
+    check(type == "integer" || type == "number", "a number", text);
+    return text;
+  }
+  if (const auto* number = node.as_floating_point()) {
+    const std::string text = shortest_text(number->get());
+    check(type == "integer" || type == "number", "a number", text);
+    return text;
+  }
+  throw UsageError(fmt::format("{} is an array or a date - allowed: one number, boolean or string{}", key,
+                               info != nullptr ? ", " + info->allowed : ""));
+}
+
+void apply_table(Config& config, const toml::table& table, const std::string& prefix, std::string_view source_name) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    if (const toml::table* inner = node.as_table()) {
+      apply_table(config, *inner, name + ".", source_name);
+      continue;
+    }
+    try {
+      if (find_key(name) == nullptr) set_key(config, name, "");
+      set_key(config, name, scalar_text(node, name));
+    } catch (const UsageError& error) {
+      throw UsageError(fmt::format("{}:{}: {}", source_name, key.source().begin.line, error.what()));
+    }
+  }
+}
+
+}  // namespace
+
+void apply_toml(Config& config, std::string_view text, std::string_view source_name) {
+  if (text.size() > kMaxTomlBytes) {
+    throw UsageError(fmt::format("{} has {} bytes - a configuration has at most {} - is it the right file?",
+                                 source_name, text.size(), kMaxTomlBytes));
+  }
+  toml::table table;
+  try {
+    table = toml::parse(text, source_name);
+  } catch (const toml::parse_error& error) {
+    throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name, error.source().begin.line,
+                                 error.description()));
+  }
+  Config changed = config;
+  apply_table(changed, table, "", source_name);
+  config = std::move(changed);
+}
+
+void apply_toml_file(Config& config, const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail_io("read configuration", path, errno);
+  std::string text(kMaxTomlBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad() || std::filesystem::is_directory(path)) fail_io("read configuration", path, EISDIR);
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  apply_toml(config, text, path.string());
+}
+
+}  // namespace perilune

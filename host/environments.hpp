@@ -1,0 +1,40 @@
+// What the host knows about the built-in environments: names, sizes, limits and parameters. The simulators themselves
+// are in sims/ and are never seen here; a test compares this table with them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace perilune {
+
+enum class ParameterType { kBoolean, kNumber };
+
+// One environment parameter, set with the key "env.<name>". Booleans are 0 and 1.
+struct ParameterInfo {
+  std::string_view name;
+  ParameterType type;
+  double default_value;
+  double min;
+  double max;
+  std::string_view help;
+};
+
+struct EnvironmentInfo {
+  std::string_view id;                    // Gymnasium's id
+  std::vector<std::string_view> aliases;  // also accepted, in any case
+  int max_episode_steps;                  // the time limit: truncation after this many steps
+  double solved_return;                   // Gymnasium's reward threshold
+  int obs_dim;
+  int num_actions;
+  std::vector<ParameterInfo> parameters;
+};
+
+std::span<const EnvironmentInfo> environments();
+
+// The environment with this id or alias (case does not matter). Throws UsageError that lists the known ones and names
+// the nearest.
+const EnvironmentInfo& find_environment(std::string_view id_or_alias);
+
+}  // namespace perilune

@@ -1,0 +1,82 @@
+// See text.hpp.
+#include "host/text.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <numeric>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace perilune {
+namespace {
+
+char lower(char letter) { return static_cast<char>(std::tolower(static_cast<unsigned char>(letter))); }
+
+// Levenshtein distance, one row of the table at a time.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t substitution = diagonal + (lower(a[i]) == lower(b[j]) ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({substitution, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+std::size_t common_beginning(std::string_view a, std::string_view b) {
+  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end(),
+                                    [](char x, char y) { return lower(x) == lower(y); });
+  return static_cast<std::size_t>(differ.first - a.begin());
+}
+
+}  // namespace
+
+std::string shortest_text(double value) {
+  std::array<char, 40> buffer;
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+  return {buffer.data(), end};
+}
+
+std::string_view nearest(std::string_view text, std::span<const std::string_view> candidates) {
+  // Long input cannot be near anything; cutting it bounds the work.
+  text = text.substr(0, 64);
+  std::string_view best = candidates.front();
+  std::size_t best_distance = edit_distance(text, best);
+  for (std::string_view candidate : candidates.subspan(1)) {
+    const std::size_t distance = edit_distance(text, candidate);
+    if (distance < best_distance ||
+        (distance == best_distance && common_beginning(text, candidate) > common_beginning(text, best))) {
+      best = candidate;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+std::string joined(std::span<const std::string_view> words) {
+  return fmt::format("{}", fmt::join(words.begin(), words.end(), ", "));
+}
+
+std::string quoted(std::string_view text) {
+  constexpr std::size_t kShown = 60;
+  std::string out = "'";
+  for (char letter : text.substr(0, kShown)) {
+    if (std::iscntrl(static_cast<unsigned char>(letter))) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(letter));
+    } else {
+      out += letter;
+    }
+  }
+  out += text.size() > kShown ? "...'" : "'";
+  return out;
+}
+
+}  // namespace perilune
