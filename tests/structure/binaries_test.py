@@ -1,0 +1,91 @@
+"""What the built files must look like: one program file, and instruction-set levels that cannot leak into each other."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
+BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
+PROGRAM = Path(os.environ["PERILUNE_PROGRAM"])
+SANITIZED = bool(os.environ["PERILUNE_SANITIZE"])
+CUDA = os.environ["PERILUNE_HAS_CUDA"] == "1"
+NOT_SANITIZED = pytest.mark.skipif(SANITIZED, reason="sanitizers add functions and libraries of their own")
+
+
+def readelf(*arguments):
+    return subprocess.run(["readelf", "-W", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+@NOT_SANITIZED
+def test_program_needs_only_the_c_library():
+    needed = re.findall(r"\(NEEDED\).*\[(.+)\]", readelf("-d", PROGRAM))
+    extra = [n for n in needed if not re.fullmatch(r"lib[cm]\.so\.6|ld-linux-.*\.so\.\d", n)]
+    assert not extra, f"the program needs {extra} - link them statically"
+
+
+def level_objects(level):
+    return list(BUILD.glob(f"kernels/CMakeFiles/kernels_cpu_{level}.dir/*.o"))
+
+
+# Functions that a level may define under a name that all levels share, with the reason. Empty is the good state.
+SHARED_FUNCTIONS = {}
+
+
+@NOT_SANITIZED
+@pytest.mark.parametrize("level", ["v4", "v3"])
+def test_level_defines_no_function_that_the_linker_could_share(level):
+    """A weak function outside the level's namespace, an inline one of the standard library say, exists once in the
+    program: the linker keeps any copy, and on an old processor that copy may hold instructions it does not have."""
+    objects = level_objects(level)
+    if not objects:
+        pytest.skip(f"this machine has no level {level}")
+    wrong = []
+    for path in objects:
+        for line in readelf("-s", path).splitlines():
+            columns = line.split()
+            if len(columns) < 8 or columns[3] not in ("FUNC", "IFUNC") or columns[4] == "LOCAL" or columns[6] == "UND":
+                continue
+            name = subprocess.run(["c++filt", columns[7]], capture_output=True, text=True, check=True).stdout.strip()
+            if f"perilune::{level}::" not in name and name not in SHARED_FUNCTIONS:
+                wrong.append(name)
+    assert not wrong, f"\nlevel {level} defines functions that other levels and the base code share:\n" + "\n".join(wrong)
+
+
+# Kernels that may spill or use local memory or double arithmetic, with the reason. Keys: beginning of the table's name.
+EXCUSED = {}
+
+
+def table():
+    if not CUDA:
+        pytest.skip("a build without CUDA")
+    path = BUILD / "kernel_resources.json"
+    if not path.exists():
+        pytest.skip("no kernels are compiled for CUDA")
+    return json.loads(path.read_text())
+
+
+def test_no_kernel_spills():
+    wrong = [f"{k['arch']} {k['kernel']}: {k['spill_store_bytes']} bytes stored, {k['spill_load_bytes']} loaded"
+             for k in table()["kernels"]
+             if k["spill_store_bytes"] + k["spill_load_bytes"] > 0 and not k["kernel"].startswith(tuple(EXCUSED))]
+    assert not wrong, "\nregister spills:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("what, meaning", [("f64", "double arithmetic"), ("local", "local memory")])
+def test_no_kernel_uses(what, meaning):
+    report = table()
+    wrong = [f"{k['arch']} {k['kernel']}: {k['ptx_' + what]} instructions"
+             for k in report["kernels"] if k["ptx_" + what] and not k["kernel"].startswith(tuple(EXCUSED))]
+    wrong += [f"{name}: {counts[what]} in functions that were not inlined"
+              for name, counts in report["not_inlined"].items() if counts[what]]
+    assert not wrong, f"\n{meaning}:\n" + "\n".join(wrong)
+
+
+def test_resource_table_knows_every_architecture():
+    kernels = table()["kernels"]
+    names = {arch: {k["kernel"] for k in kernels if k["arch"] == arch} for arch in ("sm_90", "sm_75")}
+    assert names["sm_90"] and names["sm_90"] == names["sm_75"]
