@@ -1,8 +1,11 @@
 """The shell tools' promises that need no build: set-up's listing, usage errors, shell syntax."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
@@ -12,10 +15,16 @@ def run(*command, **kwargs):
 
 
 def test_shell_scripts_parse():
-    for script in ["tools/setup", "tools/perilune", "tools/test", "tools/gpu-check", ".ci/run"]:
+    for script in ["tools/setup", "tools/perilune", "tools/test", ".ci/run"]:
         assert os.access(ROOT / script, os.X_OK), f"{script} is not executable"
         checked = run("bash", "-n", script)
         assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a GPU")
+def test_gpu_check_without_a_gpu_says_so():
+    checked = run("tools/gpu-check")
+    assert checked.returncode == 3 and "no GPU" in checked.stderr, checked.stderr
 
 
 def test_setup_check_lists_nothing_where_tests_run():
