@@ -6,11 +6,11 @@ if(PERILUNE_CUDA STREQUAL OFF)
 endif()
 
 # The toolkit's installer does not put nvcc on the PATH.
-if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
-  find_program(PERILUNE_NVCC nvcc HINTS /usr/local/cuda/bin)
+if(NOT DEFINED ENV{CUDACXX})
+  find_program(PERILUNE_NVCC nvcc PATHS /usr/local/cuda/bin)
   mark_as_advanced(PERILUNE_NVCC)
   if(PERILUNE_NVCC)
-    set(CMAKE_CUDA_COMPILER ${PERILUNE_NVCC})
+    set(ENV{CUDACXX} ${PERILUNE_NVCC})
   endif()
 endif()
 

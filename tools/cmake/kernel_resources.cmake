@@ -4,7 +4,8 @@ file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
 if(NOT cuda_sources)
   return()
 endif()
-get_filename_component(nvcc_folder ${CMAKE_CUDA_COMPILER} DIRECTORY)
+find_program(PERILUNE_PTXAS ptxas HINTS ${CUDAToolkit_BIN_DIR} REQUIRED)
+mark_as_advanced(PERILUNE_PTXAS)
 
 set(reports)
 foreach(source IN LISTS cuda_sources)
@@ -21,7 +22,7 @@ foreach(source IN LISTS cuda_sources)
       COMMENT "Compiling kernels/${name}.cu to PTX for sm_${arch}")
     add_custom_command(
       OUTPUT ${base}.log
-      COMMAND ${nvcc_folder}/ptxas -v -O3 --generate-line-info -arch=sm_${arch} -o ${base}.cubin
+      COMMAND ${PERILUNE_PTXAS} -v -O3 --generate-line-info -arch=sm_${arch} -o ${base}.cubin
               ${base}.ptx 2> ${base}.log
       DEPENDS ${base}.ptx VERBATIM
       COMMENT "Assembling kernels/${name}.cu for sm_${arch}")
