@@ -1,0 +1,81 @@
+// What an environment is: the concept every simulator satisfies and every kernel body asks for.
+//
+// An environment is a struct of constants, types and static functions over the number type Real. It sees one
+// environment (or the pack of them in a SIMD register), never batches, memory layouts or threads. It does not know its
+// time limit: the caller counts steps, truncates at kMaxEpisodeSteps and resets.
+//
+//   kId, kObsDim, kMaxEpisodeSteps, kSolvedReturn   name, observation size, default time limit, return called solved
+//   Action                     Discrete<N>
+//   State<Real>                fields(f) calls f(field) for each of the kFields Real or UInt<Real> fields, in fixed order:
+//                              the caller decides how states are laid out in memory
+//   Params                     floats and bools, the same for all environments; made by params(values) from one value
+//                              per entry of kParameters, in that order
+//   reset<Real>(params, rng)            a fresh episode's state
+//   step(params, state, action, rng)    advances the state; says reward and whether the episode terminated
+//   observe(params, state, out)         writes kObsDim numbers
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <iterator>
+
+#include "sims/portable.hpp"
+#include "sims/real.hpp"
+#include "sims/rng.hpp"
+
+namespace perilune {
+
+/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1).
+struct ParameterInfo {
+  const char* name;
+  float default_value;
+  float min;
+  float max;
+  const char* help;
+};
+
+/// An action that is one of N choices, 0 to N - 1.
+template <int N>
+struct Discrete {
+  static constexpr int kCount = N;
+};
+
+}  // namespace perilune
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// What a step returns besides the state. `terminated` is the environment's own end, never the time limit.
+template <class Real>
+struct Outcome {
+  Real reward;
+  Mask<Real> terminated;
+};
+
+/// Accepts any field: stands for the caller's function in the concept below.
+struct AnyField {
+  template <class T>
+  PERILUNE_HD void operator()(T&) const {}
+};
+
+// clang-format off
+template <class E>
+concept Env = requires(const typename E::Params& params, typename E::template State<float>& state,
+                       const typename E::template State<float>& const_state, CounterRandom<float>& rng,
+                       float* out, const float* values) {
+  { E::kId } -> std::convertible_to<const char*>;
+  { E::kObsDim } -> std::convertible_to<int>;
+  { E::kMaxEpisodeSteps } -> std::convertible_to<int>;
+  { E::kSolvedReturn } -> std::convertible_to<float>;
+  { E::Action::kCount } -> std::convertible_to<int>;
+  { E::template State<float>::kFields } -> std::convertible_to<int>;
+  { std::size(E::kParameters) } -> std::convertible_to<std::size_t>;
+  { E::params(values) } -> std::same_as<typename E::Params>;
+  { E::template reset<float>(params, rng) } -> std::same_as<typename E::template State<float>>;
+  { E::step(params, state, UInt<float>{}, rng) } -> std::same_as<Outcome<float>>;
+  state.fields(AnyField{});
+  const_state.fields(AnyField{});
+  E::observe(params, const_state, out);
+};
+// clang-format on
+
+}  // namespace perilune::inline PERILUNE_LEVEL
