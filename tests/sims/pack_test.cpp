@@ -1,0 +1,132 @@
+// Every lane of a pack computes the bits that float computes: mathematics, random numbers and the simulators.
+#include "kernels/machine/pack.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "sims/cartpole.hpp"
+#include "sims/math.hpp"
+#include "sims/rng.hpp"
+
+namespace perilune {
+namespace {
+
+class PackEqualsFloat : public ::testing::Test {
+ protected:
+  void SetUp() override {
+#if defined(__AVX512F__)
+    if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "built for AVX-512, which is absent";
+#elif defined(__AVX2__)
+    if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "built for AVX2, which is absent";
+#endif
+  }
+};
+
+/// Equal bits, or both NaN (whose bits are unspecified).
+void expect_same(float pack_lane, float alone, const char* what, int lane) {
+  if (std::isnan(alone) && std::isnan(pack_lane)) return;
+  EXPECT_EQ(as_uint(pack_lane), as_uint(alone))
+      << what << " lane " << lane << ": " << pack_lane << " for " << alone;
+}
+
+/// Compares over random bit patterns: all exponents, both signs, NaN and infinities.
+template <class Function>
+void compare_function(const char* name, Function function) {
+  for (std::uint32_t i = 0; i < 20000; ++i) {
+    const PackUInt environments = lane_numbers(i * kPackLanes);
+    CounterRandom<Pack> rng({5, 0}, environments, 0u, 0u, Purpose::kTest);
+    // Half of them within [-128, 128), where the functions have something to say.
+    const Pack any_bits = as_float(rng.bits());
+    const Pack x = select(rng.uniform() < 0.5f, any_bits, rng.uniform(-128.0f, 128.0f));
+    const Pack y = function(x);
+    for (int lane = 0; lane < kPackLanes; ++lane) {
+      expect_same(y[lane], function(float{x[lane]}), name, lane);
+    }
+  }
+}
+
+TEST_F(PackEqualsFloat, Math) {
+  compare_function("sin", [](auto x) { return math::sin(x); });
+  compare_function("cos", [](auto x) { return math::cos(x); });
+  compare_function("sincos_reduced.sin", [](auto x) { return math::sincos_reduced(x).sin; });
+  compare_function("sincos_reduced.cos", [](auto x) { return math::sincos_reduced(x).cos; });
+  compare_function("exp", [](auto x) { return math::exp(x); });
+  compare_function("log", [](auto x) { return math::log(x); });
+  compare_function("tanh", [](auto x) { return math::tanh(x); });
+  compare_function("sqrt", [](auto x) { return sqrt(x); });
+  compare_function("abs", [](auto x) { return abs(x); });
+}
+
+TEST_F(PackEqualsFloat, Random) {
+  const float probabilities[3] = {0.2f, 0.5f, 0.3f};
+  const Pack pack_probabilities[3] = {0.2f, 0.5f, 0.3f};
+  for (std::uint32_t step = 0; step < 1000; ++step) {
+    const PackUInt environments = lane_numbers(step * 1000003u);
+    const PackUInt episodes = environments * 7u;
+    CounterRandom<Pack> rng({1, 2}, environments, episodes, PackUInt(step), Purpose::kStep);
+    const PackUInt bits = rng.bits();
+    const Pack uniform = rng.uniform();
+    const Pack range = rng.uniform(-2.0f, 3.0f);
+    const Pack normal = rng.normal();
+    const PackUInt choice = sample_categorical(pack_probabilities, 3, rng.uniform());
+    for (int lane = 0; lane < kPackLanes; ++lane) {
+      CounterRandom<float> alone({1, 2}, environments[lane], episodes[lane], step, Purpose::kStep);
+      EXPECT_EQ(bits[lane], alone.bits());
+      expect_same(uniform[lane], alone.uniform(), "uniform", lane);
+      expect_same(range[lane], alone.uniform(-2.0f, 3.0f), "uniform range", lane);
+      expect_same(normal[lane], alone.normal(), "normal", lane);
+      EXPECT_EQ(choice[lane], sample_categorical(probabilities, 3, alone.uniform()));
+    }
+  }
+}
+
+TEST_F(PackEqualsFloat, CartPole) {
+  const CartPole::Params params{false};
+  const PackUInt environments = lane_numbers(0);
+  PackUInt episodes(0u);
+  const auto reset = [&](auto environment, auto episode, auto number) {
+    CounterRandom<decltype(number)> rng({9, 0}, environment, episode, decltype(episode)(0u),
+                                        Purpose::kReset);
+    return CartPole::reset<decltype(number)>(params, rng);
+  };
+  CartPole::State<Pack> pack = reset(environments, episodes, Pack(0.0f));
+  CartPole::State<float> alone[kPackLanes];
+  for (int lane = 0; lane < kPackLanes; ++lane) alone[lane] = reset(environments[lane], 0u, 0.0f);
+
+  int terminations = 0;
+  for (std::uint32_t step = 0; step < 1000; ++step) {
+    CounterRandom<Pack> rng({9, 0}, environments, episodes, PackUInt(step), Purpose::kAction);
+    const PackUInt action = rng.bits() >> 31;
+    const auto outcome = CartPole::step(params, pack, action, rng);
+    for (int lane = 0; lane < kPackLanes; ++lane) {
+      CounterRandom<float> unused({9, 0}, 0u, 0u, 0u, Purpose::kStep);
+      const auto expected = CartPole::step(params, alone[lane], action[lane], unused);
+      expect_same(outcome.reward[lane], expected.reward, "reward", lane);
+      ASSERT_EQ(outcome.terminated[lane], expected.terminated) << "step " << step;
+      expect_same(pack.position[lane], alone[lane].position, "position", lane);
+      expect_same(pack.velocity[lane], alone[lane].velocity, "velocity", lane);
+      expect_same(pack.angle[lane], alone[lane].angle, "angle", lane);
+      expect_same(pack.angular_velocity[lane], alone[lane].angular_velocity, "spin", lane);
+      terminations += expected.terminated;
+    }
+    episodes = select(outcome.terminated, episodes + PackUInt(1u), episodes);
+    const CartPole::State<Pack> fresh = reset(environments, episodes, Pack(0.0f));
+    const auto keep = [&](Pack& field, Pack other) {
+      field = select(outcome.terminated, other, field);
+    };
+    keep(pack.position, fresh.position);
+    keep(pack.velocity, fresh.velocity);
+    keep(pack.angle, fresh.angle);
+    keep(pack.angular_velocity, fresh.angular_velocity);
+    for (int lane = 0; lane < kPackLanes; ++lane) {
+      if (outcome.terminated[lane]) alone[lane] = reset(environments[lane], episodes[lane], 0.0f);
+    }
+  }
+  EXPECT_GT(terminations, 10 * kPackLanes);
+}
+
+}  // namespace
+}  // namespace perilune
