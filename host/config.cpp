@@ -122,16 +122,9 @@ const ParameterInfo* find_parameter(const EnvironmentInfo& environment, std::str
   return nullptr;
 }
 
-[[noreturn]] void fail_unknown_key(std::string_view key) {
-  std::vector<std::string_view> names;
-  for (const KeyInfo& info : config_keys()) names.push_back(info.name);
-  throw UsageError(fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
-                               quoted(key), nearest(key, names)));
-}
-
 [[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
                              std::string_view allowed) {
-  throw UsageError(fmt::format("{} = {} {} - allowed: {}", key, quoted(value), problem, allowed));
+  throw UsageError(fmt::format("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
 }
 
 // Limits as people write them: 4294967295, 1e-20, 0.99999.
@@ -243,7 +236,7 @@ void set_parameter(Config& config, std::string_view key, std::string_view value)
       return;
     }
   }
-  fail_unknown_key(key);
+  find_key(key);  // throws
 }
 
 // The value as it is written in a file, without the quotes of a string.
@@ -377,12 +370,22 @@ const std::vector<KeyInfo>& config_keys() {
   return infos;
 }
 
+const KeyInfo& find_key(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& info : config_keys()) {
+    if (info.name == name) return info;
+    names.push_back(info.name);
+  }
+  throw UsageError(fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
+                               in_quotes(name), nearest(name, names)));
+}
+
 void set_key(Config& config, std::string_view key, std::string_view value) {
   if (key.starts_with(kParameterPrefix)) return set_parameter(config, key, value);
   for (const Key& known : keys()) {
     if (known.name == key) return set_field(config, known, value);
   }
-  fail_unknown_key(key);
+  find_key(key);  // throws
 }
 
 std::string to_toml(const Config& config) {
@@ -429,7 +432,7 @@ Config preset(std::string_view name) {
     apply_toml(config, info.toml, fmt::format("preset {}", name));
     return config;
   }
-  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", quoted(name), joined(names),
+  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", in_quotes(name), joined(names),
                                nearest(name, names)));
 }
 

@@ -98,6 +98,8 @@ struct KeyInfo {
   std::string help;
 };
 const std::vector<KeyInfo>& config_keys();
+// Throws UsageError that names the nearest key if there is none of this name.
+const KeyInfo& find_key(std::string_view name);
 
 // Sets one key from text, as `--set key=value` does. Throws UsageError that names key, value, what is allowed and, for
 // an unknown key, the nearest known one. `config` is unchanged then.

@@ -1,5 +1,4 @@
 // Reading TOML into a Config: the only file that includes toml++, which takes seconds to compile. See config.hpp.
-#define TOML_HEADER_ONLY 1
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
@@ -20,46 +19,36 @@ namespace {
 // A configuration is some kilobytes; anything this large is another file given by mistake.
 constexpr std::size_t kMaxTomlBytes = 1 << 20;
 
-const KeyInfo* find_key(std::string_view name) {
-  for (const KeyInfo& info : config_keys()) {
-    if (info.name == name) return &info;
-  }
-  return nullptr;
-}
-
 // The value as set_key takes it. A string is refused where a number or boolean is meant, and the reverse: what set_key
 // cannot see, because on the command line everything is text.
-std::string scalar_text(const toml::node& node, std::string_view key) {
-  const KeyInfo* info = find_key(key);
-  const std::string type = info != nullptr ? info->type : "";
-  const bool wants_text = type == "text" || type == "choice";
-  const auto check = [&](bool fits, std::string_view found, std::string_view value) {
-    if (info != nullptr && !fits) {
-      throw UsageError(fmt::format("{} = {} is {}, not {} {} - allowed: {}", key, value, found,
-                                   type == "integer" ? "an" : "a", type, info->allowed));
-    }
+std::string scalar_text(const toml::node& node, const KeyInfo& key) {
+  const auto require = [&](bool fits, std::string_view found, std::string_view value) {
+    if (fits) return;
+    throw UsageError(fmt::format("{} = {} is {}, not {} {} - allowed: {}", key.name, value, found,
+                                 key.type == "integer" ? "an" : "a", key.type, key.allowed));
   };
+  const bool takes_numbers = key.type == "integer" || key.type == "number";
   if (const auto* text = node.as_string()) {
-    check(wants_text || (type == "number" && text->get() == "none"), "text", quoted(text->get()));
+    require(key.type == "text" || key.type == "choice" || (key.type == "number" && text->get() == "none"), "text",
+            in_quotes(text->get()));
     return text->get();
   }
   if (const auto* boolean = node.as_boolean()) {
     const std::string text = boolean->get() ? "true" : "false";
-    check(type == "boolean" || type == "choice", "a boolean", text);
+    require(key.type == "boolean" || key.type == "choice", "a boolean", text);
     return text;
   }
   if (const auto* integer = node.as_integer()) {
     const std::string text = std::to_string(integer->get());
-    check(type == "integer" || type == "number", "a number", text);
+    require(takes_numbers, "a number", text);
     return text;
   }
   if (const auto* number = node.as_floating_point()) {
     const std::string text = shortest_text(number->get());
-    check(type == "integer" || type == "number", "a number", text);
+    require(takes_numbers, "a number", text);
     return text;
   }
-  throw UsageError(fmt::format("{} is an array or a date - allowed: one number, boolean or string{}", key,
-                               info != nullptr ? ", " + info->allowed : ""));
+  throw UsageError(fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
 
 void apply_table(Config& config, const toml::table& table, const std::string& prefix, std::string_view source_name) {
@@ -70,8 +59,7 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
       continue;
     }
     try {
-      if (find_key(name) == nullptr) set_key(config, name, "");
-      set_key(config, name, scalar_text(node, name));
+      set_key(config, name, scalar_text(node, find_key(name)));
     } catch (const UsageError& error) {
       throw UsageError(fmt::format("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }

@@ -45,7 +45,7 @@ const EnvironmentInfo& find_environment(std::string_view id_or_alias) {
       return environment;
     }
   }
-  throw UsageError(fmt::format("unknown environment {} - known: {} - did you mean {}?", quoted(id_or_alias),
+  throw UsageError(fmt::format("unknown environment {} - known: {} - did you mean {}?", in_quotes(id_or_alias),
                                joined(ids), nearest(id_or_alias, names)));
 }
 

@@ -65,7 +65,7 @@ std::string joined(std::span<const std::string_view> words) {
   return fmt::format("{}", fmt::join(words.begin(), words.end(), ", "));
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t kShown = 60;
   std::string out = "'";
   for (char letter : text.substr(0, kShown)) {

@@ -18,6 +18,6 @@ std::string_view nearest(std::string_view text, std::span<const std::string_view
 std::string joined(std::span<const std::string_view> words);
 
 // `text` in quotes, with control characters escaped and cut to a readable length: for messages that show input.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace perilune

@@ -1,0 +1,32 @@
+// Any bytes as a configuration file: either UsageError and an untouched configuration, or one that is written and read
+// back as itself.
+//
+// As libFuzzer program: cmake --preset dev -DCMAKE_CXX_COMPILER=clang++ -DPERILUNE_CUDA=OFF -DPERILUNE_FUZZ=ON
+// -DPERILUNE_SANITIZE=address,undefined,fuzzer-no-link, then `toml_fuzz -max_total_time=120 <new inputs> <corpus>`.
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "host/config.hpp"
+#include "host/error.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace perilune;
+  Config config;
+  try {
+    apply_toml(config, {reinterpret_cast<const char*>(data), size}, "fuzz");
+  } catch (const UsageError&) {
+    if (config != Config()) std::abort();
+    return 0;
+  }
+  Config again;
+  apply_toml(again, to_toml(config), "written");
+  if (to_toml(again) != to_toml(config)) std::abort();
+  try {
+    constexpr std::array kWidths = {16, 32, 64, 128};
+    validate(config, kWidths);
+  } catch (const UsageError&) {
+  }
+  return 0;
+}
