@@ -1,11 +1,12 @@
-// CartPole-v1: a pole hinged on a cart that is pushed left or right (Barto, Sutton and Anderson 1983), exact to
-// Gymnasium 1.x's CartPoleEnv.
+// CartPole-v1: a pole hinged on a cart that is pushed left or right (Barto, Sutton and Anderson
+// 1983), exact to Gymnasium 1.x's CartPoleEnv.
 //
-// State and observation: cart position (m), its velocity, pole angle (rad, 0 is upright), its velocity.
-// Over double, one step reproduces Gymnasium's float64 transition, operation for operation; over float, divisions by
-// constants are products with the reciprocal, and a step differs by at most 3e-7 from it. Open-loop replay is unstable
-// either way: an error grows to the size of the track within some 200 steps.
-// Angles are not reduced: a live episode steps from |angle| <= 0.21, and a terminated one must be reset, not stepped.
+// State and observation: cart position (m), its velocity, pole angle (rad, 0 is upright), its
+// velocity. Over double, one step reproduces Gymnasium's float64 transition, operation for
+// operation; over float, divisions by constants are products with the reciprocal, and a step
+// differs by at most 3e-7 from it. Open-loop replay is unstable either way: an error grows to the
+// size of the track within some 200 steps. Angles are not reduced: a live episode steps from
+// |angle| <= 0.21, and a terminated one must be reset, not stepped.
 #pragma once
 
 #include <array>
@@ -75,18 +76,19 @@ struct CartPole {
     return state;
   }
 
-  /// The order of operations is Gymnasium's, for its bits over double. The last step of an episode is rewarded too.
+  /// The order of operations is Gymnasium's, for its bits over double. The last step of an episode
+  /// is rewarded too.
   template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        UInt<Real> action, Rng&) {
+  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state, UInt<Real> action,
+                                        Rng&) {
     using math::constant;
     using math::divide_by_constant;
     const auto [sin_angle, cos_angle] = math::sincos_reduced(state.angle);
     const Real force = select(action == UInt<Real>(1u), Real(constant<Real>(kForce)),
                               Real(constant<Real>(-kForce)));
     const Real spin = state.angular_velocity * state.angular_velocity;
-    const Real push = divide_by_constant(
-        force + constant<Real>(kPoleMassLength) * spin * sin_angle, kTotalMass);
+    const Real push =
+        divide_by_constant(force + constant<Real>(kPoleMassLength) * spin * sin_angle, kTotalMass);
     const Real inertia =
         constant<Real>(kHalfLength) *
         (constant<Real>(4.0 / 3.0) -

@@ -1,18 +1,20 @@
 // What an environment is: the concept every simulator satisfies and every kernel body asks for.
 //
-// An environment is a struct of constants, types and static functions over the number type Real. It sees one
-// environment (or the pack of them in a SIMD register), never batches, memory layouts or threads. It does not know its
-// time limit: the caller counts steps, truncates at kMaxEpisodeSteps and resets.
+// An environment is a struct of constants, types and static functions over the number type Real. It
+// sees one environment (or the pack of them in a SIMD register), never batches, memory layouts or
+// threads. It does not know its time limit: the caller counts steps, truncates and resets.
 //
-//   kId, kObsDim, kMaxEpisodeSteps, kSolvedReturn   name, observation size, default time limit, return called solved
-//   Action                     Discrete<N>
-//   State<Real>                fields(f) calls f(field) for each of the kFields Real or UInt<Real> fields, in fixed order:
-//                              the caller decides how states are laid out in memory
-//   Params                     floats and bools, the same for all environments; made by params(values) from one value
-//                              per entry of kParameters, in that order
-//   reset<Real>(params, rng)            a fresh episode's state
-//   step(params, state, action, rng)    advances the state; says reward and whether the episode terminated
-//   observe(params, state, out)         writes kObsDim numbers
+//   kId, kObsDim       name, observation size
+//   kMaxEpisodeSteps   default time limit, for the caller
+//   kSolvedReturn      mean return from which the task is called solved
+//   Action             Discrete<N>
+//   State<Real>        fields(f) calls f(field) for each of the kFields Real or UInt<Real> fields,
+//                      in fixed order: the caller decides how states are laid out in memory
+//   Params             floats and bools, the same for all environments; params(values) makes it
+//                      from one value per entry of kParameters, in that order
+//   reset<Real>(params, rng)           a fresh episode's state
+//   step(params, state, action, rng)   advances the state; says reward and whether it terminated
+//   observe(params, state, out)        writes kObsDim numbers
 #pragma once
 
 #include <concepts>
@@ -44,7 +46,8 @@ struct Discrete {
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// What a step returns besides the state. `terminated` is the environment's own end, never the time limit.
+/// What a step returns besides the state. `terminated` is the environment's own end, never the time
+/// limit.
 template <class Real>
 struct Outcome {
   Real reward;

@@ -1,25 +1,25 @@
 // sin, cos, exp, log and tanh over the number type, with the same bits on every machine.
 //
-// For float (and packs of floats) these are polynomials of our own: only + - * /, integer operations and select, no
-// fused multiply-add and no branch, so that a CPU core, a SIMD lane and a GPU thread give the same result. For double
-// they are the standard library's functions: double exists for tests against float64 references only.
+// For float (and packs of floats) these are polynomials of our own: only + - * /, integer
+// operations and select, no fused multiply-add and no branch, so that a CPU core, a SIMD lane and a
+// GPU thread give the same result. For double they are the standard library's functions: double
+// exists for tests against float64 references only.
 //
-// Error against double (1 ulp is the spacing of floats at the exact result), measured over every float from 2^-14 to the
-// end of the range (log: 1/4 to 4) and every 97th elsewhere; tests/sims/math_test.cpp samples the same ranges:
+// Error against double (1 ulp is the spacing of floats at the exact result), measured over every
+// float from 2^-14 to the end of the range (log: 1/4 to 4) and every 97th or sparser elsewhere;
+// tests/sims/math_test.cpp samples the same ranges:
 //
-//   function        range          error               outside the range; NaN and infinities
-//   sincos_reduced  |x| <= pi/4    sin 0.78, cos 1.25  grows smoothly with |x|; NaN -> NaN
-//                                  ulp
-//   sin, cos        |x| <= 1e4     9.5e-8 absolute     meaningless; NaN, +-Inf -> NaN
-//   exp             every float    1.02 ulp            0 and Inf as IEEE rounding has them, subnormal results are kept;
-//                                                      -Inf -> 0, Inf -> Inf, NaN -> NaN
-//   log             every float    0.86 ulp            0 -> -Inf, negative -> NaN, Inf -> Inf, NaN -> NaN
-//   tanh            every float    6.2 ulp and 3.7e-7  |result| < 1 always, also for +-Inf; NaN -> NaN
-//                                  absolute
+//   function        range        error                    beyond the range, and for Inf
+//   sincos_reduced  |x| <= pi/4  sin .78 ulp, cos 1.25    grows smoothly with |x|
+//   sin, cos        |x| <= 1e4   9.5e-8 absolute          meaningless; +-Inf -> NaN
+//   exp             every float  1.02 ulp                 Inf, subnormals and 0 as IEEE rounds
+//   log             every float  .86 ulp                  0 -> -Inf, negative -> NaN, Inf -> Inf
+//   tanh            every float  6.2 ulp, 3.7e-7 abs.     |result| < 1 always, also for +-Inf
 //
-// Which NaN comes out (sign, payload) is not specified and differs between machines.
-// The coefficients are minimax fits (Remez exchange in 50 digits) to the function with its leading terms taken out.
-// Ranges are reduced with constants split so that their products with the integer are exact (Cody and Waite 1980).
+// NaN gives NaN, everywhere; which NaN (sign, payload) differs between machines.
+// The coefficients are minimax fits (Remez exchange in 50 digits) to the function with its leading
+// terms taken out. Ranges are reduced with constants split so that their products with the integer
+// are exact (Cody and Waite 1980).
 #pragma once
 
 #include <cmath>
@@ -35,14 +35,15 @@ namespace perilune::inline PERILUNE_LEVEL::math {
 template <class Real>
 using Scalar = std::conditional_t<RealTraits<Real>::kIsDouble, double, float>;
 
-/// A compile-time constant at the number type's own precision, so that no double arithmetic reaches float code.
+/// A compile-time constant at the number type's own precision, so that no double arithmetic reaches
+/// float code.
 template <class Real>
 PERILUNE_HD constexpr Scalar<Real> constant(double value) {
   return static_cast<Scalar<Real>>(value);
 }
 
-/// x / divisor for a compile-time divisor: exact for double, a product with the rounded reciprocal (within 1.5 ulp) for
-/// float, because divisions would dominate a simulator's cost.
+/// x / divisor for a compile-time divisor: exact for double, a product with the rounded reciprocal
+/// (within 1.5 ulp) for float, because divisions would dominate a simulator's cost.
 template <class Real>
 PERILUNE_HD Real divide_by_constant(Real x, double divisor) {
   if constexpr (RealTraits<Real>::kIsDouble) {

@@ -1,10 +1,12 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011), so that no generator state is stored and any episode can be replayed alone.
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random
+// numbers: as easy as 1, 2, 3", SC 2011), so that no generator state is stored and any episode can
+// be replayed alone.
 //
-// A draw is a pure function of (seed, stream, environment, episode, step, purpose, position). The key is
-// {seed, stream}, the counter {environment, episode, step, purpose << 16 | block}; a block is four 32-bit words.
-// A random source is any class with bits(), uniform(), uniform(low, high) and normal(): simulators are templates over
-// it. CounterRandom computes its draws; TapeRandom (sims/tape_random.hpp) returns recorded ones.
+// A draw is a pure function of (seed, stream, environment, episode, step, purpose, position). The
+// key is {seed, stream}, the counter {environment, episode, step, purpose << 16 | block}; a block
+// is four 32-bit words. A random source is any class with bits(), uniform(), uniform(low, high) and
+// normal(): simulators are templates over it. CounterRandom computes its draws; TapeRandom
+// (sims/tape_random.hpp) returns recorded ones.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +14,7 @@
 #include "sims/math.hpp"
 #include "sims/portable.hpp"
 #include "sims/real.hpp"
-
-namespace perilune {
-
-/// What selects a family of random sequences: the user's seed, and which of the program's streams it is for.
-struct RngKey {
-  std::uint32_t seed;
-  std::uint32_t stream;
-};
-
-/// What a sequence is drawn for: sequences of different purposes never share a counter.
-enum class Purpose : std::uint32_t { kReset, kStep, kAction, kShuffle, kInitialise, kTest };
-
-}  // namespace perilune
+#include "sims/rng_key.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -54,8 +44,9 @@ PERILUNE_HD PhiloxBlock<U> philox4x32(PhiloxBlock<U> counter, std::uint32_t key0
   return {{c0, c1, c2, c3}};
 }
 
-/// The random source of simulators and kernels: consecutive draws of one sequence per environment. The position is a
-/// plain int that the compiler folds when draws are in straight-line code, so unused words cost nothing.
+/// The random source of simulators and kernels: consecutive draws of one sequence per environment.
+/// The position is a plain int that the compiler folds when draws are in straight-line code, so
+/// unused words cost nothing.
 template <class Real>
 class CounterRandom {
  public:
@@ -110,8 +101,8 @@ class CounterRandom {
   PhiloxBlock<UInt<Real>> words_{};
 };
 
-/// The index drawn by u in [0, 1) from `count` probabilities, by the inverse of their running sum. Always below
-/// `count`: where the sum rounds to less than u, the last index is drawn.
+/// The index drawn by u in [0, 1) from `count` probabilities, by the inverse of their running sum.
+/// Always below `count`: where the sum rounds to less than u, the last index is drawn.
 template <class Real>
 PERILUNE_HD UInt<Real> sample_categorical(const Real* probabilities, int count, Real u) {
   UInt<Real> index(0u);

@@ -1,4 +1,5 @@
-// The random source of tests: draws recorded from the reference implementation instead of computed ones.
+// The random source of tests: draws recorded from the reference implementation instead of computed
+// ones.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +15,9 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// A random source that returns recorded draws in order, for replaying episodes of the reference implementation. Every
-/// member returns the recorded value itself, whatever distribution is asked for. Host only; throws std::out_of_range
-/// when the tape has run out.
+/// A random source that returns recorded draws in order, for replaying episodes of the reference
+/// implementation. Every member returns the recorded value itself, whatever distribution is asked
+/// for. Host only; throws std::out_of_range when the tape has run out.
 template <class Real>
 class TapeRandom {
  public:

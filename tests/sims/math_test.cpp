@@ -29,7 +29,8 @@ struct WorstError {
   float largest_result = 0;
 };
 
-/// Errors of `ours` against `reference` over every `stride`-th float of both signs with low <= |x| <= high.
+/// Errors of `ours` against `reference` over every `stride`-th float of both signs with low <= |x|
+/// <= high.
 template <class Ours, class Reference>
 WorstError measure(Ours ours, Reference reference, float low, float high, std::uint32_t stride,
                    bool negative = true) {

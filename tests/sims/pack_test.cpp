@@ -1,4 +1,5 @@
-// Every lane of a pack computes the bits that float computes: mathematics, random numbers and the simulators.
+// Every lane of a pack computes the bits that float computes: mathematics, random numbers and the
+// simulators.
 #include "kernels/machine/pack.hpp"
 
 #include <gtest/gtest.h>

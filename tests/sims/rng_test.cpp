@@ -1,4 +1,5 @@
-// Philox against the published vectors of Random123, and the distributions drawn from it, with fixed seeds.
+// Philox against the published vectors of Random123, and the distributions drawn from it, with
+// fixed seeds.
 #include "sims/rng.hpp"
 
 #include <gtest/gtest.h>
@@ -37,8 +38,8 @@ TEST(Philox, KnownAnswers) {
        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
   }};
   for (const auto& [counter, key, answer] : known) {
-    const auto block = philox4x32<std::uint32_t>(
-        {{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+    const auto block = philox4x32<std::uint32_t>({{counter[0], counter[1], counter[2], counter[3]}},
+                                                 key[0], key[1]);
     for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(block.word[i], answer[i]) << "word " << i;
   }
 }
@@ -116,7 +117,8 @@ void check_uniform() {
     ASSERT_LT(v, 1.0);
     ++counts[static_cast<std::size_t>(v * 256)];
   }
-  // Four standard errors of 2^20 draws: mean sqrt(1/12)/2^10 = 2.8e-4, variance sqrt(1/180)/2^10 = 7.3e-5.
+  // Four standard errors of 2^20 draws: mean sqrt(1/12)/2^10 = 2.8e-4, variance sqrt(1/180)/2^10
+  // = 7.3e-5.
   const auto m = moments(values);
   EXPECT_NEAR(m.mean, 0.5, 4 * 2.8e-4);
   EXPECT_NEAR(m.variance, 1.0 / 12, 4 * 7.3e-5);

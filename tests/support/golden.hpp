@@ -1,4 +1,5 @@
-// Reads the recorded reference data in tests/golden: CSV files of numbers, with comment lines that start with '#'.
+// Reads the recorded reference data in tests/golden: CSV files of numbers, with comment lines that
+// start with '#'.
 #pragma once
 
 #include <fstream>
@@ -9,7 +10,8 @@
 
 namespace perilune::test {
 
-/// The rows of tests/golden/<name>, all of the same length; throws when the file is missing or malformed.
+/// The rows of tests/golden/<name>, all of the same length; throws when the file is missing or
+/// malformed.
 inline std::vector<std::vector<double>> read_golden(const std::string& name) {
   const std::string path = std::string(PERILUNE_GOLDEN_DIR) + "/" + name;
   std::ifstream file(path);

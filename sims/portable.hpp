@@ -1,0 +1,26 @@
+// What lets one source compile as plain C++ and as CUDA: function qualifiers and the level namespace.
+//
+// PERILUNE_LEVEL names an inline namespace around everything in sims/ and kernels/ that holds code. The same headers
+// are compiled for several instruction sets (x86-64-v4, v3, portable) into one program; without distinct names the
+// linker would keep any one copy of an inline function, possibly an AVX-512 one, for all of them.
+#pragma once
+
+#ifndef PERILUNE_LEVEL
+#define PERILUNE_LEVEL base
+#endif
+
+// PERILUNE_HD: simulators and arithmetic, for host and device. PERILUNE_DEVICE: kernel bodies, for whatever machine the
+// translation unit is compiled for.
+#ifdef __CUDACC__
+#define PERILUNE_HD __host__ __device__ __forceinline__
+#define PERILUNE_DEVICE __device__ __forceinline__
+#else
+#define PERILUNE_HD inline __attribute__((always_inline))
+#define PERILUNE_DEVICE inline __attribute__((always_inline))
+#endif
+
+#ifdef __CUDACC__
+#define PERILUNE_UNROLL _Pragma("unroll")
+#else
+#define PERILUNE_UNROLL _Pragma("GCC unroll 16")
+#endif
