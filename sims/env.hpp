@@ -62,9 +62,10 @@ struct AnyField {
 
 // clang-format off
 template <class E>
-concept Env = requires(const typename E::Params& params, typename E::template State<float>& state,
-                       const typename E::template State<float>& const_state, CounterRandom<float>& rng,
-                       float* out, const float* values) {
+concept Env = requires(const typename E::Params& params,
+                       typename E::template State<float>& state,
+                       const typename E::template State<float>& const_state,
+                       CounterRandom<float>& rng, float* out, const float* values) {
   { E::kId } -> std::convertible_to<const char*>;
   { E::kObsDim } -> std::convertible_to<int>;
   { E::kMaxEpisodeSteps } -> std::convertible_to<int>;
