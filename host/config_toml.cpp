@@ -1,5 +1,12 @@
 // Reading TOML into a Config: the only file that includes toml++, which takes seconds to compile. See config.hpp.
 #define TOML_ENABLE_FORMATTERS 0
+
+// toml++ 3.3 asserts what input can break (a table header "[.a]"), and without assertions tells the compiler that it
+// cannot happen. Here a broken assertion is an exception in every build; apply_toml reports it.
+#include <stdexcept>
+[[noreturn]] static void fail_toml_assertion() { throw std::invalid_argument("unexpected character"); }
+#undef NDEBUG
+#define TOML_ASSERT(condition) ((condition) ? void() : fail_toml_assertion())
 #include <toml++/toml.h>
 
 #include <cerrno>
@@ -79,6 +86,8 @@ void apply_toml(Config& config, std::string_view text, std::string_view source_n
   } catch (const toml::parse_error& error) {
     throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name, error.source().begin.line,
                                  error.description()));
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(fmt::format("{}: not valid TOML: {}", source_name, error.what()));
   }
   Config changed = config;
   apply_table(changed, table, "", source_name);

@@ -1,0 +1,254 @@
+// Keys, files, presets and their error messages.
+#include "host/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include <rapidcheck.h>
+
+#include "host/error.hpp"
+#include "host/text.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace perilune {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr std::array kWidths = {16, 32, 64, 128};
+
+// The message of the UsageError that `action` throws, or "no error".
+std::string usage_error(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UsageError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string set_error(const std::string& key, const std::string& value) {
+  Config config;
+  const std::string message = usage_error([&] { set_key(config, key, value); });
+  if (message != "no error") { EXPECT_EQ(config, Config()) << key; }
+  return message;
+}
+
+std::string toml_error(const std::string& text) {
+  Config config;
+  const std::string message = usage_error([&] { apply_toml(config, text, "run.toml"); });
+  if (message != "no error") { EXPECT_EQ(config, Config()) << text; }
+  return message;
+}
+
+std::string validation_error(const std::vector<std::pair<std::string, std::string>>& settings) {
+  Config config;
+  for (const auto& [key, value] : settings) set_key(config, key, value);
+  return usage_error([&] { validate(config, kWidths); });
+}
+
+TEST(Config, DefaultsAreValidAndListed) {
+  const Config config;
+  validate(config, kWidths);
+  for (const KeyInfo& info : config_keys()) {
+    EXPECT_FALSE(info.help.empty()) << info.name;
+    EXPECT_FALSE(info.allowed.empty()) << info.name;
+    Config changed;
+    set_key(changed, info.name, info.default_value);
+    if (!info.name.starts_with("env.")) { EXPECT_EQ(changed, config) << info.name; }
+  }
+  EXPECT_EQ(find_key("learning_rate").default_value, "0.00025");
+  EXPECT_EQ(find_key("target_return").default_value, "none");
+  EXPECT_EQ(find_key("env.sutton_barto_reward").default_value, "false");
+}
+
+TEST(Config, SetsEveryTypeOfKey) {
+  Config config;
+  set_key(config, "num_envs", "64");
+  set_key(config, "total_timesteps", "1e6");
+  set_key(config, "seed", "4294967295");
+  set_key(config, "learning_rate", "3e-4");
+  set_key(config, "clip_vloss", "false");
+  set_key(config, "anneal_lr", "false");
+  set_key(config, "norm_adv", "batch");
+  set_key(config, "target_return", "475");
+  set_key(config, "env_id", "cartpole");
+  set_key(config, "env.sutton_barto_reward", "true");
+  EXPECT_EQ(config.num_envs, 64);
+  EXPECT_EQ(config.total_timesteps, 1000000);
+  EXPECT_EQ(config.seed, 4294967295);
+  EXPECT_EQ(config.learning_rate, 3e-4);
+  EXPECT_FALSE(config.clip_vloss);
+  EXPECT_EQ(config.anneal_lr, Config::Anneal::kNone);
+  EXPECT_EQ(config.norm_adv, Config::Normalization::kBatch);
+  EXPECT_EQ(config.target_return, 475.0);
+  EXPECT_EQ(config.env_id, "CartPole-v1");
+  EXPECT_EQ(env_parameter(config, environments()[0].parameters[0]), 1.0);
+  set_key(config, "norm_adv", "true");
+  set_key(config, "target_return", "none");
+  EXPECT_EQ(config.norm_adv, Config::Normalization::kMinibatch);
+  EXPECT_FALSE(config.target_return.has_value());
+}
+
+TEST(Config, UnknownKeyNamesTheNearest) {
+  EXPECT_THAT(set_error("num_env", "8"), AllOf(HasSubstr("'num_env'"), HasSubstr("nearest known key is num_envs")));
+  EXPECT_THAT(set_error("learning-rate", "8"), HasSubstr("nearest known key is learning_rate"));
+  EXPECT_THAT(set_error("env", "x"), HasSubstr("nearest known key is env_id"));
+  EXPECT_THAT(set_error("env.suton_barto_reward", "1"), HasSubstr("nearest known key is env.sutton_barto_reward"));
+  EXPECT_THAT(set_error("", "1"), HasSubstr("unknown key ''"));
+}
+
+TEST(Config, WrongTypeNamesKeyValueAndAllowed) {
+  EXPECT_THAT(set_error("num_envs", "many"), AllOf(HasSubstr("num_envs = 'many' is not an integer"), HasSubstr("1 .. ")));
+  EXPECT_THAT(set_error("num_envs", "2.5"), HasSubstr("is not an integer"));
+  EXPECT_THAT(set_error("num_envs", ""), HasSubstr("is not an integer"));
+  EXPECT_THAT(set_error("num_envs", "8 "), HasSubstr("is not an integer"));
+  EXPECT_THAT(set_error("gamma", "high"), HasSubstr("gamma = 'high' is not a number - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("gamma", "nan"), HasSubstr("is not a number"));
+  EXPECT_THAT(set_error("gamma", "inf"), HasSubstr("is not a number"));
+  EXPECT_THAT(set_error("clip_vloss", "maybe"), HasSubstr("allowed: true | false"));
+  EXPECT_THAT(set_error("activation", "gelu"), HasSubstr("activation = 'gelu' is unknown - allowed: tanh | relu"));
+  EXPECT_THAT(set_error("update_mode", "true"), HasSubstr("allowed: joint | separate"));
+  EXPECT_THAT(set_error("name", "../x"), HasSubstr("cannot be part of a directory name"));
+}
+
+TEST(Config, OutOfRangeNamesTheRange) {
+  EXPECT_THAT(set_error("num_envs", "0"), HasSubstr("num_envs = '0' is out of range - allowed: a whole number, 1 .. "));
+  EXPECT_THAT(set_error("num_envs", "99999999999999999999"), HasSubstr("out of range"));
+  EXPECT_THAT(set_error("seed", "-1"), HasSubstr("0 .. 4294967295"));
+  EXPECT_THAT(set_error("seed", "4294967296"), HasSubstr("out of range"));
+  EXPECT_THAT(set_error("gamma", "1.01"), HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("hidden_layers", "4"), HasSubstr("1 .. 3"));
+}
+
+TEST(Config, UnknownEnvironmentAndPresetListTheKnown) {
+  EXPECT_THAT(set_error("env_id", "CartPole-v0"),
+              AllOf(HasSubstr("unknown environment 'CartPole-v0'"), HasSubstr("known: CartPole-v1"),
+                    HasSubstr("did you mean CartPole-v1?")));
+  EXPECT_THAT(usage_error([] { preset("cartpol"); }),
+              AllOf(HasSubstr("unknown preset 'cartpol'"), HasSubstr("cartpole-zoo"), HasSubstr("did you mean cartpole?")));
+}
+
+TEST(Config, TomlErrorsNameSourceAndLine) {
+  EXPECT_THAT(toml_error("seed = 2\n\nnum_env = 8\n"), StartsWith("run.toml:3: unknown key 'num_env'"));
+  EXPECT_THAT(toml_error("seed = 2\ngamma = 2.0\n"), StartsWith("run.toml:2: gamma = '2' is out of range"));
+  EXPECT_THAT(toml_error("seed = 2\ngamma = \n"), StartsWith("run.toml:2: not valid TOML"));
+  EXPECT_THAT(toml_error("seed = 1\nseed = 2\n"), StartsWith("run.toml:2: not valid TOML"));
+  EXPECT_THAT(toml_error("[.v]"), StartsWith("run.toml: not valid TOML"));
+  EXPECT_THAT(toml_error("num_envs = \"8\""), StartsWith("run.toml:1: num_envs = '8' is text, not an integer"));
+  EXPECT_THAT(toml_error("name = 5"), HasSubstr("name = 5 is a number, not a text"));
+  EXPECT_THAT(toml_error("gamma = true"), HasSubstr("gamma = true is a boolean, not a number"));
+  EXPECT_THAT(toml_error("gamma = [1]"), HasSubstr("gamma is an array or a date"));
+  EXPECT_THAT(toml_error("gamma = nan"), HasSubstr("is not a number"));
+  EXPECT_THAT(toml_error("[train]\nnum_envs = 8"), HasSubstr("nearest known key is num_envs"));
+  EXPECT_THAT(toml_error(std::string(2 << 20, '\n')), HasSubstr("is it the right file?"));
+}
+
+TEST(Config, TomlSetsKeysAndEnvironmentParameters) {
+  Config config;
+  apply_toml(config, "num_envs = 8\ntotal_timesteps = 1e5\nnorm_adv = false\ngamma = 1\n[env]\nsutton_barto_reward = true",
+             "run.toml");
+  EXPECT_EQ(config.num_envs, 8);
+  EXPECT_EQ(config.total_timesteps, 100000);
+  EXPECT_EQ(config.norm_adv, Config::Normalization::kNone);
+  EXPECT_EQ(config.gamma, 1.0);
+  EXPECT_EQ(config.env_parameters.at("sutton_barto_reward"), 1.0);
+}
+
+TEST(Config, FilesThatCannotBeRead) {
+  const test::TemporaryDirectory directory;
+  Config config;
+  EXPECT_THROW(apply_toml_file(config, directory / "missing.toml"), Error);
+  EXPECT_THROW(apply_toml_file(config, directory.path()), Error);
+  test::write_text(directory / "big.toml", std::string(2 << 20, '\n'));
+  EXPECT_THROW(apply_toml_file(config, directory / "big.toml"), UsageError);
+  test::write_text(directory / "good.toml", "seed = 7\n");
+  apply_toml_file(config, directory / "good.toml");
+  EXPECT_EQ(config.seed, 7);
+}
+
+TEST(Config, CombinationsThatCannotRun) {
+  EXPECT_THAT(validation_error({{"num_envs", "8"}, {"num_steps", "33"}, {"num_minibatches", "5"}}),
+              AllOf(HasSubstr("8 * 33 = 264 is not divisible by num_minibatches = 5"), HasSubstr("are 4 and 6")));
+  EXPECT_THAT(validation_error({{"num_minibatches", "1000000"}}), HasSubstr("the nearest that divide it are 512 and 512"));
+  EXPECT_EQ(validation_error({{"num_steps", "33"}, {"num_minibatches", "5"}, {"update_mode", "separate"}}), "no error");
+  EXPECT_THAT(validation_error({{"num_envs", "4194304"}, {"num_steps", "1048576"}}), HasSubstr("is too large"));
+  EXPECT_THAT(validation_error({{"total_timesteps", "100"}}), HasSubstr("total_timesteps = 100 is less than one iteration"));
+  EXPECT_THAT(validation_error({{"hidden_width", "48"}}),
+              AllOf(HasSubstr("hidden_width = 48"), HasSubstr("allowed: 16, 32, 64, 128")));
+  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"epoch_lr_decay", "0.9"}}), HasSubstr("epoch_lr_decay = 0.9"));
+  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = epoch"));
+  EXPECT_THAT(validation_error({{"kl_stop", "iteration"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = iteration"));
+  EXPECT_EQ(validation_error({{"kl_stop", "iteration"}}), "no error");
+  EXPECT_THAT(validation_error({{"target_return", "400"}}), HasSubstr("target_return = 400 is never looked at"));
+}
+
+TEST(Config, PresetsAreValidAndNamed) {
+  ASSERT_GE(presets().size(), 4u);
+  for (const PresetInfo& info : presets()) {
+    const Config config = preset(info.name);
+    EXPECT_EQ(config.name, info.name);
+    EXPECT_FALSE(info.summary.empty()) << info.name;
+    EXPECT_NO_THROW(validate(config, kWidths)) << info.name;
+  }
+  Config cleanrl = preset("cartpole-cleanrl");
+  cleanrl.name = Config().name;
+  EXPECT_EQ(cleanrl, Config());
+}
+
+TEST(Config, RoundTripsThroughToml) {
+  for (const PresetInfo& info : presets()) {
+    const Config config = preset(info.name);
+    Config again;
+    apply_toml(again, to_toml(config), "written");
+    again.env_parameters.clear();  // written out with their defaults
+    EXPECT_EQ(again, config) << info.name;
+  }
+}
+
+double arbitrary_in(double min, double max) {
+  const double part = static_cast<double>(*rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 53)) / 0x1p53;
+  return std::min(max, min + (max - min) * part);
+}
+
+TEST(Config, ArbitraryValuesRoundTrip) {
+  EXPECT_TRUE(rc::check("to_toml, apply_toml", [] {
+    Config config;
+    config.seed = *rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 32);
+    config.total_timesteps = *rc::gen::inRange<std::int64_t>(1, 1000000000000000);
+    config.num_envs = *rc::gen::inRange(1, 4194304);
+    config.learning_rate = arbitrary_in(0, 1);
+    config.adam_epsilon = std::pow(10.0, arbitrary_in(-19, 0));
+    config.gamma = arbitrary_in(0, 1);
+    config.max_grad_norm = arbitrary_in(0, 1e6);
+    if (*rc::gen::arbitrary<bool>()) config.target_return = arbitrary_in(-1e9, 1e9);
+    config.clip_vloss = *rc::gen::arbitrary<bool>();
+    config.norm_adv = static_cast<Config::Normalization>(*rc::gen::inRange(0, 3));
+    config.kl_estimator = static_cast<Config::KlEstimator>(*rc::gen::inRange(0, 2));
+    config.env_parameters["sutton_barto_reward"] = *rc::gen::arbitrary<bool>() ? 1.0 : 0.0;
+    Config again;
+    apply_toml(again, to_toml(config), "written");
+    RC_ASSERT(again == config);
+  }));
+}
+
+TEST(Text, NearestPrefersFewerEditsThenTheLongerCommonBeginning) {
+  constexpr std::array<std::string_view, 3> kNames = {"name", "env_id", "gamma"};
+  EXPECT_EQ(nearest("gama", kNames), "gamma");
+  EXPECT_EQ(nearest("GAMMA", kNames), "gamma");
+  EXPECT_EQ(nearest("env", kNames), "env_id");
+  EXPECT_EQ(in_quotes("a\nb"), "'a\\x0ab'");
+  EXPECT_EQ(in_quotes(std::string(100, 'x')), "'" + std::string(60, 'x') + "...'");
+}
+
+}  // namespace
+}  // namespace perilune
