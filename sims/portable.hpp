@@ -19,8 +19,10 @@
 #define PERILUNE_DEVICE inline __attribute__((always_inline))
 #endif
 
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)
+#define PERILUNE_UNROLL
 #else
 #define PERILUNE_UNROLL _Pragma("GCC unroll 16")
 #endif

@@ -1,0 +1,311 @@
+// Everything the host sees of the kernels: plain argument structs, and the table of launchers of each machine.
+//
+// No templates and no code here: an (environment, width) pair is looked up once in a Machine's instances, after that a
+// kernel is a function pointer. All pointers are device memory of the machine the launcher belongs to. Shapes: N
+// environments, T steps, B = N*T samples, sample (t, n) has index t*N + n everywhere. Arrays that kernels read by SIMD
+// pack are allocated with kTailPadding elements more than their shape, which may be read and never change a result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/machine/queue.hpp"
+#include "sims/rng_key.hpp"
+
+namespace perilune {
+
+inline constexpr int kTailPadding = 128;
+inline constexpr int kMaxHiddenLayers = 3;
+inline constexpr int kMaxFusedWidth = 128;
+inline constexpr int kMaxEnvParameters = 8;
+/// Tensors start at multiples of this many floats inside the parameter array.
+inline constexpr int kTensorAlignment = 16;
+
+enum class Activation : std::int32_t { kTanh, kRelu };
+
+/// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
+/// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
+struct Network {
+  std::int32_t depth;
+  Activation activation;
+  std::int32_t weight[kMaxHiddenLayers + 1];
+  std::int32_t bias[kMaxHiddenLayers + 1];
+  std::int32_t begin, end;  ///< the network's range of the parameter array
+};
+
+/// What is annealed or counted: lives in device memory, so that the same launches serve every iteration.
+struct Control {
+  std::uint32_t iteration;         ///< 0-based; end_iteration advances it
+  std::uint32_t stop_policy;       ///< 1 once target_kl ended this iteration's policy updates
+  std::uint32_t epochs_begun;      ///< in this iteration
+  std::uint32_t policy_steps;      ///< policy updates applied in this iteration
+  std::uint32_t nonfinite;         ///< 0, or a NonFinite code: nothing is applied any more
+  float actor_learning_rate;
+  float critic_learning_rate;
+  float clip_coef;
+  float actor_correction[2];       ///< Adam's 1 - beta1^t and 1 - beta2^t for the updates so far
+  float critic_correction[2];
+  float advantage_mean;            ///< over the batch
+  float advantage_std;
+  float target_variance;           ///< Var[target], for the explained variance
+  float residual_variance;         ///< Var[target - value]
+};
+
+/// Where a NaN or Inf was found first.
+enum class NonFinite : std::uint32_t { kNone, kPolicyLoss, kValueLoss, kActorGradient, kCriticGradient };
+
+/// The part of the configuration that kernels read; constant during a run.
+struct Hyperparameters {
+  float gamma, gae_lambda;
+  float clip_coef, ent_coef, vf_coef, max_grad_norm;  ///< max_grad_norm 0: no clipping
+  float target_kl;                                    ///< 0: never stop
+  float actor_learning_rate, critic_learning_rate, epoch_lr_decay;
+  float adam_beta1, adam_beta2, adam_epsilon;
+  float adam_beta1_complement, adam_beta2_complement;  ///< 1 - beta, rounded once from double
+  std::uint32_t num_iterations;
+  std::uint32_t anneal_lr, anneal_clip_coef;   ///< 1: linearly to 0 over num_iterations
+  std::uint32_t clip_vloss;
+  std::uint32_t norm_adv;                      ///< 0 none, 1 minibatch, 2 batch
+  std::uint32_t kl_stop_each_iteration;        ///< 0: checked after an epoch; 1: before each policy step
+  std::uint32_t kl_k1;                         ///< 1: mean(old - new), 0: mean((ratio - 1) - log ratio)
+  std::uint32_t discounted_target;             ///< value target: 0 lambda-return, 1 discounted return
+};
+
+/// Environments that persist between rollouts. fields: [E::State::kFields][N]; counters [N].
+struct EnvironmentBatch {
+  float* fields;
+  std::uint32_t* episode;         ///< index of the running episode of this environment
+  std::uint32_t* elapsed;         ///< steps taken in it
+  float* episode_return;          ///< undiscounted return so far
+  std::int32_t count;             ///< N
+  std::uint32_t max_episode_steps;
+  float parameters[kMaxEnvParameters];
+  RngKey key;
+};
+
+/// Finished episodes per environment since the iteration began, each [N].
+struct EpisodeSums {
+  float* count;
+  float* total_return;
+  float* total_length;
+};
+
+struct ResetArgs {
+  EnvironmentBatch environments;
+};
+
+struct RolloutArgs {
+  EnvironmentBatch environments;
+  EpisodeSums episodes;
+  const float* parameters;
+  Network actor, critic;
+  std::int32_t num_steps;
+  float gamma;                     ///< discounts the value of a truncated episode's final observation
+  std::uint32_t truncate_at_end;   ///< 1: the last step truncates every episode
+  float* records;                  ///< [B][record floats]: observation, action, log-probability, value, zeros
+  float* rewards;                  ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
+  float* values;                   ///< [T+1][N]; the last row is the value of the observation after the last step
+  std::uint8_t* ends;              ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
+  std::uint8_t* truncations;       ///< [T][N] or null; 1 where it was truncated (tests only)
+};
+
+struct GaeArgs {
+  const float* rewards;            ///< [T][N]
+  float* values;                   ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
+  const std::uint8_t* ends;        ///< [T][N]
+  float* advantages;               ///< [T][N]; may be the rewards array
+  float* moments;                  ///< [gae blocks][kBatchMoments]
+  std::int32_t count, num_steps;   ///< N, T
+  float gamma, gae_lambda;
+  std::uint32_t discounted_target;
+};
+/// Sums over a block's samples: advantage, its square, target, its square, target - value, its square.
+inline constexpr int kBatchMoments = 6;
+
+/// How one epoch's samples are drawn: position p of minibatch m is sample shuffle(m * minibatch_size + p).
+struct Sampling {
+  std::int32_t batch_size;         ///< B
+  std::int32_t minibatch_size;
+  std::uint32_t shuffled;          ///< 0: in order (full-batch iterations)
+  std::uint32_t epoch;
+  RngKey key;
+};
+
+struct AdvantageMomentsArgs {
+  Sampling sampling;
+  const Control* control;
+  const float* advantages;         ///< [B]
+  float* moments;                  ///< [minibatches][kMomentChunks][2]: sum, sum of squares
+  std::int32_t num_minibatches;
+};
+inline constexpr int kMomentChunks = 8;
+
+/// Which losses an update trains.
+enum class Losses : std::uint32_t { kPolicy = 1, kValue = 2, kBoth = 3 };
+
+struct UpdateArgs {
+  Sampling sampling;
+  Hyperparameters hyper;
+  const Control* control;
+  Losses losses;
+  std::int32_t minibatch;          ///< which one of the epoch
+  std::int32_t partials;           ///< P: blocks per loss; each sums its tiles into one partial gradient
+  const float* parameters;
+  Network actor, critic;
+  const float* records;            ///< [B][record floats]
+  const float* advantages;         ///< [B]
+  const float* targets;            ///< [B]
+  const float* moments;            ///< AdvantageMomentsArgs::moments; read when norm_adv is 1
+  float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
+  float* sums;                     ///< [P][kLossSums]
+};
+/// Sums over a block's samples, in this order.
+enum LossSum { kPolicyLoss, kEntropy, kKl1, kKl3, kClipped, kValueLoss, kLossSums };
+
+struct ReduceGradientsArgs {
+  const Control* control;
+  Losses losses;
+  const float* gradients;          ///< [P][parameter count]
+  float* gradient;                 ///< [parameter count]
+  float* square_sums;              ///< [reduce_blocks(end - begin)]
+  std::int32_t partials;
+  std::int32_t parameter_count;
+  std::int32_t begin, end;         ///< the range that is trained
+};
+
+struct ApplyGradientsArgs {
+  Hyperparameters hyper;
+  const Control* control;
+  Losses losses;
+  std::int32_t minibatch_size, partials;
+  std::int32_t square_sum_count;
+  std::int32_t actor_square_sums;  ///< how many of them hold entries of the actor
+  const float* sums;               ///< [P][kLossSums]
+  const float* square_sums;
+  const float* gradient;
+  std::int32_t begin, end;         ///< the range that is trained
+  std::int32_t actor_end;          ///< parameters before it take the actor's learning rate
+  float* parameters;
+  float* first_moment;
+  float* second_moment;
+};
+
+struct FinishMinibatchArgs {
+  Hyperparameters hyper;
+  Control* control;
+  Losses losses;
+  std::int32_t minibatch_size, partials;
+  std::int32_t square_sum_count, actor_square_sums;
+  std::uint32_t last_of_epoch;
+  const float* sums;
+  const float* square_sums;
+  float* running;                  ///< [kRunningMetrics]
+};
+/// Of the last minibatch, but for the clip fraction, which is summed.
+enum RunningMetric {
+  kRunPolicyLoss, kRunValueLoss, kRunEntropy, kRunKl1, kRunKl3, kRunClipFractionSum,
+  kRunGradientNorm, kRunPolicyCount, kRunningMetrics
+};
+
+struct BeginIterationArgs {
+  Hyperparameters hyper;
+  Control* control;
+  float* running;
+};
+
+struct BeginEpochArgs {
+  Hyperparameters hyper;
+  Control* control;
+};
+
+struct BatchMomentsArgs {
+  Control* control;
+  const float* moments;            ///< [blocks][kBatchMoments]
+  std::int32_t blocks, batch_size;
+};
+
+/// What one iteration tells the host.
+struct IterationMetrics {
+  std::uint32_t iteration;         ///< 1-based
+  std::uint32_t nonfinite;
+  float episodes, episode_return_sum, episode_length_sum;
+  float policy_loss, value_loss, entropy, old_approx_kl, approx_kl, clip_fraction, gradient_norm;
+  float actor_learning_rate, critic_learning_rate, clip_coef;
+  float explained_variance;
+  float policy_steps;              ///< policy updates applied before the KL stop, if any
+};
+inline constexpr int kMetricsRing = 1024;
+
+struct EndIterationArgs {
+  Control* control;
+  EpisodeSums episodes;
+  const float* running;
+  IterationMetrics* ring;          ///< [kMetricsRing], memory the host can read
+  std::int32_t count;
+};
+
+/// Plays one whole episode in each of `episodes` environments with a frozen policy.
+struct EvaluateArgs {
+  const float* parameters;
+  Network actor;
+  std::int32_t episodes;
+  std::uint32_t first_episode;     ///< episode index of the first environment, so that sets never repeat
+  std::uint32_t max_episode_steps;
+  std::uint32_t deterministic;     ///< 1: argmax action
+  float env_parameters[kMaxEnvParameters];
+  RngKey key;
+  float* returns;                  ///< [episodes]
+  float* lengths;                  ///< [episodes]
+};
+
+/// Steps environments with uniformly random actions and no policy: the simulator alone.
+struct SimulateArgs {
+  EnvironmentBatch environments;
+  EpisodeSums episodes;
+  std::int32_t num_steps;
+};
+
+/// The launchers of one (environment, hidden width).
+struct Instance {
+  const char* environment;
+  std::int32_t width, observation_dim, num_actions, state_fields, record_floats;
+  void (*reset)(const ResetArgs&, Queue&);
+  void (*rollout)(const RolloutArgs&, Queue&);
+  void (*update)(const UpdateArgs&, Queue&);
+  void (*evaluate)(const EvaluateArgs&, Queue&);
+  void (*simulate)(const SimulateArgs&, Queue&);
+  /// Bytes of block storage (CUDA: dynamic shared memory) the largest kernel needs at this depth.
+  std::size_t (*block_storage)(int depth);
+};
+
+/// All kernels of one machine.
+struct Machine {
+  const char* name;                ///< "cuda", "cpu x86-64-v4", ...
+  const Instance* instances;
+  std::int32_t instance_count;
+  std::int32_t update_tile;        ///< samples an update block takes at a time
+  std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
+  std::int32_t (*gae_blocks)(std::int32_t count);
+  std::int32_t (*reduce_blocks)(std::int32_t parameters);
+  void (*gae)(const GaeArgs&, Queue&);
+  void (*batch_moments)(const BatchMomentsArgs&, Queue&);
+  void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);
+  void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);
+  void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);
+  void (*finish_minibatch)(const FinishMinibatchArgs&, Queue&);
+  void (*begin_iteration)(const BeginIterationArgs&, Queue&);
+  void (*begin_epoch)(const BeginEpochArgs&, Queue&);
+  void (*end_iteration)(const EndIterationArgs&, Queue&);
+};
+
+/// The CPU machine for the best instruction set this processor has, or the one PERILUNE_CPU_LEVEL names
+/// ("v4", "v3", "portable"). Throws std::invalid_argument when that one is unknown or not supported here.
+const Machine& cpu_machine();
+
+/// The CUDA machine, or null in a build without CUDA.
+const Machine* cuda_machine();
+
+/// The instance for this environment and width, or null.
+const Instance* find_instance(const Machine&, const char* environment, int width);
+
+}  // namespace perilune

@@ -1,0 +1,127 @@
+// The CPU machine at one instruction set: instantiates every kernel body over CpuBlock. Compiled once per level, with
+// PERILUNE_LEVEL naming it (see sims/portable.hpp); cpu_levels.cpp chooses among them at start-up.
+#include "kernels/machine/dense_cpu.hpp"
+
+#include "kernels/evaluate.hpp"
+#include "kernels/gae.hpp"
+#include "kernels/optimizer.hpp"
+#include "kernels/rollout.hpp"
+#include "kernels/simulate.hpp"
+#include "kernels/statistics.hpp"
+#include "kernels/update.hpp"
+#include "sims/cartpole.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+namespace {
+
+// 96 = 6 packs of 16: the register block of the matrix verbs (dense_cpu.hpp). Element-wise kernels take more lanes, so
+// that a block is worth handing to another thread.
+constexpr int kTileLanes = 96;
+constexpr int kScanLanes = 64;
+constexpr int kWideLanes = 1024;
+// Enough blocks for sixteen cores; each costs a pass over its partial gradient.
+constexpr int kPartials = 16;
+
+using TileBlock = CpuBlock<kTileLanes>;
+using ScanBlock = CpuBlock<kScanLanes>;
+using WideBlock = CpuBlock<kWideLanes>;
+
+#define PERILUNE_TEXT_OF(x) #x
+#define PERILUNE_TEXT(x) PERILUNE_TEXT_OF(x)
+constexpr const char* kLevelName = "cpu " PERILUNE_TEXT(PERILUNE_LEVEL);
+
+constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
+
+/// Blocks for kernels whose lanes are independent: results do not depend on the number, so it follows the threads.
+int lane_blocks(int lanes, const Queue& queue) {
+  const int packs = divide_up(lanes, kPackLanes), threads = queue.pool->threads();
+  const int needed = divide_up(packs, kTileLanes / kPackLanes);
+  const int even = divide_up(needed, threads) * threads;
+  return even < packs ? even : packs;
+}
+
+template <class E, int Width>
+Instance make_instance() {
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.width = Width;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::template State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.reset = [](const ResetArgs& args, Queue& queue) {
+    launch_cpu<Reset<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
+  };
+  instance.rollout = [](const RolloutArgs& args, Queue& queue) {
+    launch_cpu<Rollout<E, Width>, TileBlock>(args, lane_blocks(args.environments.count, queue),
+                                             queue);
+  };
+  instance.update = [](const UpdateArgs& args, Queue& queue) {
+    const int networks = args.losses == Losses::kBoth ? 2 : 1;
+    launch_cpu<Update<E, Width>, TileBlock>(args, networks * args.partials, queue);
+  };
+  instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
+    launch_cpu<Evaluate<E, Width>, TileBlock>(args, lane_blocks(args.episodes, queue), queue);
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
+    launch_cpu<Simulate<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
+  };
+  instance.block_storage = [](int depth) -> std::size_t {
+    const int update = Update<E, Width>::template storage_floats<TileBlock>(depth);
+    const int rollout = Rollout<E, Width>::template storage_floats<TileBlock>();
+    const int floats = TileBlock::kTransposedFloats + (update > rollout ? update : rollout);
+    return static_cast<std::size_t>(floats) * sizeof(float);
+  };
+  return instance;
+}
+
+const Instance kInstances[] = {
+#define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
+#include "kernels/instances.def"
+#undef PERILUNE_INSTANCE
+};
+
+template <class K, class Args>
+void launch_single(const Args& args, Queue& queue) {
+  launch_cpu<K, ScanBlock>(args, 1, queue);
+}
+
+Machine make_machine() {
+  Machine machine{};
+  machine.name = kLevelName;
+  machine.instances = kInstances;
+  machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
+  machine.update_tile = kTileLanes;
+  machine.max_partials = [] { return kPartials; };
+  machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
+  machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
+  machine.gae = [](const GaeArgs& args, Queue& queue) {
+    launch_cpu<Gae, ScanBlock>(args, divide_up(args.count, kScanLanes), queue);
+  };
+  machine.batch_moments = launch_single<BatchMoments, BatchMomentsArgs>;
+  machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
+    launch_cpu<AdvantageMoments, ScanBlock>(args, args.num_minibatches * kMomentChunks, queue);
+  };
+  machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
+    launch_cpu<ReduceGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
+                                           queue);
+  };
+  machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
+    launch_cpu<ApplyGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
+                                          queue);
+  };
+  machine.finish_minibatch = launch_single<FinishMinibatch, FinishMinibatchArgs>;
+  machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;
+  machine.begin_epoch = launch_single<BeginEpoch, BeginEpochArgs>;
+  machine.end_iteration = launch_single<EndIteration, EndIterationArgs>;
+  return machine;
+}
+
+}  // namespace
+
+const Machine& level_machine() {
+  static const Machine machine = make_machine();
+  return machine;
+}
+
+}  // namespace perilune::inline PERILUNE_LEVEL

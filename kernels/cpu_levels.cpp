@@ -1,0 +1,74 @@
+// Chooses, once, which of the compiled CPU levels this processor runs.
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/api.hpp"
+
+namespace perilune {
+
+#if defined(__x86_64__)
+namespace v4 {
+const Machine& level_machine();
+}
+namespace v3 {
+const Machine& level_machine();
+}
+#endif
+namespace portable {
+const Machine& level_machine();
+}
+
+namespace {
+
+struct Level {
+  const char* name;
+  bool supported;
+  const Machine& (*machine)();
+};
+
+const Machine& choose() {
+  const Level levels[] = {
+#if defined(__x86_64__)
+      {"v4", __builtin_cpu_supports("x86-64-v4") != 0, v4::level_machine},
+      {"v3", __builtin_cpu_supports("x86-64-v3") != 0, v3::level_machine},
+#endif
+      {"portable", true, portable::level_machine},
+  };
+  const char* wanted = std::getenv("PERILUNE_CPU_LEVEL");
+  std::string names;
+  for (const Level& level : levels) {
+    if (!level.supported) continue;
+    if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) {
+      return level.machine();
+    }
+    names += names.empty() ? level.name : std::string(", ") + level.name;
+  }
+  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) +
+                              "\", but this processor runs: " + names +
+                              "; unset it to use the best");
+}
+
+}  // namespace
+
+const Machine& cpu_machine() {
+  static const Machine& machine = choose();
+  return machine;
+}
+
+const Instance* find_instance(const Machine& machine, const char* environment, int width) {
+  for (int i = 0; i < machine.instance_count; ++i) {
+    const Instance& instance = machine.instances[i];
+    if (instance.width == width && std::strcmp(instance.environment, environment) == 0) {
+      return &instance;
+    }
+  }
+  return nullptr;
+}
+
+#if !PERILUNE_HAS_CUDA
+const Machine* cuda_machine() { return nullptr; }
+#endif
+
+}  // namespace perilune

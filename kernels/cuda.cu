@@ -1,0 +1,148 @@
+// The CUDA machine: instantiates every kernel body over CudaBlock. The only file that is given to nvcc, with the tests.
+#include "kernels/machine/cuda_block.cuh"
+
+#include <stdexcept>
+#include <string>
+
+#include "kernels/evaluate.hpp"
+#include "kernels/gae.hpp"
+#include "kernels/optimizer.hpp"
+#include "kernels/rollout.hpp"
+#include "kernels/simulate.hpp"
+#include "kernels/statistics.hpp"
+#include "kernels/update.hpp"
+#include "sims/cartpole.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+void check_cuda(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw std::runtime_error(std::string("CUDA failed while ") + what + ": " +
+                           cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+}
+
+namespace {
+
+// 64 lanes: the tiles of a 64-wide, two-layer network then take 36 KB of shared memory, so that several blocks share a
+// multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
+constexpr int kTileLanes = 64;
+constexpr int kScanLanes = 64;
+constexpr int kWideLanes = 256;
+constexpr int kSimulateLanes = 128;
+
+constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
+
+template <class E, int Width>
+std::size_t update_bytes(int depth) {
+  using Block = CudaBlock<kTileLanes>;
+  return sizeof(float) *
+         static_cast<std::size_t>(Update<E, Width>::template storage_floats<Block>(depth));
+}
+
+template <class E, int Width>
+Instance make_instance() {
+  using Block = CudaBlock<kTileLanes>;
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.width = Width;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::template State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.reset = [](const ResetArgs& args, Queue& queue) {
+    launch_cuda<Reset<E>, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0,
+                                      queue);
+  };
+  instance.rollout = [](const RolloutArgs& args, Queue& queue) {
+    using K = Rollout<E, Width>;
+    launch_cuda<K, kTileLanes>(args, divide_up(args.environments.count, kTileLanes),
+                               K::template storage_floats<Block>() * sizeof(float), queue);
+  };
+  instance.update = [](const UpdateArgs& args, Queue& queue) {
+    const int networks = args.losses == Losses::kBoth ? 2 : 1;
+    const int depth = args.actor.depth > args.critic.depth ? args.actor.depth : args.critic.depth;
+    launch_cuda<Update<E, Width>, kTileLanes>(args, networks * args.partials,
+                                              update_bytes<E, Width>(depth), queue);
+  };
+  instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
+    using K = Evaluate<E, Width>;
+    launch_cuda<K, kTileLanes>(args, divide_up(args.episodes, kTileLanes),
+                               K::template storage_floats<Block>() * sizeof(float), queue);
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
+    launch_cuda<Simulate<E>, kSimulateLanes>(
+        args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
+  };
+  instance.block_storage = [](int depth) -> std::size_t {
+    const std::size_t rollout =
+        sizeof(float) *
+        static_cast<std::size_t>(Rollout<E, Width>::template storage_floats<Block>());
+    const std::size_t update = update_bytes<E, Width>(depth);
+    return update > rollout ? update : rollout;
+  };
+  return instance;
+}
+
+const Instance kInstances[] = {
+#define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
+#include "kernels/instances.def"
+#undef PERILUNE_INSTANCE
+};
+
+template <class K, class Args>
+void launch_single(const Args& args, Queue& queue) {
+  launch_cuda<K, kWideLanes>(args, 1, 0, queue);
+}
+
+/// Two update blocks per network and multiprocessor of the current device.
+int max_partials() {
+  int device = 0, processors = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+             "counting multiprocessors");
+  return 2 * processors;
+}
+
+Machine make_machine() {
+  Machine machine{};
+  machine.name = "cuda";
+  machine.instances = kInstances;
+  machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
+  machine.update_tile = kTileLanes;
+  machine.max_partials = max_partials;
+  machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
+  machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
+  machine.gae = [](const GaeArgs& args, Queue& queue) {
+    launch_cuda<Gae, kScanLanes>(args, divide_up(args.count, kScanLanes), 0, queue);
+  };
+  machine.batch_moments = launch_single<BatchMoments, BatchMomentsArgs>;
+  machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
+    launch_cuda<AdvantageMoments, kWideLanes>(args, args.num_minibatches * kMomentChunks, 0,
+                                              queue);
+  };
+  machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
+    launch_cuda<ReduceGradients, kWideLanes>(args, divide_up(args.end - args.begin, kWideLanes),
+                                             0, queue);
+  };
+  machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
+    launch_cuda<ApplyGradients, kWideLanes>(args, divide_up(args.end - args.begin, kWideLanes), 0,
+                                            queue);
+  };
+  machine.finish_minibatch = launch_single<FinishMinibatch, FinishMinibatchArgs>;
+  machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;
+  machine.begin_epoch = launch_single<BeginEpoch, BeginEpochArgs>;
+  machine.end_iteration = launch_single<EndIteration, EndIterationArgs>;
+  return machine;
+}
+
+}  // namespace
+}  // namespace perilune::inline PERILUNE_LEVEL
+
+namespace perilune {
+
+const Machine* cuda_machine() {
+  static const Machine machine = make_machine();
+  return &machine;
+}
+
+}  // namespace perilune

@@ -1,0 +1,90 @@
+// The vocabulary a kernel body may use, whatever the machine.
+//
+// A Block is a group of kLanes lanes with shared storage. A body is a function template over it, compiled for
+//   CudaBlock   a thread block; a lane is a thread                           (cuda_block.cuh)
+//   CpuBlock    one core; kPackLanes lanes at a time in a SIMD register      (cpu_block.hpp)
+//   FiberBlock  tests: a lane is a fiber that runs until the next collective (fiber_block.hpp)
+//
+// Members every Block has:
+//   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
+//   kUnit                         lanes are dealt to blocks in multiples of this
+//   index(), count()              this block's place in the grid, and the grid's size
+//   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)
+//   active(lane) -> Mask<Real>    is this lane in use
+//   numbers(lane) -> UInt<Real>   the lane's number, 0..kLanes-1
+//   lanes(f)                      calls f(lane) for every lane (CPU: for every pack that has an active lane)
+//   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
+//   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
+//   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
+//   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
+//   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
+//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
+//   fill_zero(to, n)              collective: n floats of an array (n, to: multiples of kTensorAlignment)
+//   storage()                     the block's storage, 64-byte aligned; its size is chosen at launch
+// and the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are features, columns
+// are samples, weights are [out, in] row-major:
+//   dense<In, Out>(block, weight, bias, x, y, activation)            y = activation(W x + b)
+//   dense_backward_weights<In, Out>(block, x, dy, dweight, dbias)    dW += dy x^T, db += sum(dy)
+//   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
+// A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
+// Inactive lanes must hold dy = 0 and finite x in dense_backward_weights.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/api.hpp"
+#include "sims/real.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// A value that each lane keeps across lanes() calls and collectives: value[lane]. Registers on a GPU, an array of
+/// packs on the CPU.
+template <class B, class T>
+struct PerLane {
+  T value[B::kOwned];
+  PERILUNE_DEVICE T& operator[](typename B::Lane lane) { return value[B::owned(lane)]; }
+  PERILUNE_DEVICE const T& operator[](typename B::Lane lane) const { return value[B::owned(lane)]; }
+};
+
+/// A matrix of features by lanes in block storage.
+template <class B>
+struct Tile {
+  float* data;
+  using Real = typename B::Real;
+  PERILUNE_DEVICE Real load(int feature, typename B::Lane lane) const {
+    return B::load_lane(data + feature * B::kStride, lane);
+  }
+  PERILUNE_DEVICE void store(int feature, typename B::Lane lane, Real x) const {
+    B::store_lane(data + feature * B::kStride, lane, x);
+  }
+};
+
+/// Carves tiles out of the block's storage, in call order.
+template <class B>
+struct Carver {
+  float* next;
+  PERILUNE_DEVICE Tile<B> tile(int features) {
+    Tile<B> result{next};
+    next += features * B::kStride;
+    return result;
+  }
+};
+
+PERILUNE_HD constexpr int round_up(int x, int multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
+
+/// A block's share of n lanes' worth of work: whole units of kUnit lanes, divided as evenly as they go.
+struct Share {
+  int first;
+  int count;
+};
+template <class B>
+PERILUNE_DEVICE Share block_share(const B& block, int n) {
+  const std::int64_t units = (n + B::kUnit - 1) / B::kUnit;
+  const int first = static_cast<int>(units * block.index() / block.count()) * B::kUnit;
+  const int last = static_cast<int>(units * (block.index() + 1) / block.count()) * B::kUnit;
+  return {first, (last < n ? last : n) - first};
+}
+
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,0 +1,162 @@
+// The CPU machine's Block: one core works through the lanes a pack at a time, so every collective is a plain loop.
+#pragma once
+
+#include "kernels/machine/block.hpp"
+#include "kernels/machine/pack.hpp"
+#include "kernels/machine/thread_pool.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+template <int Lanes>
+class CpuBlock {
+ public:
+  static_assert(Lanes % kPackLanes == 0);
+  using Real = Pack;
+  struct Lane {
+    int first;  // number of the pack's first lane
+  };
+  static constexpr int kLanes = Lanes;
+  static constexpr int kStride = Lanes;
+  static constexpr int kOwned = Lanes / kPackLanes;
+  static constexpr int kUnit = kPackLanes;
+
+  static constexpr int kTransposedFloats = Lanes * kMaxFusedWidth;
+
+  /// storage: kTransposedFloats and then what the body carves.
+  CpuBlock(int index, int count, float* storage)
+      : index_(index), count_(count), active_(Lanes), storage_(storage) {}
+
+  int index() const { return index_; }
+  int count() const { return count_; }
+  float* storage() const { return storage_ + kTransposedFloats; }
+  /// Where dense_backward_weights transposes its input: before the tiles, so that its place is the same in every body.
+  float* transposed() const { return storage_; }
+  void activate(int lanes) { active_ = lanes; }
+  /// Packs that have an active lane.
+  int packs() const { return (active_ + kPackLanes - 1) / kPackLanes; }
+
+  PERILUNE_HD static int owned(Lane lane) { return lane.first / kPackLanes; }
+  PERILUNE_HD PackUInt numbers(Lane lane) const {
+    return lane_numbers(static_cast<std::uint32_t>(lane.first));
+  }
+  PERILUNE_HD PackMask active(Lane lane) const {
+    return numbers(lane) < PackUInt(static_cast<std::uint32_t>(active_));
+  }
+
+  template <class F>
+  PERILUNE_HD void lanes(F&& f) const {
+    for (int first = 0; first < active_; first += kPackLanes) f(Lane{first});
+  }
+  PERILUNE_HD void sync() const {}
+  template <class F>
+  PERILUNE_HD void one(F&& f) const {
+    f();
+  }
+
+  PERILUNE_HD bool any(const PerLane<CpuBlock, PackMask>& mask) const {
+    PackMask found(false);
+    lanes([&](Lane lane) { found = found | (mask[lane] & active(lane)); });
+    return perilune::any(found);
+  }
+  PERILUNE_HD float sum(const PerLane<CpuBlock, Pack>& x) const {
+    Pack total(0.0f);
+    lanes([&](Lane lane) { total += select(active(lane), x[lane], Pack(0.0f)); });
+    return sum_lanes(total);
+  }
+
+  PERILUNE_HD static Pack load_lane(const float* from, Lane lane) {
+    return load_pack(from + lane.first);
+  }
+  PERILUNE_HD static void store_lane(float* to, Lane lane, Pack x) {
+    store_pack(to + lane.first, x);
+  }
+
+  // Arrays may be read kPackLanes - 1 elements past their end (kTailPadding); a tail is never written.
+  PERILUNE_HD Pack load(const float* from, Lane lane) const {
+    const Pack x = load_pack(from + lane.first);
+    return full(lane) ? x : select(active(lane), x, Pack(0.0f));
+  }
+  PERILUNE_HD PackUInt load(const std::uint32_t* from, Lane lane) const {
+    PackUInt x;
+    memcpy(&x.value, from + lane.first, sizeof x.value);
+    return full(lane) ? x : select(active(lane), x, PackUInt(0u));
+  }
+  PERILUNE_HD PackMask load(const std::uint8_t* from, Lane lane) const {
+    IntVector x;
+    for (int i = 0; i < kPackLanes; ++i) x[i] = from[lane.first + i];
+    const PackMask mask(-x);
+    return full(lane) ? mask : mask & active(lane);
+  }
+  PERILUNE_HD void store(float* to, Lane lane, Pack x) const {
+    if (full(lane)) {
+      store_pack(to + lane.first, x);
+    } else {
+      for (int i = 0; i < active_ - lane.first; ++i) to[lane.first + i] = x[i];
+    }
+  }
+  PERILUNE_HD void store(std::uint32_t* to, Lane lane, PackUInt x) const {
+    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
+    std::uint32_t words[kPackLanes];
+    memcpy(words, &x.value, sizeof words);
+    memcpy(to + lane.first, words, static_cast<std::size_t>(lanes_here) * sizeof(std::uint32_t));
+  }
+  PERILUNE_HD void store(std::uint8_t* to, Lane lane, PackMask x) const {
+    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
+    const IntVector bits = x.lanes();
+    for (int i = 0; i < lanes_here; ++i) to[lane.first + i] = bits[i] != 0;
+  }
+
+  void fill_zero(float* to, int n) const { memset(to, 0, static_cast<std::size_t>(n) * 4); }
+
+  PERILUNE_HD Pack gather(const float* from, PackUInt index, Lane lane) const {
+    const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
+    Pack x;
+    for (int i = 0; i < kPackLanes; ++i) x.value[i] = from[safe[i]];
+    return x;
+  }
+  /// Writes rows [index][count] of an array of structures: element (index, k) = x[k].
+  template <int Count>
+  PERILUNE_HD void scatter_rows(float* to, PackUInt index, Lane lane, const Pack (&x)[Count]) const {
+    float rows[Count][kPackLanes];
+    std::uint32_t indices[kPackLanes];
+    memcpy(indices, &index.value, sizeof indices);
+    for (int k = 0; k < Count; ++k) store_pack(rows[k], x[k]);
+    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
+    for (int i = 0; i < lanes_here; ++i) {
+      float* row = to + static_cast<std::size_t>(indices[i]) * Count;
+      for (int k = 0; k < Count; ++k) row[k] = rows[k][i];
+    }
+  }
+  template <int Count>
+  PERILUNE_HD void gather_rows(const float* from, PackUInt index, Lane lane, Pack (&x)[Count]) const {
+    const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
+    float rows[Count][kPackLanes];
+    std::uint32_t indices[kPackLanes];
+    memcpy(indices, &safe.value, sizeof indices);
+    for (int i = 0; i < kPackLanes; ++i) {
+      const float* row = from + static_cast<std::size_t>(indices[i]) * Count;
+      for (int k = 0; k < Count; ++k) rows[k][i] = row[k];
+    }
+    for (int k = 0; k < Count; ++k) x[k] = load_pack(rows[k]);
+  }
+
+ private:
+  PERILUNE_HD bool full(Lane lane) const { return lane.first + kPackLanes <= active_; }
+
+  int index_, count_, active_;
+  float* storage_;
+};
+
+/// Runs kernel K over its grid: K::run(block, args) for every block.
+template <class K, class B, class Args>
+void launch_cpu(const Args& args, int blocks, Queue& queue) {
+  queue.pool->run(
+      blocks,
+      [](const void* context, int index, int count, float* storage) {
+        B block(index, count, storage);
+        K::run(block, *static_cast<const Args*>(context));
+      },
+      &args);
+}
+
+}  // namespace perilune::inline PERILUNE_LEVEL

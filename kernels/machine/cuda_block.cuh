@@ -1,0 +1,78 @@
+// The CUDA machine's Block: a thread block, with CUB's block reductions, and the generic kernel and launch.
+#pragma once
+
+#include <cub/block/block_reduce.cuh>
+#include <cuda_runtime_api.h>
+
+#include "kernels/machine/dense_simt.hpp"
+#include "kernels/machine/simt_block.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+template <int Lanes>
+class CudaBlock : public SimtBlockBase<CudaBlock<Lanes>, Lanes> {
+ public:
+  using Base = SimtBlockBase<CudaBlock<Lanes>, Lanes>;
+  using typename Base::Lane;
+
+  using Reduce = cub::BlockReduce<float, Lanes>;
+  struct Shared {
+    typename Reduce::TempStorage reduce;
+    float total;
+  };
+
+  __device__ CudaBlock(Shared& shared, float* storage) : shared_(shared), storage_(storage) {}
+
+  __device__ int index() const { return static_cast<int>(blockIdx.x); }
+  __device__ int count() const { return static_cast<int>(gridDim.x); }
+  __device__ float* storage() const { return storage_; }
+  __device__ Lane lane() const { return Lane{static_cast<int>(threadIdx.x)}; }
+  __device__ void sync() const { __syncthreads(); }
+
+  __device__ bool any(const PerLane<CudaBlock, bool>& mask) const {
+    return __syncthreads_or(mask[lane()] && this->active(lane())) != 0;
+  }
+  __device__ float sum(const PerLane<CudaBlock, float>& x) const {
+    const float mine = this->active(lane()) ? x[lane()] : 0.0f;
+    const float total = Reduce(shared_.reduce).Sum(mine);
+    if (threadIdx.x == 0) shared_.total = total;
+    __syncthreads();
+    const float result = shared_.total;
+    __syncthreads();
+    return result;
+  }
+
+ private:
+  Shared& shared_;
+  float* storage_;
+};
+
+// Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each, which none of them spills.
+inline constexpr int kRegisterBudget = 512;
+
+template <class K, int Lanes, class Args>
+__global__ void __launch_bounds__(Lanes, kRegisterBudget / Lanes) run_kernel(const __grid_constant__ Args args) {
+  extern __shared__ __align__(64) float storage[];
+  __shared__ typename CudaBlock<Lanes>::Shared shared;
+  CudaBlock<Lanes> block(shared, storage);
+  K::run(block, args);
+}
+
+/// Throws std::runtime_error with the call's text on anything but success.
+void check_cuda(cudaError_t status, const char* what);
+
+/// Enqueues kernel K. storage_bytes beyond 48 KB are asked for on every launch: it costs no device time.
+template <class K, int Lanes, class Args>
+void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue& queue) {
+  auto kernel = run_kernel<K, Lanes, Args>;
+  if (storage_bytes > 48 * 1024) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(storage_bytes)),
+               "asking for shared memory");
+  }
+  kernel<<<static_cast<unsigned>(blocks), Lanes, storage_bytes,
+           static_cast<cudaStream_t>(queue.stream)>>>(args);
+  check_cuda(cudaGetLastError(), "launching a kernel");
+}
+
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,0 +1,287 @@
+// Pack: the CPU machine's number, one environment or sample in each lane of a SIMD register.
+//
+// 16 lanes under AVX-512, 8 under AVX2, 4 otherwise; the same vocabulary as sims/real.hpp, and the same bits lane by
+// lane, since every operation used by a simulator is correctly rounded. GCC vector types supply the arithmetic;
+// intrinsics appear only where a vector type has no operator (masks, square root, high products, reciprocals).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "sims/real.hpp"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+#if defined(__AVX512F__)
+inline constexpr int kPackLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int kPackLanes = 8;
+#else
+inline constexpr int kPackLanes = 4;
+#endif
+
+using FloatVector = float __attribute__((vector_size(kPackLanes * 4)));
+using IntVector = std::int32_t __attribute__((vector_size(kPackLanes * 4)));
+using UIntVector = std::uint32_t __attribute__((vector_size(kPackLanes * 4)));
+
+struct PackMask {
+#if defined(__AVX512F__)
+  __mmask16 bits;
+  PERILUNE_HD PackMask() : bits(0) {}
+  PERILUNE_HD PackMask(bool value) : bits(value ? __mmask16(0xFFFF) : __mmask16(0)) {}
+  PERILUNE_HD explicit PackMask(IntVector lanes)
+      : bits(_mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes)) {}
+  PERILUNE_HD IntVector lanes() const { return (IntVector)_mm512_maskz_set1_epi32(bits, -1); }
+  friend PERILUNE_HD PackMask operator&(PackMask a, PackMask b) { return from(a.bits & b.bits); }
+  friend PERILUNE_HD PackMask operator|(PackMask a, PackMask b) { return from(a.bits | b.bits); }
+  friend PERILUNE_HD PackMask operator^(PackMask a, PackMask b) { return from(a.bits ^ b.bits); }
+  PERILUNE_HD PackMask operator!() const { return from(~bits); }
+  static PERILUNE_HD PackMask from(int value) {
+    PackMask mask;
+    mask.bits = static_cast<__mmask16>(value);
+    return mask;
+  }
+#else
+  IntVector value;  // 0 or -1
+  PERILUNE_HD PackMask() : value{} {}
+  PERILUNE_HD PackMask(bool all) : value(IntVector{} - static_cast<std::int32_t>(all)) {}
+  PERILUNE_HD explicit PackMask(IntVector lanes) : value(lanes) {}
+  PERILUNE_HD IntVector lanes() const { return value; }
+  friend PERILUNE_HD PackMask operator&(PackMask a, PackMask b) {
+    return PackMask(a.value & b.value);
+  }
+  friend PERILUNE_HD PackMask operator|(PackMask a, PackMask b) {
+    return PackMask(a.value | b.value);
+  }
+  friend PERILUNE_HD PackMask operator^(PackMask a, PackMask b) {
+    return PackMask(a.value ^ b.value);
+  }
+  PERILUNE_HD PackMask operator!() const { return PackMask(~value); }
+#endif
+  PERILUNE_HD bool operator[](int lane) const { return lanes()[lane] != 0; }
+  friend PERILUNE_HD PackMask operator&&(PackMask a, PackMask b) { return a & b; }
+  friend PERILUNE_HD PackMask operator||(PackMask a, PackMask b) { return a | b; }
+};
+
+PERILUNE_HD bool any(PackMask mask) {
+#if defined(__AVX512F__)
+  return mask.bits != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)mask.value) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps((__m128)mask.value) != 0;
+#else
+  std::int32_t found = 0;
+  for (int i = 0; i < kPackLanes; ++i) found |= mask.value[i];
+  return found != 0;
+#endif
+}
+PERILUNE_HD bool all(PackMask mask) { return !any(!mask); }
+
+#if defined(__AVX512F__)
+#define PERILUNE_COMPARE(op, type, intrinsic, cast, code)                            \
+  friend PERILUNE_HD PackMask operator op(type a, type b) {                          \
+    return PackMask::from(intrinsic((cast)a.value, (cast)b.value, code));            \
+  }
+#define PERILUNE_FLOAT_COMPARE(op, code) \
+  PERILUNE_COMPARE(op, Pack, _mm512_cmp_ps_mask, __m512, code)
+#define PERILUNE_INT_COMPARE(op, type, suffix, code) \
+  PERILUNE_COMPARE(op, type, _mm512_cmp_##suffix##_mask, __m512i, code)
+#else
+#define PERILUNE_FLOAT_COMPARE(op, code) \
+  friend PERILUNE_HD PackMask operator op(Pack a, Pack b) { return PackMask(a.value op b.value); }
+#define PERILUNE_INT_COMPARE(op, type, suffix, code)             \
+  friend PERILUNE_HD PackMask operator op(type a, type b) {      \
+    return PackMask((IntVector)(a.value op b.value));            \
+  }
+#endif
+
+struct Pack {
+  FloatVector value;
+  Pack() = default;
+  PERILUNE_HD Pack(float x) : value(FloatVector{} + x) {}
+  PERILUNE_HD explicit Pack(FloatVector x) : value(x) {}
+  PERILUNE_HD float operator[](int lane) const { return value[lane]; }
+  friend PERILUNE_HD Pack operator+(Pack a, Pack b) { return Pack(a.value + b.value); }
+  friend PERILUNE_HD Pack operator-(Pack a, Pack b) { return Pack(a.value - b.value); }
+  friend PERILUNE_HD Pack operator*(Pack a, Pack b) { return Pack(a.value * b.value); }
+  friend PERILUNE_HD Pack operator/(Pack a, Pack b) { return Pack(a.value / b.value); }
+  PERILUNE_HD Pack operator-() const { return Pack(-value); }
+  PERILUNE_HD Pack& operator+=(Pack b) { return *this = *this + b; }
+  PERILUNE_HD Pack& operator-=(Pack b) { return *this = *this - b; }
+  PERILUNE_HD Pack& operator*=(Pack b) { return *this = *this * b; }
+  PERILUNE_FLOAT_COMPARE(<, _CMP_LT_OQ)
+  PERILUNE_FLOAT_COMPARE(<=, _CMP_LE_OQ)
+  PERILUNE_FLOAT_COMPARE(>, _CMP_GT_OQ)
+  PERILUNE_FLOAT_COMPARE(>=, _CMP_GE_OQ)
+  PERILUNE_FLOAT_COMPARE(==, _CMP_EQ_OQ)
+  PERILUNE_FLOAT_COMPARE(!=, _CMP_NEQ_UQ)
+};
+
+#define PERILUNE_INT_OPERATORS(type)                                                              \
+  friend PERILUNE_HD type operator+(type a, type b) { return type(a.value + b.value); }           \
+  friend PERILUNE_HD type operator-(type a, type b) { return type(a.value - b.value); }           \
+  friend PERILUNE_HD type operator*(type a, type b) { return type(a.value * b.value); }           \
+  friend PERILUNE_HD type operator&(type a, type b) { return type(a.value & b.value); }           \
+  friend PERILUNE_HD type operator|(type a, type b) { return type(a.value | b.value); }           \
+  friend PERILUNE_HD type operator^(type a, type b) { return type(a.value ^ b.value); }           \
+  friend PERILUNE_HD type operator<<(type a, int bits) { return type(a.value << bits); }          \
+  friend PERILUNE_HD type operator>>(type a, int bits) { return type(a.value >> bits); }          \
+  PERILUNE_HD type operator~() const { return type(~value); }                                     \
+  PERILUNE_HD type& operator+=(type b) { return *this = *this + b; }
+
+struct PackUInt {
+  UIntVector value;
+  PackUInt() = default;
+  PERILUNE_HD PackUInt(std::uint32_t x) : value(UIntVector{} + x) {}
+  PERILUNE_HD explicit PackUInt(UIntVector x) : value(x) {}
+  PERILUNE_HD std::uint32_t operator[](int lane) const { return value[lane]; }
+  PERILUNE_INT_OPERATORS(PackUInt)
+  PERILUNE_INT_COMPARE(<, PackUInt, epu32, _MM_CMPINT_LT)
+  PERILUNE_INT_COMPARE(<=, PackUInt, epu32, _MM_CMPINT_LE)
+  PERILUNE_INT_COMPARE(>, PackUInt, epu32, _MM_CMPINT_NLE)
+  PERILUNE_INT_COMPARE(>=, PackUInt, epu32, _MM_CMPINT_NLT)
+  PERILUNE_INT_COMPARE(==, PackUInt, epu32, _MM_CMPINT_EQ)
+  PERILUNE_INT_COMPARE(!=, PackUInt, epu32, _MM_CMPINT_NE)
+};
+
+struct PackInt {
+  IntVector value;
+  PackInt() = default;
+  PERILUNE_HD PackInt(std::int32_t x) : value(IntVector{} + x) {}
+  PERILUNE_HD explicit PackInt(IntVector x) : value(x) {}
+  PERILUNE_HD std::int32_t operator[](int lane) const { return value[lane]; }
+  PERILUNE_HD PackInt operator-() const { return PackInt(-value); }
+  PERILUNE_INT_OPERATORS(PackInt)
+  PERILUNE_INT_COMPARE(<, PackInt, epi32, _MM_CMPINT_LT)
+  PERILUNE_INT_COMPARE(<=, PackInt, epi32, _MM_CMPINT_LE)
+  PERILUNE_INT_COMPARE(>, PackInt, epi32, _MM_CMPINT_NLE)
+  PERILUNE_INT_COMPARE(>=, PackInt, epi32, _MM_CMPINT_NLT)
+  PERILUNE_INT_COMPARE(==, PackInt, epi32, _MM_CMPINT_EQ)
+  PERILUNE_INT_COMPARE(!=, PackInt, epi32, _MM_CMPINT_NE)
+};
+
+#undef PERILUNE_COMPARE
+#undef PERILUNE_FLOAT_COMPARE
+#undef PERILUNE_INT_COMPARE
+#undef PERILUNE_INT_OPERATORS
+
+template <>
+struct RealTraits<Pack> {
+  using UInt = PackUInt;
+  using Int = PackInt;
+  using Mask = PackMask;
+  static constexpr bool kIsDouble = false;
+};
+
+#if defined(__AVX512F__)
+PERILUNE_HD Pack select(PackMask mask, Pack a, Pack b) {
+  return Pack((FloatVector)_mm512_mask_blend_ps(mask.bits, (__m512)b.value, (__m512)a.value));
+}
+PERILUNE_HD PackUInt select(PackMask mask, PackUInt a, PackUInt b) {
+  return PackUInt(
+      (UIntVector)_mm512_mask_blend_epi32(mask.bits, (__m512i)b.value, (__m512i)a.value));
+}
+PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) {
+  return PackInt((IntVector)_mm512_mask_blend_epi32(mask.bits, (__m512i)b.value, (__m512i)a.value));
+}
+PERILUNE_HD Pack sqrt(Pack x) { return Pack((FloatVector)_mm512_sqrt_ps((__m512)x.value)); }
+PERILUNE_HD PackUInt mul_hi(PackUInt a, PackUInt b) {
+  const __m512i even = _mm512_mul_epu32((__m512i)a.value, (__m512i)b.value);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a.value, 32),
+                                       _mm512_srli_epi64((__m512i)b.value, 32));
+  return PackUInt(
+      (UIntVector)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd));
+}
+#else
+PERILUNE_HD Pack select(PackMask mask, Pack a, Pack b) {
+  return Pack(mask.value ? a.value : b.value);
+}
+PERILUNE_HD PackUInt select(PackMask mask, PackUInt a, PackUInt b) {
+  return PackUInt(mask.value ? a.value : b.value);
+}
+PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) {
+  return PackInt(mask.value ? a.value : b.value);
+}
+PERILUNE_HD Pack sqrt(Pack x) {
+  for (int i = 0; i < kPackLanes; ++i) x.value[i] = __builtin_sqrtf(x.value[i]);
+  return x;
+}
+PERILUNE_HD PackUInt mul_hi(PackUInt a, PackUInt b) {
+  PackUInt high;
+  for (int i = 0; i < kPackLanes; ++i) high.value[i] = mul_hi(a.value[i], b.value[i]);
+  return high;
+}
+#endif
+
+PERILUNE_HD Pack as_float(PackUInt bits) { return Pack((FloatVector)bits.value); }
+PERILUNE_HD PackUInt as_uint(Pack x) { return PackUInt((UIntVector)x.value); }
+PERILUNE_HD Pack abs(Pack x) { return as_float(as_uint(x) & 0x7FFFFFFFu); }
+// As the scalar ones, b where either is NaN.
+#if defined(__AVX512F__)
+PERILUNE_HD Pack min(Pack a, Pack b) {
+  return Pack((FloatVector)_mm512_min_ps((__m512)a.value, (__m512)b.value));
+}
+PERILUNE_HD Pack max(Pack a, Pack b) {
+  return Pack((FloatVector)_mm512_max_ps((__m512)a.value, (__m512)b.value));
+}
+#else
+PERILUNE_HD Pack min(Pack a, Pack b) { return select(a < b, a, b); }
+PERILUNE_HD Pack max(Pack a, Pack b) { return select(a > b, a, b); }
+#endif
+
+PERILUNE_HD Pack mul_add(Pack a, Pack b, Pack c) {
+#if defined(__AVX512F__)
+  return Pack((FloatVector)_mm512_fmadd_ps((__m512)a.value, (__m512)b.value, (__m512)c.value));
+#elif defined(__FMA__)
+  return Pack((FloatVector)_mm256_fmadd_ps((__m256)a.value, (__m256)b.value, (__m256)c.value));
+#else
+  return a * b + c;
+#endif
+}
+
+template <class Real>
+PERILUNE_HD Real to_real(PackInt x) {
+  return Real(__builtin_convertvector(x.value, FloatVector));
+}
+/// Needs x < 2^31.
+template <class Real>
+PERILUNE_HD Real to_real(PackUInt x) {
+  return Real(__builtin_convertvector((IntVector)x.value, FloatVector));
+}
+PERILUNE_HD PackInt to_int(Pack x) { return PackInt(__builtin_convertvector(x.value, IntVector)); }
+PERILUNE_HD PackUInt to_uint(PackInt x) { return PackUInt((UIntVector)x.value); }
+
+/// Lane k holds first + k.
+PERILUNE_HD PackUInt lane_numbers(std::uint32_t first) {
+  PackUInt result;
+  for (int i = 0; i < kPackLanes; ++i) result.value[i] = first + static_cast<std::uint32_t>(i);
+  return result;
+}
+
+/// Sum of the lanes, in a fixed order (pairs of halves).
+PERILUNE_HD float sum_lanes(Pack x) {
+  float lanes[kPackLanes];
+  memcpy(lanes, &x.value, sizeof lanes);
+  PERILUNE_UNROLL
+  for (int half = kPackLanes / 2; half > 0; half /= 2) {
+    PERILUNE_UNROLL
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+PERILUNE_HD Pack load_pack(const float* from) {
+  Pack x;
+  memcpy(&x.value, from, sizeof x.value);
+  return x;
+}
+PERILUNE_HD void store_pack(float* to, Pack x) { memcpy(to, &x.value, sizeof x.value); }
+
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,0 +1,14 @@
+// Where kernels are launched: a CPU queue runs a kernel at once on its thread pool, a CUDA queue enqueues it on a stream
+// (and so can be captured into a graph). Launchers take one; they never choose a device themselves.
+#pragma once
+
+namespace perilune {
+
+class ThreadPool;
+
+struct Queue {
+  ThreadPool* pool = nullptr;  ///< CPU machine
+  void* stream = nullptr;      ///< CUDA machine: a cudaStream_t, never the default stream
+};
+
+}  // namespace perilune

@@ -1,0 +1,87 @@
+// What CudaBlock and FiberBlock have in common: one float per lane, and element-wise access to arrays.
+#pragma once
+
+#include "kernels/machine/block.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// Derived supplies lane(), sync(), any(), sum(), index(), count(), storage().
+template <class Derived, int Lanes>
+class SimtBlockBase {
+ public:
+  static_assert(Lanes % 4 == 0);
+  using Real = float;
+  struct Lane {
+    int number;
+  };
+  static constexpr int kLanes = Lanes;
+  static constexpr int kStride = Lanes + 4;
+  static constexpr int kOwned = 1;
+  static constexpr int kUnit = Lanes;
+
+  PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
+  PERILUNE_DEVICE static int owned(Lane) { return 0; }
+  PERILUNE_DEVICE std::uint32_t numbers(Lane lane) const {
+    return static_cast<std::uint32_t>(lane.number);
+  }
+  PERILUNE_DEVICE bool active(Lane lane) const { return lane.number < active_; }
+  template <class F>
+  PERILUNE_DEVICE void lanes(F&& f) const {
+    f(self().lane());
+  }
+  template <class F>
+  PERILUNE_DEVICE void one(F&& f) const {
+    if (self().lane().number == 0) f();
+  }
+
+  PERILUNE_DEVICE static float load_lane(const float* from, Lane lane) { return from[lane.number]; }
+  PERILUNE_DEVICE static void store_lane(float* to, Lane lane, float x) { to[lane.number] = x; }
+
+  PERILUNE_DEVICE float load(const float* from, Lane lane) const {
+    return active(lane) ? from[lane.number] : 0.0f;
+  }
+  PERILUNE_DEVICE std::uint32_t load(const std::uint32_t* from, Lane lane) const {
+    return active(lane) ? from[lane.number] : 0u;
+  }
+  PERILUNE_DEVICE bool load(const std::uint8_t* from, Lane lane) const {
+    return active(lane) && from[lane.number] != 0;
+  }
+  PERILUNE_DEVICE void store(float* to, Lane lane, float x) const {
+    if (active(lane)) to[lane.number] = x;
+  }
+  PERILUNE_DEVICE void store(std::uint32_t* to, Lane lane, std::uint32_t x) const {
+    if (active(lane)) to[lane.number] = x;
+  }
+  PERILUNE_DEVICE void store(std::uint8_t* to, Lane lane, bool x) const {
+    if (active(lane)) to[lane.number] = x ? 1 : 0;
+  }
+  PERILUNE_DEVICE void fill_zero(float* to, int n) const {
+    for (int i = self().lane().number; i < n; i += Lanes) to[i] = 0.0f;
+  }
+  PERILUNE_DEVICE float gather(const float* from, std::uint32_t index, Lane lane) const {
+    return from[active(lane) ? index : 0u];
+  }
+  template <int Count>
+  PERILUNE_DEVICE void scatter_rows(float* to, std::uint32_t index, Lane lane,
+                                const float (&x)[Count]) const {
+    if (!active(lane)) return;
+    float* row = to + static_cast<std::size_t>(index) * Count;
+    PERILUNE_UNROLL
+    for (int k = 0; k < Count; ++k) row[k] = x[k];
+  }
+  template <int Count>
+  PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
+                               float (&x)[Count]) const {
+    const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
+    PERILUNE_UNROLL
+    for (int k = 0; k < Count; ++k) x[k] = row[k];
+  }
+
+ protected:
+  int active_ = Lanes;
+
+ private:
+  PERILUNE_DEVICE const Derived& self() const { return static_cast<const Derived&>(*this); }
+};
+
+}  // namespace perilune::inline PERILUNE_LEVEL

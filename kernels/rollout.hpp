@@ -1,0 +1,152 @@
+// T steps of N environments with the policy in the loop: observe, actor and critic, sample, step, store the record.
+//
+// An environment stays in its lane's registers for the whole launch. An episode that ends is counted and reset inside
+// the step. Where one is cut by the time limit, gamma * V(final observation) is added to the stored reward, so that
+// the advantage scan only needs to know where episodes end (Pardo et al. 2018). Sampling draws by (environment, episode,
+// step), so a rollout does not depend on how lanes are grouped into blocks.
+#pragma once
+
+#include "kernels/environment_lane.hpp"
+#include "kernels/network.hpp"
+#include "kernels/ppo_loss.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+template <Env E, int Width>
+struct Rollout {
+  static constexpr int kActions = E::Action::kCount;
+
+  template <class B>
+  static constexpr int storage_floats() {
+    return (E::kObsDim + 2 * Width + kActions + 1) * B::kStride;
+  }
+
+  template <class B>
+  struct Storage {
+    Tile<B> observation, logits, value;
+    HiddenTiles<B> hidden;
+    PERILUNE_DEVICE explicit Storage(float* at) {
+      Carver<B> carver{at};
+      observation = carver.tile(E::kObsDim);
+      logits = carver.tile(kActions);
+      value = carver.tile(1);
+      hidden = carve_hidden<Width>(carver, 2);
+    }
+  };
+
+  template <class B>
+  PERILUNE_DEVICE static void observe(B& block, const typename E::Params& params,
+                                      PerLane<B, EnvironmentLane<E, typename B::Real>>& lanes,
+                                      Tile<B> to) {
+    using Real = typename B::Real;
+    block.lanes([&](typename B::Lane lane) {
+      Real observation[E::kObsDim];
+      E::observe(params, lanes[lane].state, observation);
+      PERILUNE_UNROLL
+      for (int i = 0; i < E::kObsDim; ++i) to.store(i, lane, observation[i]);
+    });
+    block.sync();
+  }
+
+  /// Samples an action, steps, and stores the record. Returns where the episode was cut by its limit.
+  template <class B>
+  PERILUNE_DEVICE static Mask<typename B::Real> step(
+      B& block, const RolloutArgs& args, const typename E::Params& params, const Storage<B>& tiles,
+      int t, int first, typename B::Lane lane, EnvironmentLane<E, typename B::Real>& mine,
+      typename B::Real& reward, Mask<typename B::Real>& ended) {
+    using Real = typename B::Real;
+    const EnvironmentBatch& batch = args.environments;
+    const UInt<Real> environment =
+        block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
+    Real logits[kActions];
+    for (int i = 0; i < kActions; ++i) logits[i] = tiles.logits.load(i, lane);
+    const Categorical<Real, kActions> policy(logits);
+    CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
+    const UInt<Real> action = sample_categorical(policy.probability, kActions, draw.uniform());
+
+    using Row = Record<E>;
+    Real record[Row::kFloats];
+    for (int i = 0; i < Row::kFloats; ++i) record[i] = Real(0.0f);
+    for (int i = 0; i < E::kObsDim; ++i) record[i] = tiles.observation.load(i, lane);
+    record[Row::kAction] = to_real<Real>(action);
+    record[Row::kLogProbability] = policy.log_probability_of(action);
+    record[Row::kValue] = tiles.value.load(0, lane);
+    const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count);
+    block.scatter_rows(args.records + row * Row::kFloats, environment, lane, record);
+    block.store(args.values + row + first, lane, record[Row::kValue]);
+
+    CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
+    const Outcome<Real> outcome = E::step(params, mine.state, action, random);
+    mine.elapsed = mine.elapsed + UInt<Real>(1u);
+    mine.episode_return = mine.episode_return + outcome.reward;
+    reward = outcome.reward;
+    const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
+    const Mask<Real> cut = !outcome.terminated &&
+                           (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
+    ended = outcome.terminated || cut;
+    return cut;
+  }
+
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const RolloutArgs& args) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const EnvironmentBatch& batch = args.environments;
+    const Share share = block_share(block, batch.count);
+    block.activate(share.count);
+    const typename E::Params params = E::params(batch.parameters);
+    const Storage<B> tiles(block.storage());
+    PerLane<B, EnvironmentLane<E, Real>> lanes;
+    PerLane<B, Real> reward;
+    PerLane<B, Mask<Real>> ended, cut;
+    block.lanes([&](Lane lane) {
+      load_environment<E>(block, batch, share.first, lane, lanes[lane]);
+    });
+    observe(block, params, lanes, tiles.observation);
+    for (int t = 0; t < args.num_steps; ++t) {
+      forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, tiles.observation,
+                                           tiles.hidden, tiles.logits);
+      forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
+                                    tiles.hidden, tiles.value);
+      block.lanes([&](Lane lane) {
+        cut[lane] = step(block, args, params, tiles, t, share.first, lane, lanes[lane],
+                         reward[lane], ended[lane]);
+      });
+      if (block.any(cut)) {
+        observe(block, params, lanes, tiles.observation);
+        forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
+                                      tiles.hidden, tiles.value);
+        block.lanes([&](Lane lane) {
+          const Real bootstrap = Real(args.gamma) * tiles.value.load(0, lane);
+          reward[lane] = reward[lane] + select(cut[lane], bootstrap, Real(0.0f));
+        });
+      }
+      const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) +
+                              static_cast<std::size_t>(share.first);
+      const bool some_ended = block.any(ended);
+      block.lanes([&](Lane lane) {
+        block.store(args.rewards + row, lane, reward[lane]);
+        block.store(args.ends + row, lane, ended[lane]);
+        if (args.truncations != nullptr) block.store(args.truncations + row, lane, cut[lane]);
+        if (some_ended) {
+          finish_episode<E, Real>(params, batch.key,
+                                  block.numbers(lane) +
+                                      UInt<Real>(static_cast<std::uint32_t>(share.first)),
+                                  ended[lane], lanes[lane]);
+        }
+      });
+      observe(block, params, lanes, tiles.observation);
+    }
+    forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
+                                  tiles.hidden, tiles.value);
+    const std::size_t last = static_cast<std::size_t>(args.num_steps) *
+                                 static_cast<std::size_t>(batch.count) +
+                             static_cast<std::size_t>(share.first);
+    block.lanes([&](Lane lane) {
+      block.store(args.values + last, lane, tiles.value.load(0, lane));
+      store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane]);
+    });
+  }
+};
+
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,0 +1,254 @@
+// One minibatch's gradient: gather a tile of samples, forward, clipped loss, backward, tile after tile.
+//
+// Blocks 0..P-1 train the actor and the next P the critic (or only one of them); block p of a network takes the p-th share
+// of the tiles and adds their gradients into partial p, which only it writes. Summing the partials in order
+// (optimizer.hpp) then gives the same bits whatever thread ran which block.
+#pragma once
+
+#include "kernels/network.hpp"
+#include "kernels/ppo_loss.hpp"
+#include "kernels/sampling.hpp"
+#include "sims/env.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// Mean and 1 / (standard deviation + 1e-8) to normalise advantages with.
+struct AdvantageScale {
+  float mean;
+  float inverse_std;
+};
+
+/// n - 1 in the denominator, as torch.std.
+PERILUNE_HD float sample_variance(float sum, float square_sum, float n) {
+  return n > 1.0f ? max(0.0f, (square_sum - sum * (sum / n)) / (n - 1.0f)) : 0.0f;
+}
+
+PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
+  if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
+  if (args.hyper.norm_adv == 2) {
+    return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
+  }
+  float sum = 0.0f, squares = 0.0f;
+  const float* moments = args.moments + args.minibatch * kMomentChunks * 2;
+  for (int c = 0; c < kMomentChunks; ++c) {
+    sum += moments[2 * c];
+    squares += moments[2 * c + 1];
+  }
+  const float n = static_cast<float>(args.sampling.minibatch_size);
+  return {sum / n, 1.0f / (sqrt(sample_variance(sum, squares, n)) + 1e-8f)};
+}
+
+template <Env E, int Width>
+struct Update {
+  static constexpr int kActions = E::Action::kCount;
+  using Row = Record<E>;
+
+  template <class B>
+  static constexpr int storage_floats(int depth) {
+    return (E::kObsDim + depth * Width + kActions) * B::kStride;
+  }
+
+  /// What both losses share: the tiles, and this block's part of the minibatch.
+  template <class B>
+  struct Work {
+    using Real = typename B::Real;
+    B& block;
+    const UpdateArgs& args;
+    SampleOrder order;
+    Tile<B> observation, output;
+    HiddenTiles<B> hidden;
+    int partial, first_tile, last_tile;
+
+    PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index)
+        : block(b), args(a), order(a.sampling, a.control->iteration), partial(partial_index) {
+      Carver<B> carver{b.storage()};
+      observation = carver.tile(E::kObsDim);
+      output = carver.tile(kActions);
+      hidden = carve_hidden<Width>(carver, max_depth(a));
+      const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
+      first_tile = static_cast<int>(tiles * partial / a.partials);
+      last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
+    }
+    PERILUNE_DEVICE static int max_depth(const UpdateArgs& a) {
+      return a.actor.depth > a.critic.depth ? a.actor.depth : a.critic.depth;
+    }
+    PERILUNE_DEVICE void activate(int tile) {
+      const int rest = args.sampling.minibatch_size - tile * B::kLanes;
+      block.activate(rest < B::kLanes ? rest : B::kLanes);
+    }
+    /// Reads one sample: its observation into the tile, the rest returned in `row`. Returns its index.
+    PERILUNE_DEVICE UInt<Real> gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
+      const UInt<Real> position =
+          block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes));
+      const UInt<Real> index = order(args.minibatch, position);
+      block.gather_rows(args.records, index, lane, row);
+      PERILUNE_UNROLL
+      for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
+      return index;
+    }
+    PERILUNE_DEVICE float* zeroed_gradient(const Network& network) {
+      float* gradient = args.gradients + static_cast<std::size_t>(partial) *
+                                             static_cast<std::size_t>(args.critic.end);
+      block.fill_zero(gradient + network.begin, network.end - network.begin);
+      block.sync();
+      return gradient;
+    }
+    PERILUNE_DEVICE void write_sum(int which, const PerLane<B, Real>& value) {
+      block.activate(B::kLanes);
+      const float total = block.sum(value);
+      block.one([&] { args.sums[partial * kLossSums + which] = total; });
+    }
+  };
+
+  template <class B>
+  PERILUNE_DEVICE static void train_actor(Work<B>& work) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    B& block = work.block;
+    const UpdateArgs& args = work.args;
+    const Real zero(0.0f), clip(args.control->clip_coef), ent_coef(args.hyper.ent_coef);
+    const Real mean_weight(1.0f / static_cast<float>(args.sampling.minibatch_size));
+    const AdvantageScale scale = advantage_scale(args);
+    float* gradient = work.zeroed_gradient(args.actor);
+    struct Sample {
+      UInt<Real> action;
+      Real old_log_probability, advantage;
+    };
+    PerLane<B, Sample> samples;
+    PerLane<B, Real> sums[kValueLoss];
+    block.activate(B::kLanes);
+    block.lanes([&](Lane lane) {
+      for (int k = 0; k < kValueLoss; ++k) sums[k][lane] = zero;
+    });
+    for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
+      work.activate(tile);
+      block.lanes([&](Lane lane) {
+        Real row[Row::kFloats];
+        const UInt<Real> index = work.gather(tile, lane, row);
+        const Real advantage = block.gather(args.advantages, index, lane);
+        samples[lane] = {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
+                         (advantage - Real(scale.mean)) * Real(scale.inverse_std)};
+      });
+      block.sync();
+      forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, work.observation,
+                                           work.hidden, work.output);
+      block.lanes([&](Lane lane) {
+        const Mask<Real> active = block.active(lane);
+        const Sample& sample = samples[lane];
+        Real logits[kActions], slope[kActions];
+        for (int i = 0; i < kActions; ++i) logits[i] = work.output.load(i, lane);
+        const PolicyTerms<Real> terms =
+            policy_loss(logits, sample.action, sample.old_log_probability, sample.advantage, clip,
+                        ent_coef, slope);
+        for (int i = 0; i < kActions; ++i) {
+          work.output.store(i, lane, select(active, slope[i] * mean_weight, zero));
+        }
+        const Real each[kValueLoss] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
+                                       select(terms.clipped, Real(1.0f), zero)};
+        for (int k = 0; k < kValueLoss; ++k) {
+          sums[k][lane] = sums[k][lane] + select(active, each[k], zero);
+        }
+      });
+      block.sync();
+      backward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, work.observation,
+                                            work.hidden, work.output, gradient);
+      block.sync();
+    }
+    for (int k = 0; k < kValueLoss; ++k) work.write_sum(k, sums[k]);
+  }
+
+  template <class B>
+  PERILUNE_DEVICE static void train_critic(Work<B>& work) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    B& block = work.block;
+    const UpdateArgs& args = work.args;
+    const Real zero(0.0f), clip(args.control->clip_coef);
+    const Real weight(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size));
+    float* gradient = work.zeroed_gradient(args.critic);
+    struct Sample {
+      Real old_value, target;
+    };
+    PerLane<B, Sample> samples;
+    PerLane<B, Real> loss_sum;
+    block.activate(B::kLanes);
+    block.lanes([&](Lane lane) { loss_sum[lane] = zero; });
+    for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
+      work.activate(tile);
+      block.lanes([&](Lane lane) {
+        Real row[Row::kFloats];
+        const UInt<Real> index = work.gather(tile, lane, row);
+        samples[lane] = {row[Row::kValue], block.gather(args.targets, index, lane)};
+      });
+      block.sync();
+      forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, work.observation,
+                                    work.hidden, work.output);
+      block.lanes([&](Lane lane) {
+        const Mask<Real> active = block.active(lane);
+        Real slope;
+        const Real loss =
+            value_loss(work.output.load(0, lane), samples[lane].old_value, samples[lane].target,
+                       clip, args.hyper.clip_vloss != 0, slope);
+        work.output.store(0, lane, select(active, slope * weight, zero));
+        loss_sum[lane] = loss_sum[lane] + select(active, loss, zero);
+      });
+      block.sync();
+      backward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, work.observation,
+                                     work.hidden, work.output, gradient);
+      block.sync();
+    }
+    work.write_sum(kValueLoss, loss_sum);
+  }
+
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const UpdateArgs& args) {
+    const bool policy = args.losses != Losses::kValue;
+    if (args.control->nonfinite != 0 || (policy && args.control->stop_policy != 0)) return;
+    const bool actor = policy && block.index() < args.partials;
+    Work<B> work(block, args, block.index() % args.partials);
+    if (actor) {
+      train_actor(work);
+    } else {
+      train_critic(work);
+    }
+  }
+};
+
+/// Sums of advantages and their squares over each chunk of each minibatch of an epoch. Grid: minibatches x chunks.
+struct AdvantageMoments {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const int minibatch = block.index() / kMomentChunks;
+    const std::int64_t chunk = block.index() % kMomentChunks, size = args.sampling.minibatch_size;
+    const int begin = static_cast<int>(size * chunk / kMomentChunks);
+    const int end = static_cast<int>(size * (chunk + 1) / kMomentChunks);
+    const SampleOrder order(args.sampling, args.control->iteration);
+    PerLane<B, Real> sum, squares;
+    block.lanes([&](Lane lane) {
+      sum[lane] = Real(0.0f);
+      squares[lane] = Real(0.0f);
+    });
+    for (int at = begin; at < end; at += B::kLanes) {
+      block.activate(end - at < B::kLanes ? end - at : B::kLanes);
+      block.lanes([&](Lane lane) {
+        const UInt<Real> position =
+            block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at));
+        const Real x = select(block.active(lane),
+                              block.gather(args.advantages, order(minibatch, position), lane),
+                              Real(0.0f));
+        sum[lane] = sum[lane] + x;
+        squares[lane] = squares[lane] + x * x;
+      });
+    }
+    block.activate(B::kLanes);
+    const float total = block.sum(sum), total_squares = block.sum(squares);
+    block.one([&] {
+      args.moments[2 * block.index()] = total;
+      args.moments[2 * block.index() + 1] = total_squares;
+    });
+  }
+};
+
+}  // namespace perilune::inline PERILUNE_LEVEL
