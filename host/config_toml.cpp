@@ -9,8 +9,8 @@
 #define TOML_ASSERT(condition) ((condition) ? void() : fail_toml_assertion())
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <fstream>
 #include <sstream>
 
@@ -58,6 +58,16 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   throw UsageError(fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
 
+// Keys and values are ASCII; anything else is in a comment or wrong. It is hidden from the parser, which has undefined
+// behaviour for some letters outside strings (toml++ 3.3, is_non_ascii_horizontal_whitespace). Lines stay the same.
+std::string as_ascii(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  std::string ascii(text);
+  std::replace_if(ascii.begin(), ascii.end(), [](char letter) { return (letter & 0x80) != 0; }, '?');
+  return ascii;
+}
+
 void apply_table(Config& config, const toml::table& table, const std::string& prefix, std::string_view source_name) {
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
@@ -82,7 +92,7 @@ void apply_toml(Config& config, std::string_view text, std::string_view source_n
   }
   toml::table table;
   try {
-    table = toml::parse(text, source_name);
+    table = toml::parse(as_ascii(text), source_name);
   } catch (const toml::parse_error& error) {
     throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name, error.source().begin.line,
                                  error.description()));

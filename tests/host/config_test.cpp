@@ -164,6 +164,14 @@ TEST(Config, TomlSetsKeysAndEnvironmentParameters) {
   EXPECT_EQ(config.env_parameters.at("sutton_barto_reward"), 1.0);
 }
 
+TEST(Config, TomlBeyondAscii) {
+  Config config;
+  apply_toml(config, "\xEF\xBB\xBF# Größe\nnum_envs = 8  # π\n", "run.toml");
+  EXPECT_EQ(config.num_envs, 8);
+  EXPECT_THAT(toml_error("gamma = 0.9\nnum_envs = 5\u0420\n"), StartsWith("run.toml:2: not valid TOML"));
+  EXPECT_THAT(toml_error("name = \"Größe\"\n"), HasSubstr("cannot be part of a directory name"));
+}
+
 TEST(Config, FilesThatCannotBeRead) {
   const test::TemporaryDirectory directory;
   Config config;
