@@ -2,6 +2,7 @@
 set(PERILUNE_CUDA AUTO CACHE STRING "GPU kernels: AUTO (when a CUDA toolkit is found), ON or OFF")
 set(PERILUNE_SANITIZE "" CACHE STRING "Sanitizers to build with, for example address,undefined")
 option(PERILUNE_ALL_GPUS "Machine code for every supported GPU instead of sm_90 and PTX" OFF)
+option(PERILUNE_FUZZ "Build tests/fuzz as libFuzzer programs (needs clang)" OFF)
 
 # Tests and benchmarks need packages that the program does not: AUTO builds them where the packages are.
 set(PERILUNE_TESTS AUTO CACHE STRING "Build the tests: AUTO, ON or OFF")

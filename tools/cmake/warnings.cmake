@@ -23,6 +23,9 @@ if(PERILUNE_SANITIZE)
     -fsanitize=${PERILUNE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(perilune_flags INTERFACE -fsanitize=${PERILUNE_SANITIZE})
 endif()
+if(PERILUNE_FUZZ)
+  target_compile_options(perilune_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # -Wno-psabi: 512-bit vectors cross no binary boundary here.
 add_library(perilune_float_flags INTERFACE)
