@@ -1,0 +1,63 @@
+#include "host/arena.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "host/error.hpp"
+
+namespace perilune {
+
+Arena::~Arena() {
+  if (base_ != nullptr) device_->release(base_);
+}
+
+std::size_t Arena::add_array(std::string name, std::vector<std::size_t> shape, std::size_t element) {
+  std::size_t count = 1;
+  for (std::size_t extent : shape) {
+    if (__builtin_mul_overflow(count, extent, &count)) {
+      throw UsageError(fmt::format("{} has more elements than 64 bits can count - lower num_envs or num_steps", name));
+    }
+  }
+  constexpr std::size_t kAlignment = 256;
+  const std::size_t bytes = ((count + kTailPadding) * element + kAlignment - 1) / kAlignment * kAlignment;
+  arrays_.push_back({std::move(name), std::move(shape), count, bytes, total_bytes_});
+  total_bytes_ += bytes;
+  return arrays_.size() - 1;
+}
+
+std::string Arena::table() const {
+  std::vector<const Array*> order;
+  for (const Array& array : arrays_) order.push_back(&array);
+  std::stable_sort(order.begin(), order.end(), [](const Array* a, const Array* b) { return a->bytes > b->bytes; });
+  std::string text;
+  for (const Array* array : order) {
+    text += fmt::format("  {:<24} {:<22} {:>12}\n", array->name, fmt::format("[{}]", fmt::join(array->shape, ", ")),
+                        format_bytes(array->bytes));
+  }
+  return text;
+}
+
+void Arena::take(Device& device) {
+  const std::size_t free = device.free_memory();
+  if (total_bytes_ > free) {
+    throw Error(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
+                            "hidden_width:\n{}",
+                            format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
+  }
+  base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
+  device_ = &device;
+}
+
+std::string format_bytes(std::size_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024.0 && unit < 6) {
+    value /= 1024.0;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+}  // namespace perilune

@@ -1,0 +1,154 @@
+#include "host/checkpoint.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "host/error.hpp"
+#include "host/run_directory.hpp"
+#include "host/safetensors.hpp"
+
+namespace perilune {
+
+namespace {
+
+constexpr const char* kCheckpointFormat = "perilune checkpoint";
+constexpr const char* kPolicyFormat = "perilune policy";
+constexpr const char* kFormatVersion = "1";
+constexpr std::array<const char*, 3> kPrefixes = {"", "optimizer.exp_avg.", "optimizer.exp_avg_sq."};
+
+// Calls f(prefix, array) for the parameters and both moments.
+template <class State, class F>
+void for_parameter_arrays(State& state, F&& f) {
+  f(kPrefixes[0], state.parameters);
+  f(kPrefixes[1], state.first_moment);
+  f(kPrefixes[2], state.second_moment);
+}
+
+// Calls f(name, shape, array) for everything else of the state. environments: N.
+template <class State, class F>
+void for_other_arrays(State& state, std::uint64_t environments, std::uint64_t fields, F&& f) {
+  f("optimizer.actor_correction", Shape{2}, state.actor_correction);
+  f("optimizer.critic_correction", Shape{2}, state.critic_correction);
+  f("environments.fields", Shape{fields, environments}, state.environment_fields);
+  f("environments.episode", Shape{environments}, state.episode);
+  f("environments.elapsed", Shape{environments}, state.elapsed);
+  f("environments.episode_return", Shape{environments}, state.episode_return);
+}
+
+void add_parameters(std::vector<Tensor>& tensors, const Model& model, const std::string& prefix,
+                    const std::vector<float>& values) {
+  for (const ModelTensor& tensor : model.tensors) {
+    tensors.push_back(make_tensor<float>(prefix + tensor.name, tensor.shape,
+                                         std::span(values).subspan(tensor.offset, tensor.size)));
+  }
+}
+
+void copy_parameters(const SafetensorsFile& file, const Model& model, const std::string& prefix,
+                     std::vector<float>& values) {
+  values.assign(model.floats, 0.0f);
+  for (const ModelTensor& tensor : model.tensors) {
+    file.copy(prefix + tensor.name, tensor.shape, std::span(values).subspan(tensor.offset, tensor.size));
+  }
+}
+
+const std::string& metadata_of(const SafetensorsFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) {
+    throw Error(fmt::format("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
+                            "perilune train wrote",
+                            file.source(), key));
+  }
+  return found->second;
+}
+
+// Throws unless the file is of one of our formats and this version; returns its configuration.
+Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
+  const std::string& format = metadata_of(file, "format");
+  if (format != kCheckpointFormat && (checkpoint_only || format != kPolicyFormat)) {
+    throw Error(fmt::format("{} has format \"{}\" - allowed: \"{}\"{}", file.source(), format, kCheckpointFormat,
+                            checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
+  }
+  const std::string& version = metadata_of(file, "format_version");
+  if (version != kFormatVersion) {
+    throw Error(fmt::format("{} has format version {} - this program reads version {} - use the program that wrote it",
+                            file.source(), version, kFormatVersion));
+  }
+  Config config;
+  apply_toml(config, metadata_of(file, "config"), file.source());
+  return config;
+}
+
+// What must agree between a checkpoint and the run it is loaded into, for its arrays to fit.
+void require_same(const SafetensorsFile& file, const char* key, const std::string& there, const std::string& here) {
+  if (there == here) return;
+  throw Error(fmt::format("{} was made with {} = {}, this run has {} - resume the run directory it belongs to",
+                          file.source(), key, there, here));
+}
+
+}  // namespace
+
+void save_checkpoint(const std::filesystem::path& run, const Config& config, const Model& model,
+                     const TrainerState& state, std::uint64_t step) {
+  Metadata metadata = {{"format", kCheckpointFormat},
+                       {"format_version", kFormatVersion},
+                       {"config", to_toml(config)},
+                       {"iteration", std::to_string(state.iteration)},
+                       {"step", std::to_string(step)}};
+  const auto environments = static_cast<std::uint64_t>(config.num_envs);
+  std::vector<Tensor> tensors;
+  for_parameter_arrays(state, [&](const char* prefix, const std::vector<float>& values) {
+    add_parameters(tensors, model, prefix, values);
+  });
+  for_other_arrays(state, environments, state.environment_fields.size() / environments,
+                   [&]<class T>(const char* name, const Shape& shape, const std::vector<T>& values) {
+                     tensors.push_back(make_tensor<T>(name, shape, std::span(values)));
+                   });
+  write_safetensors(checkpoint_path(run), tensors, metadata, previous_checkpoint_path(run));
+
+  metadata["format"] = kPolicyFormat;
+  std::vector<Tensor> weights;
+  add_parameters(weights, model, "", state.parameters);
+  write_safetensors(policy_path(run), weights, metadata);
+}
+
+TrainerState load_checkpoint(const std::filesystem::path& path, const Config& config) {
+  const SafetensorsFile file = SafetensorsFile::load(path);
+  const Config made_with = checked_config(file, true);
+  require_same(file, "env_id", made_with.env_id, config.env_id);
+  require_same(file, "num_envs", std::to_string(made_with.num_envs), std::to_string(config.num_envs));
+  require_same(file, "num_steps", std::to_string(made_with.num_steps), std::to_string(config.num_steps));
+  require_same(file, "hidden_width", std::to_string(made_with.hidden_width), std::to_string(config.hidden_width));
+  require_same(file, "hidden_layers", std::to_string(made_with.hidden_layers), std::to_string(config.hidden_layers));
+
+  const Model model = model_of(config);
+  TrainerState state;
+  try {
+    state.iteration = static_cast<std::uint32_t>(std::stoul(metadata_of(file, "iteration")));
+  } catch (const std::logic_error&) {
+    throw Error(fmt::format("{} has iteration \"{}\", which is no number - the file is damaged", file.source(),
+                            metadata_of(file, "iteration")));
+  }
+  for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
+    copy_parameters(file, model, prefix, values);
+  });
+  const Tensor* fields = file.find("environments.fields");
+  const std::uint64_t rows = fields != nullptr && fields->shape.size() == 2 ? fields->shape[0] : 0;
+  for_other_arrays(state, static_cast<std::uint64_t>(config.num_envs), rows,
+                   [&]<class T>(const char* name, const Shape& shape, std::vector<T>& values) {
+                     std::uint64_t size = 1;
+                     for (std::uint64_t extent : shape) size *= extent;
+                     values.resize(size);
+                     file.copy<T>(name, shape, values);
+                   });
+  return state;
+}
+
+Policy load_policy(const std::filesystem::path& path) {
+  const SafetensorsFile file = SafetensorsFile::load(path);
+  Policy policy{checked_config(file, false), {}};
+  copy_parameters(file, model_of(policy.config), "", policy.parameters);
+  return policy;
+}
+
+}  // namespace perilune

@@ -1,0 +1,37 @@
+// Checkpoints (everything a run needs to go on) and policy files (the weights alone), as safetensors.
+//
+// Tensors: actor.* and critic.* as in host/model.hpp; in a checkpoint also optimizer.exp_avg.<name>,
+// optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2], environments.fields [state fields, N],
+// environments.{episode, elapsed} (U32) and environments.episode_return [N]. Metadata: format ("perilune checkpoint" or
+// "perilune policy"), format_version, config (TOML), iteration, step.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "host/config.hpp"
+#include "host/model.hpp"
+#include "host/trainer.hpp"
+
+namespace perilune {
+
+// Writes RUN/checkpoint.safetensors (the one before it stays as checkpoint.previous.safetensors) and
+// RUN/policy.safetensors, each atomically. Throws Error; what was there stays then.
+void save_checkpoint(const std::filesystem::path& run, const Config& config, const Model& model,
+                     const TrainerState& state, std::uint64_t step);
+
+// A checkpoint to resume from. Throws Error if the file is damaged, no checkpoint, of another format version, or does
+// not fit the configuration.
+TrainerState load_checkpoint(const std::filesystem::path& path, const Config& config);
+
+struct Policy {
+  Config config;
+  std::vector<float> parameters;  // as model_of(config) lays them out
+};
+
+// The weights and configuration in a checkpoint or policy file. Throws Error as load_checkpoint does.
+Policy load_policy(const std::filesystem::path& path);
+
+}  // namespace perilune

@@ -1,0 +1,113 @@
+#include "host/device.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "host/device_cuda.hpp"
+#include "host/error.hpp"
+#include "kernels/machine/thread_pool.hpp"
+
+namespace perilune {
+
+namespace {
+
+std::size_t largest_block_storage(const Machine& machine) {
+  std::size_t largest = 0;
+  for (int i = 0; i < machine.instance_count; ++i) {
+    largest = std::max(largest, machine.instances[i].block_storage(kMaxHiddenLayers));
+  }
+  return largest;
+}
+
+class CpuDevice : public Device {
+ public:
+  explicit CpuDevice(int threads)
+      : machine_(cpu_machine()), pool_(threads, largest_block_storage(machine_)), queue_{&pool_, nullptr} {}
+
+  const Machine& machine() const override { return machine_; }
+  std::string description() const override {
+    const int threads = pool_.threads();
+    return std::string(machine_.name) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+  }
+  bool is_cuda() const override { return false; }
+  Queue& queue() override { return queue_; }
+
+  // What the kernel could hand out without swapping.
+  std::size_t free_memory() const override {
+    std::size_t kilobytes = 0;
+    if (std::FILE* file = std::fopen("/proc/meminfo", "r")) {
+      char line[256];
+      while (std::fgets(line, sizeof line, file) != nullptr) {
+        if (std::sscanf(line, "MemAvailable: %zu kB", &kilobytes) == 1) break;
+      }
+      std::fclose(file);
+    }
+    return kilobytes == 0 ? static_cast<std::size_t>(-1) : kilobytes * 1024;
+  }
+  std::size_t max_block_storage() const override { return pool_.storage_bytes(); }
+
+  void* allocate(std::size_t bytes) override {
+    void* memory = std::aligned_alloc(256, std::max<std::size_t>(bytes, 256));
+    if (memory == nullptr) throw std::bad_alloc();
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+  void release(void* memory) override { std::free(memory); }
+  void* allocate_shared(std::size_t bytes) override { return allocate((bytes + 255) / 256 * 256); }
+  void release_shared(void* memory) override { std::free(memory); }
+  void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void synchronize() override {}
+
+  std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
+    return std::make_unique<Replay>(std::move(enqueue), queue_);
+  }
+
+ private:
+  const Machine& machine_;
+  ThreadPool pool_;
+  Queue queue_;
+};
+
+std::unique_ptr<Device> open_cpu(int threads) {
+  return std::make_unique<CpuDevice>(threads > 0 ? threads : available_cores());
+}
+
+}  // namespace
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+SelectedDevice select_device(DeviceChoice choice, int threads) {
+  if (choice == DeviceChoice::kCpu) return {open_cpu(threads), "asked for"};
+  std::string why_not;
+  if (std::unique_ptr<Device> cuda = open_cuda_device(why_not)) {
+    return {std::move(cuda), choice == DeviceChoice::kCuda ? "asked for" : "the first CUDA device"};
+  }
+  if (choice == DeviceChoice::kCuda) {
+    throw NoDeviceError("--device cuda: " + why_not + " - use --device cpu, or auto to take what there is");
+  }
+  return {open_cpu(threads), why_not};
+}
+
+std::string describe_cuda() { return cuda_status(); }
+
+#if !PERILUNE_HAS_CUDA
+std::unique_ptr<Device> open_cuda_device(std::string& why_not) {
+  why_not = cuda_status();
+  return nullptr;
+}
+
+std::string cuda_status() { return "this program was built without CUDA"; }
+#endif
+
+}  // namespace perilune

@@ -1,0 +1,77 @@
+// The device a run uses: its memory, its queue of kernel launches, and recorded sequences of them.
+//
+// Two kinds: CPU cores (launches run at once; a Recording is just called again) and CUDA (launches go to one stream; a
+// Recording is a CUDA graph, captured once). Nothing outside device*.cpp knows which it is.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "kernels/api.hpp"
+
+namespace perilune {
+
+// A sequence of launches that can be enqueued again and again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void launch() = 0;
+};
+
+// Calls the launches again each time.
+class Replay : public Recording {
+ public:
+  Replay(std::function<void(Queue&)> enqueue, Queue& queue) : enqueue_(std::move(enqueue)), queue_(queue) {}
+  void launch() override { enqueue_(queue_); }
+
+ private:
+  std::function<void(Queue&)> enqueue_;
+  Queue& queue_;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const Machine& machine() const = 0;
+  virtual std::string description() const = 0;  // "2 CPU threads (v4)", "NVIDIA H200"
+  virtual bool is_cuda() const = 0;
+  virtual Queue& queue() = 0;
+
+  virtual std::size_t free_memory() const = 0;
+  // Bytes of block storage a kernel may have (CUDA: shared memory per block).
+  virtual std::size_t max_block_storage() const = 0;
+
+  // Device memory, zeroed, aligned to at least 256 bytes.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* memory) = 0;
+  // Memory that kernels write and the host reads; valid on the host after synchronize().
+  virtual void* allocate_shared(std::size_t bytes) = 0;
+  virtual void release_shared(void* memory) = 0;
+  // Both wait for everything enqueued before.
+  virtual void upload(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void download(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each launch.
+  virtual std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) = 0;
+};
+
+enum class DeviceChoice { kAuto, kCpu, kCuda };
+
+struct SelectedDevice {
+  std::unique_ptr<Device> device;
+  std::string reason;  // "no CUDA in this build", "first CUDA device", ...
+};
+
+// Opens a device. threads: CPU threads, 0 for one per available core. Throws NoDeviceError if kCuda and there is none.
+SelectedDevice select_device(DeviceChoice choice, int threads);
+
+// Whether and why CUDA can or cannot be used here, in words; for `info`.
+std::string describe_cuda();
+// Cores this process may run on.
+int available_cores();
+
+}  // namespace perilune

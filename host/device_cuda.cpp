@@ -1,0 +1,132 @@
+#include <cuda_runtime_api.h>
+
+#include "host/device_cuda.hpp"
+#include "host/error.hpp"
+
+namespace perilune {
+
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw Error(std::string("CUDA failed while ") + what + ": " + cudaGetErrorString(status) + " (" +
+              cudaGetErrorName(status) + ")");
+}
+
+class CudaGraph : public Recording {
+ public:
+  CudaGraph(const std::function<void(Queue&)>& enqueue, Queue& queue)
+      : stream_(static_cast<cudaStream_t>(queue.stream)) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "starting to capture a graph");
+    try {
+      enqueue(queue);
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      throw;
+    }
+    check(cudaStreamEndCapture(stream_, &graph), "capturing a graph");
+    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "instantiating a graph");
+    check(cudaGraphUpload(executable_, stream_), "uploading a graph");
+  }
+  ~CudaGraph() override { cudaGraphExecDestroy(executable_); }
+  void launch() override { check(cudaGraphLaunch(executable_, stream_), "launching a graph"); }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+class CudaDevice : public Device {
+ public:
+  CudaDevice() {
+    check(cudaSetDevice(0), "choosing the device");
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
+    name_ = properties.name;
+    block_storage_ = properties.sharedMemPerBlockOptin;
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+    queue_.stream = stream;
+  }
+  ~CudaDevice() override { cudaStreamDestroy(stream()); }
+
+  const Machine& machine() const override { return *cuda_machine(); }
+  std::string description() const override { return name_; }
+  bool is_cuda() const override { return true; }
+  Queue& queue() override { return queue_; }
+
+  std::size_t free_memory() const override {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for free memory");
+    return free;
+  }
+  std::size_t max_block_storage() const override { return block_storage_; }
+
+  void* allocate(std::size_t bytes) override {
+    void* memory = nullptr;
+    check(cudaMalloc(&memory, bytes), "allocating device memory");
+    check(cudaMemsetAsync(memory, 0, bytes, stream()), "clearing device memory");
+    return memory;
+  }
+  void release(void* memory) override { cudaFree(memory); }
+  void* allocate_shared(std::size_t bytes) override {
+    void* memory = nullptr;
+    check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "allocating memory for metrics");
+    return memory;
+  }
+  void release_shared(void* memory) override { cudaFreeHost(memory); }
+  void upload(void* to, const void* from, std::size_t bytes) override {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "copying to the device");
+    synchronize();
+  }
+  void download(void* to, const void* from, std::size_t bytes) override {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "copying from the device");
+    synchronize();
+  }
+  void synchronize() override { check(cudaStreamSynchronize(stream()), "running kernels"); }
+
+  std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) override {
+    if (as_graph) return std::make_unique<CudaGraph>(enqueue, queue_);
+    return std::make_unique<Replay>(std::move(enqueue), queue_);
+  }
+
+ private:
+  cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
+
+  std::string name_;
+  std::size_t block_storage_ = 0;
+  Queue queue_;
+};
+
+// Empty if there is a usable device, else why not.
+std::string obstacle() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) return "no NVIDIA driver, or one older than this program's CUDA";
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) return "no CUDA device";
+  if (status != cudaSuccess) return std::string("CUDA does not start: ") + cudaGetErrorString(status);
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open_cuda_device(std::string& why_not) {
+  why_not = obstacle();
+  if (!why_not.empty()) return nullptr;
+  return std::make_unique<CudaDevice>();
+}
+
+std::string cuda_status() {
+  const std::string why_not = obstacle();
+  if (!why_not.empty()) return why_not;
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
+  return std::string("usable: ") + properties.name + ", " + std::to_string(properties.totalGlobalMem >> 30) +
+         " GiB, sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
+}
+
+}  // namespace perilune

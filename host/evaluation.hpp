@@ -1,0 +1,39 @@
+// Evaluation of a policy: whole episodes, undiscounted, one per environment, so that short ones are not over-counted.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "host/config.hpp"
+#include "host/device.hpp"
+
+namespace perilune {
+
+struct EvaluationResult {
+  int episodes = 0;
+  double mean = 0.0, std = 0.0;  // of the returns; std over the population
+  double min = 0.0, max = 0.0;
+  double mean_length = 0.0;
+};
+
+struct EvaluationOptions {
+  int episodes = 100;
+  bool deterministic = true;     // argmax; else actions are sampled
+  std::int64_t seed = 1;
+  std::uint32_t set = 0;         // sets of the same seed share no episode
+};
+
+// Evaluates parameters that lie on the device (laid out as model_of(config) says), in the environment's standard form:
+// its own time limit, whatever max_episode_steps training used.
+EvaluationResult evaluate(const Config& config, Device& device, const float* parameters,
+                          const EvaluationOptions& options);
+
+// Evaluates a run directory (its newest readable checkpoint) or a checkpoint or policy file. Throws Error or UsageError
+// that says what is wrong with it.
+EvaluationResult evaluate_saved(const std::filesystem::path& run_or_file, Device& device,
+                                const EvaluationOptions& options);
+
+// The configuration that a run directory, checkpoint or policy file was made with.
+Config saved_config(const std::filesystem::path& run_or_file);
+
+}  // namespace perilune

@@ -1,0 +1,377 @@
+#include "host/trainer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "host/error.hpp"
+
+namespace perilune {
+
+namespace {
+
+const Instance& instance_for(const Machine& machine, const Config& config) {
+  const Instance* instance = find_instance(machine, config.env_id.c_str(), config.hidden_width);
+  if (instance == nullptr) {
+    throw UsageError(fmt::format("{} has no kernels for {} with hidden_width {} - see `perilune info` for what was built",
+                                 machine.name, config.env_id, config.hidden_width));
+  }
+  return *instance;
+}
+
+Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iterations) {
+  Hyperparameters hyper{};
+  const auto number = [](double x) { return static_cast<float>(x); };
+  hyper.gamma = number(config.gamma);
+  hyper.gae_lambda = number(config.gae_lambda);
+  hyper.clip_coef = number(config.clip_coef);
+  hyper.ent_coef = number(config.ent_coef);
+  hyper.vf_coef = number(config.vf_coef);
+  hyper.max_grad_norm = number(config.max_grad_norm);
+  hyper.target_kl = number(config.target_kl);
+  hyper.actor_learning_rate = number(config.learning_rate);
+  hyper.critic_learning_rate =
+      number(config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate);
+  hyper.epoch_lr_decay = number(config.epoch_lr_decay);
+  hyper.adam_beta1 = number(config.adam_beta1);
+  hyper.adam_beta2 = number(config.adam_beta2);
+  hyper.adam_beta1_complement = number(1.0 - config.adam_beta1);
+  hyper.adam_beta2_complement = number(1.0 - config.adam_beta2);
+  hyper.adam_epsilon = number(config.adam_epsilon);
+  hyper.num_iterations = iterations;
+  hyper.anneal_lr = config.anneal_lr == Config::Anneal::kLinear;
+  hyper.anneal_clip_coef = config.anneal_clip_coef == Config::Anneal::kLinear;
+  hyper.clip_vloss = config.clip_vloss;
+  hyper.norm_adv = config.norm_adv == Config::Normalization::kNone        ? 0
+                   : config.norm_adv == Config::Normalization::kMinibatch ? 1
+                                                                          : 2;
+  hyper.kl_stop_each_iteration = config.kl_stop == Config::KlStop::kIteration;
+  hyper.kl_k1 = config.kl_estimator == Config::KlEstimator::kK1;
+  hyper.discounted_target = config.value_target == Config::ValueTarget::kDiscounted;
+  return hyper;
+}
+
+}  // namespace
+
+struct Trainer::Arrays {
+  Slot<Control> control;
+  Slot<float> parameters, first_moment, second_moment, gradient;        // [model floats]
+  Slot<float> environment_fields;                                       // [state fields, N]
+  Slot<std::uint32_t> episode, elapsed;                                 // [N]
+  Slot<float> episode_return;                                           // [N]
+  Slot<float> episodes_count, episodes_return, episodes_length;         // [N]
+  Slot<float> records;                                                  // [T, N, record floats]
+  Slot<float> rewards;                                                  // [T, N]; advantages after gae
+  Slot<float> values;                                                   // [T + 1, N]; value targets after gae
+  Slot<std::uint8_t> ends;                                              // [T, N]
+  Slot<float> batch_moments;                                            // [gae blocks, kBatchMoments]
+  Slot<float> minibatch_moments;                                        // [minibatches, kMomentChunks, 2]
+  Slot<float> partial_gradients;                                        // [P, model floats]
+  Slot<float> loss_sums;                                                // [P, kLossSums]
+  Slot<float> square_sums;                                              // [reduce blocks]
+  Slot<float> running;                                                  // [kRunningMetrics]
+};
+
+Trainer::Trainer(const Config& config, Device& device)
+    : config_(config),
+      device_(device),
+      machine_(device.machine()),
+      instance_(instance_for(machine_, config)),
+      model_(model_of(config)),
+      arrays_(new Arrays) {
+  const auto steps = static_cast<std::size_t>(config.num_steps);
+  const auto envs = static_cast<std::size_t>(config.num_envs);
+  const std::uint64_t batch = static_cast<std::uint64_t>(steps) * envs;
+  const auto record = static_cast<std::uint64_t>(instance_.record_floats);
+  // Kernels index samples and record floats with 32 bits.
+  const std::uint64_t limit = std::min<std::uint64_t>((std::uint64_t{1} << 32) / record, (std::uint64_t{1} << 31) - 1);
+  if (batch > limit) {
+    throw UsageError(fmt::format("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either",
+                                 batch, limit));
+  }
+  const std::size_t storage = instance_.block_storage(config.hidden_layers);
+  if (storage > device.max_block_storage()) {
+    throw UsageError(fmt::format("hidden_width {} with {} hidden layers needs {} of shared memory per block, {} has {} - "
+                                 "lower hidden_width or hidden_layers",
+                                 config.hidden_width, config.hidden_layers, format_bytes(storage),
+                                 device.description(), format_bytes(device.max_block_storage())));
+  }
+  batch_size_ = static_cast<int>(batch);
+  iterations_ = static_cast<std::uint32_t>((static_cast<std::uint64_t>(config.total_timesteps) + batch - 1) / batch);
+  hyper_ = hyperparameters_of(config, iterations_);
+
+  const bool joint = config.update_mode == Config::UpdateMode::kJoint;
+  const int minibatches = joint ? config.num_minibatches : 1;
+  const int tiles = (batch_size_ / minibatches + machine_.update_tile - 1) / machine_.update_tile;
+  partials_ = std::min(tiles, machine_.max_partials());
+
+  const auto partials = static_cast<std::size_t>(partials_);
+  Arrays& a = *arrays_;
+  a.control = arena_.add<Control>("control", {1});
+  a.parameters = arena_.add<float>("parameters", {model_.floats});
+  a.first_moment = arena_.add<float>("first moment", {model_.floats});
+  a.second_moment = arena_.add<float>("second moment", {model_.floats});
+  a.gradient = arena_.add<float>("gradient", {model_.floats});
+  a.environment_fields =
+      arena_.add<float>("environment fields", {static_cast<std::size_t>(instance_.state_fields), envs});
+  a.episode = arena_.add<std::uint32_t>("episode index", {envs});
+  a.elapsed = arena_.add<std::uint32_t>("elapsed steps", {envs});
+  a.episode_return = arena_.add<float>("episode return", {envs});
+  a.episodes_count = arena_.add<float>("episodes ended", {envs});
+  a.episodes_return = arena_.add<float>("returns ended", {envs});
+  a.episodes_length = arena_.add<float>("lengths ended", {envs});
+  a.records = arena_.add<float>("records", {steps, envs, static_cast<std::size_t>(record)});
+  a.rewards = arena_.add<float>("rewards, advantages", {steps, envs});
+  a.values = arena_.add<float>("values, targets", {steps + 1, envs});
+  a.ends = arena_.add<std::uint8_t>("episode ends", {steps, envs});
+  a.batch_moments = arena_.add<float>(
+      "batch moments", {static_cast<std::size_t>(machine_.gae_blocks(config.num_envs)), kBatchMoments});
+  a.minibatch_moments =
+      arena_.add<float>("minibatch moments", {static_cast<std::size_t>(minibatches), kMomentChunks, 2});
+  a.partial_gradients = arena_.add<float>("partial gradients", {partials, model_.floats});
+  a.loss_sums = arena_.add<float>("loss sums", {partials, kLossSums});
+  a.square_sums = arena_.add<float>(
+      "square sums", {static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
+  a.running = arena_.add<float>("running metrics", {kRunningMetrics});
+}
+
+Trainer::~Trainer() {
+  if (ring_ != nullptr) device_.release_shared(ring_);
+}
+
+std::uint64_t Trainer::steps_per_iteration() const { return static_cast<std::uint64_t>(batch_size_); }
+
+const float* Trainer::parameters() const { return arena_.at(arrays_->parameters); }
+
+// ---- one iteration ----
+
+void Trainer::record_iteration(Queue& queue) const {
+  const Arrays& a = *arrays_;
+  Control* control = arena_.at(a.control);
+  const EpisodeSums episodes{arena_.at(a.episodes_count), arena_.at(a.episodes_return), arena_.at(a.episodes_length)};
+
+  machine_.begin_iteration({hyper_, control, arena_.at(a.running)}, queue);
+
+  RolloutArgs rollout{};
+  rollout.environments = environments();
+  rollout.episodes = episodes;
+  rollout.parameters = arena_.at(a.parameters);
+  rollout.actor = model_.actor;
+  rollout.critic = model_.critic;
+  rollout.num_steps = config_.num_steps;
+  rollout.gamma = hyper_.gamma;
+  rollout.truncate_at_end = config_.truncate_at_rollout_end;
+  rollout.records = arena_.at(a.records);
+  rollout.rewards = arena_.at(a.rewards);
+  rollout.values = arena_.at(a.values);
+  rollout.ends = arena_.at(a.ends);
+  instance_.rollout(rollout, queue);
+
+  GaeArgs gae{};
+  gae.rewards = arena_.at(a.rewards);
+  gae.values = arena_.at(a.values);
+  gae.ends = arena_.at(a.ends);
+  gae.advantages = arena_.at(a.rewards);
+  gae.moments = arena_.at(a.batch_moments);
+  gae.count = config_.num_envs;
+  gae.num_steps = config_.num_steps;
+  gae.gamma = hyper_.gamma;
+  gae.gae_lambda = hyper_.gae_lambda;
+  gae.discounted_target = hyper_.discounted_target;
+  machine_.gae(gae, queue);
+  machine_.batch_moments(
+      {control, arena_.at(a.batch_moments), machine_.gae_blocks(config_.num_envs), batch_size_}, queue);
+
+  if (config_.update_mode == Config::UpdateMode::kJoint) {
+    record_joint_epochs(queue);
+  } else {
+    record_separate_iterations(queue);
+  }
+
+  machine_.end_iteration({control, episodes, arena_.at(a.running), ring_, config_.num_envs}, queue);
+}
+
+// Epochs over shuffled minibatches, actor and critic in each.
+void Trainer::record_joint_epochs(Queue& queue) const {
+  const Arrays& a = *arrays_;
+  Control* control = arena_.at(a.control);
+  for (int epoch = 0; epoch < config_.update_epochs; ++epoch) {
+    machine_.begin_epoch({hyper_, control}, queue);
+    const Sampling sampling{batch_size_, batch_size_ / config_.num_minibatches, 1, static_cast<std::uint32_t>(epoch),
+                            training_key()};
+    if (config_.norm_adv == Config::Normalization::kMinibatch) {
+      machine_.advantage_moments({sampling, control, arena_.at(a.rewards), arena_.at(a.minibatch_moments),
+                                  config_.num_minibatches},
+                                 queue);
+    }
+    for (int minibatch = 0; minibatch < config_.num_minibatches; ++minibatch) {
+      record_minibatch(queue, Losses::kBoth, sampling, minibatch, minibatch + 1 == config_.num_minibatches);
+    }
+  }
+}
+
+// Policy iterations and then value iterations, each over the whole batch.
+void Trainer::record_separate_iterations(Queue& queue) const {
+  const Arrays& a = *arrays_;
+  Control* control = arena_.at(a.control);
+  const Sampling sampling{batch_size_, batch_size_, 0, 0, training_key()};
+  machine_.begin_epoch({hyper_, control}, queue);
+  if (config_.norm_adv == Config::Normalization::kMinibatch) {
+    machine_.advantage_moments({sampling, control, arena_.at(a.rewards), arena_.at(a.minibatch_moments), 1}, queue);
+  }
+  for (int i = 0; i < config_.policy_iterations; ++i) record_minibatch(queue, Losses::kPolicy, sampling, 0, true);
+  for (int i = 0; i < config_.value_iterations; ++i) record_minibatch(queue, Losses::kValue, sampling, 0, true);
+}
+
+// Gradient, its sum and norm, Adam, and the verdict.
+void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch,
+                               bool last_of_epoch) const {
+  const Arrays& a = *arrays_;
+  Control* control = arena_.at(a.control);
+  const std::int32_t begin = losses == Losses::kValue ? model_.critic.begin : model_.actor.begin;
+  const std::int32_t end = losses == Losses::kPolicy ? model_.actor.end : model_.critic.end;
+  const std::int32_t square_sums = machine_.reduce_blocks(end - begin);
+  const std::int32_t actor_square_sums =
+      losses == Losses::kValue ? 0 : machine_.reduce_blocks(model_.actor.end - begin);
+
+  UpdateArgs update{};
+  update.sampling = sampling;
+  update.hyper = hyper_;
+  update.control = control;
+  update.losses = losses;
+  update.minibatch = minibatch;
+  update.partials = partials_;
+  update.parameters = arena_.at(a.parameters);
+  update.actor = model_.actor;
+  update.critic = model_.critic;
+  update.records = arena_.at(a.records);
+  update.advantages = arena_.at(a.rewards);
+  update.targets = arena_.at(a.values);
+  update.moments = arena_.at(a.minibatch_moments);
+  update.gradients = arena_.at(a.partial_gradients);
+  update.sums = arena_.at(a.loss_sums);
+  instance_.update(update, queue);
+
+  machine_.reduce_gradients({control, losses, update.gradients, arena_.at(a.gradient), arena_.at(a.square_sums),
+                             partials_, static_cast<std::int32_t>(model_.floats), begin, end},
+                            queue);
+
+  ApplyGradientsArgs apply{};
+  apply.hyper = hyper_;
+  apply.control = control;
+  apply.losses = losses;
+  apply.minibatch_size = sampling.minibatch_size;
+  apply.partials = partials_;
+  apply.square_sum_count = square_sums;
+  apply.actor_square_sums = actor_square_sums;
+  apply.sums = update.sums;
+  apply.square_sums = arena_.at(a.square_sums);
+  apply.gradient = arena_.at(a.gradient);
+  apply.begin = begin;
+  apply.end = end;
+  apply.actor_end = model_.actor.end;
+  apply.parameters = arena_.at(a.parameters);
+  apply.first_moment = arena_.at(a.first_moment);
+  apply.second_moment = arena_.at(a.second_moment);
+  machine_.apply_gradients(apply, queue);
+
+  machine_.finish_minibatch({hyper_, control, losses, sampling.minibatch_size, partials_, square_sums,
+                             actor_square_sums, last_of_epoch, update.sums, apply.square_sums, arena_.at(a.running)},
+                            queue);
+}
+
+// ---- state ----
+
+EnvironmentBatch Trainer::environments() const {
+  const Arrays& a = *arrays_;
+  const EnvironmentInfo& info = find_environment(config_.env_id);
+  EnvironmentBatch batch{};
+  batch.fields = arena_.at(a.environment_fields);
+  batch.episode = arena_.at(a.episode);
+  batch.elapsed = arena_.at(a.elapsed);
+  batch.episode_return = arena_.at(a.episode_return);
+  batch.count = config_.num_envs;
+  batch.max_episode_steps =
+      static_cast<std::uint32_t>(config_.max_episode_steps > 0 ? config_.max_episode_steps : info.max_episode_steps);
+  for (std::size_t i = 0; i < info.parameters.size(); ++i) {
+    batch.parameters[i] = static_cast<float>(env_parameter(config_, info.parameters[i]));
+  }
+  batch.key = training_key();
+  return batch;
+}
+
+RngKey Trainer::training_key() const { return {static_cast<std::uint32_t>(config_.seed), 0}; }
+
+void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
+  arena_.take(device_);
+  ring_ = static_cast<IterationMetrics*>(device_.allocate_shared(kMetricsRing * sizeof(IterationMetrics)));
+  const Arrays& a = *arrays_;
+  const auto put = [&](auto slot, const auto& values) {
+    device_.upload(arena_.at(slot), values.data(), values.size() * sizeof(values[0]));
+  };
+  if (state) {
+    Control control{};
+    control.iteration = state->iteration;
+    std::copy_n(state->actor_correction.begin(), 2, control.actor_correction);
+    std::copy_n(state->critic_correction.begin(), 2, control.critic_correction);
+    device_.upload(arena_.at(a.control), &control, sizeof control);
+    put(a.parameters, state->parameters);
+    put(a.first_moment, state->first_moment);
+    put(a.second_moment, state->second_moment);
+    put(a.environment_fields, state->environment_fields);
+    put(a.episode, state->episode);
+    put(a.elapsed, state->elapsed);
+    put(a.episode_return, state->episode_return);
+  } else {
+    put(a.parameters, initial_parameters(model_, config_.seed));
+    instance_.reset({environments()}, device_.queue());
+  }
+  device_.synchronize();
+  iteration_ = device_.record([this](Queue& queue) { record_iteration(queue); }, use_graph);
+}
+
+void Trainer::enqueue_iteration() { iteration_->launch(); }
+
+const IterationMetrics& Trainer::metrics(std::uint64_t iteration) const { return ring_[iteration % kMetricsRing]; }
+
+TrainerState Trainer::state() const {
+  const Arrays& a = *arrays_;
+  TrainerState state;
+  const auto get = [&](auto slot, auto& values) {
+    values.resize(arena_.size(slot));
+    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(values[0]));
+  };
+  Control control{};
+  device_.download(&control, arena_.at(a.control), sizeof control);
+  state.iteration = control.iteration;
+  state.actor_correction.assign(control.actor_correction, control.actor_correction + 2);
+  state.critic_correction.assign(control.critic_correction, control.critic_correction + 2);
+  get(a.parameters, state.parameters);
+  get(a.first_moment, state.first_moment);
+  get(a.second_moment, state.second_moment);
+  get(a.environment_fields, state.environment_fields);
+  get(a.episode, state.episode);
+  get(a.elapsed, state.elapsed);
+  get(a.episode_return, state.episode_return);
+  return state;
+}
+
+std::string Trainer::find_nonfinite() const {
+  std::vector<float> values(model_.floats);
+  const auto search = [&](Slot<float> slot, const char* suffix) -> std::string {
+    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(float));
+    for (const ModelTensor& tensor : model_.tensors) {
+      const auto first = values.begin() + static_cast<std::ptrdiff_t>(tensor.offset);
+      if (std::any_of(first, first + static_cast<std::ptrdiff_t>(tensor.size), [](float x) { return !std::isfinite(x); })) {
+        return tensor.name + suffix;
+      }
+    }
+    return {};
+  };
+  const std::string parameter = search(arrays_->parameters, "");
+  return parameter.empty() ? search(arrays_->gradient, " (gradient)") : parameter;
+}
+
+}  // namespace perilune

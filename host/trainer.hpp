@@ -1,0 +1,80 @@
+// Proximal policy optimisation (Schulman et al. 2017) on a device: its arrays, and one iteration as a sequence of
+// launches. trainer.cpp reads top to bottom like the algorithm.
+//
+// Everything that changes between iterations lives in device memory (Control), so that one Recording serves the whole
+// run. What happens around iterations (metrics files, evaluation, checkpoints) is in training.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "host/arena.hpp"
+#include "host/config.hpp"
+#include "host/device.hpp"
+#include "host/model.hpp"
+
+namespace perilune {
+
+// All that an interrupted run needs to go on with the same bits.
+struct TrainerState {
+  std::uint32_t iteration = 0;
+  std::vector<float> parameters, first_moment, second_moment;  // [model floats]
+  std::vector<float> actor_correction, critic_correction;      // [2]
+  std::vector<float> environment_fields;                       // [state fields, N]
+  std::vector<std::uint32_t> episode, elapsed;                 // [N]
+  std::vector<float> episode_return;                           // [N]
+};
+
+class Trainer {
+ public:
+  // Plans the run's memory; nothing is taken yet. Throws UsageError if this build has no kernels for the configuration.
+  Trainer(const Config& config, Device& device);
+  ~Trainer();
+
+  const Arena& arena() const { return arena_; }
+  const Model& model() const { return model_; }
+  std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
+  std::uint64_t steps_per_iteration() const;
+
+  // Takes the memory and starts from `state`, or afresh. use_graph: see Device::record.
+  void start(const std::optional<TrainerState>& state, bool use_graph);
+
+  // Enqueues one iteration. Its metrics are valid after Device::synchronize, and until kMetricsRing iterations later.
+  void enqueue_iteration();
+  const IterationMetrics& metrics(std::uint64_t iteration) const;  // 0-based
+
+  // Both wait for what was enqueued.
+  TrainerState state() const;
+  // Names the first tensor whose parameter, or else whose last gradient, is not finite; empty if there is none.
+  std::string find_nonfinite() const;
+
+  const float* parameters() const;
+
+ private:
+  struct Arrays;
+
+  EnvironmentBatch environments() const;
+  RngKey training_key() const;
+  void record_iteration(Queue& queue) const;
+  void record_joint_epochs(Queue& queue) const;
+  void record_separate_iterations(Queue& queue) const;
+  void record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch, bool last_of_epoch) const;
+
+  Config config_;
+  Device& device_;
+  const Machine& machine_;
+  const Instance& instance_;
+  Model model_;
+  Hyperparameters hyper_{};
+  std::uint32_t iterations_ = 0;
+  int batch_size_ = 0;
+  int partials_ = 1;
+  Arena arena_;
+  std::unique_ptr<Arrays> arrays_;
+  IterationMetrics* ring_ = nullptr;
+  std::unique_ptr<Recording> iteration_;
+};
+
+}  // namespace perilune
