@@ -47,6 +47,8 @@ endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+set(CMAKE_CUDA_FLAGS_RELEASE "-DNDEBUG")  # optimisation is in the list below, for every build type
+set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "")
 
 # What the generated code depends on; the resource table is compiled with the same list.
 set(PERILUNE_CUDA_CODE_FLAGS -O3 -fmad=false --expt-relaxed-constexpr -lineinfo)
