@@ -38,11 +38,13 @@ ChoiceField choice(std::vector<std::string_view> names, std::string_view when_tr
                    std::string_view when_false = {}) {
   using Enum = std::remove_cvref_t<decltype(std::declval<Config>().*member)>;
   return {std::move(names), [](const Config& config) { return static_cast<int>(config.*member); },
-          [](Config& config, int index) { config.*member = static_cast<Enum>(index); }, when_true, when_false};
+          [](Config& config, int index) { config.*member = static_cast<Enum>(index); }, when_true,
+          when_false};
 }
 
-using Field = std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
-                           double Config::*, std::optional<double> Config::*, ChoiceField>;
+using Field =
+    std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
+                 double Config::*, std::optional<double> Config::*, ChoiceField>;
 
 struct Key {
   std::string_view name;
@@ -72,43 +74,55 @@ const std::vector<Key>& keys() {
       {"update_epochs", &Config::update_epochs, 1, 10000, "epochs per iteration (joint mode)"},
       {"update_mode", choice<&Config::update_mode>({"joint", "separate"}), 0, 0,
        "one loss in minibatches, or policy then value iterations over the full batch"},
-      {"policy_iterations", &Config::policy_iterations, 1, 100000, "policy updates per iteration (separate mode)"},
-      {"value_iterations", &Config::value_iterations, 1, 100000, "value updates per iteration (separate mode)"},
-      {"learning_rate", &Config::learning_rate, 0, 1, "of the actor, and of the critic unless it has its own"},
-      {"critic_learning_rate", &Config::critic_learning_rate, 0, 1, "of the critic; 0: learning_rate"},
+      {"policy_iterations", &Config::policy_iterations, 1, 100000,
+       "policy updates per iteration (separate mode)"},
+      {"value_iterations", &Config::value_iterations, 1, 100000,
+       "value updates per iteration (separate mode)"},
+      {"learning_rate", &Config::learning_rate, 0, 1,
+       "of the actor, and of the critic unless it has its own"},
+      {"critic_learning_rate", &Config::critic_learning_rate, 0, 1,
+       "of the critic; 0: learning_rate"},
       {"anneal_lr", choice<&Config::anneal_lr>({"none", "linear"}, "linear", "none"), 0, 0,
        "learning rates over the run: constant, or linearly to 0"},
       {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
-       "learning rates are multiplied by it after each epoch; each iteration starts afresh (joint mode)"},
+       "learning rates are multiplied by it after each epoch; each iteration starts afresh (joint "
+       "mode)"},
       {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},
       {"adam_beta2", &Config::adam_beta2, 0, 0.99999, "decay of Adam's second moment"},
-      {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1, "added to the root of Adam's second moment"},
+      {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1,
+       "added to the root of Adam's second moment"},
       {"max_grad_norm", &Config::max_grad_norm, 0, 1e6, "clip of the global gradient norm; 0: off"},
       {"gamma", &Config::gamma, 0, 1, "discount"},
       {"gae_lambda", &Config::gae_lambda, 0, 1, "lambda of generalised advantage estimation"},
       {"value_target", choice<&Config::value_target>({"lambda", "discounted"}), 0, 0,
        "what values learn: lambda-returns or discounted returns"},
-      {"norm_adv", choice<&Config::norm_adv>({"minibatch", "batch", "none"}, "minibatch", "none"), 0, 0,
-       "where advantages are normalised"},
+      {"norm_adv", choice<&Config::norm_adv>({"minibatch", "batch", "none"}, "minibatch", "none"),
+       0, 0, "where advantages are normalised"},
       {"clip_coef", &Config::clip_coef, 0, 10, "clip range of the probability ratio"},
-      {"anneal_clip_coef", choice<&Config::anneal_clip_coef>({"none", "linear"}, "linear", "none"), 0, 0,
-       "clip range over the run: constant, or linearly to 0"},
+      {"anneal_clip_coef", choice<&Config::anneal_clip_coef>({"none", "linear"}, "linear", "none"),
+       0, 0, "clip range over the run: constant, or linearly to 0"},
       {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
       {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
-      {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
-      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL; 0: off"},
+      {"vf_coef", &Config::vf_coef, 0, 100,
+       "weight of the value loss, 0.5 * mean((value - target)^2)"},
+      {"target_kl", &Config::target_kl, 0, 100,
+       "stop an iteration's policy updates above this KL; 0: off"},
       {"kl_stop", choice<&Config::kl_stop>({"epoch", "iteration"}), 0, 0,
        "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator>({"k1", "k3"}), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
-      {"hidden_width", &Config::hidden_width, 1, 65536, "units per hidden layer (see `perilune info` for those built)"},
-      {"hidden_layers", &Config::hidden_layers, 1, 3, "hidden layers of the actor and of the critic"},
+      {"hidden_width", &Config::hidden_width, 1, 65536,
+       "units per hidden layer (see `perilune info` for those built)"},
+      {"hidden_layers", &Config::hidden_layers, 1, 3,
+       "hidden layers of the actor and of the critic"},
       {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
-      {"eval_every", &Config::eval_every, 0, kMaxInt, "iterations between evaluations; 0: only at the end"},
+      {"eval_every", &Config::eval_every, 0, kMaxInt,
+       "iterations between evaluations; 0: only at the end"},
       {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},
       {"target_return", &Config::target_return, -1e9, 1e9,
        "stop when an evaluation reaches this mean return (needs eval_every)"},
-      {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt, "iterations between checkpoints; 0: only at the end"},
+      {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt,
+       "iterations between checkpoints; 0: only at the end"},
   };
   return table;
 }
@@ -124,7 +138,8 @@ const ParameterInfo* find_parameter(const EnvironmentInfo& environment, std::str
 
 [[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
                              std::string_view allowed) {
-  throw UsageError(fmt::format("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
+  throw UsageError(
+      fmt::format("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
 }
 
 // Limits as people write them: 4294967295, 1e-20, 0.99999.
@@ -133,7 +148,9 @@ std::string limit_text(double value) {
   return is_plain_integer ? fmt::format("{:.0f}", value) : shortest_text(value);
 }
 
-std::string range_text(double min, double max) { return limit_text(min) + " .. " + limit_text(max); }
+std::string range_text(double min, double max) {
+  return limit_text(min) + " .. " + limit_text(max);
+}
 
 std::string choices_text(const ChoiceField& field) {
   return fmt::format("{}", fmt::join(field.names.begin(), field.names.end(), " | "));
@@ -157,8 +174,10 @@ std::optional<T> parse_whole(std::string_view text) {
 
 double parse_number(std::string_view key, std::string_view value, double min, double max) {
   const std::optional<double> number = parse_whole<double>(value);
-  if (!number || !std::isfinite(*number)) fail_value(key, value, "is not a number", range_text(min, max));
-  if (*number < min || *number > max) fail_value(key, value, "is out of range", range_text(min, max));
+  if (!number || !std::isfinite(*number))
+    fail_value(key, value, "is not a number", range_text(min, max));
+  if (*number < min || *number > max)
+    fail_value(key, value, "is out of range", range_text(min, max));
   return *number;
 }
 
@@ -183,10 +202,11 @@ std::int64_t parse_integer(std::string_view key, std::string_view value, double 
 // Run names become part of a directory's name.
 std::string parse_name(std::string_view key, std::string_view value) {
   const auto is_allowed = [](char letter) {
-    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
-           letter == '.' || letter == '_' || letter == '-';
+    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+           (letter >= '0' && letter <= '9') || letter == '.' || letter == '_' || letter == '-';
   };
-  if (value.empty() || value.size() > 64 || value[0] == '.' || !std::all_of(value.begin(), value.end(), is_allowed)) {
+  if (value.empty() || value.size() > 64 || value[0] == '.' ||
+      !std::all_of(value.begin(), value.end(), is_allowed)) {
     fail_value(key, value, "cannot be part of a directory name",
                "1 to 64 letters, digits and . _ - (not . at the start)");
   }
@@ -203,27 +223,32 @@ int parse_choice(std::string_view key, std::string_view value, const ChoiceField
 }
 
 void set_field(Config& config, const Key& key, std::string_view value) {
-  std::visit(Overloaded{
-                 [&](std::string Config::*field) {
-                   config.*field = field == &Config::env_id ? std::string(find_environment(value).id)
-                                                            : parse_name(key.name, value);
-                 },
-                 [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
-                 [&](int Config::*field) {
-                   config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
-                 },
-                 [&](std::int64_t Config::*field) {
-                   config.*field = parse_integer(key.name, value, key.min, key.max);
-                 },
-                 [&](double Config::*field) { config.*field = parse_number(key.name, value, key.min, key.max); },
-                 [&](std::optional<double> Config::*field) {
-                   config.*field = value == "none"
-                                       ? std::nullopt
-                                       : std::optional(parse_number(key.name, value, key.min, key.max));
-                 },
-                 [&](const ChoiceField& field) { field.set(config, parse_choice(key.name, value, field)); },
-             },
-             key.field);
+  std::visit(
+      Overloaded{
+          [&](std::string Config::*field) {
+            config.*field = field == &Config::env_id ? std::string(find_environment(value).id)
+                                                     : parse_name(key.name, value);
+          },
+          [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
+          [&](int Config::*field) {
+            config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
+          },
+          [&](std::int64_t Config::*field) {
+            config.*field = parse_integer(key.name, value, key.min, key.max);
+          },
+          [&](double Config::*field) {
+            config.*field = parse_number(key.name, value, key.min, key.max);
+          },
+          [&](std::optional<double> Config::*field) {
+            config.*field = value == "none"
+                                ? std::nullopt
+                                : std::optional(parse_number(key.name, value, key.min, key.max));
+          },
+          [&](const ChoiceField& field) {
+            field.set(config, parse_choice(key.name, value, field));
+          },
+      },
+      key.field);
 }
 
 void set_parameter(Config& config, std::string_view key, std::string_view value) {
@@ -231,8 +256,9 @@ void set_parameter(Config& config, std::string_view key, std::string_view value)
   for (const EnvironmentInfo& environment : environments()) {
     if (const ParameterInfo* parameter = find_parameter(environment, name)) {
       config.env_parameters[std::string(name)] =
-          parameter->type == ParameterType::kBoolean ? (parse_boolean(key, value) ? 1.0 : 0.0)
-                                                     : parse_number(key, value, parameter->min, parameter->max);
+          parameter->type == ParameterType::kBoolean
+              ? (parse_boolean(key, value) ? 1.0 : 0.0)
+              : parse_number(key, value, parameter->min, parameter->max);
       return;
     }
   }
@@ -241,20 +267,21 @@ void set_parameter(Config& config, std::string_view key, std::string_view value)
 
 // The value as it is written in a file, without the quotes of a string.
 std::string value_text(const Config& config, const Field& field) {
-  return std::visit(Overloaded{
-                        [&](std::string Config::*member) { return config.*member; },
-                        [&](bool Config::*member) { return std::string(config.*member ? "true" : "false"); },
-                        [&](int Config::*member) { return std::to_string(config.*member); },
-                        [&](std::int64_t Config::*member) { return std::to_string(config.*member); },
-                        [&](double Config::*member) { return shortest_text(config.*member); },
-                        [&](std::optional<double> Config::*member) {
-                          return config.*member ? shortest_text(*(config.*member)) : std::string("none");
-                        },
-                        [&](const ChoiceField& member) {
-                          return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
-                        },
-                    },
-                    field);
+  return std::visit(
+      Overloaded{
+          [&](std::string Config::*member) { return config.*member; },
+          [&](bool Config::*member) { return std::string(config.*member ? "true" : "false"); },
+          [&](int Config::*member) { return std::to_string(config.*member); },
+          [&](std::int64_t Config::*member) { return std::to_string(config.*member); },
+          [&](double Config::*member) { return shortest_text(config.*member); },
+          [&](std::optional<double> Config::*member) {
+            return config.*member ? shortest_text(*(config.*member)) : std::string("none");
+          },
+          [&](const ChoiceField& member) {
+            return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
+          },
+      },
+      field);
 }
 
 std::string parameter_text(const ParameterInfo& parameter, double value) {
@@ -276,57 +303,65 @@ std::string type_text(const Field& field) {
 }
 
 std::string allowed_text(const Key& key) {
-  return std::visit(Overloaded{
-                        [&](std::string Config::*field) {
-                          if (field == &Config::name) return std::string("letters, digits and . _ -");
-                          std::vector<std::string_view> ids;
-                          for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
-                          return fmt::format("{}", fmt::join(ids.begin(), ids.end(), " | "));
-                        },
-                        [](bool Config::*) { return std::string("true | false"); },
-                        [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
-                        [](const ChoiceField& field) { return choices_text(field); },
-                        [&](auto) { return range_text(key.min, key.max); },
-                    },
-                    key.field);
+  return std::visit(
+      Overloaded{
+          [&](std::string Config::*field) {
+            if (field == &Config::name) return std::string("letters, digits and . _ -");
+            std::vector<std::string_view> ids;
+            for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
+            return fmt::format("{}", fmt::join(ids.begin(), ids.end(), " | "));
+          },
+          [](bool Config::*) { return std::string("true | false"); },
+          [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
+          [](const ChoiceField& field) { return choices_text(field); },
+          [&](auto) { return range_text(key.min, key.max); },
+      },
+      key.field);
 }
 
-std::int64_t batch_size(const Config& config) { return std::int64_t{config.num_envs} * config.num_steps; }
+std::int64_t batch_size(const Config& config) {
+  return std::int64_t{config.num_envs} * config.num_steps;
+}
 
 void validate_batch(const Config& config) {
   const std::int64_t batch = batch_size(config);
-  const std::string product = fmt::format("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps,
-                                          batch);
+  const std::string product =
+      fmt::format("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
   if (batch > std::numeric_limits<int>::max()) {
     throw UsageError(fmt::format("{} is too large - allowed: up to {} - lower one of them", product,
                                  std::numeric_limits<int>::max()));
   }
   if (batch > config.total_timesteps) {
-    throw UsageError(fmt::format("total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
-                                 "num_envs or num_steps", config.total_timesteps, product));
+    throw UsageError(fmt::format(
+        "total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
+        "num_envs or num_steps",
+        config.total_timesteps, product));
   }
   if (config.update_mode == Config::UpdateMode::kJoint && batch % config.num_minibatches != 0) {
     std::int64_t below = std::min<std::int64_t>(config.num_minibatches, batch);
     while (batch % below != 0) --below;
     std::int64_t above = config.num_minibatches;
     while (above < batch && batch % above != 0) ++above;
-    throw UsageError(fmt::format("{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
-                                 product, config.num_minibatches, below, std::min(above, batch)));
+    throw UsageError(fmt::format(
+        "{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
+        product, config.num_minibatches, below, std::min(above, batch)));
   }
 }
 
 void validate_update_mode(const Config& config) {
   const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
   if (separate && config.epoch_lr_decay != 1.0) {
-    throw UsageError(fmt::format("epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
-                                 "set epoch_lr_decay = 1 or update_mode = joint",
-                                 shortest_text(config.epoch_lr_decay)));
+    throw UsageError(fmt::format(
+        "epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
+        "set epoch_lr_decay = 1 or update_mode = joint",
+        shortest_text(config.epoch_lr_decay)));
   }
   const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
   if (config.target_kl > 0.0 && separate != stops_by_iteration) {
-    throw UsageError(fmt::format("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
-                                 "iteration - change one of them, or set target_kl = 0",
-                                 stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
+    throw UsageError(fmt::format(
+        "kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
+        "iteration - change one of them, or set target_kl = 0",
+        stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
   }
 }
 
@@ -336,8 +371,9 @@ void validate_environment(const Config& config) {
     if (find_parameter(environment, name) != nullptr) continue;
     std::vector<std::string_view> names;
     for (const ParameterInfo& parameter : environment.parameters) names.push_back(parameter.name);
-    throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name, shortest_text(value),
-                                 environment.id, names.empty() ? "none" : joined(names)));
+    throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name,
+                                 shortest_text(value), environment.id,
+                                 names.empty() ? "none" : joined(names)));
   }
 }
 
@@ -353,13 +389,14 @@ const std::vector<KeyInfo>& config_keys() {
     std::vector<KeyInfo> list;
     const Config defaults;
     for (const Key& key : keys()) {
-      list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field), allowed_text(key),
-                      std::string(key.help)});
+      list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field),
+                      allowed_text(key), std::string(key.help)});
     }
     for (const EnvironmentInfo& environment : environments()) {
       for (const ParameterInfo& parameter : environment.parameters) {
         const bool is_boolean = parameter.type == ParameterType::kBoolean;
-        list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name), is_boolean ? "boolean" : "number",
+        list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name),
+                        is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
                         is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
                         fmt::format("{}: {}", environment.id, parameter.help)});
@@ -376,8 +413,9 @@ const KeyInfo& find_key(std::string_view name) {
     if (info.name == name) return info;
     names.push_back(info.name);
   }
-  throw UsageError(fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
-                               in_quotes(name), nearest(name, names)));
+  throw UsageError(
+      fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
+                  in_quotes(name), nearest(name, names)));
 }
 
 void set_key(Config& config, std::string_view key, std::string_view value) {
@@ -393,15 +431,19 @@ std::string to_toml(const Config& config) {
   const auto append = [&](std::string_view name, std::string_view type, std::string value) {
     const bool is_quoted = type == "text" || type == "choice" || value == "none";
     // A TOML float needs a point or an exponent to be one.
-    if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos) value += ".0";
-    out += is_quoted ? fmt::format("{} = \"{}\"\n", name, value) : fmt::format("{} = {}\n", name, value);
+    if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos)
+      value += ".0";
+    out += is_quoted ? fmt::format("{} = \"{}\"\n", name, value)
+                     : fmt::format("{} = {}\n", name, value);
   };
-  for (const Key& key : keys()) append(key.name, type_text(key.field), value_text(config, key.field));
+  for (const Key& key : keys())
+    append(key.name, type_text(key.field), value_text(config, key.field));
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (!environment.parameters.empty()) out += "\n[env]\n";
   for (const ParameterInfo& parameter : environment.parameters) {
     const bool is_boolean = parameter.type == ParameterType::kBoolean;
-    append(parameter.name, is_boolean ? "boolean" : "number", parameter_text(parameter, env_parameter(config, parameter)));
+    append(parameter.name, is_boolean ? "boolean" : "number",
+           parameter_text(parameter, env_parameter(config, parameter)));
   }
   return out;
 }
@@ -411,14 +453,16 @@ void validate(const Config& config, std::span<const int> widths) {
   validate_batch(config);
   validate_update_mode(config);
   if (config.target_return && config.eval_every == 0) {
-    throw UsageError(fmt::format("target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
-                                 "iterations between evaluations, or target_return = none",
-                                 shortest_text(*config.target_return)));
+    throw UsageError(fmt::format(
+        "target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
+        "iterations between evaluations, or target_return = none",
+        shortest_text(*config.target_return)));
   }
   if (std::find(widths.begin(), widths.end(), config.hidden_width) == widths.end()) {
-    throw UsageError(fmt::format("hidden_width = {} is not built in - allowed: {} - choose one, or add it to "
-                                 "kernels/instances.def and build again",
-                                 config.hidden_width, fmt::join(widths.begin(), widths.end(), ", ")));
+    throw UsageError(
+        fmt::format("hidden_width = {} is not built in - allowed: {} - choose one, or add it to "
+                    "kernels/instances.def and build again",
+                    config.hidden_width, fmt::join(widths.begin(), widths.end(), ", ")));
   }
 }
 
@@ -432,8 +476,8 @@ Config preset(std::string_view name) {
     apply_toml(config, info.toml, fmt::format("preset {}", name));
     return config;
   }
-  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", in_quotes(name), joined(names),
-                               nearest(name, names)));
+  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", in_quotes(name),
+                               joined(names), nearest(name, names)));
 }
 
 }  // namespace perilune

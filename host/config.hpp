@@ -1,8 +1,10 @@
-// The configuration of a training run: every key, its default and range, and how it is read and written.
+// The configuration of a training run: every key, its default and range, and how it is read and
+// written.
 //
-// Config is a plain struct. One table in config.cpp (name, field, range, help) is the only other place that knows the
-// keys: parsing, printing, listing, range checks and suggestions follow from it. Precedence is the caller's: start with
-// a preset or the defaults, then apply_toml_file, then set_key for each --set.
+// Config is a plain struct. One table in config.cpp (name, field, range, help) is the only other
+// place that knows the keys: parsing, printing, listing, range checks and suggestions follow from
+// it. Precedence is the caller's: start with a preset or the defaults, then apply_toml_file, then
+// set_key for each --set.
 //
 // Defaults are those of CleanRL's ppo.py. The loss they refer to:
 //   policy_loss - ent_coef * entropy + vf_coef * 0.5 * mean((value - target)^2)
@@ -33,8 +35,9 @@ struct Config {
   // What is run.
   std::string name = "custom";
   std::string env_id = "CartPole-v1";
-  std::map<std::string, double, std::less<>> env_parameters;  // only those that were set; see env_parameter()
-  std::int64_t seed = 1;                                      // 0 .. 2^32-1
+  std::map<std::string, double, std::less<>>
+      env_parameters;     // only those that were set; see env_parameter()
+  std::int64_t seed = 1;  // 0 .. 2^32-1
   std::int64_t total_timesteps = 500000;
   int max_episode_steps = 0;  // 0: the environment's own limit
   bool truncate_at_rollout_end = false;
@@ -101,20 +104,21 @@ const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
 const KeyInfo& find_key(std::string_view name);
 
-// Sets one key from text, as `--set key=value` does. Throws UsageError that names key, value, what is allowed and, for
-// an unknown key, the nearest known one. `config` is unchanged then.
+// Sets one key from text, as `--set key=value` does. Throws UsageError that names key, value, what
+// is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
 void set_key(Config& config, std::string_view key, std::string_view value);
 
-// Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with source_name and
-// line. `config` is unchanged when it throws.
+// Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with
+// source_name and line. `config` is unchanged when it throws.
 void apply_toml(Config& config, std::string_view text, std::string_view source_name);
 void apply_toml_file(Config& config, const std::filesystem::path& path);
 
-// Every key, as TOML that apply_toml reads back into an equal configuration (environment parameters at their resolved
-// values).
+// Every key, as TOML that apply_toml reads back into an equal configuration (environment parameters
+// at their resolved values).
 std::string to_toml(const Config& config);
 
-// What no single key can tell: combinations, totals that overflow, and hidden_width among those that were built.
+// What no single key can tell: combinations, totals that overflow, and hidden_width among those
+// that were built.
 void validate(const Config& config, std::span<const int> widths);
 
 struct PresetInfo {
@@ -125,7 +129,8 @@ struct PresetInfo {
 // The presets of tools/presets, embedded at build time, sorted by name.
 std::span<const PresetInfo> presets();
 
-// The defaults with a preset applied, its name as the run's name. Throws UsageError that lists the known presets.
+// The defaults with a preset applied, its name as the run's name. Throws UsageError that lists the
+// known presets.
 Config preset(std::string_view name);
 
 }  // namespace perilune

@@ -1,10 +1,14 @@
-// Reading TOML into a Config: the only file that includes toml++, which takes seconds to compile. See config.hpp.
+// Reading TOML into a Config: the only file that includes toml++, which takes seconds to compile.
+// See config.hpp.
 #define TOML_ENABLE_FORMATTERS 0
 
-// toml++ 3.3 asserts what input can break (a table header "[.a]"), and without assertions tells the compiler that it
-// cannot happen. Here a broken assertion is an exception in every build; apply_toml reports it.
+// toml++ 3.3 asserts what input can break (a table header "[.a]"), and without assertions tells the
+// compiler that it cannot happen. Here a broken assertion is an exception in every build;
+// apply_toml reports it.
 #include <stdexcept>
-[[noreturn]] static void fail_toml_assertion() { throw std::invalid_argument("unexpected character"); }
+[[noreturn]] static void fail_toml_assertion() {
+  throw std::invalid_argument("unexpected character");
+}
 #undef NDEBUG
 #define TOML_ASSERT(condition) ((condition) ? void() : fail_toml_assertion())
 #include <toml++/toml.h>
@@ -26,8 +30,8 @@ namespace {
 // A configuration is some kilobytes; anything this large is another file given by mistake.
 constexpr std::size_t kMaxTomlBytes = 1 << 20;
 
-// The value as set_key takes it. A string is refused where a number or boolean is meant, and the reverse: what set_key
-// cannot see, because on the command line everything is text.
+// The value as set_key takes it. A string is refused where a number or boolean is meant, and the
+// reverse: what set_key cannot see, because on the command line everything is text.
 std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   const auto require = [&](bool fits, std::string_view found, std::string_view value) {
     if (fits) return;
@@ -36,8 +40,9 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   };
   const bool takes_numbers = key.type == "integer" || key.type == "number";
   if (const auto* text = node.as_string()) {
-    require(key.type == "text" || key.type == "choice" || (key.type == "number" && text->get() == "none"), "text",
-            in_quotes(text->get()));
+    require(key.type == "text" || key.type == "choice" ||
+                (key.type == "number" && text->get() == "none"),
+            "text", in_quotes(text->get()));
     return text->get();
   }
   if (const auto* boolean = node.as_boolean()) {
@@ -55,20 +60,24 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
     require(takes_numbers, "a number", text);
     return text;
   }
-  throw UsageError(fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
+  throw UsageError(
+      fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
 
-// Keys and values are ASCII; anything else is in a comment or wrong. It is hidden from the parser, which has undefined
-// behaviour for some letters outside strings (toml++ 3.3, is_non_ascii_horizontal_whitespace). Lines stay the same.
+// Keys and values are ASCII; anything else is in a comment or wrong. It is hidden from the parser,
+// which has undefined behaviour for some letters outside strings (toml++ 3.3,
+// is_non_ascii_horizontal_whitespace). Lines stay the same.
 std::string as_ascii(std::string_view text) {
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::string ascii(text);
-  std::replace_if(ascii.begin(), ascii.end(), [](char letter) { return (letter & 0x80) != 0; }, '?');
+  std::replace_if(
+      ascii.begin(), ascii.end(), [](char letter) { return (letter & 0x80) != 0; }, '?');
   return ascii;
 }
 
-void apply_table(Config& config, const toml::table& table, const std::string& prefix, std::string_view source_name) {
+void apply_table(Config& config, const toml::table& table, const std::string& prefix,
+                 std::string_view source_name) {
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
     if (const toml::table* inner = node.as_table()) {
@@ -78,7 +87,8 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
     try {
       set_key(config, name, scalar_text(node, find_key(name)));
     } catch (const UsageError& error) {
-      throw UsageError(fmt::format("{}:{}: {}", source_name, key.source().begin.line, error.what()));
+      throw UsageError(
+          fmt::format("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }
   }
 }
@@ -87,15 +97,16 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
 
 void apply_toml(Config& config, std::string_view text, std::string_view source_name) {
   if (text.size() > kMaxTomlBytes) {
-    throw UsageError(fmt::format("{} has {} bytes - a configuration has at most {} - is it the right file?",
-                                 source_name, text.size(), kMaxTomlBytes));
+    throw UsageError(
+        fmt::format("{} has {} bytes - a configuration has at most {} - is it the right file?",
+                    source_name, text.size(), kMaxTomlBytes));
   }
   toml::table table;
   try {
     table = toml::parse(as_ascii(text), source_name);
   } catch (const toml::parse_error& error) {
-    throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name, error.source().begin.line,
-                                 error.description()));
+    throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name,
+                                 error.source().begin.line, error.description()));
   } catch (const std::invalid_argument& error) {
     throw UsageError(fmt::format("{}: not valid TOML: {}", source_name, error.what()));
   }
@@ -109,7 +120,8 @@ void apply_toml_file(Config& config, const std::filesystem::path& path) {
   if (!file) fail_io("read configuration", path, errno);
   std::string text(kMaxTomlBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || std::filesystem::is_directory(path)) fail_io("read configuration", path, EISDIR);
+  if (file.bad() || std::filesystem::is_directory(path))
+    fail_io("read configuration", path, EISDIR);
   text.resize(static_cast<std::size_t>(file.gcount()));
   apply_toml(config, text, path.string());
 }

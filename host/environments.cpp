@@ -40,13 +40,16 @@ const EnvironmentInfo& find_environment(std::string_view id_or_alias) {
     ids.push_back(environment.id);
     names.push_back(environment.id);
     names.insert(names.end(), environment.aliases.begin(), environment.aliases.end());
-    const auto matches = [&](std::string_view name) { return same_ignoring_case(name, id_or_alias); };
-    if (matches(environment.id) || std::any_of(environment.aliases.begin(), environment.aliases.end(), matches)) {
+    const auto matches = [&](std::string_view name) {
+      return same_ignoring_case(name, id_or_alias);
+    };
+    if (matches(environment.id) ||
+        std::any_of(environment.aliases.begin(), environment.aliases.end(), matches)) {
       return environment;
     }
   }
-  throw UsageError(fmt::format("unknown environment {} - known: {} - did you mean {}?", in_quotes(id_or_alias),
-                               joined(ids), nearest(id_or_alias, names)));
+  throw UsageError(fmt::format("unknown environment {} - known: {} - did you mean {}?",
+                               in_quotes(id_or_alias), joined(ids), nearest(id_or_alias, names)));
 }
 
 }  // namespace perilune

@@ -1,5 +1,5 @@
-// What the host knows about the built-in environments: names, sizes, limits and parameters. The simulators themselves
-// are in sims/ and are never seen here; a test compares this table with them.
+// What the host knows about the built-in environments: names, sizes, limits and parameters. The
+// simulators themselves are in sims/ and are never seen here; a test compares this table with them.
 #pragma once
 
 #include <span>
@@ -33,8 +33,8 @@ struct EnvironmentInfo {
 
 std::span<const EnvironmentInfo> environments();
 
-// The environment with this id or alias (case does not matter). Throws UsageError that lists the known ones and names
-// the nearest.
+// The environment with this id or alias (case does not matter). Throws UsageError that lists the
+// known ones and names the nearest.
 const EnvironmentInfo& find_environment(std::string_view id_or_alias);
 
 }  // namespace perilune

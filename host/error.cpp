@@ -13,7 +13,8 @@ void fail_io(std::string_view action, const std::filesystem::path& path, int err
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      message += " - free some space, or use --run-dir on another disk; files written before are kept";
+      message +=
+          " - free some space, or use --run-dir on another disk; files written before are kept";
       break;
     case EACCES:
     case EPERM:

@@ -1,7 +1,7 @@
 // Errors of the host code, and what the process exits with.
 //
-// A message reads: problem (value) - what is allowed - what to do. The command line prints it after "perilune: " and
-// returns the error's exit code; nothing else in the program calls exit().
+// A message reads: problem (value) - what is allowed - what to do. The command line prints it after
+// "perilune: " and returns the error's exit code; nothing else in the program calls exit().
 #pragma once
 
 #include <filesystem>
@@ -23,7 +23,8 @@ class Error : public std::runtime_error {
   ExitCode exit_code_;
 };
 
-// What the user asked for is not possible: an unknown key, a value out of range, a damaged configuration file.
+// What the user asked for is not possible: an unknown key, a value out of range, a damaged
+// configuration file.
 class UsageError : public Error {
  public:
   explicit UsageError(const std::string& message) : Error(message, ExitCode::kUsage) {}
@@ -35,8 +36,10 @@ class NoDeviceError : public Error {
   explicit NoDeviceError(const std::string& message) : Error(message, ExitCode::kNoDevice) {}
 };
 
-// Throws Error "cannot <action> <path>: <text of error_number>", with a hint for the errors a user can mend (full disk,
-// no permission, read-only file system). Call it with the errno of the failed call, saved before any clean-up.
-[[noreturn]] void fail_io(std::string_view action, const std::filesystem::path& path, int error_number);
+// Throws Error "cannot <action> <path>: <text of error_number>", with a hint for the errors a user
+// can mend (full disk, no permission, read-only file system). Call it with the errno of the failed
+// call, saved before any clean-up.
+[[noreturn]] void fail_io(std::string_view action, const std::filesystem::path& path,
+                          int error_number);
 
 }  // namespace perilune

@@ -42,11 +42,13 @@ void File::write(std::span<const std::byte> bytes) {
 
 void File::sync() {
   // Files that cannot be synced (pipes, /dev/null) have nothing to lose.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) fail_io("write", path_, errno);
+  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS)
+    fail_io("write", path_, errno);
 }
 
 void File::close() {
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_io("write", path_, errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR)
+    fail_io("write", path_, errno);
 }
 
 void sync_directory(const std::filesystem::path& directory) {
@@ -65,7 +67,8 @@ void remove_stale_temporaries(const std::filesystem::path& directory) {
   }
 }
 
-void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces,
+void replace_file(const std::filesystem::path& path,
+                  std::span<const std::span<const std::byte>> pieces,
                   const std::filesystem::path& previous) {
   const std::filesystem::path temporary = temporary_path(path);
   try {

@@ -12,7 +12,8 @@ namespace perilune {
 class File {
  public:
   File() = default;
-  // open(2) with O_CLOEXEC; new files are made rw for the user, r for others. Throws Error "cannot <action> <path>".
+  // open(2) with O_CLOEXEC; new files are made rw for the user, r for others. Throws Error "cannot
+  // <action> <path>".
   File(const std::filesystem::path& path, int flags, std::string_view action);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -37,16 +38,17 @@ class File {
 // Makes a change of directory entries (new file, rename) durable. Throws Error.
 void sync_directory(const std::filesystem::path& directory);
 
-// Where replace_file writes before it renames: `<path>.tmp.<pid>`. Such a file left behind by a killed process is
-// garbage; remove_stale_temporaries clears a directory of them.
+// Where replace_file writes before it renames: `<path>.tmp.<pid>`. Such a file left behind by a
+// killed process is garbage; remove_stale_temporaries clears a directory of them.
 std::filesystem::path temporary_path(const std::filesystem::path& path);
 void remove_stale_temporaries(const std::filesystem::path& directory);
 
-// Replaces `path` by the concatenated pieces: written to temporary_path(path), synced, renamed over, directory synced.
-// With a non-empty `previous` the file that was at `path` is renamed to it first, so that at every instant `path` or
-// `previous` is complete. On any error (a full disk shows in write, sync or close) throws Error, removes the temporary
-// and leaves `path` as it was.
-void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces,
+// Replaces `path` by the concatenated pieces: written to temporary_path(path), synced, renamed
+// over, directory synced. With a non-empty `previous` the file that was at `path` is renamed to it
+// first, so that at every instant `path` or `previous` is complete. On any error (a full disk shows
+// in write, sync or close) throws Error, removes the temporary and leaves `path` as it was.
+void replace_file(const std::filesystem::path& path,
+                  std::span<const std::span<const std::byte>> pieces,
                   const std::filesystem::path& previous = {});
 void replace_file(const std::filesystem::path& path, std::string_view text);
 

@@ -1,14 +1,16 @@
 // The metrics of a run on disk: metrics.jsonl (one JSON object per row) and TensorBoard events.
 //
-// Rows come in order of iteration. Both files are only appended to, through a buffer: a row costs about as much as the
-// formatting of its numbers, and reaches the files with the first row that comes a second or more after the last flush,
-// by flush(), or at the end. Call flush() before a checkpoint is saved: resuming cuts both files back to the
-// checkpoint, so that a resumed run has the same rows as one that was never interrupted, and each row once.
+// Rows come in order of iteration. Both files are only appended to, through a buffer: a row costs
+// about as much as the formatting of its numbers, and reaches the files with the first row that
+// comes a second or more after the last flush, by flush(), or at the end. Call flush() before a
+// checkpoint is saved: resuming cuts both files back to the checkpoint, so that a resumed run has
+// the same rows as one that was never interrupted, and each row once.
 //
-// jsonl: {"iteration":1,"step":2048,"time":1700000000.5,"charts/episodic_return":22.25,...}; NaN and Inf are null.
-// Events: TFRecord framing (u64 length, masked CRC32C of it, data, masked CRC32C of data) of tensorflow.Event messages
-// {1 wall_time: double, 2 step: int64, 3 file_version: string, 5 summary {1 value {1 tag, 2 simple_value: float}}};
-// NaN and Inf are left out. The step is the x axis: environment steps.
+// jsonl: {"iteration":1,"step":2048,"time":1700000000.5,"charts/episodic_return":22.25,...}; NaN
+// and Inf are null. Events: TFRecord framing (u64 length, masked CRC32C of it, data, masked CRC32C
+// of data) of tensorflow.Event messages {1 wall_time: double, 2 step: int64, 3 file_version:
+// string, 5 summary {1 value {1 tag, 2 simple_value: float}}}; NaN and Inf are left out. The step
+// is the x axis: environment steps.
 #pragma once
 
 #include <chrono>
@@ -41,17 +43,18 @@ class MetricsWriter {
  public:
   // Of a new run directory.
   explicit MetricsWriter(const std::filesystem::path& run);
-  // Of a run that goes on from a checkpoint (0, 0: from its start): drops rows after it and what a killed process left
-  // half-written, and makes files that are missing.
-  MetricsWriter(const std::filesystem::path& run, std::uint64_t last_iteration, std::uint64_t last_step);
+  // Of a run that goes on from a checkpoint (0, 0: from its start): drops rows after it and what a
+  // killed process left half-written, and makes files that are missing.
+  MetricsWriter(const std::filesystem::path& run, std::uint64_t last_iteration,
+                std::uint64_t last_step);
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
   // Flushes, and drops errors: call flush() to see them.
   ~MetricsWriter();
 
   void write(const MetricRow& row);
-  // Hands all rows to the operating system. Throws Error, for example on a full disk; rows that were not written are
-  // dropped then.
+  // Hands all rows to the operating system. Throws Error, for example on a full disk; rows that
+  // were not written are dropped then.
   void flush();
 
  private:

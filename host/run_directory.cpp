@@ -26,7 +26,8 @@ constexpr const char* kLockName = ".lock";
 std::string lock_holder(const File& lock) {
   std::array<char, 16> text{};
   const ssize_t count = ::pread(lock.descriptor(), text.data(), text.size() - 1, 0);
-  return count > 0 ? "process " + std::string(text.data(), static_cast<std::size_t>(count)) : "another process";
+  return count > 0 ? "process " + std::string(text.data(), static_cast<std::size_t>(count))
+                   : "another process";
 }
 
 // `run` is the name for messages: a new run is locked while it still has a temporary one.
@@ -34,8 +35,9 @@ File lock_directory(const fs::path& directory, const fs::path& run) {
   File lock(directory / kLockName, O_RDWR | O_CREAT, "write to run directory, lock");
   if (::flock(lock.descriptor(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) fail_io("lock", lock.path(), errno);
-    throw Error(fmt::format("run directory {} is in use by {} - wait for it to end, stop it, or use another --run-dir",
-                            run.string(), lock_holder(lock)));
+    throw Error(fmt::format(
+        "run directory {} is in use by {} - wait for it to end, stop it, or use another --run-dir",
+        run.string(), lock_holder(lock)));
   }
   if (::ftruncate(lock.descriptor(), 0) != 0) fail_io("write", lock.path(), errno);
   lock.write(std::to_string(::getpid()));
@@ -50,7 +52,8 @@ std::string run_name(const Config& config) {
 class StagingDirectory {
  public:
   explicit StagingDirectory(const fs::path& target)
-      : path_(target.parent_path() / fmt::format(".{}.tmp.{}", target.filename().string(), ::getpid())) {
+      : path_(target.parent_path() /
+              fmt::format(".{}.tmp.{}", target.filename().string(), ::getpid())) {
     std::error_code error;
     fs::create_directories(path_.parent_path().empty() ? "." : path_.parent_path(), error);
     if (error) fail_io("make run directory", target, error.value());
@@ -84,11 +87,15 @@ class StagingDirectory {
 
 [[noreturn]] void fail_occupied(const fs::path& path) {
   if (is_run_directory(path)) {
-    throw Error(fmt::format("run directory {} already holds a run - go on with it by --resume {}, or use another "
-                            "--run-dir", path.string(), path.string()));
+    throw Error(fmt::format(
+        "run directory {} already holds a run - go on with it by --resume {}, or use another "
+        "--run-dir",
+        path.string(), path.string()));
   }
-  throw Error(fmt::format("run directory {} exists and is not empty, though it holds no run - use a new or empty "
-                          "--run-dir", path.string()));
+  throw Error(fmt::format(
+      "run directory {} exists and is not empty, though it holds no run - use a new or empty "
+      "--run-dir",
+      path.string()));
 }
 
 // "runs/x/" and "." have an empty last component; names are taken from the path without it.
@@ -99,7 +106,8 @@ fs::path normal(const fs::path& path) {
 
 }  // namespace
 
-RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::path>& path, const fs::path& root) {
+RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::path>& path,
+                                  const fs::path& root) {
   const fs::path first = path ? *path : root / run_name(config);
   if (path && is_run_directory(*path)) fail_occupied(*path);
   StagingDirectory staging(normal(first));
@@ -122,7 +130,9 @@ RunDirectory RunDirectory::resume(const fs::path& path) {
 
 fs::path config_path(const fs::path& run) { return run / "config.toml"; }
 fs::path checkpoint_path(const fs::path& run) { return run / "checkpoint.safetensors"; }
-fs::path previous_checkpoint_path(const fs::path& run) { return run / "checkpoint.previous.safetensors"; }
+fs::path previous_checkpoint_path(const fs::path& run) {
+  return run / "checkpoint.previous.safetensors";
+}
 fs::path policy_path(const fs::path& run) { return run / "policy.safetensors"; }
 
 bool is_run_directory(const fs::path& path) {
@@ -132,8 +142,10 @@ bool is_run_directory(const fs::path& path) {
 
 Config read_run_config(const fs::path& run) {
   if (!is_run_directory(run)) {
-    throw UsageError(fmt::format("{} is not a run directory: it has no config.toml - give a directory that "
-                                 "`perilune train` made", run.string()));
+    throw UsageError(
+        fmt::format("{} is not a run directory: it has no config.toml - give a directory that "
+                    "`perilune train` made",
+                    run.string()));
   }
   Config config;
   apply_toml_file(config, config_path(run));

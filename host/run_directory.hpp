@@ -1,9 +1,10 @@
 // The directory of one training run, and who may write to it.
 //
-// runs/<env>__<name>__<seed>__<unix time>/ holds config.toml, checkpoint.safetensors and the one before it,
-// policy.safetensors, metrics.jsonl, TensorBoard events and the evaluation. It is made under a temporary name and
-// renamed when config.toml is in it: a run directory that exists can always be resumed. A lock (flock on .lock, which
-// ends with the process however that ends) keeps a second writer out.
+// runs/<env>__<name>__<seed>__<unix time>/ holds config.toml, checkpoint.safetensors and the one
+// before it, policy.safetensors, metrics.jsonl, TensorBoard events and the evaluation. It is made
+// under a temporary name and renamed when config.toml is in it: a run directory that exists can
+// always be resumed. A lock (flock on .lock, which ends with the process however that ends) keeps a
+// second writer out.
 #pragma once
 
 #include <filesystem>
@@ -17,18 +18,19 @@ namespace perilune {
 
 class RunDirectory {
  public:
-  // Makes and locks a new run directory: `path` if given, else a fresh name under `root`. Throws Error if `path` holds a
-  // run or anything else already, or cannot be written.
+  // Makes and locks a new run directory: `path` if given, else a fresh name under `root`. Throws
+  // Error if `path` holds a run or anything else already, or cannot be written.
   static RunDirectory create(const Config& config, const std::optional<std::filesystem::path>& path,
                              const std::filesystem::path& root = "runs");
-  // Locks an existing run directory and clears what a killed process left half-written. Throws Error if it is no run
-  // directory, is in use or cannot be written.
+  // Locks an existing run directory and clears what a killed process left half-written. Throws
+  // Error if it is no run directory, is in use or cannot be written.
   static RunDirectory resume(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  RunDirectory(std::filesystem::path path, File lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+  RunDirectory(std::filesystem::path path, File lock)
+      : path_(std::move(path)), lock_(std::move(lock)) {}
 
   std::filesystem::path path_;
   File lock_;
@@ -46,8 +48,8 @@ bool is_run_directory(const std::filesystem::path& path);
 // The resolved configuration of a run. Throws UsageError if `run` is no run directory.
 Config read_run_config(const std::filesystem::path& run);
 
-// The checkpoints that exist, newest first: none before the first one was saved, only the previous one when the process
-// was killed between two renames.
+// The checkpoints that exist, newest first: none before the first one was saved, only the previous
+// one when the process was killed between two renames.
 std::vector<std::filesystem::path> existing_checkpoints(const std::filesystem::path& run);
 
 }  // namespace perilune

@@ -1,9 +1,11 @@
-// Reading and writing safetensors files (https://github.com/huggingface/safetensors), the format of checkpoints.
+// Reading and writing safetensors files (https://github.com/huggingface/safetensors), the format of
+// checkpoints.
 //
-// A file is: u64 header length, a JSON header {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...,
-// "__metadata__": {string: string}} padded with spaces to a multiple of 8, then the data, little-endian, tensors
-// without gaps in the order of their offsets. Reading trusts nothing: every length, offset, shape and name is checked
-// before it is used.
+// A file is: u64 header length; a JSON header, padded with spaces to a multiple of 8,
+//   {"name": {"dtype": "F32", "shape": [...], "data_offsets": [begin, end]}, ...,
+//    "__metadata__": {string: string}}
+// then the data, little-endian, tensors without gaps in the order of their offsets. Reading trusts
+// nothing: every length, offset, shape and name is checked before it is used.
 #pragma once
 
 #include <bit>
@@ -19,7 +21,8 @@
 
 namespace perilune {
 
-static_assert(std::endian::native == std::endian::little, "tensor data is stored as it lies in memory");
+static_assert(std::endian::native == std::endian::little,
+              "tensor data is stored as it lies in memory");
 
 enum class TensorType { kU8, kI32, kU32, kF32, kI64, kU64, kF64 };
 
@@ -37,7 +40,8 @@ constexpr TensorType tensor_type_of() {
 using Shape = std::vector<std::uint64_t>;
 using Metadata = std::map<std::string, std::string>;
 
-// A named tensor over memory that someone else owns. The data of a file that was read may be unaligned.
+// A named tensor over memory that someone else owns. The data of a file that was read may be
+// unaligned.
 struct Tensor {
   std::string name;
   TensorType type;
@@ -75,10 +79,12 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
-  void copy_bytes(std::string_view name, TensorType type, const Shape& shape, std::span<std::byte> out) const;
+  void copy_bytes(std::string_view name, TensorType type, const Shape& shape,
+                  std::span<std::byte> out) const;
 
   std::string source_;
-  std::vector<std::byte> bytes_;  // tensors_ points into it; moving a vector keeps its memory in place
+  std::vector<std::byte>
+      bytes_;  // tensors_ points into it; moving a vector keeps its memory in place
   Metadata metadata_;
   std::vector<Tensor> tensors_;
 };
@@ -86,9 +92,10 @@ class SafetensorsFile {
 // The bytes before the data of the first tensor.
 std::string safetensors_header(std::span<const Tensor> tensors, const Metadata& metadata);
 
-// Writes a file as replace_file does (host/files.hpp): atomically, and with a non-empty `previous` keeping the file
-// that was there. Throws Error if a tensor's size is not that of its shape or a name is used twice.
-void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors, const Metadata& metadata,
-                       const std::filesystem::path& previous = {});
+// Writes a file as replace_file does (host/files.hpp): atomically, and with a non-empty `previous`
+// keeping the file that was there. Throws Error if a tensor's size is not that of its shape or a
+// name is used twice.
+void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors,
+                       const Metadata& metadata, const std::filesystem::path& previous = {});
 
 }  // namespace perilune

@@ -1,5 +1,5 @@
-// Runs a fuzz harness on files: what a harness is linked with where libFuzzer is not. Arguments: files, or folders whose
-// files are all run.
+// Runs a fuzz harness on files: what a harness is linked with where libFuzzer is not. Arguments:
+// files, or folders whose files are all run.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

@@ -39,14 +39,18 @@ std::string usage_error(const std::function<void()>& action) {
 std::string set_error(const std::string& key, const std::string& value) {
   Config config;
   const std::string message = usage_error([&] { set_key(config, key, value); });
-  if (message != "no error") { EXPECT_EQ(config, Config()) << key; }
+  if (message != "no error") {
+    EXPECT_EQ(config, Config()) << key;
+  }
   return message;
 }
 
 std::string toml_error(const std::string& text) {
   Config config;
   const std::string message = usage_error([&] { apply_toml(config, text, "run.toml"); });
-  if (message != "no error") { EXPECT_EQ(config, Config()) << text; }
+  if (message != "no error") {
+    EXPECT_EQ(config, Config()) << text;
+  }
   return message;
 }
 
@@ -64,7 +68,9 @@ TEST(Config, DefaultsAreValidAndListed) {
     EXPECT_FALSE(info.allowed.empty()) << info.name;
     Config changed;
     set_key(changed, info.name, info.default_value);
-    if (!info.name.starts_with("env.")) { EXPECT_EQ(changed, config) << info.name; }
+    if (!info.name.starts_with("env.")) {
+      EXPECT_EQ(changed, config) << info.name;
+    }
   }
   EXPECT_EQ(find_key("learning_rate").default_value, "0.00025");
   EXPECT_EQ(find_key("target_return").default_value, "none");
@@ -100,33 +106,40 @@ TEST(Config, SetsEveryTypeOfKey) {
 }
 
 TEST(Config, UnknownKeyNamesTheNearest) {
-  EXPECT_THAT(set_error("num_env", "8"), AllOf(HasSubstr("'num_env'"), HasSubstr("nearest known key is num_envs")));
+  EXPECT_THAT(set_error("num_env", "8"),
+              AllOf(HasSubstr("'num_env'"), HasSubstr("nearest known key is num_envs")));
   EXPECT_THAT(set_error("learning-rate", "8"), HasSubstr("nearest known key is learning_rate"));
   EXPECT_THAT(set_error("env", "x"), HasSubstr("nearest known key is env_id"));
-  EXPECT_THAT(set_error("env.suton_barto_reward", "1"), HasSubstr("nearest known key is env.sutton_barto_reward"));
+  EXPECT_THAT(set_error("env.suton_barto_reward", "1"),
+              HasSubstr("nearest known key is env.sutton_barto_reward"));
   EXPECT_THAT(set_error("", "1"), HasSubstr("unknown key ''"));
 }
 
 TEST(Config, WrongTypeNamesKeyValueAndAllowed) {
-  EXPECT_THAT(set_error("num_envs", "many"), AllOf(HasSubstr("num_envs = 'many' is not an integer"), HasSubstr("1 .. ")));
+  EXPECT_THAT(set_error("num_envs", "many"),
+              AllOf(HasSubstr("num_envs = 'many' is not an integer"), HasSubstr("1 .. ")));
   EXPECT_THAT(set_error("num_envs", "2.5"), HasSubstr("is not an integer"));
   EXPECT_THAT(set_error("num_envs", ""), HasSubstr("is not an integer"));
   EXPECT_THAT(set_error("num_envs", "8 "), HasSubstr("is not an integer"));
-  EXPECT_THAT(set_error("gamma", "high"), HasSubstr("gamma = 'high' is not a number - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("gamma", "high"),
+              HasSubstr("gamma = 'high' is not a number - allowed: 0 .. 1"));
   EXPECT_THAT(set_error("gamma", "nan"), HasSubstr("is not a number"));
   EXPECT_THAT(set_error("gamma", "inf"), HasSubstr("is not a number"));
   EXPECT_THAT(set_error("clip_vloss", "maybe"), HasSubstr("allowed: true | false"));
-  EXPECT_THAT(set_error("activation", "gelu"), HasSubstr("activation = 'gelu' is unknown - allowed: tanh | relu"));
+  EXPECT_THAT(set_error("activation", "gelu"),
+              HasSubstr("activation = 'gelu' is unknown - allowed: tanh | relu"));
   EXPECT_THAT(set_error("update_mode", "true"), HasSubstr("allowed: joint | separate"));
   EXPECT_THAT(set_error("name", "../x"), HasSubstr("cannot be part of a directory name"));
 }
 
 TEST(Config, OutOfRangeNamesTheRange) {
-  EXPECT_THAT(set_error("num_envs", "0"), HasSubstr("num_envs = '0' is out of range - allowed: a whole number, 1 .. "));
+  EXPECT_THAT(set_error("num_envs", "0"),
+              HasSubstr("num_envs = '0' is out of range - allowed: a whole number, 1 .. "));
   EXPECT_THAT(set_error("num_envs", "99999999999999999999"), HasSubstr("out of range"));
   EXPECT_THAT(set_error("seed", "-1"), HasSubstr("0 .. 4294967295"));
   EXPECT_THAT(set_error("seed", "4294967296"), HasSubstr("out of range"));
-  EXPECT_THAT(set_error("gamma", "1.01"), HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("gamma", "1.01"),
+              HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
   EXPECT_THAT(set_error("hidden_layers", "4"), HasSubstr("1 .. 3"));
 }
 
@@ -135,16 +148,20 @@ TEST(Config, UnknownEnvironmentAndPresetListTheKnown) {
               AllOf(HasSubstr("unknown environment 'CartPole-v0'"), HasSubstr("known: CartPole-v1"),
                     HasSubstr("did you mean CartPole-v1?")));
   EXPECT_THAT(usage_error([] { preset("cartpol"); }),
-              AllOf(HasSubstr("unknown preset 'cartpol'"), HasSubstr("cartpole-zoo"), HasSubstr("did you mean cartpole?")));
+              AllOf(HasSubstr("unknown preset 'cartpol'"), HasSubstr("cartpole-zoo"),
+                    HasSubstr("did you mean cartpole?")));
 }
 
 TEST(Config, TomlErrorsNameSourceAndLine) {
-  EXPECT_THAT(toml_error("seed = 2\n\nnum_env = 8\n"), StartsWith("run.toml:3: unknown key 'num_env'"));
-  EXPECT_THAT(toml_error("seed = 2\ngamma = 2.0\n"), StartsWith("run.toml:2: gamma = '2' is out of range"));
+  EXPECT_THAT(toml_error("seed = 2\n\nnum_env = 8\n"),
+              StartsWith("run.toml:3: unknown key 'num_env'"));
+  EXPECT_THAT(toml_error("seed = 2\ngamma = 2.0\n"),
+              StartsWith("run.toml:2: gamma = '2' is out of range"));
   EXPECT_THAT(toml_error("seed = 2\ngamma = \n"), StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("seed = 1\nseed = 2\n"), StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("[.v]"), StartsWith("run.toml: not valid TOML"));
-  EXPECT_THAT(toml_error("num_envs = \"8\""), StartsWith("run.toml:1: num_envs = '8' is text, not an integer"));
+  EXPECT_THAT(toml_error("num_envs = \"8\""),
+              StartsWith("run.toml:1: num_envs = '8' is text, not an integer"));
   EXPECT_THAT(toml_error("name = 5"), HasSubstr("name = 5 is a number, not a text"));
   EXPECT_THAT(toml_error("gamma = true"), HasSubstr("gamma = true is a boolean, not a number"));
   EXPECT_THAT(toml_error("gamma = [1]"), HasSubstr("gamma is an array or a date"));
@@ -155,7 +172,9 @@ TEST(Config, TomlErrorsNameSourceAndLine) {
 
 TEST(Config, TomlSetsKeysAndEnvironmentParameters) {
   Config config;
-  apply_toml(config, "num_envs = 8\ntotal_timesteps = 1e5\nnorm_adv = false\ngamma = 1\n[env]\nsutton_barto_reward = true",
+  apply_toml(config,
+             "num_envs = 8\ntotal_timesteps = 1e5\nnorm_adv = false\ngamma = "
+             "1\n[env]\nsutton_barto_reward = true",
              "run.toml");
   EXPECT_EQ(config.num_envs, 8);
   EXPECT_EQ(config.total_timesteps, 100000);
@@ -168,7 +187,8 @@ TEST(Config, TomlBeyondAscii) {
   Config config;
   apply_toml(config, "\xEF\xBB\xBF# Größe\nnum_envs = 8  # π\n", "run.toml");
   EXPECT_EQ(config.num_envs, 8);
-  EXPECT_THAT(toml_error("gamma = 0.9\nnum_envs = 5\u0420\n"), StartsWith("run.toml:2: not valid TOML"));
+  EXPECT_THAT(toml_error("gamma = 0.9\nnum_envs = 5\u0420\n"),
+              StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("name = \"Größe\"\n"), HasSubstr("cannot be part of a directory name"));
 }
 
@@ -186,18 +206,28 @@ TEST(Config, FilesThatCannotBeRead) {
 
 TEST(Config, CombinationsThatCannotRun) {
   EXPECT_THAT(validation_error({{"num_envs", "8"}, {"num_steps", "33"}, {"num_minibatches", "5"}}),
-              AllOf(HasSubstr("8 * 33 = 264 is not divisible by num_minibatches = 5"), HasSubstr("are 4 and 6")));
-  EXPECT_THAT(validation_error({{"num_minibatches", "1000000"}}), HasSubstr("the nearest that divide it are 512 and 512"));
-  EXPECT_EQ(validation_error({{"num_steps", "33"}, {"num_minibatches", "5"}, {"update_mode", "separate"}}), "no error");
-  EXPECT_THAT(validation_error({{"num_envs", "4194304"}, {"num_steps", "1048576"}}), HasSubstr("is too large"));
-  EXPECT_THAT(validation_error({{"total_timesteps", "100"}}), HasSubstr("total_timesteps = 100 is less than one iteration"));
+              AllOf(HasSubstr("8 * 33 = 264 is not divisible by num_minibatches = 5"),
+                    HasSubstr("are 4 and 6")));
+  EXPECT_THAT(validation_error({{"num_minibatches", "1000000"}}),
+              HasSubstr("the nearest that divide it are 512 and 512"));
+  EXPECT_EQ(validation_error(
+                {{"num_steps", "33"}, {"num_minibatches", "5"}, {"update_mode", "separate"}}),
+            "no error");
+  EXPECT_THAT(validation_error({{"num_envs", "4194304"}, {"num_steps", "1048576"}}),
+              HasSubstr("is too large"));
+  EXPECT_THAT(validation_error({{"total_timesteps", "100"}}),
+              HasSubstr("total_timesteps = 100 is less than one iteration"));
   EXPECT_THAT(validation_error({{"hidden_width", "48"}}),
               AllOf(HasSubstr("hidden_width = 48"), HasSubstr("allowed: 16, 32, 64, 128")));
-  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"epoch_lr_decay", "0.9"}}), HasSubstr("epoch_lr_decay = 0.9"));
-  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = epoch"));
-  EXPECT_THAT(validation_error({{"kl_stop", "iteration"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = iteration"));
+  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"epoch_lr_decay", "0.9"}}),
+              HasSubstr("epoch_lr_decay = 0.9"));
+  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}),
+              HasSubstr("kl_stop = epoch"));
+  EXPECT_THAT(validation_error({{"kl_stop", "iteration"}, {"target_kl", "0.01"}}),
+              HasSubstr("kl_stop = iteration"));
   EXPECT_EQ(validation_error({{"kl_stop", "iteration"}}), "no error");
-  EXPECT_THAT(validation_error({{"target_return", "400"}}), HasSubstr("target_return = 400 is never looked at"));
+  EXPECT_THAT(validation_error({{"target_return", "400"}}),
+              HasSubstr("target_return = 400 is never looked at"));
 }
 
 TEST(Config, PresetsAreValidAndNamed) {
@@ -224,7 +254,8 @@ TEST(Config, RoundTripsThroughToml) {
 }
 
 double arbitrary_in(double min, double max) {
-  const double part = static_cast<double>(*rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 53)) / 0x1p53;
+  const double part =
+      static_cast<double>(*rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 53)) / 0x1p53;
   return std::min(max, min + (max - min) * part);
 }
 

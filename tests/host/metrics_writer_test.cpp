@@ -33,7 +33,8 @@ void write_row(MetricsWriter& writer, std::uint64_t iteration) {
 
 void write_rows(const fs::path& run, std::uint64_t first, std::uint64_t last) {
   MetricsWriter writer(run, first - 1, (first - 1) * 512);
-  for (std::uint64_t iteration = first; iteration <= last; ++iteration) write_row(writer, iteration);
+  for (std::uint64_t iteration = first; iteration <= last; ++iteration)
+    write_row(writer, iteration);
 }
 
 fs::path events_file(const fs::path& run) {
@@ -72,16 +73,20 @@ TEST(MetricsWriter, JsonLines) {
   const test::TemporaryDirectory run;
   {
     MetricsWriter writer(run.path());
-    const std::vector<Metric> metrics = {{"charts/episodic_return", 22.25}, {"losses/approx_kl", kNan},
-                                         {"losses/entropy", static_cast<double>(0.1f)}, {"x", 0.1},
-                                         {"inf", std::numeric_limits<double>::infinity()}, {"big", 1e300}};
+    const std::vector<Metric> metrics = {{"charts/episodic_return", 22.25},
+                                         {"losses/approx_kl", kNan},
+                                         {"losses/entropy", static_cast<double>(0.1f)},
+                                         {"x", 0.1},
+                                         {"inf", std::numeric_limits<double>::infinity()},
+                                         {"big", 1e300}};
     writer.write({1, 512, 1700000000.5, metrics});
     writer.write({2, 1024, 1700000001.5, {}});
   }
-  EXPECT_EQ(read_text(run / "metrics.jsonl"),
-            "{\"iteration\":1,\"step\":512,\"time\":1700000000.5,\"charts/episodic_return\":22.25,"
-            "\"losses/approx_kl\":null,\"losses/entropy\":0.1,\"x\":0.1,\"inf\":null,\"big\":1e+300}\n"
-            "{\"iteration\":2,\"step\":1024,\"time\":1700000001.5}\n");
+  EXPECT_EQ(
+      read_text(run / "metrics.jsonl"),
+      "{\"iteration\":1,\"step\":512,\"time\":1700000000.5,\"charts/episodic_return\":22.25,"
+      "\"losses/approx_kl\":null,\"losses/entropy\":0.1,\"x\":0.1,\"inf\":null,\"big\":1e+300}\n"
+      "{\"iteration\":2,\"step\":1024,\"time\":1700000001.5}\n");
 }
 
 TEST(MetricsWriter, EventBytes) {
@@ -92,11 +97,17 @@ TEST(MetricsWriter, EventBytes) {
     writer.write({1, 300, 2.0, metrics});
   }
   const std::string bytes = read_text(events_file(run.path()));
-  // wall_time 2.0; step 300 as varint AC 02; summary of 11 bytes: one value of 9 bytes: tag "ab", simple_value 1.0f.
-  const std::string event("\x09\0\0\0\0\0\0\0\x40\x10\xac\x02\x2a\x0b\x0a\x09\x0a\x02" "ab\x15\0\0\x80\x3f", 25);
+  // wall_time 2.0; step 300 as varint AC 02; summary of 11 bytes: one value of 9 bytes: tag "ab",
+  // simple_value 1.0f.
+  const std::string event(
+      "\x09\0\0\0\0\0\0\0\x40\x10\xac\x02\x2a\x0b\x0a\x09\x0a\x02"
+      "ab\x15\0\0\x80\x3f",
+      25);
   const std::size_t begin = bytes.size() - 4 - event.size();
   EXPECT_EQ(bytes.substr(begin, event.size()), event);
-  const auto masked = [](std::string_view data) { return std::rotr(naive_crc32c(data), 15) + 0xA282EAD8u; };
+  const auto masked = [](std::string_view data) {
+    return std::rotr(naive_crc32c(data), 15) + 0xA282EAD8u;
+  };
   std::uint64_t length = 0;
   std::uint32_t length_crc = 0;
   std::uint32_t data_crc = 0;
@@ -118,7 +129,8 @@ TEST(MetricsWriter, ResumedRunHasTheSameFilesAsAnUninterruptedOne) {
   write_rows(resumed.path(), 9, 20);  // the checkpoint was at iteration 8
   EXPECT_EQ(read_text(straight / "metrics.jsonl"), read_text(resumed / "metrics.jsonl"));
   // The first record (24 bytes and 12 + 4 of framing) holds the time at which the file was made.
-  EXPECT_EQ(read_text(events_file(straight.path())).substr(40), read_text(events_file(resumed.path())).substr(40));
+  EXPECT_EQ(read_text(events_file(straight.path())).substr(40),
+            read_text(events_file(resumed.path())).substr(40));
 }
 
 TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
@@ -129,7 +141,8 @@ TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
   for (std::size_t missing = 1; missing < 60; missing += 7) {
     const test::TemporaryDirectory run;
     test::write_text(run / "metrics.jsonl", json.substr(0, json.size() - missing));
-    test::write_text(run / "events.out.tfevents.1.perilune", events.substr(0, events.size() - missing));
+    test::write_text(run / "events.out.tfevents.1.perilune",
+                     events.substr(0, events.size() - missing));
     { MetricsWriter writer(run.path(), 4, 4 * 512); }
     write_rows(run.path(), 5, 5);
     EXPECT_EQ(read_text(run / "metrics.jsonl"), json) << missing;
@@ -139,11 +152,13 @@ TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
 
 TEST(MetricsWriter, SurvivesForeignAndDamagedFiles) {
   const test::TemporaryDirectory run;
-  test::write_text(run / "metrics.jsonl", "{\"iteration\":1}\n{\"iteration\":x}\n{\"iteration\":2}\n");
+  test::write_text(run / "metrics.jsonl",
+                   "{\"iteration\":1}\n{\"iteration\":x}\n{\"iteration\":2}\n");
   test::write_text(run / "events.out.tfevents.1.perilune", std::string(100, '\xff'));
   { MetricsWriter writer(run.path(), 9, 9); }
   EXPECT_EQ(read_text(run / "metrics.jsonl"), "{\"iteration\":1}\n");
-  EXPECT_EQ(read_text(run / "events.out.tfevents.1.perilune").size(), 40u);  // the file version alone
+  EXPECT_EQ(read_text(run / "events.out.tfevents.1.perilune").size(),
+            40u);  // the file version alone
 }
 
 TEST(MetricsWriter, FullDiskIsAnError) {

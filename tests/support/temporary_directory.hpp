@@ -1,4 +1,5 @@
-// A directory for one test, removed at its end; and a child process for tests that change what a whole process may do.
+// A directory for one test, removed at its end; and a child process for tests that change what a
+// whole process may do.
 #pragma once
 
 #include <sys/wait.h>
