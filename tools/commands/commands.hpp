@@ -1,0 +1,28 @@
+// What each command does. All print to the standard streams and throw Error; the exit code is returned.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/error.hpp"
+#include "tools/commands/command_line.hpp"
+
+namespace perilune {
+
+// What a command knows about its process.
+struct Process {
+  std::chrono::steady_clock::time_point start;
+  std::string program;  // as the user typed it: for commands to try next
+};
+
+ExitCode run_train(const TrainCommand& command, const Process& process);
+ExitCode run_eval(const EvalCommand& command);
+ExitCode run_info(const InfoCommand& command);
+ExitCode run_list(const ListCommand& command);
+
+// The hidden widths that were built for an environment.
+std::vector<int> built_widths(const Machine& machine, std::string_view environment);
+
+}  // namespace perilune

@@ -1,0 +1,34 @@
+// `perilune eval`.
+#include <fmt/format.h>
+
+#include "host/evaluation.hpp"
+#include "tools/commands/commands.hpp"
+#include "tools/commands/results_json.hpp"
+#include "tools/commands/terminal.hpp"
+
+namespace perilune {
+
+ExitCode run_eval(const EvalCommand& command) {
+  const Config config = saved_config(command.run_or_file);
+  const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+  EvaluationOptions options;
+  options.episodes = command.episodes;
+  options.deterministic = command.deterministic;
+  options.seed = command.seed;
+  const EvaluationResult result = evaluate_saved(command.run_or_file, *selected.device, options);
+
+  Terminal out = Terminal::standard_output();
+  if (command.json) {
+    out.print(evaluation_json(result, config.env_id));
+  } else {
+    out.print(fmt::format("{}, {} actions, seed {}\n", out.styled(Style::kBold, config.env_id),
+                          command.deterministic ? "deterministic" : "sampled", command.seed));
+    out.print(labelled(out, "device", fmt::format("{} - {}", selected.device->description(), selected.reason)));
+    out.print(labelled(out, "return", evaluation_text(out, result)));
+    out.print(labelled(out, "length", fmt::format("{:.1f} steps on average", result.mean_length)));
+  }
+  out.check();
+  return ExitCode::kOk;
+}
+
+}  // namespace perilune

@@ -1,0 +1,77 @@
+// `perilune info`: what this program is and what it can run on here.
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "host/arena.hpp"
+#include "host/build_info.hpp"
+#include "host/config.hpp"
+#include "host/environments.hpp"
+#include "tools/commands/commands.hpp"
+#include "tools/commands/terminal.hpp"
+
+namespace perilune {
+
+std::vector<int> built_widths(const Machine& machine, std::string_view environment) {
+  std::vector<int> widths;
+  for (int i = 0; i < machine.instance_count; ++i) {
+    if (machine.instances[i].environment == environment) widths.push_back(machine.instances[i].width);
+  }
+  return widths;
+}
+
+namespace {
+
+std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* cuda, const SelectedDevice& automatic) {
+  nlohmann::ordered_json json;
+  json["version"] = build.version;
+  json["build"] = {{"commit", build.commit},
+                   {"compiler", build.compiler},
+                   {"type", build.build_type},
+                   {"cuda", cuda != nullptr ? nlohmann::ordered_json(build.cuda) : nlohmann::ordered_json()}};
+  json["devices"] = {
+      {"auto", {{"device", automatic.device->description()}, {"reason", automatic.reason}}},
+      {"cpu", {{"level", cpu.machine().name}, {"threads", available_cores()}, {"free_memory", cpu.free_memory()}}},
+      {"cuda", {{"usable", automatic.device->is_cuda()}, {"status", describe_cuda()}}}};
+  json["instances"] = nlohmann::ordered_json::array();
+  for (const EnvironmentInfo& environment : environments()) {
+    json["instances"].push_back(
+        {{"env", environment.id}, {"hidden_widths", built_widths(cpu.machine(), environment.id)}});
+  }
+  return json.dump(2) + "\n";
+}
+
+std::string info_text(const Terminal& out, const BuildInfo& build, const Device& cpu, const Machine* cuda,
+                      const SelectedDevice& automatic) {
+  std::string text = fmt::format("{} {}\n", out.styled(Style::kBold, "perilune"), build.version);
+  text += labelled(out, "build", fmt::format("{}, {}, {}, commit {}", build.build_type, build.compiler,
+                                             cuda != nullptr ? fmt::format("CUDA {}", build.cuda) : "no CUDA",
+                                             build.commit));
+  text += labelled(out, "CUDA", describe_cuda());
+  text += labelled(out, "CPU", fmt::format("{}, {} cores, {} free", cpu.machine().name, available_cores(),
+                                           format_bytes(cpu.free_memory())));
+  text += labelled(out, "auto", fmt::format("{} - {}", automatic.device->description(), automatic.reason));
+  for (const EnvironmentInfo& environment : environments()) {
+    const std::vector<int> widths = built_widths(cpu.machine(), environment.id);
+    text += labelled(out, "networks", fmt::format("{}: hidden_width {}", environment.id,
+                                                  fmt::join(widths.begin(), widths.end(), ", ")));
+  }
+  return text;
+}
+
+}  // namespace
+
+ExitCode run_info(const InfoCommand& command) {
+  const SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
+  const SelectedDevice cpu = select_device(DeviceChoice::kCpu, 0);
+  Terminal out = Terminal::standard_output();
+  out.print((command.json ? info_json(build_info(), *cpu.device, cuda_machine(), automatic)
+                          : info_text(out, build_info(), *cpu.device, cuda_machine(), automatic)));
+  out.check();
+  return ExitCode::kOk;
+}
+
+}  // namespace perilune

@@ -1,0 +1,19 @@
+// Results as JSON objects, a line of text each: what `--json` prints. NaN is null.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "host/evaluation.hpp"
+#include "host/training.hpp"
+
+namespace perilune {
+
+// env, preset, device, seed, steps, seconds (from the start of the process to the end of training), steps_per_second (of
+// training), solved, eval {episodes, mean, std, min, max}, run_dir.
+std::string training_json(const TrainingResult& result, std::string_view device, double seconds);
+
+// env, episodes, mean, std, min, max.
+std::string evaluation_json(const EvaluationResult& result, std::string_view environment);
+
+}  // namespace perilune

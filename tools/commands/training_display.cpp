@@ -1,0 +1,115 @@
+// See training_display.hpp.
+#include "tools/commands/training_display.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "host/arena.hpp"
+
+namespace perilune {
+namespace {
+
+constexpr auto kRedraw = std::chrono::milliseconds(100);
+constexpr auto kNextLine = std::chrono::seconds(5);
+
+std::string repeated(std::string_view text, std::size_t count) {
+  std::string result;
+  for (std::size_t i = 0; i < count; ++i) result += text;
+  return result;
+}
+
+// `done` in 0 .. 1, as `cells` cells.
+std::string bar(const Terminal& out, double done, std::size_t cells) {
+  const auto full = static_cast<std::size_t>(std::clamp(done, 0.0, 1.0) * static_cast<double>(cells) + 0.5);
+  return out.styled(Style::kAccent, repeated(out.choose("━", "="), full)) +
+         out.styled(Style::kDim, repeated(out.choose("━", "-"), cells - full));
+}
+
+// Fields of constant width, so that the line stands still while its numbers change: 64 columns.
+std::string progress_text(const TrainingProgress& progress) {
+  const std::string episodic_return =
+      std::isnan(progress.episodic_return) ? "-" : fmt::format("{:.1f}", progress.episodic_return);
+  const std::string kl = std::isnan(progress.approx_kl) ? "-" : fmt::format("{:.4f}", progress.approx_kl);
+  return fmt::format("{:>6} steps  {:>6} steps/s  return {:<6}  KL {:<7}  {} left", 
+                     scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
+                     duration_text(progress.seconds_left));
+}
+
+}  // namespace
+
+void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, const std::string& reason,
+                                std::size_t free_memory, bool memory_table) {
+  std::string text = fmt::format("{}{}\n", out_.styled(Style::kBold, config.env_id),
+                                 fmt::format(", {}, seed {}", config.name, config.seed));
+  text += labelled(out_, "device", fmt::format("{} - {}", plan.device, reason));
+  text += labelled(out_, "memory", fmt::format("{} of {} free", format_bytes(plan.device_bytes),
+                                               format_bytes(free_memory)));
+  if (memory_table) text += plan.memory_table;
+  text += labelled(out_, "run", plan.run_directory.string());
+  if (plan.first_step > 0) {
+    text += labelled(out_, "resumed", fmt::format("at step {} of {}", grouped(plan.first_step),
+                                                  grouped(plan.total_steps)));
+  }
+  out_.print(text + "\n");
+}
+
+void TrainingDisplay::show_progress(const TrainingProgress& progress) {
+  last_ = progress;
+  is_stale_ = true;
+  const Clock::time_point now = Clock::now();
+  const bool is_first = !has_progress_;
+  has_progress_ = true;
+  if (out_.is_interactive() ? !is_first && now - drawn_at_ < kRedraw : now - drawn_at_ < kNextLine) return;
+  drawn_at_ = now;
+  draw();
+}
+
+void TrainingDisplay::draw() {
+  is_stale_ = false;
+  const std::string text = progress_text(last_);
+  if (!out_.is_interactive()) return out_.print("  " + text + "\n");
+  constexpr std::size_t kCells = 10;
+  const auto columns = static_cast<std::size_t>(out_.columns());
+  std::string line = "\r  ";
+  if (columns > kCells + 4 + text.size()) {
+    line += bar(out_, static_cast<double>(last_.step) / static_cast<double>(last_.total_steps), kCells) + "  ";
+  }
+  // A line that wraps cannot be redrawn.
+  out_.print(line + text.substr(0, columns > 3 ? columns - 3 : 0) + "\x1b[K");
+  is_drawn_ = true;
+}
+
+void TrainingDisplay::finish_progress() {
+  if (!out_.is_interactive() || !has_progress_) return;
+  if (is_stale_) draw();
+  if (is_drawn_) out_.print("\n\n");
+  is_drawn_ = false;
+}
+
+void TrainingDisplay::show_result(const TrainingResult& result, double seconds, const std::string& program) {
+  const std::string run = shell_quoted(result.run_directory.string());
+  std::string text = fmt::format("{} {}\n", result.solved ? out_.styled(Style::kGood, "Solved") : 
+                                                             out_.styled(Style::kWarning, "Not solved"),
+                                 fmt::format("(a mean return of {:.0f}, twice)", result.solved_threshold));
+  text += labelled(out_, "evaluation", evaluation_text(out_, result.evaluation));
+  text += labelled(out_, "steps", grouped(result.steps));
+  text += labelled(out_, "seconds", fmt::format("{:.3f} from the start of the process", seconds));
+  text += labelled(out_, "steps/s", scaled(result.steps_per_second));
+  text += labelled(out_, "run", result.run_directory.string());
+
+  text += "\n" + out_.styled(Style::kDim, "Next") + "\n";
+  const auto suggest = [&](const std::string& arguments, std::string_view what) {
+    text += fmt::format("  {} {}  {}\n", shell_quoted(program), arguments, out_.styled(Style::kDim, what));
+  };
+  suggest("eval " + run, "play it again");
+  if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {
+    suggest("train --resume " + run, "train on");
+  }
+  suggest("list keys", "what --set can change");
+  out_.print(text);
+}
+
+}  // namespace perilune

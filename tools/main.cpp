@@ -1,0 +1,68 @@
+// The program: parses the command line, runs one command, and turns every failure into one line and an exit code.
+#include <csignal>
+#include <chrono>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "host/error.hpp"
+#include "tools/commands/commands.hpp"
+#include "tools/commands/terminal.hpp"
+
+namespace {
+
+using namespace perilune;
+
+// Initialised before main: as near to the start of the process as the program can see.
+const auto kProcessStart = std::chrono::steady_clock::now();
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+ExitCode show(const ShowText& command) {
+  Terminal out = Terminal::standard_output();
+  out.print(command.text);
+  out.check();
+  return ExitCode::kOk;
+}
+
+ExitCode run(int argc, char** argv) {
+  const Process process{kProcessStart, argc > 0 ? argv[0] : "perilune"};
+  const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  return std::visit(Overloaded{
+                        [&](const TrainCommand& command) { return run_train(command, process); },
+                        [](const EvalCommand& command) { return run_eval(command); },
+                        [](const InfoCommand& command) { return run_info(command); },
+                        [](const ListCommand& command) { return run_list(command); },
+                        [](const ShowText& command) { return show(command); },
+                    },
+                    parse_command_line(arguments));
+}
+
+int fail(const std::string& message, ExitCode code) {
+  Terminal err = Terminal::standard_error();
+  err.print(err.styled(Style::kBad, "perilune:") + " " + message + "\n");
+  return static_cast<int>(code);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that went away is a failed write, which is reported; a training run goes on without it.
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return static_cast<int>(run(argc, argv));
+  } catch (const Error& error) {
+    return fail(error.what(), error.exit_code());
+  } catch (const std::invalid_argument& error) {  // PERILUNE_CPU_LEVEL
+    return fail(error.what(), ExitCode::kUsage);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory - lower num_envs or num_steps", ExitCode::kFailed);
+  } catch (const std::exception& error) {
+    return fail(std::string("internal error: ") + error.what(), ExitCode::kFailed);
+  }
+}
