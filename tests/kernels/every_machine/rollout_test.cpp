@@ -1,0 +1,242 @@
+// Rollout: replays the recorded actions with environments stepped by hand and networks in double, and checks every
+// record, reward, value, end, bootstrap and carried number.
+#include <optional>
+
+#include "tests/kernels/environments.hpp"
+
+namespace perilune::test {
+namespace {
+
+struct Case {
+  int count, num_steps, width, actor_depth, critic_depth;
+  Activation activation;
+  std::uint32_t max_episode_steps;
+  bool truncate_at_end;
+};
+
+/// A policy, environments and the arrays of one rollout.
+class Problem {
+ public:
+  static constexpr int kRecord = 8;
+
+  Problem(const Subject& on, const Case& c, std::uint32_t seed)
+      : networks(place_networks(4, c.width, 2, c.actor_depth, c.critic_depth, c.activation)),
+        environments(on, c.count, {seed, 0}, c.max_episode_steps),
+        records(on, at(c.num_steps) * at(c.count) * kRecord),
+        rewards(on, at(c.num_steps) * at(c.count)),
+        values(on, at(c.num_steps + 1) * at(c.count)),
+        ends(on, at(c.num_steps) * at(c.count)),
+        truncations(on, at(c.num_steps) * at(c.count)) {
+    Draws draws(seed);
+    exact_parameters = networks.draw(draws);
+    parameters.emplace(on, exact_parameters);
+    args.environments = environments.batch;
+    args.episodes = environments.sums;
+    args.parameters = parameters->data();
+    args.actor = networks.actor.network;
+    args.critic = networks.critic.network;
+    args.num_steps = c.num_steps;
+    args.gamma = 0.9f;
+    args.truncate_at_end = c.truncate_at_end ? 1 : 0;
+    args.records = records.data();
+    args.rewards = rewards.data();
+    args.values = values.data();
+    args.ends = ends.data();
+    args.truncations = truncations.data();
+  }
+
+  Networks networks;
+  Vector exact_parameters;
+  std::optional<Buffer<float>> parameters;
+  Environments environments;
+  Buffer<float> records, rewards, values;
+  Buffer<std::uint8_t> ends, truncations;
+  RolloutArgs args{};
+};
+
+class RolloutTest : public EveryMachine {
+ protected:
+  void run(const Case& c, Problem& problem) {
+    const Instance& kernels = instance(c.width);
+    kernels.reset({problem.environments.batch}, queue());
+    kernels.rollout(problem.args, queue());
+    finish();
+  }
+
+  void check(const Case& c, Problem& p) {
+    const Networks& nets = p.networks;
+    std::vector<ByHand> expected;
+    for (int n = 0; n < c.count; ++n) expected.emplace_back(p.environments.batch, n);
+    std::vector<float> observations, padding, expected_observations;
+    std::vector<std::uint8_t> ends, truncations;
+    Vector log_probabilities, expected_log_probabilities, recorded_values, rewards, values;
+    int wrong_actions = 0;
+    for (int t = 0; t < c.num_steps; ++t) {
+      for (int n = 0; n < c.count; ++n) {
+        ByHand& one = expected[at(n)];
+        const float* record = &p.records[at(t * c.count + n) * Problem::kRecord];
+        const Vector observation = one.observation();
+        for (std::size_t i = 0; i < 4; ++i) {
+          observations.push_back(record[i]);
+          expected_observations.push_back(static_cast<float>(observation[i]));
+        }
+        padding.push_back(record[7]);
+        recorded_values.push_back(record[6]);
+        values.push_back(nets.critic.forward(p.exact_parameters, observation).back()[0]);
+
+        const Vector log_p =
+            log_softmax(nets.actor.forward(p.exact_parameters, observation).back());
+        const double u = one.random(Purpose::kAction).uniform();
+        const std::uint32_t action = record[4] == 1.0f ? 1 : 0;
+        // The draw decides unless it is as close to p(0) as the network's error.
+        const bool near = std::abs(u - std::exp(log_p[0])) < 1e-4;
+        wrong_actions += !near && record[4] != (u < std::exp(log_p[0]) ? 0.0f : 1.0f);
+        log_probabilities.push_back(record[5]);
+        expected_log_probabilities.push_back(log_p[action]);
+
+        const Outcome<float> outcome = one.step(action);
+        const bool last = c.truncate_at_end && t + 1 == c.num_steps;
+        const bool truncated = !outcome.terminated && (one.out_of_time() || last);
+        double reward = outcome.reward;
+        if (truncated) {
+          reward += double{p.args.gamma} *
+                    nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
+        }
+        rewards.push_back(reward);
+        ends.push_back(outcome.terminated || truncated);
+        truncations.push_back(truncated);
+        if (outcome.terminated || truncated) one.end_episode();
+      }
+    }
+    for (const ByHand& one : expected) {
+      values.push_back(nets.critic.forward(p.exact_parameters, one.observation()).back()[0]);
+    }
+    EXPECT_EQ(wrong_actions, 0);
+    expect_same_bits("observation", observations, expected_observations);
+    expect_same_bits("padding", padding, std::vector<float>(padding.size(), 0.0f));
+    expect_same_bits("ends", p.ends.copy(), ends);
+    expect_same_bits("truncations", p.truncations.copy(), truncations);
+    const Tolerance tolerance = network_tolerance(c);
+    expect_close("log-probability", log_probabilities, expected_log_probabilities, tolerance);
+    expect_close("value", p.values.copy(), values, tolerance);
+    expect_close("reward", p.rewards.copy(), rewards, tolerance);
+    const std::vector<float> kept = p.values.copy();
+    values.assign(kept.begin(), kept.begin() + c.num_steps * c.count);
+    expect_close("recorded value", recorded_values, values, {0.0, 0.0});
+    expect_environments(p.environments, expected);
+  }
+
+  /// A hidden unit's error e reaches an output as at most sqrt(width) * 1.5 e a layer when errors agree in sign half of
+  /// the time; and 1e-6 for the rounding of some hundred float additions of numbers around 1.
+  Tolerance network_tolerance(const Case& c) const {
+    const double tanh_error = c.activation == Activation::kTanh ? subject().tanh_error : 0.0;
+    return {1e-6 + 3.0 * tanh_error, 2e-6};
+  }
+};
+
+TEST_P(RolloutTest, ReplaysByHand) {
+  const Case cases[] = {
+      {1, 40, 16, 1, 2, Activation::kTanh, 9, false},
+      {7, 33, 16, 2, 1, Activation::kRelu, 500, false},
+      {31, 20, 32, 2, 2, Activation::kTanh, 12, true},
+      {33, 5, 32, 3, 3, Activation::kTanh, 500, true},
+      {65, 30, 16, 3, 2, Activation::kRelu, 11, false},
+      {97, 12, 64, 2, 2, Activation::kTanh, 500, false},
+      {257, 3, 128, 1, 3, Activation::kTanh, 2, false},
+  };
+  std::uint32_t seed = 1;
+  for (const Case& c : cases) {
+    ++seed;
+    if (c.width > subject().max_width) continue;
+    SCOPED_TRACE("environments " + std::to_string(c.count) + ", width " + std::to_string(c.width));
+    Problem problem(subject(), c, seed);
+    run(c, problem);
+    check(c, problem);
+  }
+}
+
+TEST_P(RolloutTest, NoStepsValueTheObservation) {
+  const Case c{33, 0, 16, 2, 2, Activation::kTanh, 500, false};
+  Problem problem(subject(), c, 5);
+  run(c, problem);
+  check(c, problem);
+}
+
+/// Environments are carried from launch to launch: 8 + 13 steps are 21 steps.
+TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
+  const Case c{65, 21, 16, 2, 2, Activation::kTanh, 15, false};
+  const int first_steps = 8;
+  Problem whole(subject(), c, 3), parts(subject(), c, 3);
+  run(c, whole);
+  const std::size_t done = at(first_steps * c.count);
+  RolloutArgs args = parts.args;
+  args.num_steps = first_steps;
+  instance(c.width).reset({parts.environments.batch}, queue());
+  instance(c.width).rollout(args, queue());
+  finish();
+  Vector finished;
+  for (float count : parts.environments.finished.copy()) finished.push_back(count);
+  args.num_steps = c.num_steps - first_steps;
+  args.records += done * Problem::kRecord;
+  args.rewards += done;
+  args.values += done;
+  args.ends += done;
+  args.truncations = nullptr;
+  instance(c.width).rollout(args, queue());
+  finish();
+  expect_same_bits("record", parts.records.copy(), whole.records.copy());
+  expect_same_bits("reward", parts.rewards.copy(), whole.rewards.copy());
+  expect_same_bits("value", parts.values.copy(), whole.values.copy());
+  expect_same_bits("ends", parts.ends.copy(), whole.ends.copy());
+  expect_same_bits("state", parts.environments.fields.copy(), whole.environments.fields.copy());
+  expect_same_bits("elapsed", parts.environments.elapsed.copy(),
+                   whole.environments.elapsed.copy());
+  for (std::size_t n = 0; n < finished.size(); ++n) {
+    finished[n] += parts.environments.finished[n];
+  }
+  expect_close("finished episodes", whole.environments.finished.copy(), finished, {0.0, 0.0});
+}
+
+/// An environment's numbers do not depend on which others run beside it.
+TEST_P(RolloutTest, EnvironmentsAreIndependent) {
+  const Case many{97, 12, 16, 2, 2, Activation::kTanh, 10, false};
+  Case few = many;
+  few.count = 33;
+  Problem all(subject(), many, 4), some(subject(), few, 4);
+  run(many, all);
+  run(few, some);
+  for (int t = 0; t < few.num_steps; ++t) {
+    for (int i = 0; i < few.count * Problem::kRecord; ++i) {
+      ASSERT_EQ(some.records[at(t * few.count * Problem::kRecord + i)],
+                all.records[at(t * many.count * Problem::kRecord + i)])
+          << "step " << t << ", float " << i;
+    }
+  }
+}
+
+/// The network's tanh over its whole range: a critic that outputs tanh(its first input).
+TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
+  const Case c{4001, 0, 16, 1, 1, Activation::kTanh, 500, false};
+  Problem problem(subject(), c, 6);
+  for (int i = problem.networks.critic.network.begin; i < problem.networks.critic.network.end; ++i) {
+    (*problem.parameters)[at(i)] = 0.0f;
+  }
+  (*problem.parameters)[at(problem.networks.critic.network.weight[0])] = 1.0f;
+  (*problem.parameters)[at(problem.networks.critic.network.weight[1])] = 1.0f;
+  instance(16).reset({problem.environments.batch}, queue());
+  finish();
+  Vector expected;
+  for (int n = 0; n < c.count; ++n) {
+    const double x = (n - 2000) * 0.005;  // [-10, 10]
+    problem.environments.fields[at(n)] = static_cast<float>(x);
+    expected.push_back(std::tanh(static_cast<float>(x)));
+  }
+  instance(16).rollout(problem.args, queue());
+  finish();
+  expect_close("tanh", problem.values.copy(), expected, {subject().tanh_error, 0.0});
+}
+
+PERILUNE_ON_EVERY_MACHINE(RolloutTest);
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,109 @@
+#include "tests/kernels/fiber_machine.hpp"
+
+#include "kernels/evaluate.hpp"
+#include "kernels/gae.hpp"
+#include "kernels/machine/fiber_block.hpp"
+#include "kernels/optimizer.hpp"
+#include "kernels/rollout.hpp"
+#include "kernels/simulate.hpp"
+#include "kernels/statistics.hpp"
+#include "kernels/update.hpp"
+#include "sims/cartpole.hpp"
+
+namespace perilune::test {
+
+namespace {
+
+constexpr int kLanes = 32;
+using Block = FiberBlock<kLanes>;
+
+constexpr int blocks_for(int lanes) { return (lanes + kLanes - 1) / kLanes; }
+
+template <class K, LaneOrder Order, class Args>
+void launch(const Args& args, int blocks, int storage_floats = 0) {
+  launch_fibers<K, kLanes>(args, blocks, static_cast<std::size_t>(storage_floats), Order);
+}
+
+template <class K, LaneOrder Order, class Args>
+void launch_one(const Args& args, Queue&) {
+  launch<K, Order>(args, 1);
+}
+
+template <int Width, LaneOrder Order>
+Instance make_instance() {
+  using E = CartPole;
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.width = Width;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.reset = [](const ResetArgs& args, Queue&) {
+    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.rollout = [](const RolloutArgs& args, Queue&) {
+    using K = Rollout<E, Width>;
+    launch<K, Order>(args, blocks_for(args.environments.count),
+                     K::template storage_floats<Block>());
+  };
+  instance.update = [](const UpdateArgs& args, Queue&) {
+    using K = Update<E, Width>;
+    const int depth = args.actor.depth > args.critic.depth ? args.actor.depth : args.critic.depth;
+    launch<K, Order>(args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
+                     K::template storage_floats<Block>(depth));
+  };
+  instance.evaluate = [](const EvaluateArgs& args, Queue&) {
+    using K = Evaluate<E, Width>;
+    launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<Block>());
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue&) {
+    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.block_storage = [](int depth) -> std::size_t {
+    return sizeof(float) * static_cast<std::size_t>(
+                               Update<E, Width>::template storage_floats<Block>(depth));
+  };
+  return instance;
+}
+
+template <LaneOrder Order>
+const Machine& fiber_machine() {
+  static const Instance instances[] = {make_instance<16, Order>(), make_instance<32, Order>()};
+  static const Machine machine = [] {
+    Machine result{};
+    result.name = "fiber";
+    result.instances = instances;
+    result.instance_count = 2;
+    result.update_tile = kLanes;
+    result.max_partials = [] { return 4; };
+    result.gae_blocks = blocks_for;
+    result.reduce_blocks = blocks_for;
+    result.gae = [](const GaeArgs& args, Queue&) {
+      launch<Gae, Order>(args, blocks_for(args.count));
+    };
+    result.batch_moments = launch_one<BatchMoments, Order, BatchMomentsArgs>;
+    result.advantage_moments = [](const AdvantageMomentsArgs& args, Queue&) {
+      launch<AdvantageMoments, Order>(args, args.num_minibatches * kMomentChunks);
+    };
+    result.reduce_gradients = [](const ReduceGradientsArgs& args, Queue&) {
+      launch<ReduceGradients, Order>(args, blocks_for(args.end - args.begin));
+    };
+    result.apply_gradients = [](const ApplyGradientsArgs& args, Queue&) {
+      launch<ApplyGradients, Order>(args, blocks_for(args.end - args.begin));
+    };
+    result.finish_minibatch = launch_one<FinishMinibatch, Order, FinishMinibatchArgs>;
+    result.begin_iteration = launch_one<BeginIteration, Order, BeginIterationArgs>;
+    result.begin_epoch = launch_one<BeginEpoch, Order, BeginEpochArgs>;
+    result.end_iteration = launch_one<EndIteration, Order, EndIterationArgs>;
+    return result;
+  }();
+  return machine;
+}
+
+}  // namespace
+
+const Machine& forward_fiber_machine() { return fiber_machine<LaneOrder::kForward>(); }
+const Machine& reverse_fiber_machine() { return fiber_machine<LaneOrder::kReverse>(); }
+
+}  // namespace perilune::test

@@ -1,0 +1,206 @@
+// What the tests in every_machine/ run on: a machine's table of launchers, its queue and its memory.
+//
+// kernels_tests runs them on every CPU level this processor has and on the fiber machine in both lane orders
+// (subjects.cpp); gpu_tests runs the same files on the GPU (gpu/subjects.cu).
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/api.hpp"
+
+namespace perilune::test {
+
+struct Subject {
+  const char* name;
+  const Machine& (*machine)();
+  /// Widths beyond it are not tested here: fibers are slow.
+  int max_width;
+  /// Largest absolute error of the machine's network tanh.
+  double tanh_error;
+  Queue& (*queue)();
+  /// Why tests cannot run here, or an empty text.
+  std::string (*missing)();
+  /// Memory that both the host and the machine can use.
+  void* (*allocate)(std::size_t bytes);
+  void (*release)(void*);
+  /// Waits for all that was launched.
+  void (*finish)();
+};
+
+/// All subjects of this program.
+const std::vector<Subject>& subjects();
+
+/// Fails instead of skipping where PERILUNE_REQUIRE_GPU=1 says that a GPU is expected.
+bool gpu_required();
+
+/// A test that runs once for each subject.
+class EveryMachine : public ::testing::TestWithParam<const Subject*> {
+ protected:
+  void SetUp() override {
+    const std::string missing = subject().missing();
+    if (missing.empty()) return;
+    if (gpu_required()) FAIL() << missing << ", and PERILUNE_REQUIRE_GPU is set";
+    GTEST_SKIP() << missing;
+  }
+  const Subject& subject() const { return *GetParam(); }
+  const Machine& machine() const { return subject().machine(); }
+  Queue& queue() const { return subject().queue(); }
+  void finish() const { subject().finish(); }
+  /// Hidden widths of CartPole to test.
+  std::vector<int> widths() const {
+    std::vector<int> result;
+    for (int i = 0; i < machine().instance_count; ++i) {
+      if (machine().instances[i].width <= subject().max_width) {
+        result.push_back(machine().instances[i].width);
+      }
+    }
+    return result;
+  }
+  const Instance& instance(int width) const {
+    return *find_instance(machine(), "CartPole-v1", width);
+  }
+};
+
+inline std::vector<const Subject*> all_subjects() {
+  std::vector<const Subject*> result;
+  for (const Subject& subject : subjects()) result.push_back(&subject);
+  return result;
+}
+
+inline std::string subject_name(const ::testing::TestParamInfo<const Subject*>& info) {
+  return info.param->name;
+}
+
+#define PERILUNE_ON_EVERY_MACHINE(fixture)                                                 \
+  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(::perilune::test::all_subjects()), \
+                           ::perilune::test::subject_name)
+
+/// An array in the subject's memory, with the tail that kernels may read: NaN, and checked to be left alone.
+template <class T>
+class Buffer {
+ public:
+  /// Filled with NaN (integers: all ones).
+  Buffer(const Subject& subject, std::size_t size)
+      : subject_(&subject),
+        size_(size),
+        data_(static_cast<T*>(subject.allocate((size + kTailPadding) * sizeof(T)))) {
+    std::memset(static_cast<void*>(data_), 0xFF, (size + kTailPadding) * sizeof(T));
+  }
+  template <class U>
+  Buffer(const Subject& subject, const std::vector<U>& values) : Buffer(subject, values.size()) {
+    for (std::size_t i = 0; i < size_; ++i) data_[i] = static_cast<T>(values[i]);
+  }
+  ~Buffer() {
+    std::vector<unsigned char> tail(kTailPadding * sizeof(T), 0xFF);
+    EXPECT_EQ(std::memcmp(data_ + size_, tail.data(), tail.size()), 0)
+        << "a kernel wrote beyond the end of an array of " << size_;
+    subject_->release(data_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  T& operator[](std::size_t i) { return data_[i]; }
+  const T& operator[](std::size_t i) const { return data_[i]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  void fill(T value) {
+    for (std::size_t i = 0; i < size_; ++i) data_[i] = value;
+  }
+  std::vector<T> copy() const { return std::vector<T>(data_, data_ + size_); }
+
+ private:
+  const Subject* subject_;
+  std::size_t size_;
+  T* data_;
+};
+
+struct Tolerance {
+  double absolute, relative;
+};
+
+/// How far `actual` is from `reference`: 1 is exactly the tolerance.
+inline double share_of(Tolerance tolerance, double actual, double reference) {
+  if (actual == reference) return 0.0;
+  const double allowed = tolerance.absolute + tolerance.relative * std::abs(reference);
+  const double share = std::abs(actual - reference) / allowed;
+  return std::isnan(share) ? std::numeric_limits<double>::infinity() : share;
+}
+
+/// |actual - reference| <= absolute + relative * |reference| for every element; tells the worst one.
+template <class Actual, class Reference>
+void expect_close(const std::string& what, const Actual& actual, const Reference& reference,
+                  Tolerance tolerance) {
+  ASSERT_EQ(actual.size(), reference.size()) << what;
+  std::size_t worst = 0;
+  double worst_share = 0.0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const double share = share_of(tolerance, static_cast<double>(actual[i]),
+                                  static_cast<double>(reference[i]));
+    if (share > worst_share) {
+      worst_share = share;
+      worst = i;
+    }
+  }
+  if (worst_share > 1.0) {
+    ADD_FAILURE() << what << " [" << worst << "]: " << actual[worst] << " for "
+                  << reference[worst] << ", " << 100.0 * worst_share << "% of tolerance";
+  }
+}
+
+inline void expect_close(const std::string& what, double actual, double reference,
+                         Tolerance tolerance) {
+  expect_close(what, std::vector<double>{actual}, std::vector<double>{reference}, tolerance);
+}
+
+/// Equal bits.
+template <class T>
+void expect_same_bits(const std::string& what, const std::vector<T>& actual,
+                      const std::vector<T>& reference) {
+  ASSERT_EQ(actual.size(), reference.size()) << what;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    if (std::memcmp(&actual[i], &reference[i], sizeof(T)) == 0) continue;
+    ADD_FAILURE() << what << " [" << i << "]: " << +actual[i] << " for " << +reference[i];
+    return;
+  }
+}
+
+/// Counters and learning rates as at the start of a run.
+inline Control fresh_control(float actor_learning_rate = 1e-3f, float critic_learning_rate = 2e-3f,
+                             float clip_coef = 0.2f) {
+  Control control{};
+  control.actor_learning_rate = actor_learning_rate;
+  control.critic_learning_rate = critic_learning_rate;
+  control.clip_coef = clip_coef;
+  return control;
+}
+
+/// Usual hyper-parameters: no annealing, no KL stop, no normalisation, no gradient clipping.
+inline Hyperparameters plain_hyperparameters() {
+  Hyperparameters hyper{};
+  hyper.gamma = 0.99f;
+  hyper.gae_lambda = 0.95f;
+  hyper.clip_coef = 0.2f;
+  hyper.ent_coef = 0.01f;
+  hyper.vf_coef = 0.5f;
+  hyper.actor_learning_rate = 1e-3f;
+  hyper.critic_learning_rate = 2e-3f;
+  hyper.epoch_lr_decay = 1.0f;
+  hyper.adam_beta1 = 0.9f;
+  hyper.adam_beta2 = 0.999f;
+  hyper.adam_epsilon = 1e-5f;
+  hyper.adam_beta1_complement = static_cast<float>(1.0 - 0.9);
+  hyper.adam_beta2_complement = static_cast<float>(1.0 - 0.999);
+  hyper.num_iterations = 10;
+  return hyper;
+}
+
+}  // namespace perilune::test

@@ -1,0 +1,80 @@
+// The subjects of kernels_tests: each CPU level, and the fiber machine.
+#include <cstdlib>
+
+#include "kernels/machine/thread_pool.hpp"
+#include "tests/kernels/fiber_machine.hpp"
+#include "tests/kernels/subject.hpp"
+
+namespace perilune {
+
+#if defined(__x86_64__)
+namespace v4 {
+const Machine& level_machine();
+}
+namespace v3 {
+const Machine& level_machine();
+}
+#endif
+namespace portable {
+const Machine& level_machine();
+}
+
+namespace test {
+
+namespace {
+
+void* allocate(std::size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
+void release(void* memory) { std::free(memory); }
+void finish() {}
+
+Queue& cpu_queue() {
+  static ThreadPool pool(2, find_instance(portable::level_machine(), "CartPole-v1", kMaxFusedWidth)
+                                ->block_storage(kMaxHiddenLayers));
+  static Queue queue{&pool, nullptr};
+  return queue;
+}
+
+Queue& no_queue() {
+  static Queue queue;
+  return queue;
+}
+
+std::string nothing_missing() { return ""; }
+
+Subject cpu_level(const char* name, const Machine& (*machine)(), std::string (*missing)()) {
+  // 4e-6: the CPU network's rational tanh (kernels/machine/activation_cpu.hpp).
+  return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish};
+}
+
+Subject fibers(const char* name, const Machine& (*machine)()) {
+  // 3e-7: the simulators' tanh (sims/math.hpp), a few ulp of 1.
+  return {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish};
+}
+
+}  // namespace
+
+const std::vector<Subject>& subjects() {
+  static const std::vector<Subject> all = {
+#if defined(__x86_64__)
+      cpu_level("CpuV4", v4::level_machine,
+                [] {
+                  return std::string(
+                      __builtin_cpu_supports("x86-64-v4") ? "" : "this CPU lacks AVX-512");
+                }),
+      cpu_level("CpuV3", v3::level_machine,
+                [] {
+                  return std::string(__builtin_cpu_supports("x86-64-v3") ? ""
+                                                                         : "this CPU lacks AVX2");
+                }),
+#endif
+      cpu_level("CpuPortable", portable::level_machine, nothing_missing),
+      fibers("FibersForward", forward_fiber_machine),
+      fibers("FibersReverse", reverse_fiber_machine),
+  };
+  return all;
+}
+
+bool gpu_required() { return false; }
+
+}  // namespace test
+}  // namespace perilune
