@@ -129,8 +129,8 @@ const std::vector<Key>& keys() {
 
 constexpr std::string_view kParameterPrefix = "env.";
 
-const ParameterInfo* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
-  for (const ParameterInfo& parameter : environment.parameters) {
+const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
+  for (const EnvironmentParameter& parameter : environment.parameters) {
     if (parameter.name == name) return &parameter;
   }
   return nullptr;
@@ -254,7 +254,7 @@ void set_field(Config& config, const Key& key, std::string_view value) {
 void set_parameter(Config& config, std::string_view key, std::string_view value) {
   const std::string_view name = key.substr(kParameterPrefix.size());
   for (const EnvironmentInfo& environment : environments()) {
-    if (const ParameterInfo* parameter = find_parameter(environment, name)) {
+    if (const EnvironmentParameter* parameter = find_parameter(environment, name)) {
       config.env_parameters[std::string(name)] =
           parameter->type == ParameterType::kBoolean
               ? (parse_boolean(key, value) ? 1.0 : 0.0)
@@ -284,7 +284,7 @@ std::string value_text(const Config& config, const Field& field) {
       field);
 }
 
-std::string parameter_text(const ParameterInfo& parameter, double value) {
+std::string parameter_text(const EnvironmentParameter& parameter, double value) {
   if (parameter.type == ParameterType::kBoolean) return value != 0.0 ? "true" : "false";
   return shortest_text(value);
 }
@@ -370,7 +370,7 @@ void validate_environment(const Config& config) {
   for (const auto& [name, value] : config.env_parameters) {
     if (find_parameter(environment, name) != nullptr) continue;
     std::vector<std::string_view> names;
-    for (const ParameterInfo& parameter : environment.parameters) names.push_back(parameter.name);
+    for (const EnvironmentParameter& parameter : environment.parameters) names.push_back(parameter.name);
     throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name,
                                  shortest_text(value), environment.id,
                                  names.empty() ? "none" : joined(names)));
@@ -379,7 +379,7 @@ void validate_environment(const Config& config) {
 
 }  // namespace
 
-double env_parameter(const Config& config, const ParameterInfo& parameter) {
+double env_parameter(const Config& config, const EnvironmentParameter& parameter) {
   const auto found = config.env_parameters.find(parameter.name);
   return found == config.env_parameters.end() ? parameter.default_value : found->second;
 }
@@ -393,7 +393,7 @@ const std::vector<KeyInfo>& config_keys() {
                       allowed_text(key), std::string(key.help)});
     }
     for (const EnvironmentInfo& environment : environments()) {
-      for (const ParameterInfo& parameter : environment.parameters) {
+      for (const EnvironmentParameter& parameter : environment.parameters) {
         const bool is_boolean = parameter.type == ParameterType::kBoolean;
         list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name),
                         is_boolean ? "boolean" : "number",
@@ -440,7 +440,7 @@ std::string to_toml(const Config& config) {
     append(key.name, type_text(key.field), value_text(config, key.field));
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (!environment.parameters.empty()) out += "\n[env]\n";
-  for (const ParameterInfo& parameter : environment.parameters) {
+  for (const EnvironmentParameter& parameter : environment.parameters) {
     const bool is_boolean = parameter.type == ParameterType::kBoolean;
     append(parameter.name, is_boolean ? "boolean" : "number",
            parameter_text(parameter, env_parameter(config, parameter)));

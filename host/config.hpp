@@ -90,7 +90,7 @@ struct Config {
 };
 
 // The value of an environment parameter: as set, or its default.
-double env_parameter(const Config& config, const ParameterInfo& parameter);
+double env_parameter(const Config& config, const EnvironmentParameter& parameter);
 
 // One line of `perilune list keys`.
 struct KeyInfo {

@@ -12,7 +12,7 @@ namespace perilune {
 enum class ParameterType { kBoolean, kNumber };
 
 // One environment parameter, set with the key "env.<name>". Booleans are 0 and 1.
-struct ParameterInfo {
+struct EnvironmentParameter {
   std::string_view name;
   ParameterType type;
   double default_value;
@@ -28,7 +28,7 @@ struct EnvironmentInfo {
   double solved_return;                   // Gymnasium's reward threshold
   int obs_dim;
   int num_actions;
-  std::vector<ParameterInfo> parameters;
+  std::vector<EnvironmentParameter> parameters;
 };
 
 std::span<const EnvironmentInfo> environments();

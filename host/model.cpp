@@ -1,5 +1,7 @@
 #include "host/model.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <numbers>
 #include <random>
@@ -95,12 +97,13 @@ Model model_of(const Config& config) {
 std::vector<float> initial_parameters(const Model& model, std::int64_t seed) {
   std::vector<float> parameters(model.floats, 0.0f);
   Normals normal(static_cast<std::uint64_t>(seed));
-  const std::string head = "." + std::to_string(2 * model.actor.depth) + ".weight";
+  const std::string actor_head = fmt::format("actor.{}.weight", 2 * model.actor.depth);
+  const std::string critic_head = fmt::format("critic.{}.weight", 2 * model.critic.depth);
   for (const ModelTensor& tensor : model.tensors) {
     if (tensor.shape.size() != 2) continue;
     double gain = std::numbers::sqrt2;
-    if (tensor.name == "actor" + head) gain = 0.01;
-    if (tensor.name == "critic" + head) gain = 1.0;
+    if (tensor.name == actor_head) gain = 0.01;
+    if (tensor.name == critic_head) gain = 1.0;
     const std::vector<double> values = orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
     for (std::size_t i = 0; i < tensor.size; ++i) {
       parameters[tensor.offset + i] = static_cast<float>(values[i]);

@@ -37,12 +37,17 @@ struct StartingPoint {
   std::optional<TrainerState> state;
 };
 
-// The newest checkpoint that can be read, the one before it if the newest is damaged, none if there is none yet.
+// The newest checkpoint that can be read, the one before it if the newest is damaged, none if there is none yet. A
+// damaged one is set aside, so that the next save does not move it over the good one.
 std::optional<TrainerState> newest_checkpoint(const std::filesystem::path& run, const Config& config) {
   const std::vector<std::filesystem::path> files = existing_checkpoints(run);
   for (std::size_t i = 0; i < files.size(); ++i) {
     try {
-      return load_checkpoint(files[i], config);
+      TrainerState state = load_checkpoint(files[i], config);
+      for (std::size_t bad = 0; bad < i; ++bad) {
+        std::filesystem::rename(files[bad], std::filesystem::path(files[bad]) += ".damaged");
+      }
+      return state;
     } catch (const Error&) {
       if (i + 1 == files.size()) throw;
     }

@@ -24,7 +24,7 @@ Json environments_json() {
   Json list = Json::array();
   for (const EnvironmentInfo& environment : environments()) {
     Json parameters = Json::array();
-    for (const ParameterInfo& parameter : environment.parameters) parameters.push_back(parameter.name);
+    for (const EnvironmentParameter& parameter : environment.parameters) parameters.push_back(parameter.name);
     list.push_back({{"id", environment.id},
                     {"aliases", environment.aliases},
                     {"observation_dim", environment.obs_dim},
