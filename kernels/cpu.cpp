@@ -41,7 +41,7 @@ int lane_blocks(int lanes, const Queue& queue) {
 }
 
 template <class E, int Width>
-Instance make_instance() {
+constexpr Instance make_instance() {
   Instance instance{};
   instance.environment = E::kId;
   instance.width = Width;
@@ -75,7 +75,8 @@ Instance make_instance() {
   return instance;
 }
 
-const Instance kInstances[] = {
+// constexpr: initialised at start-up it would run this level's instructions before the processor is checked.
+constexpr Instance kInstances[] = {
 #define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
 #include "kernels/instances.def"
 #undef PERILUNE_INSTANCE

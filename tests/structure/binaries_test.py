@@ -56,6 +56,14 @@ def test_level_defines_no_function_that_the_linker_could_share(level):
     assert not wrong, f"\nlevel {level} defines functions that other levels and the base code share:\n" + "\n".join(wrong)
 
 
+@NOT_SANITIZED
+@pytest.mark.parametrize("level", ["v4", "v3"])
+def test_level_runs_nothing_at_start(level):
+    """A static object with a constructor would run the level's instructions before any processor check."""
+    for path in level_objects(level):
+        assert ".init_array" not in readelf("-S", path), f"{path.name} of level {level} has static constructors"
+
+
 # Kernels that may spill or use local memory or double arithmetic, with the reason. Keys: beginning of the table's name.
 EXCUSED = {}
 
