@@ -91,9 +91,11 @@ PERILUNE_HD Real value_loss(Real value, Real old_value, Real target, Real clip, 
     gradient = error;
     return Real(0.5f) * square;
   }
-  const Real limited = old_value + min(max(value - old_value, -clip), clip) - target;
+  const Real moved = value - old_value;
+  const Real limited = old_value + min(max(moved, -clip), clip) - target;
   const Real limited_square = limited * limited;
-  const Mask<Real> live = square >= limited_square;  // equal inside the clip range
+  // Equal inside the clip range but for rounding, which must not decide there.
+  const Mask<Real> live = abs(moved) <= clip || square >= limited_square;
   gradient = select(live, error, Real(0.0f));
   return Real(0.5f) * select(live, square, limited_square);
 }
