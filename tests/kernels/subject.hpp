@@ -137,6 +137,7 @@ inline double share_of(Tolerance tolerance, double actual, double reference) {
 
 /// |actual - reference| <= absolute + relative * |reference| for every element; tells the worst one.
 template <class Actual, class Reference>
+  requires requires(const Actual& a, const Reference& r) { a.size() == r.size(); }
 void expect_close(const std::string& what, const Actual& actual, const Reference& reference,
                   Tolerance tolerance) {
   ASSERT_EQ(actual.size(), reference.size()) << what;

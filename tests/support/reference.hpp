@@ -200,11 +200,12 @@ struct ValueLoss {
 };
 
 inline ValueLoss value_loss(double value, const Sample& sample, const LossSettings& s) {
-  const double error = value - sample.target;
-  const double moved = std::clamp(value - sample.old_value, -s.clip, s.clip);
-  const double clipped_error = sample.old_value + moved - sample.target;
-  if (s.clip_vloss && clipped_error * clipped_error > error * error) {
-    return {0.5 * clipped_error * clipped_error, 0.0};
+  const double error = value - sample.target, moved = value - sample.old_value;
+  if (s.clip_vloss && std::abs(moved) > s.clip) {
+    const double clipped_error = sample.old_value + std::copysign(s.clip, moved) - sample.target;
+    if (clipped_error * clipped_error > error * error) {
+      return {0.5 * clipped_error * clipped_error, 0.0};
+    }
   }
   return {0.5 * error * error, error};
 }

@@ -1,0 +1,62 @@
+// The CPU machine: results do not depend on the number of threads, and the level can be chosen.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "kernels/machine/thread_pool.hpp"
+#include "tests/kernels/whole_iteration.hpp"
+
+namespace perilune::test {
+namespace {
+
+class CpuLevel : public EveryMachine {};
+
+TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
+  std::vector<std::uint32_t> one_thread;
+  for (const int threads : {1, 2, 3, 5, 8}) {
+    ThreadPool pool(threads, instance(WholeIteration::kWidth).block_storage(kMaxHiddenLayers));
+    Queue queue{&pool, nullptr};
+    WholeIteration training(subject(), machine(), 5);
+    training.reset(queue);
+    for (int i = 0; i < 2; ++i) training.launch(queue);
+    if (threads == 1) {
+      one_thread = training.bits();
+    } else {
+      SCOPED_TRACE("threads " + std::to_string(threads));
+      expect_same_bits("word", training.bits(), one_thread);
+    }
+  }
+}
+
+std::vector<const Subject*> cpu_levels() {
+  std::vector<const Subject*> result;
+  for (const Subject& subject : subjects()) {
+    if (std::string(subject.name).rfind("Cpu", 0) == 0) result.push_back(&subject);
+  }
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(On, CpuLevel, ::testing::ValuesIn(cpu_levels()), subject_name);
+
+TEST(CpuMachine, LevelIsChosenByName) {
+  using ::testing::AllOf;
+  using ::testing::HasSubstr;
+  setenv("PERILUNE_CPU_LEVEL", "sse9", 1);
+  EXPECT_THAT([] { cpu_machine(); },
+              ::testing::ThrowsMessage<std::invalid_argument>(
+                  AllOf(HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
+  setenv("PERILUNE_CPU_LEVEL", "portable", 1);
+  EXPECT_STREQ(cpu_machine().name, "cpu portable");
+  unsetenv("PERILUNE_CPU_LEVEL");
+}
+
+TEST(CpuMachine, InstancesAreFoundByEnvironmentAndWidth) {
+  const Machine& machine = subjects().back().machine();
+  EXPECT_NE(find_instance(machine, "CartPole-v1", 16), nullptr);
+  EXPECT_EQ(find_instance(machine, "CartPole-v1", 17), nullptr);
+  EXPECT_EQ(find_instance(machine, "CartPole-v2", 16), nullptr);
+}
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,120 @@
+// The small kernels around an iteration: annealing, epoch decay, and the row of metrics.
+#include "tests/kernels/subject.hpp"
+#include "tests/support/reference.hpp"
+
+namespace perilune::test {
+namespace {
+
+class IterationTest : public EveryMachine {};
+
+TEST_P(IterationTest, BeginAnneals) {
+  for (std::uint32_t bits = 0; bits < 4; ++bits) {
+    Buffer<Control> control(subject(), 1);
+    Buffer<float> running(subject(), kRunningMetrics);
+    control[0] = fresh_control();
+    control[0].stop_policy = control[0].epochs_begun = control[0].policy_steps = 7;
+    control[0].iteration = 3;
+    control[0].nonfinite = 2;
+    control[0].actor_correction[0] = 0.25f;
+    BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
+    args.hyper.anneal_lr = bits & 1u;
+    args.hyper.anneal_clip_coef = bits >> 1;
+    machine().begin_iteration(args, queue());
+    finish();
+    const double left = 1.0 - 3.0 / 10.0;
+    const double lr = (bits & 1u) != 0 ? left : 1.0, clip = bits >> 1 != 0 ? left : 1.0;
+    const Tolerance rounding{0.0, 3e-7};
+    expect_close("actor learning rate", control[0].actor_learning_rate, 1e-3 * lr, rounding);
+    expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * lr, rounding);
+    expect_close("clip coefficient", control[0].clip_coef, 0.2 * clip, rounding);
+    EXPECT_EQ(control[0].stop_policy, 0u);
+    EXPECT_EQ(control[0].epochs_begun, 0u);
+    EXPECT_EQ(control[0].policy_steps, 0u);
+    EXPECT_EQ(control[0].iteration, 3u);
+    EXPECT_EQ(control[0].nonfinite, 2u) << "a NaN must not be forgotten";
+    EXPECT_EQ(control[0].actor_correction[0], 0.25f);
+    expect_same_bits("running", running.copy(), std::vector<float>(kRunningMetrics, 0.0f));
+  }
+}
+
+TEST_P(IterationTest, EpochsDecayFromTheSecondOn) {
+  Buffer<Control> control(subject(), 1);
+  control[0] = fresh_control();
+  BeginEpochArgs args{plain_hyperparameters(), control.data()};
+  args.hyper.epoch_lr_decay = 0.5f;
+  for (const double decay : {1.0, 0.5, 0.25}) {
+    machine().begin_epoch(args, queue());
+    finish();
+    expect_close("actor learning rate", control[0].actor_learning_rate, 1e-3 * decay, {0.0, 1e-7});
+    expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * decay,
+                 {0.0, 1e-7});
+  }
+  EXPECT_EQ(control[0].epochs_begun, 3u);
+}
+
+TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
+  for (const int count : {1, 7, 31, 33, 65, 257, 3001}) {
+    Draws draws(static_cast<std::uint64_t>(count));
+    Vector finished, total_return, total_length;
+    for (int n = 0; n < count; ++n) {
+      finished.push_back(draws.below(4));
+      total_return.push_back(draws.normal());
+      total_length.push_back(draws.below(500));
+    }
+    Buffer<float> counts(subject(), finished), returns(subject(), total_return),
+        lengths(subject(), total_length), running(subject(), kRunningMetrics);
+    Buffer<IterationMetrics> ring(subject(), kMetricsRing);
+    Buffer<Control> control(subject(), 1);
+    for (int k = 0; k < kRunningMetrics; ++k) running[at(k)] = static_cast<float>(k + 1) * 0.5f;
+    control[0] = fresh_control();
+    control[0].target_variance = 4.0f;
+    control[0].residual_variance = 1.0f;
+    control[0].policy_steps = 9;
+    const std::uint32_t iteration = kMetricsRing + 5;
+    control[0].iteration = iteration;
+    machine().end_iteration({control.data(), {counts.data(), returns.data(), lengths.data()},
+                             running.data(), ring.data(), count},
+                            queue());
+    finish();
+    EXPECT_EQ(control[0].iteration, iteration + 1);
+    const IterationMetrics& row = ring[5];
+    EXPECT_EQ(row.iteration, iteration + 1);
+    EXPECT_EQ(row.nonfinite, 0u);
+    EXPECT_EQ(row.episodes, mean(finished) * count);  // whole numbers: exact
+    EXPECT_EQ(row.episode_length_sum, mean(total_length) * count);
+    expect_close("return", row.episode_return_sum, mean(total_return) * count,
+                 {1e-7 * count + 1e-6, 1e-6});
+    EXPECT_EQ(row.policy_loss, running[kRunPolicyLoss]);
+    EXPECT_EQ(row.value_loss, running[kRunValueLoss]);
+    EXPECT_EQ(row.entropy, running[kRunEntropy]);
+    EXPECT_EQ(row.old_approx_kl, running[kRunKl1]);
+    EXPECT_EQ(row.approx_kl, running[kRunKl3]);
+    EXPECT_EQ(row.clip_fraction, running[kRunClipFractionSum] / running[kRunPolicyCount]);
+    EXPECT_EQ(row.gradient_norm, running[kRunGradientNorm]);
+    EXPECT_EQ(row.actor_learning_rate, control[0].actor_learning_rate);
+    EXPECT_EQ(row.critic_learning_rate, control[0].critic_learning_rate);
+    EXPECT_EQ(row.clip_coef, control[0].clip_coef);
+    EXPECT_EQ(row.explained_variance, 0.75f);
+    EXPECT_EQ(row.policy_steps, 9.0f);
+  }
+}
+
+TEST_P(IterationTest, NoPolicyStepHasNoClipFraction) {
+  Buffer<float> sums(subject(), std::vector<float>(33, 0.0f));
+  Buffer<float> running(subject(), std::vector<float>(kRunningMetrics, 0.0f));
+  Buffer<IterationMetrics> ring(subject(), kMetricsRing);
+  Buffer<Control> control(subject(), 1);
+  control[0] = fresh_control();
+  control[0].nonfinite = 3;
+  machine().end_iteration({control.data(), {sums.data(), sums.data(), sums.data()},
+                           running.data(), ring.data(), 33},
+                          queue());
+  finish();
+  EXPECT_EQ(ring[0].clip_fraction, 0.0f);
+  EXPECT_EQ(ring[0].nonfinite, 3u);
+}
+
+PERILUNE_ON_EVERY_MACHINE(IterationTest);
+
+}  // namespace
+}  // namespace perilune::test

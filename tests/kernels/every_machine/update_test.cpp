@@ -1,0 +1,312 @@
+// Update and AdvantageMoments: losses and gradients of a minibatch against the double reference, analytic and by
+// central differences of its loss.
+#include "kernels/shuffle.hpp"
+
+#include <optional>
+
+#include "tests/kernels/subject.hpp"
+#include "tests/support/reference.hpp"
+
+namespace perilune::test {
+namespace {
+
+struct Case {
+  int minibatch_size, num_minibatches, minibatch;
+  int width, actor_depth, critic_depth;
+  Activation activation;
+  bool clip_vloss;
+  std::uint32_t norm_adv, shuffled;
+  int partials;
+};
+
+constexpr int kRecord = 8;
+constexpr int kObservation = 4;
+
+/// A batch of samples, the kernels' arrays of it, and the launch of one minibatch.
+class Problem {
+ public:
+  Problem(const Subject& on, const Case& c, std::uint32_t seed)
+      : networks(place_networks(kObservation, c.width, 2, c.actor_depth, c.critic_depth,
+                                c.activation)),
+        gradients(on, at(c.partials) * at(networks.parameter_count)),
+        sums(on, at(c.partials) * kLossSums),
+        moments(on, at(c.num_minibatches) * kMomentChunks * 2),
+        control(on, 1) {
+    Draws draws(seed);
+    exact_parameters = networks.draw(draws);
+    const int batch_size = c.minibatch_size * c.num_minibatches;
+    batch = draw_samples(networks, exact_parameters, batch_size, settings.clip, draws);
+    settings.clip_vloss = c.clip_vloss;
+    Vector records_of, advantages_of, targets_of;
+    for (const Sample& sample : batch) {
+      records_of.insert(records_of.end(), sample.observation.begin(), sample.observation.end());
+      records_of.push_back(sample.action);
+      records_of.push_back(sample.old_log_probability);
+      records_of.push_back(sample.old_value);
+      records_of.push_back(0.0);
+      advantages_of.push_back(sample.advantage);
+      targets_of.push_back(sample.target);
+    }
+    parameters.emplace(on, exact_parameters);
+    records.emplace(on, records_of);
+    advantages.emplace(on, advantages_of);
+    targets.emplace(on, targets_of);
+    control[0] = fresh_control();
+    control[0].iteration = seed % 5;
+    control[0].advantage_mean = 0.125f;
+    control[0].advantage_std = 1.75f;
+
+    args.sampling = {batch_size, c.minibatch_size, c.shuffled, seed % 3, {seed, 0}};
+    args.hyper = plain_hyperparameters();
+    args.hyper.clip_vloss = c.clip_vloss ? 1 : 0;
+    args.hyper.norm_adv = c.norm_adv;
+    args.control = control.data();
+    args.losses = Losses::kBoth;
+    args.minibatch = c.minibatch;
+    args.partials = c.partials;
+    args.parameters = parameters->data();
+    args.actor = networks.actor.network;
+    args.critic = networks.critic.network;
+    args.records = records->data();
+    args.advantages = advantages->data();
+    args.targets = targets->data();
+    args.moments = moments.data();
+    args.gradients = gradients.data();
+    args.sums = sums.data();
+  }
+
+  /// The minibatch's samples as the reference sees them, advantages normalised.
+  std::vector<Sample> minibatch() const {
+    const Sampling& s = args.sampling;
+    const Shuffle shuffle(static_cast<std::uint32_t>(s.batch_size), s.key, control[0].iteration,
+                          s.epoch);
+    std::vector<Sample> result;
+    for (int p = 0; p < s.minibatch_size; ++p) {
+      const auto position = static_cast<std::uint32_t>(args.minibatch * s.minibatch_size + p);
+      result.push_back(batch[s.shuffled != 0 ? shuffle(position) : position]);
+    }
+    Vector x;
+    for (const Sample& sample : result) x.push_back(sample.advantage);
+    double center = 0.0, deviation = 1.0;
+    if (args.hyper.norm_adv == 1) {
+      center = mean(x);
+      deviation = std::sqrt(sample_variance_of(x)) + 1e-8;
+    } else if (args.hyper.norm_adv == 2) {
+      center = control[0].advantage_mean;
+      deviation = control[0].advantage_std + 1e-8;
+    }
+    for (Sample& sample : result) sample.advantage = (sample.advantage - center) / deviation;
+    return result;
+  }
+
+  /// Sum of the partial gradients.
+  Vector gradient() const {
+    Vector total(at(networks.parameter_count), 0.0);
+    for (std::size_t i = 0; i < gradients.size(); ++i) total[i % total.size()] += gradients[i];
+    return total;
+  }
+  double sum(LossSum which) const {
+    double total = 0.0;
+    for (int p = 0; p < args.partials; ++p) total += sums[at(p * kLossSums + which)];
+    return total;
+  }
+
+  Networks networks;
+  LossSettings settings{double{0.2f}, double{0.01f}, 0.5, false};
+  Vector exact_parameters;
+  std::vector<Sample> batch;
+  Buffer<float> gradients, sums, moments;
+  Buffer<Control> control;
+  std::optional<Buffer<float>> parameters, records, advantages, targets;
+  UpdateArgs args{};
+};
+
+Vector part(const Vector& x, const Network& network) {
+  return Vector(x.begin() + network.begin, x.begin() + network.end);
+}
+double largest(const Vector& x) {
+  double result = 0.0;
+  for (double value : x) result = std::max(result, std::abs(value));
+  return result;
+}
+
+class UpdateTest : public EveryMachine {
+ protected:
+  void run(const Case& c, Problem& p) {
+    if (c.norm_adv == 1) {
+      machine().advantage_moments({p.args.sampling, p.args.control, p.args.advantages,
+                                   p.moments.data(), c.num_minibatches},
+                                  queue());
+    }
+    instance(c.width).update(p.args, queue());
+    finish();
+  }
+};
+
+TEST_P(UpdateTest, EqualsTheReference) {
+  const Case cases[] = {
+      {1, 1, 0, 16, 2, 2, Activation::kTanh, false, 1, 1, 1},
+      {7, 3, 1, 16, 1, 3, Activation::kTanh, true, 1, 1, 2},
+      {31, 2, 1, 32, 2, 1, Activation::kRelu, false, 2, 1, 1},
+      {33, 1, 0, 16, 3, 2, Activation::kTanh, true, 0, 0, 3},
+      {65, 2, 0, 32, 2, 2, Activation::kTanh, false, 1, 1, 2},
+      {97, 2, 1, 64, 2, 2, Activation::kTanh, true, 1, 1, 2},
+      {257, 2, 1, 64, 3, 1, Activation::kRelu, true, 1, 0, 3},
+      {129, 3, 2, 128, 2, 3, Activation::kTanh, false, 2, 1, 2},
+      {257, 1, 0, 16, 2, 2, Activation::kRelu, true, 0, 1, 4},
+  };
+  for (const Case& c : cases) {
+    if (c.width > subject().max_width) continue;
+    for (std::uint32_t seed = 1; seed <= (c.width <= 32 ? 3u : 1u); ++seed) {
+      SCOPED_TRACE("minibatch " + std::to_string(c.minibatch_size) + ", width " +
+                   std::to_string(c.width) + ", seed " + std::to_string(seed));
+      Problem p(subject(), c, seed);
+      run(c, p);
+      const std::vector<Sample> samples = p.minibatch();
+      Vector expected(p.exact_parameters.size(), 0.0);
+      const LossTotals totals =
+          loss_totals(p.networks, p.exact_parameters, samples, p.settings, &expected);
+      // A tanh error e moves an output by a few e, and each loss by as much per sample; 1e-6 for rounding.
+      const double tanh_error = c.activation == Activation::kTanh ? subject().tanh_error : 0.0;
+      const double error = 2e-6 + 4.0 * tanh_error;
+      const double n = c.minibatch_size;
+      expect_close("policy loss", p.sum(kPolicyLoss), totals.policy, {error * n, 1e-6});
+      expect_close("entropy", p.sum(kEntropy), totals.entropy, {error * n, 1e-6});
+      expect_close("kl1", p.sum(kKl1), totals.kl1, {error * n, 1e-6});
+      expect_close("kl3", p.sum(kKl3), totals.kl3, {error * n, 1e-6});
+      expect_close("clipped", p.sum(kClipped), totals.clipped, {0.0, 0.0});
+      expect_close("value loss", p.sum(kValueLoss), totals.value, {error * n, 1e-6});
+      const Vector gradient = p.gradient();
+      for (const Network* network : {&p.args.actor, &p.args.critic}) {
+        const Vector reference = part(expected, *network);
+        // Each layer's backward multiplies in activations with that error: relative to the largest entry.
+        expect_close(network == &p.args.actor ? "actor gradient" : "critic gradient",
+                     part(gradient, *network), reference,
+                     {(2e-6 + 5.0 * tanh_error) * largest(reference) + 1e-9, 1e-5});
+      }
+    }
+  }
+}
+
+/// Does not trust the reference's backward: differences of its loss.
+TEST_P(UpdateTest, EqualsCentralDifferences) {
+  for (const Activation activation : {Activation::kTanh, Activation::kRelu}) {
+    const Case c{65, 1, 0, 16, 2, 3, activation, activation == Activation::kTanh, 0, 0, 2};
+    Problem p(subject(), c, 8);
+    run(c, p);
+    const std::vector<Sample> samples = p.minibatch();
+    const Vector gradient = p.gradient();
+    Vector parameters = p.exact_parameters;
+    for (const Mlp* mlp : {&p.networks.actor, &p.networks.critic}) {
+      const std::vector<int> positions = mlp->positions();
+      Vector actual, numeric;
+      for (std::size_t i = 0; i < positions.size(); i += 11) {
+        const std::size_t position = at(positions[i]);
+        actual.push_back(gradient[position]);
+        const double kept = parameters[position];
+        numeric.push_back(central_difference(
+            [&](double x) {
+              parameters[position] = x;
+              return loss(p.networks, parameters, samples, p.settings);
+            },
+            kept, 1e-6));
+        parameters[position] = kept;
+      }
+      // 1e-3 of the largest entry: what any mistake in a derivative exceeds.
+      expect_close("gradient", actual, numeric, {1e-4 * largest(numeric), 1e-3});
+    }
+  }
+}
+
+TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
+  const Case c{65, 1, 0, 16, 2, 2, Activation::kTanh, false, 0, 0, 2};
+  Problem both(subject(), c, 2);
+  run(c, both);
+  for (const Losses losses : {Losses::kPolicy, Losses::kValue}) {
+    Problem p(subject(), c, 2);
+    p.args.losses = losses;
+    run(c, p);
+    const bool policy = losses == Losses::kPolicy;
+    for (std::size_t i = 0; i < p.gradients.size(); ++i) {
+      const auto parameter = static_cast<int>(i % at(p.networks.parameter_count));
+      if ((parameter < p.args.critic.begin) == policy) {
+        ASSERT_EQ(p.gradients[i], both.gradients[i]) << "parameter " << parameter;
+      } else {
+        ASSERT_TRUE(std::isnan(p.gradients[i])) << "written: parameter " << parameter;
+      }
+    }
+    for (int k = 0; k < kLossSums; ++k) {
+      EXPECT_EQ(std::isnan(p.sums[at(k)]), (k == kValueLoss) == policy) << "sum " << k;
+    }
+  }
+}
+
+TEST_P(UpdateTest, DoesNothingOnceStopped) {
+  const Case c{33, 1, 0, 16, 1, 1, Activation::kTanh, false, 0, 0, 1};
+  for (const bool nonfinite : {false, true}) {
+    Problem p(subject(), c, 3);
+    p.control[0].stop_policy = nonfinite ? 0 : 1;
+    p.control[0].nonfinite = nonfinite ? 1 : 0;
+    run(c, p);
+    for (float x : p.gradients.copy()) ASSERT_TRUE(std::isnan(x));
+    p.args.losses = Losses::kValue;  // a policy stop does not stop the critic
+    run(c, p);
+    EXPECT_EQ(std::isnan(p.sums[kValueLoss]), nonfinite);
+  }
+}
+
+/// An epoch's minibatches visit every sample once: their value losses add up to the batch's.
+TEST_P(UpdateTest, AnEpochVisitsEverySample) {
+  const Case c{37, 5, 0, 16, 1, 1, Activation::kTanh, false, 0, 1, 1};
+  Problem p(subject(), c, 4);
+  double total = 0.0;
+  for (int minibatch = 0; minibatch < c.num_minibatches; ++minibatch) {
+    p.args.minibatch = minibatch;
+    run(c, p);
+    total += p.sum(kValueLoss);
+  }
+  const LossTotals expected =
+      loss_totals(p.networks, p.exact_parameters, p.batch, p.settings);
+  expect_close("value loss", total, expected.value, {0.0, 2e-5});  // 4e-6 of tanh in each value
+}
+
+TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatch) {
+  for (const int size : {1, 7, 33, 65, 257, 1001}) {
+    const int minibatches = 3;
+    Draws draws(static_cast<std::uint64_t>(size));
+    Vector x;
+    for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal());
+    Buffer<float> advantages(subject(), x);
+    Buffer<float> moments(subject(), at(minibatches * kMomentChunks * 2));
+    Buffer<Control> control(subject(), 1);
+    control[0] = fresh_control();
+    control[0].iteration = 3;
+    for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
+      const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
+      machine().advantage_moments(
+          {sampling, control.data(), advantages.data(), moments.data(), minibatches}, queue());
+      finish();
+      const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3, 2);
+      for (int m = 0; m < minibatches; ++m) {
+        double sums[2] = {}, expected[2] = {};
+        for (int i = 0; i < kMomentChunks * 2; ++i) {
+          sums[i % 2] += moments[at(m * kMomentChunks * 2 + i)];
+        }
+        for (int i = 0; i < size; ++i) {
+          const auto position = static_cast<std::uint32_t>(m * size + i);
+          const double value = x[shuffled != 0 ? shuffle(position) : position];
+          expected[0] += value;
+          expected[1] += value * value;
+        }
+        // Float sums of `size` numbers around 1.
+        expect_close("sum", sums[0], expected[0], {1e-7 * size, 1e-6});
+        expect_close("sum of squares", sums[1], expected[1], {1e-7 * size, 1e-6});
+      }
+    }
+  }
+}
+
+PERILUNE_ON_EVERY_MACHINE(UpdateTest);
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,137 @@
+// The fiber machine itself: it must catch what it is for.
+#include "kernels/machine/fiber_block.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+namespace perilune::test {
+namespace {
+
+constexpr int kLanes = 16;
+
+struct Args {
+  float* out;       // [kLanes]
+  bool synchronise;
+};
+
+/// Every lane writes its number to storage and reads its right (or left) neighbour's.
+template <int Step>
+struct ReadNeighbour {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    block.lanes([&](typename B::Lane lane) {
+      block.storage()[lane.number] = static_cast<float>(lane.number);
+    });
+    if (args.synchronise) block.sync();
+    block.lanes([&](typename B::Lane lane) {
+      const int neighbour = (lane.number + Step + B::kLanes) % B::kLanes;
+      args.out[lane.number] = block.storage()[neighbour];
+    });
+  }
+};
+
+template <class K>
+std::vector<float> run(bool synchronise, LaneOrder order) {
+  std::vector<float> out(kLanes);
+  launch_fibers<K, kLanes>(Args{out.data(), synchronise}, 1, kLanes, order);
+  return out;
+}
+
+bool right(const std::vector<float>& out, int step) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float expected = static_cast<float>((lane + step + kLanes) % kLanes);
+    if (out[static_cast<std::size_t>(lane)] != expected) return false;
+  }
+  return true;
+}
+
+TEST(FiberBlock, MissingSyncIsSeen) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    EXPECT_TRUE(right(run<ReadNeighbour<1>>(true, order), 1));
+    EXPECT_TRUE(right(run<ReadNeighbour<-1>>(true, order), -1));
+    EXPECT_FALSE(right(run<ReadNeighbour<1>>(false, order), 1));
+    EXPECT_FALSE(right(run<ReadNeighbour<-1>>(false, order), -1));
+  }
+}
+
+TEST(FiberBlock, ReadsBeforeWritesArePoison) {
+  EXPECT_TRUE(std::isnan(run<ReadNeighbour<1>>(false, LaneOrder::kForward)[0]));
+  EXPECT_TRUE(std::isnan(run<ReadNeighbour<-1>>(false, LaneOrder::kReverse)[kLanes - 1]));
+}
+
+struct SyncInOneBranch {
+  template <class B>
+  static void run(B& block, const Args&) {
+    if (block.lane().number != 3) block.sync();
+  }
+};
+
+struct DifferentSyncs {
+  template <class B>
+  static void run(B& block, const Args&) {
+    if (block.lane().number == 5) {
+      block.sync();
+    } else {
+      block.sync();
+    }
+  }
+};
+
+struct Throws {
+  template <class B>
+  static void run(B& block, const Args&) {
+    block.sync();
+    if (block.lane().number == 2) throw std::runtime_error("from lane 2");
+    block.sync();
+  }
+};
+
+template <class K>
+void launch() {
+  launch_fibers<K, kLanes>(Args{nullptr, true}, 1, 0, LaneOrder::kForward);
+}
+
+TEST(FiberBlock, DivergedLanesThrow) {
+  using ::testing::HasSubstr;
+  EXPECT_THAT(launch<SyncInOneBranch>,
+              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 3 is at the end")));
+  EXPECT_THAT(launch<DifferentSyncs>,
+              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
+}
+
+TEST(FiberBlock, ExceptionsReachTheCaller) {
+  EXPECT_THROW(launch<Throws>(), std::runtime_error);
+}
+
+struct Collectives {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    using Lane = typename B::Lane;
+    PerLane<B, float> x;
+    PerLane<B, bool> last;
+    block.activate(11);
+    block.lanes([&](Lane lane) {
+      x[lane] = static_cast<float>(lane.number);
+      last[lane] = lane.number == 15;
+    });
+    const float sum = block.sum(x);
+    const bool inactive = block.any(last);
+    block.activate(16);
+    const bool active = block.any(last);
+    block.lanes([&](Lane lane) {
+      args.out[lane.number] = sum + (inactive ? 1000.0f : 0.0f) + (active ? 0.5f : 0.0f);
+    });
+  }
+};
+
+TEST(FiberBlock, CollectivesCountActiveLanesAndAnswerEveryLane) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    EXPECT_THAT(run<Collectives>(true, order), ::testing::Each(55.5f));
+  }
+}
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,70 @@
+// What only the CUDA machine has: graphs, and the CPU machine to be equal to.
+#include <cuda_runtime_api.h>
+
+#include <vector>
+
+#include "kernels/machine/thread_pool.hpp"
+#include "tests/kernels/whole_iteration.hpp"
+
+namespace perilune::test {
+namespace {
+
+class CudaMachine : public EveryMachine {
+ protected:
+  static constexpr int kIterations = 4;
+
+  cudaStream_t stream() const { return static_cast<cudaStream_t>(queue().stream); }
+};
+
+/// One iteration captured once and replayed leaves the bits of eager launches.
+TEST_P(CudaMachine, GraphEqualsEager) {
+  const int partials = machine().max_partials();
+  WholeIteration eager(subject(), machine(), partials);
+  eager.reset(queue());
+  for (int i = 0; i < kIterations; ++i) eager.launch(queue());
+  finish();
+
+  WholeIteration captured(subject(), machine(), partials);
+  captured.reset(queue());
+  finish();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  captured.launch(queue());
+  ASSERT_EQ(cudaStreamEndCapture(stream(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  for (int i = 0; i < kIterations; ++i) {
+    ASSERT_EQ(cudaGraphLaunch(executable, stream()), cudaSuccess);
+  }
+  finish();
+  EXPECT_EQ(captured.control[0].iteration, static_cast<std::uint32_t>(kIterations));
+  expect_same_bits("word", captured.bits(), eager.bits());
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+}
+
+/// The simulator alone: a million steps with the CPU machine's bits.
+TEST_P(CudaMachine, SimulatesTheBitsOfTheCpu) {
+  const int count = 5003, num_steps = 200;
+  Environments gpu(subject(), count, {21, 0}, 100), cpu(subject(), count, {21, 0}, 100);
+  const Machine& cpu_kernels = cpu_machine();
+  const Instance& on_cpu = *find_instance(cpu_kernels, "CartPole-v1", 16);
+  ThreadPool pool(2, on_cpu.block_storage(1));
+  Queue cpu_queue{&pool, nullptr};
+  on_cpu.reset({cpu.batch}, cpu_queue);
+  on_cpu.simulate({cpu.batch, cpu.sums, num_steps}, cpu_queue);
+  instance(16).reset({gpu.batch}, queue());
+  instance(16).simulate({gpu.batch, gpu.sums, num_steps}, queue());
+  finish();
+  expect_same_bits("state", gpu.fields.copy(), cpu.fields.copy());
+  expect_same_bits("episode", gpu.episode.copy(), cpu.episode.copy());
+  expect_same_bits("elapsed", gpu.elapsed.copy(), cpu.elapsed.copy());
+  expect_same_bits("finished", gpu.finished.copy(), cpu.finished.copy());
+  expect_same_bits("total return", gpu.total_return.copy(), cpu.total_return.copy());
+  expect_same_bits("total length", gpu.total_length.copy(), cpu.total_length.copy());
+}
+
+PERILUNE_ON_EVERY_MACHINE(CudaMachine);
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,62 @@
+// The subject of gpu_tests: the CUDA machine, over managed memory, so that tests read and write it like any other.
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+#include "tests/kernels/subject.hpp"
+
+namespace perilune::test {
+
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw std::runtime_error(std::string("CUDA failed while ") + what + ": " +
+                           cudaGetErrorString(status));
+}
+
+std::string missing() {
+  if (cuda_machine() == nullptr) return "built without CUDA";
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status != cudaSuccess) return std::string("no CUDA device: ") + cudaGetErrorString(status);
+  return devices > 0 ? "" : "no CUDA device";
+}
+
+Queue& queue() {
+  static Queue stream_queue = [] {
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+    return Queue{nullptr, stream};
+  }();
+  return stream_queue;
+}
+
+void* allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocManaged(&memory, bytes), "allocating managed memory");
+  return memory;
+}
+
+void release(void* memory) { cudaFree(memory); }
+
+void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
+
+}  // namespace
+
+const std::vector<Subject>& subjects() {
+  // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
+  static const std::vector<Subject> all = {
+      {"Cuda", [] () -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth, 3e-7, queue,
+       missing, allocate, release, finish}};
+  return all;
+}
+
+bool gpu_required() {
+  const char* value = std::getenv("PERILUNE_REQUIRE_GPU");
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
+}  // namespace perilune::test

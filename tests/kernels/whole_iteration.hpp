@@ -1,0 +1,139 @@
+// One training iteration as the host launches it, from rollout to metrics, for tests that compare bits.
+#pragma once
+
+#include <cstring>
+
+#include "tests/kernels/environments.hpp"
+
+namespace perilune::test {
+
+/// All memory of a small training run. Machine and queue may be others than the subject's, if they share its memory.
+class WholeIteration {
+ public:
+  static constexpr int kEnvironments = 257, kSteps = 12, kWidth = 16, kMinibatches = 3, kEpochs = 2;
+  static constexpr int kBatch = kEnvironments * kSteps;
+
+  WholeIteration(const Subject& subject, const Machine& on, int partial_count)
+      : machine(on),
+        kernels(*find_instance(on, "CartPole-v1", kWidth)),
+        networks(place_networks(4, kWidth, 2, 2, 2, Activation::kTanh)),
+        partials(partial_count),
+        environments(subject, kEnvironments, {7, 0}, 15),
+        records(subject, at(kBatch * kernels.record_floats)),
+        rewards(subject, at(kBatch)),
+        values(subject, at(kBatch + kEnvironments)),
+        gae_moments(subject, at(on.gae_blocks(kEnvironments) * kBatchMoments)),
+        moments(subject, at(kMinibatches * kMomentChunks * 2)),
+        gradients(subject, at(partials * networks.parameter_count)),
+        gradient(subject, at(networks.parameter_count)),
+        square_sums(subject, at(on.reduce_blocks(networks.parameter_count))),
+        sums(subject, at(partials * kLossSums)),
+        parameters(subject, at(networks.parameter_count)),
+        first_moment(subject, at(networks.parameter_count)),
+        second_moment(subject, at(networks.parameter_count)),
+        running(subject, kRunningMetrics),
+        ends(subject, at(kBatch)),
+        control(subject, 1),
+        ring(subject, kMetricsRing) {
+    Draws draws(7);
+    parameters.fill(0.0f);
+    const Vector start = networks.draw(draws);
+    for (const Mlp* mlp : {&networks.actor, &networks.critic}) {
+      for (int i : mlp->positions()) parameters[at(i)] = static_cast<float>(start[at(i)]);
+    }
+    first_moment.fill(0.0f);
+    second_moment.fill(0.0f);
+    control[0] = fresh_control();
+    std::memset(static_cast<void*>(ring.data()), 0, ring.size() * sizeof(IterationMetrics));
+    hyper.max_grad_norm = 0.5f;
+    hyper.norm_adv = 1;
+    hyper.anneal_lr = 1;
+  }
+
+  void reset(Queue& queue) { kernels.reset({environments.batch}, queue); }
+
+  /// Launches one iteration.
+  void launch(Queue& queue) {
+    const Network &actor = networks.actor.network, &critic = networks.critic.network;
+    const int count = networks.parameter_count;
+    const int blocks = machine.reduce_blocks(count);
+    const int actor_blocks = machine.reduce_blocks(actor.end);
+    machine.begin_iteration({hyper, control.data(), running.data()}, queue);
+    kernels.rollout({environments.batch, environments.sums, parameters.data(), actor, critic,
+                     kSteps, hyper.gamma, 0, records.data(), rewards.data(), values.data(),
+                     ends.data(), nullptr},
+                    queue);
+    machine.gae({rewards.data(), values.data(), ends.data(), rewards.data(), gae_moments.data(),
+                 kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
+                queue);
+    machine.batch_moments({control.data(), gae_moments.data(), machine.gae_blocks(kEnvironments),
+                           kBatch},
+                          queue);
+    for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
+      const Sampling sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
+      machine.begin_epoch({hyper, control.data()}, queue);
+      machine.advantage_moments(
+          {sampling, control.data(), rewards.data(), moments.data(), kMinibatches}, queue);
+      for (int minibatch = 0; minibatch < kMinibatches; ++minibatch) {
+        const Losses both = Losses::kBoth;
+        const int size = sampling.minibatch_size;
+        kernels.update({sampling, hyper, control.data(), both, minibatch, partials,
+                        parameters.data(), actor, critic, records.data(), rewards.data(),
+                        values.data(), moments.data(), gradients.data(), sums.data()},
+                       queue);
+        machine.reduce_gradients({control.data(), both, gradients.data(), gradient.data(),
+                                  square_sums.data(), partials, count, 0, count},
+                                 queue);
+        machine.apply_gradients({hyper, control.data(), both, size, partials, blocks, actor_blocks,
+                                 sums.data(), square_sums.data(), gradient.data(), 0, count,
+                                 actor.end, parameters.data(), first_moment.data(),
+                                 second_moment.data()},
+                                queue);
+        machine.finish_minibatch({hyper, control.data(), both, size, partials, blocks,
+                                  actor_blocks, minibatch + 1 == kMinibatches ? 1u : 0u,
+                                  sums.data(), square_sums.data(), running.data()},
+                                 queue);
+      }
+    }
+    machine.end_iteration({control.data(), environments.sums, running.data(), ring.data(),
+                           kEnvironments},
+                          queue);
+  }
+
+  /// Everything that the next iteration and the user see.
+  std::vector<std::uint32_t> bits() const {
+    std::vector<std::uint32_t> result;
+    const auto append = [&](const auto& buffer) {
+      const std::size_t bytes = buffer.size() * sizeof(buffer[0]);
+      const std::size_t from = result.size();
+      result.resize(from + bytes / 4);
+      std::memcpy(&result[from], buffer.data(), bytes);
+    };
+    append(parameters);
+    append(first_moment);
+    append(second_moment);
+    append(environments.fields);
+    append(environments.episode);
+    append(environments.elapsed);
+    append(records);
+    append(rewards);
+    append(values);
+    append(ring);
+    append(control);
+    return result;
+  }
+
+  const Machine& machine;
+  const Instance& kernels;
+  Networks networks;
+  int partials;
+  Hyperparameters hyper = plain_hyperparameters();
+  Environments environments;
+  Buffer<float> records, rewards, values, gae_moments, moments, gradients, gradient, square_sums,
+      sums, parameters, first_moment, second_moment, running;
+  Buffer<std::uint8_t> ends;
+  Buffer<Control> control;
+  Buffer<IterationMetrics> ring;
+};
+
+}  // namespace perilune::test
