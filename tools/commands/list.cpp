@@ -94,7 +94,8 @@ ExitCode run_list(const ListCommand& command) {
     if (command.json) {
       json[name] = as_json();
     } else {
-      text += (text.empty() ? "" : "\n") + aligned_table(out, as_rows(), kWidth);
+      if (!text.empty()) text += '\n';
+      text += aligned_table(out, as_rows(), kWidth);
     }
   };
   add(Topic::kEnvironments, "environments", environments_json, environment_rows);

@@ -106,7 +106,7 @@ void Terminal::check() const {
 
 std::string grouped(std::uint64_t count) {
   std::string digits = std::to_string(count);
-  for (std::size_t end = digits.size(); end > 3; end -= 3) digits.insert(end - 3, ",");
+  for (std::size_t end = digits.size(); end > 3; end -= 3) digits.insert(end - 3, 1, ',');
   return digits;
 }
 
@@ -141,7 +141,8 @@ std::string shell_quoted(std::string_view text) {
     if (letter == '\'') out += "'\\'";
     out += letter;
   }
-  return out + "'";
+  out += '\'';
+  return out;
 }
 
 std::string labelled(const Terminal& terminal, std::string_view label, std::string_view text) {
@@ -175,7 +176,8 @@ std::string aligned_table(const Terminal& terminal, const std::vector<std::vecto
       line.resize(begins[last], ' ');
       line += take_line(rest, width - begins[last]);
       line.erase(line.find_last_not_of(' ') + 1);
-      out += terminal.styled(&row == &rows.front() ? Style::kDim : Style::kPlain, line) + '\n';
+      out += terminal.styled(&row == &rows.front() ? Style::kDim : Style::kPlain, line);
+      out += '\n';
       line.clear();
     } while (!rest.empty());
   }

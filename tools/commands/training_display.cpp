@@ -33,7 +33,7 @@ std::string progress_text(const TrainingProgress& progress) {
   const std::string episodic_return =
       std::isnan(progress.episodic_return) ? "-" : fmt::format("{:.1f}", progress.episodic_return);
   const std::string kl = std::isnan(progress.approx_kl) ? "-" : fmt::format("{:.4f}", progress.approx_kl);
-  return fmt::format("{:>6} steps  {:>6} steps/s  return {:<6}  KL {:<7}  {} left", 
+  return fmt::format("{:>6} steps  {:>6} steps/s  return {:<6}  KL {:<7}  {} left",
                      scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
                      duration_text(progress.seconds_left));
 }
@@ -42,8 +42,8 @@ std::string progress_text(const TrainingProgress& progress) {
 
 void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, const std::string& reason,
                                 std::size_t free_memory, bool memory_table) {
-  std::string text = fmt::format("{}{}\n", out_.styled(Style::kBold, config.env_id),
-                                 fmt::format(", {}, seed {}", config.name, config.seed));
+  std::string text =
+      fmt::format("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
   text += labelled(out_, "device", fmt::format("{} - {}", plan.device, reason));
   text += labelled(out_, "memory", fmt::format("{} of {} free", format_bytes(plan.device_bytes),
                                                format_bytes(free_memory)));
@@ -91,16 +91,16 @@ void TrainingDisplay::finish_progress() {
 
 void TrainingDisplay::show_result(const TrainingResult& result, double seconds, const std::string& program) {
   const std::string run = shell_quoted(result.run_directory.string());
-  std::string text = fmt::format("{} {}\n", result.solved ? out_.styled(Style::kGood, "Solved") : 
-                                                             out_.styled(Style::kWarning, "Not solved"),
-                                 fmt::format("(a mean return of {:.0f}, twice)", result.solved_threshold));
+  const std::string verdict =
+      result.solved ? out_.styled(Style::kGood, "Solved") : out_.styled(Style::kWarning, "Not solved");
+  std::string text = fmt::format("{} (a mean return of {:.0f}, twice)\n", verdict, result.solved_threshold);
   text += labelled(out_, "evaluation", evaluation_text(out_, result.evaluation));
   text += labelled(out_, "steps", grouped(result.steps));
   text += labelled(out_, "seconds", fmt::format("{:.3f} from the start of the process", seconds));
   text += labelled(out_, "steps/s", scaled(result.steps_per_second));
   text += labelled(out_, "run", result.run_directory.string());
 
-  text += "\n" + out_.styled(Style::kDim, "Next") + "\n";
+  text += fmt::format("\n{}\n", out_.styled(Style::kDim, "Next"));
   const auto suggest = [&](const std::string& arguments, std::string_view what) {
     text += fmt::format("  {} {}  {}\n", shell_quoted(program), arguments, out_.styled(Style::kDim, what));
   };
