@@ -1,5 +1,6 @@
-// The CPU network's tanh and division against double, over the whole range of float. The level is that of this
-// program; the other levels' tanh is swept through a network in every_machine/rollout_test.cpp.
+// The CPU network's tanh and division against double, over the whole range of float. The level is
+// that of this program; the other levels' tanh is swept through a network in
+// every_machine/rollout_test.cpp.
 #include "kernels/machine/activation_cpu.hpp"
 
 #include <gtest/gtest.h>
@@ -38,9 +39,7 @@ TEST(NetworkTanh, IsRelativelyAccurateNearZero) {
   }
 }
 
-TEST(NetworkTanh, NanStaysNan) {
-  EXPECT_TRUE(std::isnan(network_tanh(Pack(std::nanf("")))[0]));
-}
+TEST(NetworkTanh, NanStaysNan) { EXPECT_TRUE(std::isnan(network_tanh(Pack(std::nanf("")))[0])); }
 
 TEST(FastDivide, IsWithinTwoUlp) {
   Draws draws(1);

@@ -44,8 +44,8 @@ TEST(CpuMachine, LevelIsChosenByName) {
   using ::testing::HasSubstr;
   setenv("PERILUNE_CPU_LEVEL", "sse9", 1);
   EXPECT_THAT([] { cpu_machine(); },
-              ::testing::ThrowsMessage<std::invalid_argument>(
-                  AllOf(HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
+              ::testing::ThrowsMessage<std::invalid_argument>(AllOf(
+                  HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
   setenv("PERILUNE_CPU_LEVEL", "portable", 1);
   EXPECT_STREQ(cpu_machine().name, "cpu portable");
   unsetenv("PERILUNE_CPU_LEVEL");

@@ -1,4 +1,5 @@
-// Environments in a subject's memory, and one CartPole stepped by hand with the random draws that kernels use.
+// Environments in a subject's memory, and one CartPole stepped by hand with the random draws that
+// kernels use.
 #pragma once
 
 #include "sims/cartpole.hpp"
@@ -19,8 +20,14 @@ class Environments {
         finished(subject, at(count)),
         total_return(subject, at(count)),
         total_length(subject, at(count)) {
-    batch = {fields.data(), episode.data(), elapsed.data(), episode_return.data(), count,
-             max_episode_steps, {sutton_barto_reward ? 1.0f : 0.0f}, key};
+    batch = {fields.data(),
+             episode.data(),
+             elapsed.data(),
+             episode_return.data(),
+             count,
+             max_episode_steps,
+             {sutton_barto_reward ? 1.0f : 0.0f},
+             key};
     sums = {finished.data(), total_return.data(), total_length.data()};
   }
 

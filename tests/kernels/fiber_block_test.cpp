@@ -13,7 +13,7 @@ namespace {
 constexpr int kLanes = 16;
 
 struct Args {
-  float* out;       // [kLanes]
+  float* out;  // [kLanes]
   bool synchronise;
 };
 
@@ -102,9 +102,7 @@ TEST(FiberBlock, DivergedLanesThrow) {
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
 }
 
-TEST(FiberBlock, ExceptionsReachTheCaller) {
-  EXPECT_THROW(launch<Throws>(), std::runtime_error);
-}
+TEST(FiberBlock, ExceptionsReachTheCaller) { EXPECT_THROW(launch<Throws>(), std::runtime_error); }
 
 struct Collectives {
   template <class B>

@@ -61,8 +61,8 @@ Instance make_instance() {
     launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
   };
   instance.block_storage = [](int depth) -> std::size_t {
-    return sizeof(float) * static_cast<std::size_t>(
-                               Update<E, Width>::template storage_floats<Block>(depth));
+    return sizeof(float) *
+           static_cast<std::size_t>(Update<E, Width>::template storage_floats<Block>(depth));
   };
   return instance;
 }

@@ -1,4 +1,5 @@
-// The matrix verbs, called directly on a CPU block and on fibers, against matrix products in double.
+// The matrix verbs, called directly on a CPU block and on fibers, against matrix products in
+// double.
 #include <gtest/gtest.h>
 
 #include "kernels/machine/dense_cpu.hpp"
@@ -30,7 +31,8 @@ struct Layer {
   }
 };
 
-/// What a verb left: y [out][samples], dx [in][samples], and the weights' and biases' accumulated gradients.
+/// What a verb left: y [out][samples], dx [in][samples], and the weights' and biases' accumulated
+/// gradients.
 struct Results {
   std::vector<float> y, dx, dweight, dbias;
 };
@@ -56,10 +58,12 @@ struct Verbs {
       const Tile<B> x = carver.tile(In), y = carver.tile(Out), dy = carver.tile(Out);
       block.activate(layer.samples);
       block.lanes([&](Lane lane) {
-        for (int i = 0; i < In; ++i) x.store(i, lane, block.load(&layer.x[at(i * layer.samples)], lane));
+        for (int i = 0; i < In; ++i)
+          x.store(i, lane, block.load(&layer.x[at(i * layer.samples)], lane));
         for (int o = 0; o < Out; ++o) {
-          dy.store(o, lane, select(block.active(lane),
-                                   block.load(&layer.dy[at(o * layer.samples)], lane), Real(0.0f)));
+          dy.store(o, lane,
+                   select(block.active(lane), block.load(&layer.dy[at(o * layer.samples)], lane),
+                          Real(0.0f)));
         }
       });
       block.sync();
@@ -109,9 +113,9 @@ Results run(Layer layer, Activation activation, bool hidden, Place place) {
     Queue queue{&pool, nullptr};
     launch_cpu<Kernel, Block>(args, 1, queue);
   } else {
-    launch_fibers<Kernel, 32>(args, 1, (In + 2 * Out) * FiberBlock<32>::kStride,
-                              place == Place::kFibersForward ? LaneOrder::kForward
-                                                             : LaneOrder::kReverse);
+    launch_fibers<Kernel, 32>(
+        args, 1, (In + 2 * Out) * FiberBlock<32>::kStride,
+        place == Place::kFibersForward ? LaneOrder::kForward : LaneOrder::kReverse);
   }
   return results;
 }
@@ -131,8 +135,9 @@ void check(int samples, Activation activation, bool hidden, Place place) {
     for (int s = 0; s < samples; ++s) {
       double sum = layer.bias[at(o)];
       for (int i = 0; i < In; ++i) sum += w(o, i) * x(i, s);
-      y.push_back(!hidden ? sum : activation == Activation::kTanh ? std::tanh(sum)
-                                                                  : std::max(0.0, sum));
+      y.push_back(!hidden                           ? sum
+                  : activation == Activation::kTanh ? std::tanh(sum)
+                                                    : std::max(0.0, sum));
       dbias_sum += dy(o, s);
     }
     dbias.push_back(dbias_sum);
@@ -150,7 +155,8 @@ void check(int samples, Activation activation, bool hidden, Place place) {
       dx.push_back(sum * (activation == Activation::kTanh ? 1.0 - h * h : h > 0.0 ? 1.0 : 0.0));
     }
   }
-  // A float sum of n products below 1 has rounding errors of about 6e-8 sqrt(n) times its size, itself sqrt(n).
+  // A float sum of n products below 1 has rounding errors of about 6e-8 sqrt(n) times its size,
+  // itself sqrt(n).
   const auto rounding = [](int n) { return 2e-7 * n + 1e-7; };
   const double tanh_error = hidden && activation == Activation::kTanh ? 4e-6 : 0.0;
   expect_close("y", results.y, y, {rounding(In) + tanh_error, 1e-6});

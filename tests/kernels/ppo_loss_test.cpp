@@ -1,4 +1,5 @@
-// The formulas of ppo_loss.hpp over double: derivatives against central differences, values against the reference.
+// The formulas of ppo_loss.hpp over double: derivatives against central differences, values against
+// the reference.
 #include "kernels/ppo_loss.hpp"
 
 #include <gtest/gtest.h>
@@ -18,8 +19,9 @@ struct Point {
 };
 
 double total_loss(const Point& point, double clip, double ent_coef, double (&gradient)[3]) {
-  const auto terms = perilune::policy_loss<double, 3>(point.logits, point.action, point.old_log_probability,
-                                            point.advantage, clip, ent_coef, gradient);
+  const auto terms =
+      perilune::policy_loss<double, 3>(point.logits, point.action, point.old_log_probability,
+                                       point.advantage, clip, ent_coef, gradient);
   return terms.loss - ent_coef * terms.entropy;
 }
 
@@ -40,13 +42,13 @@ TEST(PolicyLoss, GradientIsTheDerivative) {
     ++checked;
     double gradient[3], ignored[3];
     total_loss(point, clip, ent_coef, gradient);
-    const Sample sample{{}, static_cast<int>(point.action), point.old_log_probability, 0.0,
-                        point.advantage, 0.0};
+    const Sample sample{
+        {}, static_cast<int>(point.action), point.old_log_probability, 0.0, point.advantage, 0.0};
     const PolicyLoss expected = policy_loss({point.logits[0], point.logits[1], point.logits[2]},
                                             sample, {clip, ent_coef, 0.0, false});
-    const auto terms = perilune::policy_loss<double, 3>(point.logits, point.action,
-                                              point.old_log_probability, point.advantage, clip,
-                                              ent_coef, ignored);
+    const auto terms =
+        perilune::policy_loss<double, 3>(point.logits, point.action, point.old_log_probability,
+                                         point.advantage, clip, ent_coef, ignored);
     clipped_points += terms.clipped;
     EXPECT_EQ(terms.clipped, expected.clipped);
     expect_close("loss", terms.loss, expected.loss, {1e-12, 1e-12});
@@ -112,7 +114,9 @@ TEST(ValueLoss, GradientIsTheDerivative) {
     expect_close("loss", loss_here, expected.loss, {0.0, 1e-12});
     expect_close("gradient", gradient, expected.gradient, {0.0, 1e-12});
     const double numeric = central_difference(
-        [&](double x) { return perilune::value_loss(x, old_value, target, clip, clip_vloss, ignored); },
+        [&](double x) {
+          return perilune::value_loss(x, old_value, target, clip, clip_vloss, ignored);
+        },
         value, kStep);
     expect_close("derivative", gradient, numeric, {1e-9, 1e-6});
     dead += gradient == 0.0;
@@ -120,7 +124,8 @@ TEST(ValueLoss, GradientIsTheDerivative) {
   EXPECT_GT(dead, 20);
 }
 
-/// old + (value - old) is not value in floating point; clipping must not take it for a step out of the range.
+/// old + (value - old) is not value in floating point; clipping must not take it for a step out of
+/// the range.
 TEST(ValueLoss, RoundingDoesNotClip) {
   Draws draws(3);
   for (int i = 0; i < 10000; ++i) {

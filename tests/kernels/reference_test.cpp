@@ -18,8 +18,7 @@ class ReferenceGradient : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
   const Case& c = GetParam();
-  const Networks networks =
-      place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation);
+  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation);
   const LossSettings settings{0.2, 0.01, 0.5, c.clip_vloss};
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     Draws draws(seed);

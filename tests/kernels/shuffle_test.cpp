@@ -1,4 +1,5 @@
-// Shuffle: a permutation of every size, different for each epoch, iteration and seed, and without visible structure.
+// Shuffle: a permutation of every size, different for each epoch, iteration and seed, and without
+// visible structure.
 #include "kernels/shuffle.hpp"
 
 #include <gtest/gtest.h>
@@ -11,8 +12,8 @@
 namespace perilune::test {
 namespace {
 
-std::vector<std::uint32_t> permutation(std::uint32_t n, std::uint32_t seed,
-                                       std::uint32_t iteration, std::uint32_t epoch) {
+std::vector<std::uint32_t> permutation(std::uint32_t n, std::uint32_t seed, std::uint32_t iteration,
+                                       std::uint32_t epoch) {
   const Shuffle shuffle(n, {seed, 0}, iteration, epoch);
   std::vector<std::uint32_t> result;
   for (std::uint32_t i = 0; i < n; ++i) result.push_back(shuffle(i));
@@ -59,7 +60,8 @@ TEST(Shuffle, DiffersByEpochIterationAndSeed) {
   }
 }
 
-/// How often value i lands at position j over many epochs is uniform: chi-square with (n-1)^2 degrees of freedom.
+/// How often value i lands at position j over many epochs is uniform: chi-square with (n-1)^2
+/// degrees of freedom.
 TEST(Shuffle, PutsEveryValueEverywhereEquallyOften) {
   for (const std::uint32_t n : {8u, 13u, 32u}) {
     const int epochs = 4000;
@@ -78,7 +80,8 @@ TEST(Shuffle, PutsEveryValueEverywhereEquallyOften) {
   }
 }
 
-/// Neighbours do not stay neighbours: the steps between consecutive images fall evenly into 16 bins.
+/// Neighbours do not stay neighbours: the steps between consecutive images fall evenly into 16
+/// bins.
 TEST(Shuffle, BreaksUpNeighbours) {
   const std::uint32_t n = 65536;
   const auto order = permutation(n, 9, 0, 0);

@@ -1,7 +1,8 @@
-// What the tests in every_machine/ run on: a machine's table of launchers, its queue and its memory.
+// What the tests in every_machine/ run on: a machine's table of launchers, its queue and its
+// memory.
 //
-// kernels_tests runs them on every CPU level this processor has and on the fiber machine in both lane orders
-// (subjects.cpp); gpu_tests runs the same files on the GPU (gpu/subjects.cu).
+// kernels_tests runs them on every CPU level this processor has and on the fiber machine in both
+// lane orders (subjects.cpp); gpu_tests runs the same files on the GPU (gpu/subjects.cpp).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -77,11 +78,12 @@ inline std::string subject_name(const ::testing::TestParamInfo<const Subject*>& 
   return info.param->name;
 }
 
-#define PERILUNE_ON_EVERY_MACHINE(fixture)                                                 \
+#define PERILUNE_ON_EVERY_MACHINE(fixture)                                                     \
   INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(::perilune::test::all_subjects()), \
                            ::perilune::test::subject_name)
 
-/// An array in the subject's memory, with the tail that kernels may read: NaN, and checked to be left alone.
+/// An array in the subject's memory, with the tail that kernels may read: NaN, and checked to be
+/// left alone.
 template <class T>
 class Buffer {
  public:
@@ -135,25 +137,26 @@ inline double share_of(Tolerance tolerance, double actual, double reference) {
   return std::isnan(share) ? std::numeric_limits<double>::infinity() : share;
 }
 
-/// |actual - reference| <= absolute + relative * |reference| for every element; tells the worst one.
+/// |actual - reference| <= absolute + relative * |reference| for every element; tells the worst
+/// one.
 template <class Actual, class Reference>
-  requires requires(const Actual& a, const Reference& r) { a.size() == r.size(); }
+requires requires(const Actual& a, const Reference& r) { a.size() == r.size(); }
 void expect_close(const std::string& what, const Actual& actual, const Reference& reference,
                   Tolerance tolerance) {
   ASSERT_EQ(actual.size(), reference.size()) << what;
   std::size_t worst = 0;
   double worst_share = 0.0;
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    const double share = share_of(tolerance, static_cast<double>(actual[i]),
-                                  static_cast<double>(reference[i]));
+    const double share =
+        share_of(tolerance, static_cast<double>(actual[i]), static_cast<double>(reference[i]));
     if (share > worst_share) {
       worst_share = share;
       worst = i;
     }
   }
   if (worst_share > 1.0) {
-    ADD_FAILURE() << what << " [" << worst << "]: " << actual[worst] << " for "
-                  << reference[worst] << ", " << 100.0 * worst_share << "% of tolerance";
+    ADD_FAILURE() << what << " [" << worst << "]: " << actual[worst] << " for " << reference[worst]
+                  << ", " << 100.0 * worst_share << "% of tolerance";
   }
 }
 

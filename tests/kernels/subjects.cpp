@@ -56,20 +56,20 @@ Subject fibers(const char* name, const Machine& (*machine)()) {
 const std::vector<Subject>& subjects() {
   static const std::vector<Subject> all = {
 #if defined(__x86_64__)
-      cpu_level("CpuV4", v4::level_machine,
-                [] {
-                  return std::string(
-                      __builtin_cpu_supports("x86-64-v4") ? "" : "this CPU lacks AVX-512");
-                }),
-      cpu_level("CpuV3", v3::level_machine,
-                [] {
-                  return std::string(__builtin_cpu_supports("x86-64-v3") ? ""
-                                                                         : "this CPU lacks AVX2");
-                }),
+    cpu_level("CpuV4", v4::level_machine,
+              [] {
+                return std::string(__builtin_cpu_supports("x86-64-v4") ? ""
+                                                                       : "this CPU lacks AVX-512");
+              }),
+    cpu_level("CpuV3", v3::level_machine,
+              [] {
+                return std::string(__builtin_cpu_supports("x86-64-v3") ? ""
+                                                                       : "this CPU lacks AVX2");
+              }),
 #endif
-      cpu_level("CpuPortable", portable::level_machine, nothing_missing),
-      fibers("FibersForward", forward_fiber_machine),
-      fibers("FibersReverse", reverse_fiber_machine),
+    cpu_level("CpuPortable", portable::level_machine, nothing_missing),
+    fibers("FibersForward", forward_fiber_machine),
+    fibers("FibersReverse", reverse_fiber_machine),
   };
   return all;
 }

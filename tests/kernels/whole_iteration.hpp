@@ -1,4 +1,5 @@
-// One training iteration as the host launches it, from rollout to metrics, for tests that compare bits.
+// One training iteration as the host launches it, from rollout to metrics, for tests that compare
+// bits.
 #pragma once
 
 #include <cstring>
@@ -7,7 +8,8 @@
 
 namespace perilune::test {
 
-/// All memory of a small training run. Machine and queue may be others than the subject's, if they share its memory.
+/// All memory of a small training run. Machine and queue may be others than the subject's, if they
+/// share its memory.
 class WholeIteration {
  public:
   static constexpr int kEnvironments = 257, kSteps = 12, kWidth = 16, kMinibatches = 3, kEpochs = 2;
@@ -59,16 +61,15 @@ class WholeIteration {
     const int blocks = machine.reduce_blocks(count);
     const int actor_blocks = machine.reduce_blocks(actor.end);
     machine.begin_iteration({hyper, control.data(), running.data()}, queue);
-    kernels.rollout({environments.batch, environments.sums, parameters.data(), actor, critic,
-                     kSteps, hyper.gamma, 0, records.data(), rewards.data(), values.data(),
-                     ends.data(), nullptr},
-                    queue);
+    kernels.rollout(
+        {environments.batch, environments.sums, parameters.data(), actor, critic, kSteps,
+         hyper.gamma, 0, records.data(), rewards.data(), values.data(), ends.data(), nullptr},
+        queue);
     machine.gae({rewards.data(), values.data(), ends.data(), rewards.data(), gae_moments.data(),
                  kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
                 queue);
-    machine.batch_moments({control.data(), gae_moments.data(), machine.gae_blocks(kEnvironments),
-                           kBatch},
-                          queue);
+    machine.batch_moments(
+        {control.data(), gae_moments.data(), machine.gae_blocks(kEnvironments), kBatch}, queue);
     for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
       const Sampling sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
       machine.begin_epoch({hyper, control.data()}, queue);
@@ -84,20 +85,19 @@ class WholeIteration {
         machine.reduce_gradients({control.data(), both, gradients.data(), gradient.data(),
                                   square_sums.data(), partials, count, 0, count},
                                  queue);
-        machine.apply_gradients({hyper, control.data(), both, size, partials, blocks, actor_blocks,
-                                 sums.data(), square_sums.data(), gradient.data(), 0, count,
-                                 actor.end, parameters.data(), first_moment.data(),
-                                 second_moment.data()},
-                                queue);
-        machine.finish_minibatch({hyper, control.data(), both, size, partials, blocks,
-                                  actor_blocks, minibatch + 1 == kMinibatches ? 1u : 0u,
-                                  sums.data(), square_sums.data(), running.data()},
+        machine.apply_gradients(
+            {hyper, control.data(), both, size, partials, blocks, actor_blocks, sums.data(),
+             square_sums.data(), gradient.data(), 0, count, actor.end, parameters.data(),
+             first_moment.data(), second_moment.data()},
+            queue);
+        machine.finish_minibatch({hyper, control.data(), both, size, partials, blocks, actor_blocks,
+                                  minibatch + 1 == kMinibatches ? 1u : 0u, sums.data(),
+                                  square_sums.data(), running.data()},
                                  queue);
       }
     }
-    machine.end_iteration({control.data(), environments.sums, running.data(), ring.data(),
-                           kEnvironments},
-                          queue);
+    machine.end_iteration(
+        {control.data(), environments.sums, running.data(), ring.data(), kEnvironments}, queue);
   }
 
   /// Everything that the next iteration and the user see.

@@ -1,8 +1,10 @@
-// The naive double-precision reference: networks, PPO's losses, advantages and Adam, written for reading and straight
-// from the formulas, one sample at a time. Shares nothing with the kernels but the plain structs of kernels/api.hpp.
+// The naive double-precision reference: networks, PPO's losses, advantages and Adam, written for
+// reading and straight from the formulas, one sample at a time. Shares nothing with the kernels but
+// the plain structs of kernels/api.hpp.
 //
-// Inputs are drawn as floats (Draws), so that the reference and the kernels start from the same numbers. Its own
-// gradients are checked against central differences in tests/kernels/reference_test.cpp.
+// Inputs are drawn as floats (Draws), so that the reference and the kernels start from the same
+// numbers. Its own gradients are checked against central differences in
+// tests/kernels/reference_test.cpp.
 #pragma once
 
 #include <algorithm>
@@ -84,8 +86,8 @@ struct Mlp {
       if (l == 0) return;
       for (int i = 0; i < in(l); ++i) {
         const double h = layers[at(l)][at(i)];
-        previous[at(i)] *= network.activation == Activation::kTanh ? 1.0 - h * h
-                                                                   : (h > 0.0 ? 1.0 : 0.0);
+        previous[at(i)] *=
+            network.activation == Activation::kTanh ? 1.0 - h * h : (h > 0.0 ? 1.0 : 0.0);
       }
       slope = previous;
     }
@@ -180,7 +182,7 @@ inline PolicyLoss policy_loss(const Vector& logits, const Sample& sample, const 
   const double ratio = std::exp(log_ratio);
   const double clipped_ratio = std::clamp(ratio, 1.0 - s.clip, 1.0 + s.clip);
   const double plain = -sample.advantage * ratio, limited = -sample.advantage * clipped_ratio;
-  PolicyLoss result{std::max(plain, limited), 0.0, -log_ratio, ratio - 1.0 - log_ratio,
+  PolicyLoss result{std::max(plain, limited),       0.0, -log_ratio, ratio - 1.0 - log_ratio,
                     std::abs(ratio - 1.0) > s.clip, {}};
   for (double l : log_p) result.entropy -= std::exp(l) * l;
   // A clipped ratio is a constant; d(ratio)/d(log p) = ratio.
@@ -252,8 +254,8 @@ inline double central_difference(const std::function<double(double)>& f, double 
   return (f(x + step) - f(x - step)) / (2.0 * step);
 }
 
-/// Random samples for these networks whose losses are smooth around them: no ratio, value or error is within 1e-3 of
-/// where the clipping switches, so that rounding cannot choose another branch.
+/// Random samples for these networks whose losses are smooth around them: no ratio, value or error
+/// is within 1e-3 of where the clipping switches, so that rounding cannot choose another branch.
 inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters,
                                         int count, double clip, Draws& draws) {
   std::vector<Sample> samples;
@@ -262,8 +264,7 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
     for (int i = 0; i < networks.actor.inputs; ++i) {
       sample.observation.push_back(draws.uniform(-1.5, 1.5));
     }
-    const Vector log_p =
-        log_softmax(networks.actor.forward(parameters, sample.observation).back());
+    const Vector log_p = log_softmax(networks.actor.forward(parameters, sample.observation).back());
     const double value = networks.critic.forward(parameters, sample.observation).back()[0];
     sample.action = draws.below(networks.actor.outputs);
     const double log_ratio = draws.uniform(-0.5, 0.5);
@@ -273,10 +274,9 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
     sample.target = draws.uniform(-1.0, 1.0);
     sample.advantage = draws.normal();
     const double limited = sample.old_value + std::clamp(moved, -clip, clip);
-    const double margin = std::min({std::abs(std::exp(log_ratio) - 1.0 - clip),
-                                    std::abs(std::exp(log_ratio) - 1.0 + clip),
-                                    std::abs(std::abs(moved) - clip),
-                                    std::abs(value + limited - 2.0 * sample.target)});
+    const double margin = std::min(
+        {std::abs(std::exp(log_ratio) - 1.0 - clip), std::abs(std::exp(log_ratio) - 1.0 + clip),
+         std::abs(std::abs(moved) - clip), std::abs(value + limited - 2.0 * sample.target)});
     if (margin > 1e-3) samples.push_back(sample);
   }
   return samples;
@@ -295,7 +295,8 @@ inline double sample_variance_of(const Vector& x) {
   return x.size() > 1 ? sum / static_cast<double>(x.size() - 1) : 0.0;
 }
 
-/// One environment's trajectory: what happened at each step, and the value of the observation before it.
+/// One environment's trajectory: what happened at each step, and the value of the observation
+/// before it.
 struct Step {
   double reward, value;
   bool terminated, truncated;
@@ -306,8 +307,9 @@ struct Advantage {
   double advantage, discounted_return;
 };
 
-/// Generalised advantages from the definition A_t = sum_k (gamma lambda)^k delta_(t+k), and discounted returns
-/// R_t = sum_k gamma^k r_(t+k), both up to the episode's end; last_value follows the last step.
+/// Generalised advantages from the definition A_t = sum_k (gamma lambda)^k delta_(t+k), and
+/// discounted returns R_t = sum_k gamma^k r_(t+k), both up to the episode's end; last_value follows
+/// the last step.
 inline std::vector<Advantage> advantages_of(const std::vector<Step>& steps, double last_value,
                                             double gamma, double lambda) {
   const auto value_after = [&](std::size_t t) {
@@ -321,7 +323,8 @@ inline std::vector<Advantage> advantages_of(const std::vector<Step>& steps, doub
     double advantage_weight = 1.0, return_weight = 1.0;
     for (std::size_t t = start; t < steps.size(); ++t) {
       const bool end = steps[t].terminated || steps[t].truncated || t + 1 == steps.size();
-      sums.advantage += advantage_weight * (steps[t].reward + gamma * value_after(t) - steps[t].value);
+      sums.advantage +=
+          advantage_weight * (steps[t].reward + gamma * value_after(t) - steps[t].value);
       sums.discounted_return +=
           return_weight * (steps[t].reward + (end ? gamma * value_after(t) : 0.0));
       if (end) break;

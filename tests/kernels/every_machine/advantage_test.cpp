@@ -40,12 +40,12 @@ class AdvantageTest : public EveryMachine {
     Vector advantages(size), targets(size), residuals(size);
     for (int n = 0; n < count; ++n) {
       const std::vector<Step>& steps = trajectories.steps[at(n)];
-      const auto expected =
-          advantages_of(steps, trajectories.last_values[at(n)], gamma, lambda);
+      const auto expected = advantages_of(steps, trajectories.last_values[at(n)], gamma, lambda);
       for (int t = 0; t < num_steps; ++t) {
         const Step& step = steps[at(t)];
         const std::size_t i = at(t * count + n);
-        // What a rollout stores: the value of a truncated episode's last observation is in the reward.
+        // What a rollout stores: the value of a truncated episode's last observation is in the
+        // reward.
         rewards[i] =
             static_cast<float>(step.reward + (step.truncated ? gamma * step.final_value : 0.0));
         values[i] = static_cast<float>(step.value);
@@ -58,13 +58,13 @@ class AdvantageTest : public EveryMachine {
       values[size + at(n)] = static_cast<float>(trajectories.last_values[at(n)]);
     }
     // The advantages take the place of the rewards, as the contract allows.
-    machine().gae({rewards.data(), values.data(), ends.data(), rewards.data(), moments.data(), count,
-                   num_steps, static_cast<float>(gamma), static_cast<float>(lambda),
-                   discounted ? 1u : 0u},
-                  queue());
-    machine().batch_moments({control.data(), moments.data(), machine().gae_blocks(count),
-                             static_cast<int>(size)},
-                            queue());
+    machine().gae(
+        {rewards.data(), values.data(), ends.data(), rewards.data(), moments.data(), count,
+         num_steps, static_cast<float>(gamma), static_cast<float>(lambda), discounted ? 1u : 0u},
+        queue());
+    machine().batch_moments(
+        {control.data(), moments.data(), machine().gae_blocks(count), static_cast<int>(size)},
+        queue());
     finish();
     // Sums of up to 50 terms around 1, each rounded to 6e-8; stored rewards are rounded once more.
     const Tolerance tolerance{1e-5, 1e-6};
@@ -88,8 +88,8 @@ class AdvantageTest : public EveryMachine {
                  sample_variance_of(advantages), variance_tolerance(advantages));
     expect_close("target variance", control[0].target_variance, sample_variance_of(targets),
                  variance_tolerance(targets));
-    expect_close("residual variance", control[0].residual_variance,
-                 sample_variance_of(residuals), variance_tolerance(residuals));
+    expect_close("residual variance", control[0].residual_variance, sample_variance_of(residuals),
+                 variance_tolerance(residuals));
   }
 };
 
@@ -110,7 +110,8 @@ TEST_P(AdvantageTest, NoEnds) {
   check(draw(33, 50, 0.0, draws), 0.99, 0.95, false);
 }
 
-/// One environment for each position of a single end, terminated in the first half and truncated in the second.
+/// One environment for each position of a single end, terminated in the first half and truncated in
+/// the second.
 TEST_P(AdvantageTest, AnEndAtEveryPosition) {
   Draws draws(10);
   const int num_steps = 9;

@@ -1,4 +1,5 @@
-// Evaluate: one whole episode in each environment, against stepping by hand with the network in double.
+// Evaluate: one whole episode in each environment, against stepping by hand with the network in
+// double.
 #include "tests/kernels/environments.hpp"
 
 namespace perilune::test {
@@ -20,9 +21,15 @@ class EvaluateTest : public EveryMachine {
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
     Buffer<float> returns(subject(), at(c.episodes)), lengths(subject(), at(c.episodes));
-    const EvaluateArgs args{parameters.data(), networks.actor.network, c.episodes,
-                            c.first_episode,   c.max_episode_steps,    c.deterministic ? 1u : 0u,
-                            {},                {seed, 1},              returns.data(),
+    const EvaluateArgs args{parameters.data(),
+                            networks.actor.network,
+                            c.episodes,
+                            c.first_episode,
+                            c.max_episode_steps,
+                            c.deterministic ? 1u : 0u,
+                            {},
+                            {seed, 1},
+                            returns.data(),
                             lengths.data()};
     instance(c.width).evaluate(args, queue());
     finish();
@@ -39,7 +46,8 @@ class EvaluateTest : public EveryMachine {
       while (!over) {
         const Vector logits = networks.actor.forward(exact, one.observation()).back();
         const double p0 = std::exp(log_softmax(logits)[0]);
-        // Argmax is a draw of 0.5. Rounding may choose otherwise within 1e-4, and all that follows differs.
+        // Argmax is a draw of 0.5. Rounding may choose otherwise within 1e-4, and all that follows
+        // differs.
         const double u = c.deterministic ? 0.5 : double{one.random(Purpose::kAction).uniform()};
         certain = certain && std::abs(u - p0) > 1e-4;
         over = one.step(u < p0 ? 0 : 1).terminated || one.out_of_time();

@@ -72,8 +72,11 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
     control[0].policy_steps = 9;
     const std::uint32_t iteration = kMetricsRing + 5;
     control[0].iteration = iteration;
-    machine().end_iteration({control.data(), {counts.data(), returns.data(), lengths.data()},
-                             running.data(), ring.data(), count},
+    machine().end_iteration({control.data(),
+                             {counts.data(), returns.data(), lengths.data()},
+                             running.data(),
+                             ring.data(),
+                             count},
                             queue());
     finish();
     EXPECT_EQ(control[0].iteration, iteration + 1);
@@ -106,9 +109,9 @@ TEST_P(IterationTest, NoPolicyStepHasNoClipFraction) {
   Buffer<Control> control(subject(), 1);
   control[0] = fresh_control();
   control[0].nonfinite = 3;
-  machine().end_iteration({control.data(), {sums.data(), sums.data(), sums.data()},
-                           running.data(), ring.data(), 33},
-                          queue());
+  machine().end_iteration(
+      {control.data(), {sums.data(), sums.data(), sums.data()}, running.data(), ring.data(), 33},
+      queue());
   finish();
   EXPECT_EQ(ring[0].clip_fraction, 0.0f);
   EXPECT_EQ(ring[0].nonfinite, 3u);

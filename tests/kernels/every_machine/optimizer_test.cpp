@@ -1,5 +1,5 @@
-// ReduceGradients, ApplyGradients, FinishMinibatch: Adam with a global-norm clip against double, the KL stop, and the
-// search for NaN and Inf.
+// ReduceGradients, ApplyGradients, FinishMinibatch: Adam with a global-norm clip against double,
+// the KL stop, and the search for NaN and Inf.
 #include "tests/kernels/subject.hpp"
 #include "tests/support/reference.hpp"
 
@@ -8,7 +8,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// The optimiser's arrays, filled anew with random partial gradients and loss sums for each minibatch.
+/// The optimiser's arrays, filled anew with random partial gradients and loss sums for each
+/// minibatch.
 class Problem {
  public:
   Problem(const Subject& on, int partial_count, std::uint64_t seed)
@@ -34,7 +35,8 @@ class Problem {
   }
 
   void draw_minibatch(double scale = 1.0) {
-    // The padding between tensors has gradient 0, as Update leaves it; here it is like any other entry.
+    // The padding between tensors has gradient 0, as Update leaves it; here it is like any other
+    // entry.
     for (float& x : gradients) x = static_cast<float>(scale * draws.normal());
     for (float& x : sums) x = draws.uniform(0.0, 0.01) * kMinibatch;
   }
@@ -52,15 +54,15 @@ class Problem {
     machine.reduce_gradients({control.data(), losses, gradients.data(), gradient.data(),
                               square_sums.data(), partials, networks.parameter_count, begin, end},
                              queue);
-    machine.apply_gradients({hyper, control.data(), losses, kMinibatch, partials, blocks,
-                             actor_blocks, sums.data(), square_sums.data(), gradient.data(), begin,
-                             end, actor_end, parameters.data(), first_moment.data(),
-                             second_moment.data()},
-                            queue);
-    machine.finish_minibatch({hyper, control.data(), losses, kMinibatch, partials, blocks,
-                              actor_blocks, last_of_epoch ? 1u : 0u, sums.data(),
-                              square_sums.data(), running.data()},
-                             queue);
+    machine.apply_gradients(
+        {hyper, control.data(), losses, kMinibatch, partials, blocks, actor_blocks, sums.data(),
+         square_sums.data(), gradient.data(), begin, end, actor_end, parameters.data(),
+         first_moment.data(), second_moment.data()},
+        queue);
+    machine.finish_minibatch(
+        {hyper, control.data(), losses, kMinibatch, partials, blocks, actor_blocks,
+         last_of_epoch ? 1u : 0u, sums.data(), square_sums.data(), running.data()},
+        queue);
     subject.finish();
   }
 
@@ -89,7 +91,8 @@ class Problem {
 
 class OptimizerTest : public EveryMachine {
  protected:
-  /// Takes a step for each of `sequence` and compares all of the optimiser's state with double after each.
+  /// Takes a step for each of `sequence` and compares all of the optimiser's state with double
+  /// after each.
   void follow(const std::vector<Losses>& sequence, float max_grad_norm, double scale, int partials,
               std::uint64_t seed) {
     Problem p(subject(), partials, seed);
@@ -132,8 +135,8 @@ class OptimizerTest : public EveryMachine {
       EXPECT_EQ(p.running[kRunPolicyCount], static_cast<float>(policy_steps));
       EXPECT_EQ(control.policy_steps, static_cast<std::uint32_t>(policy_steps));
       EXPECT_EQ(control.nonfinite, 0u);
-      // A parameter is rounded (6e-8) at each step, and its step of size lr has a relative error around 1e-5 where
-      // sums of the gradient cancelled.
+      // A parameter is rounded (6e-8) at each step, and its step of size lr has a relative error
+      // around 1e-5 where sums of the gradient cancelled.
       expect_close("parameter", p.parameters.copy(), parameters,
                    {2e-7 * step + 1e-5 * 2e-3 * step, 0.0});
       double largest = 0.0;
@@ -155,9 +158,9 @@ class OptimizerTest : public EveryMachine {
 
 TEST_P(OptimizerTest, FollowsAdamInDouble) {
   const std::vector<Losses> both(6, Losses::kBoth);
-  follow(both, 0.0f, 1.0, 3, 1);    // no clipping
-  follow(both, 0.5f, 1.0, 1, 2);    // clipped a hundredfold
-  follow(both, 0.5f, 1e-3, 2, 3);   // below the limit
+  follow(both, 0.0f, 1.0, 3, 1);   // no clipping
+  follow(both, 0.5f, 1.0, 1, 2);   // clipped a hundredfold
+  follow(both, 0.5f, 1e-3, 2, 3);  // below the limit
   follow({Losses::kPolicy, Losses::kValue, Losses::kValue, Losses::kPolicy, Losses::kValue}, 0.5f,
          1.0, 2, 4);
 }
@@ -249,7 +252,9 @@ TEST_P(OptimizerTest, NothingIsAppliedAfterNanOrInf) {
       {NonFinite::kValueLoss, [](Problem& p, float x) { p.sums[kLossSums + kValueLoss] = x; }},
       {NonFinite::kActorGradient, [](Problem& p, float x) { p.gradients[3] = x; }},
       {NonFinite::kActorGradient,
-       [](Problem& p, float x) { p.gradients[p.count + at(p.networks.actor.network.end) - 1] = x; }},
+       [](Problem& p, float x) {
+         p.gradients[p.count + at(p.networks.actor.network.end) - 1] = x;
+       }},
       {NonFinite::kCriticGradient, [](Problem& p, float x) { p.gradients[p.count - 1] = x; }},
   };
   for (const Fault& fault : faults) {

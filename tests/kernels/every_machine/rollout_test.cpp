@@ -1,5 +1,5 @@
-// Rollout: replays the recorded actions with environments stepped by hand and networks in double, and checks every
-// record, reward, value, end, bootstrap and carried number.
+// Rollout: replays the recorded actions with environments stepped by hand and networks in double,
+// and checks every record, reward, value, end, bootstrap and carried number.
 #include <optional>
 
 #include "tests/kernels/environments.hpp"
@@ -126,8 +126,9 @@ class RolloutTest : public EveryMachine {
     expect_environments(p.environments, expected);
   }
 
-  /// A hidden unit's error e reaches an output as at most sqrt(width) * 1.5 e a layer when errors agree in sign half of
-  /// the time; and 1e-6 for the rounding of some hundred float additions of numbers around 1.
+  /// A hidden unit's error e reaches an output as at most sqrt(width) * 1.5 e a layer when errors
+  /// agree in sign half of the time; and 1e-6 for the rounding of some hundred float additions of
+  /// numbers around 1.
   Tolerance network_tolerance(const Case& c) const {
     const double tanh_error = c.activation == Activation::kTanh ? subject().tanh_error : 0.0;
     return {1e-6 + 3.0 * tanh_error, 2e-6};
@@ -189,8 +190,7 @@ TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
   expect_same_bits("value", parts.values.copy(), whole.values.copy());
   expect_same_bits("ends", parts.ends.copy(), whole.ends.copy());
   expect_same_bits("state", parts.environments.fields.copy(), whole.environments.fields.copy());
-  expect_same_bits("elapsed", parts.environments.elapsed.copy(),
-                   whole.environments.elapsed.copy());
+  expect_same_bits("elapsed", parts.environments.elapsed.copy(), whole.environments.elapsed.copy());
   for (std::size_t n = 0; n < finished.size(); ++n) {
     finished[n] += parts.environments.finished[n];
   }
@@ -218,7 +218,8 @@ TEST_P(RolloutTest, EnvironmentsAreIndependent) {
 TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
   const Case c{4001, 0, 16, 1, 1, Activation::kTanh, 500, false};
   Problem problem(subject(), c, 6);
-  for (int i = problem.networks.critic.network.begin; i < problem.networks.critic.network.end; ++i) {
+  for (int i = problem.networks.critic.network.begin; i < problem.networks.critic.network.end;
+       ++i) {
     (*problem.parameters)[at(i)] = 0.0f;
   }
   (*problem.parameters)[at(problem.networks.critic.network.weight[0])] = 1.0f;

@@ -1,5 +1,5 @@
-// Update and AdvantageMoments: losses and gradients of a minibatch against the double reference, analytic and by
-// central differences of its loss.
+// Update and AdvantageMoments: losses and gradients of a minibatch against the double reference,
+// analytic and by central differences of its loss.
 #include "kernels/shuffle.hpp"
 
 #include <optional>
@@ -26,8 +26,8 @@ constexpr int kObservation = 4;
 class Problem {
  public:
   Problem(const Subject& on, const Case& c, std::uint32_t seed)
-      : networks(place_networks(kObservation, c.width, 2, c.actor_depth, c.critic_depth,
-                                c.activation)),
+      : networks(
+            place_networks(kObservation, c.width, 2, c.actor_depth, c.critic_depth, c.activation)),
         gradients(on, at(c.partials) * at(networks.parameter_count)),
         sums(on, at(c.partials) * kLossSums),
         moments(on, at(c.num_minibatches) * kMomentChunks * 2),
@@ -134,9 +134,9 @@ class UpdateTest : public EveryMachine {
  protected:
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == 1) {
-      machine().advantage_moments({p.args.sampling, p.args.control, p.args.advantages,
-                                   p.moments.data(), c.num_minibatches},
-                                  queue());
+      machine().advantage_moments(
+          {p.args.sampling, p.args.control, p.args.advantages, p.moments.data(), c.num_minibatches},
+          queue());
     }
     instance(c.width).update(p.args, queue());
     finish();
@@ -166,7 +166,8 @@ TEST_P(UpdateTest, EqualsTheReference) {
       Vector expected(p.exact_parameters.size(), 0.0);
       const LossTotals totals =
           loss_totals(p.networks, p.exact_parameters, samples, p.settings, &expected);
-      // A tanh error e moves an output by a few e, and each loss by as much per sample; 1e-6 for rounding.
+      // A tanh error e moves an output by a few e, and each loss by as much per sample; 1e-6 for
+      // rounding.
       const double tanh_error = c.activation == Activation::kTanh ? subject().tanh_error : 0.0;
       const double error = 2e-6 + 4.0 * tanh_error;
       const double n = c.minibatch_size;
@@ -179,7 +180,8 @@ TEST_P(UpdateTest, EqualsTheReference) {
       const Vector gradient = p.gradient();
       for (const Network* network : {&p.args.actor, &p.args.critic}) {
         const Vector reference = part(expected, *network);
-        // Each layer's backward multiplies in activations with that error: relative to the largest entry.
+        // Each layer's backward multiplies in activations with that error: relative to the largest
+        // entry.
         expect_close(network == &p.args.actor ? "actor gradient" : "critic gradient",
                      part(gradient, *network), reference,
                      {(2e-6 + 5.0 * tanh_error) * largest(reference) + 1e-9, 1e-5});
@@ -265,8 +267,7 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
     run(c, p);
     total += p.sum(kValueLoss);
   }
-  const LossTotals expected =
-      loss_totals(p.networks, p.exact_parameters, p.batch, p.settings);
+  const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.batch, p.settings);
   expect_close("value loss", total, expected.value, {0.0, 2e-5});  // 4e-6 of tanh in each value
 }
 

@@ -1,4 +1,5 @@
-// The subject of gpu_tests: the CUDA machine, over managed memory, so that tests read and write it like any other.
+// The subject of gpu_tests: the CUDA machine, over managed memory, so that tests read and write it
+// like any other.
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
@@ -49,7 +50,7 @@ void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
 const std::vector<Subject>& subjects() {
   // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
   static const std::vector<Subject> all = {
-      {"Cuda", [] () -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth, 3e-7, queue,
+      {"Cuda", []() -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth, 3e-7, queue,
        missing, allocate, release, finish}};
   return all;
 }
