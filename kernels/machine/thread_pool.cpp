@@ -103,7 +103,14 @@ void ThreadPool::run(int count, Task task, const void* context) {
   shared.launch.value.fetch_add(1, std::memory_order_seq_cst);
   if (shared.sleepers.load(std::memory_order_seq_cst) > 0) shared.launch.value.notify_all();
   shared.drain(0);
-  while (shared.finished.value.load(std::memory_order_acquire) != workers) relax();
+  // A worker that lost its core to another process may take long: stop spinning and let it run.
+  for (int spins = 0; shared.finished.value.load(std::memory_order_acquire) != workers; ++spins) {
+    if (spins < kSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
 }
 
 int ThreadPool::threads() const { return static_cast<int>(shared_->workers.size()) + 1; }

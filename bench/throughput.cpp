@@ -1,0 +1,278 @@
+// Steady-state throughput of this machine, as one JSON object on standard output.
+//
+//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--seconds S] [--skip-sgemm]
+//
+// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
+// minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps), each over the numbers of environments given,
+// and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32 rate, where libopenblas is installed). A row has the median
+// and the median absolute deviation of repeated timings. FLOP per training step are the 231 k of the two networks
+// (forward 17.8 k, four epochs of forward and backward without the input gradient of the first layer); activations,
+// loss, optimiser and simulator count nothing.
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "host/arena.hpp"
+#include "host/build_info.hpp"
+#include "host/error.hpp"
+#include "host/trainer.hpp"
+
+namespace perilune {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  DeviceChoice device = DeviceChoice::kAuto;
+  int threads = 0;
+  std::vector<int> envs = {64, 256, 1024, 4096};
+  double seconds = 3.0;  // per row
+  bool sgemm = true;
+};
+
+struct Timing {
+  double median = 0.0, deviation = 0.0;  // seconds
+  int runs = 0;
+};
+
+double median_of(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Times f, after one call that is not counted, until `seconds` have passed and at least five times.
+Timing time_repeatedly(double seconds, const std::function<void()>& f) {
+  f();
+  std::vector<double> times;
+  const Clock::time_point begin = Clock::now();
+  while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds) {
+    const Clock::time_point start = Clock::now();
+    f();
+    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  Timing timing;
+  timing.runs = static_cast<int>(times.size());
+  timing.median = median_of(times);
+  for (double& time : times) time = std::abs(time - timing.median);
+  timing.deviation = median_of(times);
+  return timing;
+}
+
+Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
+  return {{"what", what},
+          {"num_envs", envs},
+          {"steps_per_second", std::round(steps / timing.median)},
+          {"relative_deviation", timing.deviation / timing.median},
+          {"runs", timing.runs}};
+}
+
+Config benchmark_config(int envs) {
+  Config config;
+  config.num_envs = envs;
+  config.num_steps = 128;
+  config.total_timesteps = 1LL << 40;
+  config.anneal_lr = Config::Anneal::kNone;
+  return config;
+}
+
+// Multiply-adds of forward, and of the backward pass that is needed, times two.
+double flop_per_step(const Model& model, int epochs) {
+  double forward = 0.0, first_layers = 0.0;
+  for (const ModelTensor& tensor : model.tensors) {
+    if (tensor.shape.size() != 2) continue;
+    forward += 2.0 * static_cast<double>(tensor.size);
+    if (tensor.name.find(".0.") != std::string::npos) first_layers += 2.0 * static_cast<double>(tensor.size);
+  }
+  return forward + epochs * (3.0 * forward - first_layers);
+}
+
+Json measure_train(Device& device, int envs, double seconds) {
+  const Config config = benchmark_config(envs);
+  Trainer trainer(config, device);
+  trainer.start(std::nullopt, true);
+  const auto steps = static_cast<double>(trainer.steps_per_iteration());
+  int iterations = 1;
+  const auto run = [&] {
+    for (int i = 0; i < iterations; ++i) trainer.enqueue_iteration();
+    device.synchronize();
+  };
+  run();
+  const Clock::time_point begin = Clock::now();
+  run();
+  const double once = std::chrono::duration<double>(Clock::now() - begin).count();
+  iterations = std::max(1, static_cast<int>(0.01 / once));
+  const Timing timing = time_repeatedly(seconds, run);
+  Json row = rate_row("train", envs, timing, steps * iterations);
+  const double flop = flop_per_step(trainer.model(), config.update_epochs);
+  row["num_steps"] = config.num_steps;
+  row["flop_per_step"] = flop;
+  row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
+  row["bytes_per_sample"] = static_cast<double>(trainer.arena().total_bytes()) / steps;
+  return row;
+}
+
+Json measure_sim(Device& device, int envs, double seconds) {
+  const Instance& instance = *find_instance(device.machine(), "CartPole-v1", 64);
+  const auto n = static_cast<std::size_t>(envs);
+  Arena arena;
+  const auto fields = arena.add<float>("fields", {static_cast<std::size_t>(instance.state_fields), n});
+  const auto episode = arena.add<std::uint32_t>("episode", {n}), elapsed = arena.add<std::uint32_t>("elapsed", {n});
+  const auto returns = arena.add<float>("return", {n});
+  const auto count = arena.add<float>("count", {n}), total = arena.add<float>("total", {n}),
+             length = arena.add<float>("length", {n});
+  arena.take(device);
+  SimulateArgs args{};
+  args.environments.fields = arena.at(fields);
+  args.environments.episode = arena.at(episode);
+  args.environments.elapsed = arena.at(elapsed);
+  args.environments.episode_return = arena.at(returns);
+  args.environments.count = envs;
+  args.environments.max_episode_steps = 500;
+  args.environments.key = {1, 0};
+  args.episodes = {arena.at(count), arena.at(total), arena.at(length)};
+  args.num_steps = 1000;
+  instance.reset({args.environments}, device.queue());
+  const Timing timing = time_repeatedly(seconds, [&] {
+    instance.simulate(args, device.queue());
+    device.synchronize();
+  });
+  std::vector<float> counts(n), lengths(n);
+  device.download(counts.data(), args.episodes.count, n * sizeof(float));
+  device.download(lengths.data(), args.episodes.total_length, n * sizeof(float));
+  double episodes = 0.0, steps = 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    episodes += counts[i];
+    steps += lengths[i];
+  }
+  Json row = rate_row("sim", envs, timing, static_cast<double>(envs) * args.num_steps);
+  row["mean_episode_length"] = steps / episodes;  // 22.2 with random actions: the check that it simulates CartPole
+  return row;
+}
+
+// OpenBLAS's fp32 matrix product, or null where it is not installed.
+Json measure_sgemm(int threads, double seconds) {
+  void* library = dlopen("libopenblas.so.0", RTLD_NOW);
+  if (library == nullptr) return nullptr;
+  using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+  const auto sgemm = reinterpret_cast<Sgemm>(dlsym(library, "cblas_sgemm"));
+  const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(library, "openblas_set_num_threads"));
+  if (sgemm == nullptr || set_threads == nullptr) return nullptr;
+  set_threads(threads);
+  constexpr int kSize = 2048;
+  const std::vector<float> a(kSize * kSize, 0.5f), b(kSize * kSize, 0.25f);
+  std::vector<float> c(kSize * kSize);
+  const Timing timing = time_repeatedly(seconds, [&] {
+    sgemm(101, 111, 111, kSize, kSize, kSize, 1.0f, a.data(), kSize, b.data(), kSize, 0.0f, c.data(), kSize);
+  });
+  if (c[0] != 0.125f * kSize) throw Error("cblas_sgemm returned a wrong product");
+  return {{"what", "sgemm"},
+          {"threads", threads},
+          {"gflops", 2e-9 * kSize * kSize * kSize / timing.median},
+          {"relative_deviation", timing.deviation / timing.median},
+          {"runs", timing.runs}};
+}
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  }
+  return "unknown";
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const auto value = [&]() -> std::string {
+      if (++i >= argc) throw UsageError(word + " needs a value");
+      return argv[i];
+    };
+    if (word == "--device") {
+      const std::string name = value();
+      options.device = name == "cuda" ? DeviceChoice::kCuda : name == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+    } else if (word == "--threads") {
+      options.threads = std::atoi(value().c_str());
+    } else if (word == "--seconds") {
+      options.seconds = std::atof(value().c_str());
+    } else if (word == "--skip-sgemm") {
+      options.sgemm = false;
+    } else if (word == "--envs") {
+      options.envs.clear();
+      const std::string list = value();
+      for (std::size_t at = 0; at < list.size(); at = list.find(',', at) == std::string::npos ? list.size()
+                                                                                            : list.find(',', at) + 1) {
+        options.envs.push_back(std::atoi(list.c_str() + at));
+      }
+    } else {
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --seconds, --skip-sgemm");
+    }
+  }
+  for (int envs : options.envs) {
+    if (envs < 1) throw UsageError("--envs takes numbers of environments, at least 1 each, separated by commas");
+  }
+  return options;
+}
+
+int run(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  const SelectedDevice selected = select_device(options.device, options.threads);
+  Device& device = *selected.device;
+  const int threads = options.threads > 0 ? options.threads : available_cores();
+  std::string command = argv[0];
+  command = command.substr(command.rfind('/') + 1);
+  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
+
+  Json rows = Json::array();
+  double sgemm = 0.0;
+  if (options.sgemm && !device.is_cuda()) {
+    const Json row = measure_sgemm(threads, options.seconds);
+    if (!row.is_null()) {
+      sgemm = row["gflops"];
+      rows.push_back(row);
+    }
+  }
+  for (int envs : options.envs) rows.push_back(measure_sim(device, envs, options.seconds));
+  for (int envs : options.envs) {
+    Json row = measure_train(device, envs, options.seconds);
+    if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
+    rows.push_back(row);
+  }
+  const Json result = {{"benchmark", "throughput"},
+                       {"device", device.description()},
+                       {"processor", cpu_model()},
+                       {"cores", available_cores()},
+                       {"threads", threads},
+                       {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
+                       {"command", command},
+                       {"rows", rows}};
+  fmt::print("{}\n", result.dump(1));
+  return 0;
+}
+
+}  // namespace
+}  // namespace perilune
+
+int main(int argc, char** argv) {
+  try {
+    return perilune::run(argc, argv);
+  } catch (const perilune::Error& error) {
+    fmt::print(stderr, "bench_throughput: {}\n", error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "bench_throughput: {}\n", error.what());
+    return 1;
+  }
+}
