@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Writes the measured tables of README.md from bench/results/*/*.json.
+
+  bench/readme_tables.py           rewrite what stands between <!-- measured --> and <!-- /measured -->
+  bench/readme_tables.py --check   exit 1 if README.md is not what the results say
+
+Every row names the command that gave it. Needs only Python's own library.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
+
+
+def number(x):
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if x >= size:
+            return f"{x / size:.3g} {unit}"
+    return f"{x:.3g}"
+
+
+def best(rows, what):
+    return max((row for row in rows if row["what"] == what), key=lambda row: row["steps_per_second"])
+
+
+def throughput_rows(result):
+    rows, command = result["rows"], result["command"]
+    sim, train = best(rows, "sim"), best(rows, "train")
+    yield (f"simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
+    share = f", {100 * train['share_of_sgemm']:.0f}% of OpenBLAS's sgemm rate" if "share_of_sgemm" in train else ""
+    yield (f"training, {train['num_envs']} environments x {train['num_steps']} steps, 2x64 tanh actor and critic, 4 epochs",
+           f"{number(train['steps_per_second'])} steps/s ({train['gflops']:.0f} GFLOP/s{share})", command)
+
+
+def solve_rows(result):
+    seconds, steps = result["median_seconds"], result["median_steps"]
+    yield (f"`{result['preset']}`: solved on {result['solved']} of {result['runs']} seeds, median",
+           f"{seconds:.3g} s, {number(steps)} steps", result["command"])
+
+
+def tables():
+    text = ""
+    for folder in sorted(path for path in (ROOT / "bench" / "results").iterdir() if path.is_dir()):
+        results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        results = [result for result in results if result.get("benchmark") in ("throughput", "solve")]
+        if not results:
+            continue
+        first = results[0]
+        text += f"{first['processor']}, {first['device']} (bench/results/{folder.name}):\n\n"
+        text += "| CartPole-v1 | measured | command |\n|---|---|---|\n"
+        for result in results:
+            make = throughput_rows if result["benchmark"] == "throughput" else solve_rows
+            for what, value, command in make(result):
+                text += f"| {what} | {value} | `{command}` |\n"
+        text += "\n"
+    return text
+
+
+def main():
+    readme = README.read_text()
+    begin, end = readme.index(BEGIN) + len(BEGIN), readme.index(END)
+    wanted = readme[:begin] + tables() + readme[end:]
+    if "--check" in sys.argv[1:]:
+        if wanted != readme:
+            sys.exit("README.md's tables are not what bench/results says - run bench/readme_tables.py")
+    else:
+        README.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()
