@@ -56,7 +56,7 @@ Json keys_json() {
   return list;
 }
 
-Rows environment_rows() {
+std::string environments_text(const Terminal& out) {
   Rows rows = {{"environment", "observation", "actions", "time limit", "solved at", "also called"}};
   for (const EnvironmentInfo& environment : environments()) {
     rows.push_back({std::string(environment.id), fmt::format("{} numbers", environment.obs_dim),
@@ -64,23 +64,31 @@ Rows environment_rows() {
                     fmt::format("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return),
                     joined(environment.aliases)});
   }
-  return rows;
+  return aligned_table(out, rows, kWidth);
 }
 
-Rows preset_rows() {
+std::string presets_text(const Terminal& out) {
   Rows rows = {{"preset", "environment", "summary"}};
   for (const PresetInfo& info : presets()) {
     rows.push_back({std::string(info.name), preset(info.name).env_id, std::string(info.summary)});
   }
-  return rows;
+  return aligned_table(out, rows, kWidth);
 }
 
-Rows key_rows() {
-  Rows rows = {{"key", "default", "type", "allowed", "meaning"}};
-  for (const KeyInfo& key : config_keys()) {
-    rows.push_back({key.name, key.default_value, key.type, key.allowed, key.help});
+// A row of columns for each key, and below it, indented, what it means.
+std::string keys_text(const Terminal& out) {
+  Rows rows = {{"key", "default", "type", "allowed"}};
+  for (const KeyInfo& key : config_keys()) rows.push_back({key.name, key.default_value, key.type, key.allowed});
+  const std::string table = aligned_table(out, rows, kWidth);
+  std::string text;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t end = table.find('\n', begin) + 1;
+    text += table.substr(begin, end - begin);
+    if (i > 0) text += fmt::format("      {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
+    begin = end;
   }
-  return rows;
+  return text;
 }
 
 }  // namespace
@@ -89,18 +97,18 @@ ExitCode run_list(const ListCommand& command) {
   Terminal out = Terminal::standard_output();
   Json json;
   std::string text;
-  const auto add = [&](Topic topic, const char* name, Json (*as_json)(), Rows (*as_rows)()) {
+  const auto add = [&](Topic topic, const char* name, Json (*as_json)(), std::string (*as_text)(const Terminal&)) {
     if (command.topic != Topic::kAll && command.topic != topic) return;
     if (command.json) {
       json[name] = as_json();
     } else {
       if (!text.empty()) text += '\n';
-      text += aligned_table(out, as_rows(), kWidth);
+      text += as_text(out);
     }
   };
-  add(Topic::kEnvironments, "environments", environments_json, environment_rows);
-  add(Topic::kPresets, "presets", presets_json, preset_rows);
-  add(Topic::kKeys, "keys", keys_json, key_rows);
+  add(Topic::kEnvironments, "environments", environments_json, environments_text);
+  add(Topic::kPresets, "presets", presets_json, presets_text);
+  add(Topic::kKeys, "keys", keys_json, keys_text);
   out.print(command.json ? json.dump(2) + "\n" : text);
   out.check();
   return ExitCode::kOk;

@@ -102,13 +102,13 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
 
   text += fmt::format("\n{}\n", out_.styled(Style::kDim, "Next"));
   const auto suggest = [&](const std::string& arguments, std::string_view what) {
-    text += fmt::format("  {} {}  {}\n", shell_quoted(program), arguments, out_.styled(Style::kDim, what));
+    text += fmt::format("  {:<12}{} {}\n", what, shell_quoted(program), arguments);
   };
-  suggest("eval " + run, "play it again");
+  suggest("eval " + run, "play again");
   if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {
     suggest("train --resume " + run, "train on");
   }
-  suggest("list keys", "what --set can change");
+  suggest("list keys", "change it");
   out_.print(text);
 }
 

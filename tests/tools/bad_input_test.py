@@ -1,0 +1,265 @@
+"""Every kind of bad input ends with the right exit code and a line that names the problem, the value and the way out."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+USAGE, FAILED, NO_DEVICE = 2, 1, 3
+SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
+
+
+@pytest.mark.parametrize("setting, words", [
+    ("learning_rat=1", ["unknown key", "'learning_rat'", "learning_rate", "perilune list"]),
+    ("env.sutton_reward=true", ["unknown key", "env.sutton_reward", "env.sutton_barto_reward"]),
+    ("num_envs=many", ["num_envs", "'many'", "not an integer", "1 .. "]),
+    ("num_envs=1.5", ["num_envs", "'1.5'", "not an integer"]),
+    ("num_envs=", ["num_envs", "''"]),
+    ("clip_vloss=maybe", ["clip_vloss", "'maybe'", "true | false"]),
+    ("activation=gelu", ["activation", "'gelu'", "tanh | relu"]),
+    ("learning_rate=nan", ["learning_rate", "'nan'", "0 .. 1"]),
+    ("gamma=1.5", ["gamma", "'1.5'", "out of range", "0 .. 1"]),
+    ("learning_rate=1e30", ["learning_rate", "'1e30'", "out of range", "0 .. 1"]),
+    ("num_envs=99999999999999999999", ["num_envs", "99999999999999999999", "out of range"]),
+    ("seed=-1", ["seed", "'-1'", "0 .. 4294967295"]),
+    ("num_minibatches=7", ["num_envs * num_steps", "num_minibatches = 7", "not divisible", "4 and 8"]),
+    ("hidden_width=48", ["hidden_width = 48", "16, 32, 64, 128"]),
+    ("env_id=CartPole-v9", ["unknown environment", "'CartPole-v9'", "CartPole-v1"]),
+    ("name=../x", ["name", "'../x'", "allowed"]),
+    ("nonsense", ["--set", "'nonsense'", "KEY=VALUE"]),
+])
+def test_settings(perilune, setting, words):
+    perilune.fails(USAGE, *words, arguments=["train", "--run-dir", "run", "--set", "num_envs=8", "--set", "num_steps=8",
+                                             "--set", setting])
+    assert not (perilune.directory / "run").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], ["no command", "train, eval, info, list"]),
+    (["trian"], ["unknown command", "'trian'", "did you mean train?"]),
+    (["train", "--sede", "1"], ["unknown option", "'--sede'", "did you mean --seed?", "perilune train --help"]),
+    (["train", "cartpol"], ["unknown preset", "'cartpol'", "cartpole-zoo", "did you mean cartpole?"]),
+    (["train", "cartpole", "extra"], ["unexpected argument", "'extra'"]),
+    (["train", "--seed", "x"], ["seed", "'x'"]),
+    (["train", "--threads", "0"], ["--threads", "'0'", "1 .. "]),
+    (["train", "--device", "gpu"], ["--device", "'gpu'", "auto, cpu, cuda"]),
+    (["train", "--graph", "yes"], ["--graph", "'yes'", "off, on"]),
+    (["train", "--config", "missing.toml"], ["missing.toml", "No such file"]),
+    (["train", "--config", "."], [".", "directory"]),
+    (["train", "--run-dir", ""], ["--run-dir", "empty"]),
+    (["train", "--resume", "missing"], ["missing", "not a run directory"]),
+    (["train", "--resume", "x", "--seed", "1"], ["--resume", "--seed"]),
+    (["eval"], ["RUN_OR_FILE", "missing"]),
+    (["eval", "missing"], ["missing", "does not exist"]),
+    (["eval", "."], ["config.toml"]),
+    (["eval", "x", "--episodes", "0"], ["--episodes", "'0'", "1 .. "]),
+    (["list", "kyes"], ["'kyes'", "did you mean keys?"]),
+])
+def test_command_line(perilune, arguments, words):
+    done = perilune.run(*arguments)
+    expected = FAILED if "--config" in arguments else USAGE
+    assert done.returncode == expected, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("perilune: ") and done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize("text, words", [
+    ("num_envs = 8\nnum_step = 3\n", ["mine.toml:2", "unknown key", "num_steps"]),
+    ("num_envs = \"8\"\n", ["mine.toml:1", "num_envs", "'8'", "text"]),
+    ("gamma = 7\n", ["mine.toml:1", "gamma", "out of range"]),
+    ("gamma = [\n", ["mine.toml", "not valid TOML"]),
+    ("\x00\x01\x02", ["mine.toml", "not valid TOML"]),
+])
+def test_configuration_file(perilune, text, words):
+    (perilune.directory / "mine.toml").write_text(text)
+    perilune.fails(USAGE, *words, arguments=["train", "--config", "mine.toml"])
+
+
+def test_unknown_cpu_level(perilune):
+    perilune.fails(USAGE, "PERILUNE_CPU_LEVEL", "v9", "portable", arguments=["train", "--device", "cpu"],
+                   env={"PERILUNE_CPU_LEVEL": "v9"})
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a GPU")
+@pytest.mark.parametrize("command", [["train"], ["eval", "run"]])
+def test_cuda_without_a_gpu(perilune, short, command):
+    if command[0] == "eval":
+        perilune.good("train", "--run-dir", "run", *short)
+    perilune.fails(NO_DEVICE, "--device cuda", "--device cpu", arguments=[*command, "--device", "cuda"])
+    assert not (perilune.directory / "runs").exists()
+
+
+LARGE = ["--set", "num_envs=4194304", "--set", "num_steps=128", "--set", "total_timesteps=1e13", "--run-dir", "run"]
+
+
+def test_more_memory_than_there_is(perilune, short):
+    with open("/proc/meminfo") as file:
+        kilobytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    if kilobytes * 1024 > 18e9:
+        pytest.skip(f"this machine has {kilobytes >> 20} GiB free, more than the largest configuration may take")
+    line = perilune.fails(FAILED, "memory", "free", "num_envs", arguments=["train", *short, *LARGE])
+    assert "GiB" in line
+
+
+def test_more_memory_than_the_process_may_have(perilune, short):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    if SANITIZED:
+        pytest.skip("the address sanitizer reserves more than any limit")
+    perilune.fails(FAILED, "memory", "lower num_envs", arguments=["train", *short, *LARGE, "--quiet"], preexec_fn=limit)
+
+
+def test_run_directory_that_holds_a_run(perilune, short):
+    perilune.good("train", "--run-dir", "run", *short)
+    perilune.fails(FAILED, "run", "already holds a run", "--resume", arguments=["train", "--run-dir", "run", *short])
+
+
+def test_run_directory_that_holds_something_else(perilune, short):
+    (perilune.directory / "run").mkdir()
+    (perilune.directory / "run" / "thesis.txt").write_text("important")
+    perilune.fails(FAILED, "run", "not empty", arguments=["train", "--run-dir", "run", *short])
+    assert [p.name for p in (perilune.directory / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_run_directory_below_a_file(perilune, short):
+    (perilune.directory / "file").write_text("")
+    perilune.fails(FAILED, "file/run", "Not a directory", arguments=["train", "--run-dir", "file/run", *short])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_run_directory_not_writable(perilune, short):
+    (perilune.directory / "closed").mkdir(mode=0o500)
+    perilune.fails(FAILED, "closed/run", "Permission denied", "--run-dir",
+                   arguments=["train", "--run-dir", "closed/run", *short])
+
+
+def test_run_directory_in_use(perilune, short):
+    perilune.good("train", "--run-dir", "run", *short)
+    with open(perilune.directory / "run" / ".lock", "r+") as lock:
+        import fcntl
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        perilune.fails(FAILED, "run", "in use", "wait", arguments=["train", "--resume", "run"])
+
+
+# Damaged and foreign checkpoints: what is done to a good file, and what the message must say.
+
+def edit_header(change):
+    """Changes the JSON header of a safetensors file."""
+    def edit(data):
+        length = struct.unpack("<Q", data[:8])[0]
+        header = json.loads(data[8:8 + length])
+        change(header)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text + data[8 + length:]
+    return edit
+
+
+def set_metadata(key, value):
+    return edit_header(lambda header: header["__metadata__"].update({key: value}))
+
+
+def replace_in_config(old, new):
+    def change(header):
+        assert old in header["__metadata__"]["config"]
+        header["__metadata__"]["config"] = header["__metadata__"]["config"].replace(old, new)
+    return edit_header(change)
+
+
+DAMAGE = {
+    "empty": (lambda data: b"", []),
+    "truncated header": (lambda data: data[:100], []),
+    "truncated data": (lambda data: data[:-5], []),
+    "foreign": (lambda data: b"GIF89a" + data[6:], []),
+    "text": (lambda data: b"Dear diary, today I trained a policy. " * 20, []),
+    "huge header": (lambda data: b"\xff" * 8 + data[8:], []),
+    "another format": (set_metadata("format", "pt"), ["format"]),
+    "version of tomorrow": (set_metadata("format_version", "99"), ["version", "99"]),
+    "no metadata": (edit_header(lambda header: header.pop("__metadata__")), []),
+    "another environment": (replace_in_config("CartPole-v1", "Pendulum-v1"), ["Pendulum-v1"]),
+    "another shape": (replace_in_config("hidden_width = 64", "hidden_width = 32"), []),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_checkpoints(perilune, short, kind):
+    damage, words = DAMAGE[kind]
+    perilune.good("train", "--run-dir", "run", *short)
+    run = perilune.directory / "run"
+    data = (run / "checkpoint.safetensors").read_bytes()
+    (run / "bad.safetensors").write_bytes(damage(data))
+    for arguments in (["eval", "run/bad.safetensors"], ["train", "--resume", "run"]):
+        if arguments[0] == "train":  # no good one beside it
+            (run / "checkpoint.previous.safetensors").unlink(missing_ok=True)
+            shutil.copy(run / "bad.safetensors", run / "checkpoint.safetensors")
+        done = perilune.run(*arguments)
+        assert done.returncode in (FAILED, USAGE), (arguments, done.stderr, done.stdout)
+        assert done.stderr.startswith("perilune: ") and done.stderr.count("\n") == 1, done.stderr
+        for word in [".safetensors", *words]:
+            assert word in done.stderr, done.stderr
+
+
+def test_checkpoint_of_another_shape_in_a_run(perilune, short):
+    perilune.good("train", "--run-dir", "wide", *short)
+    perilune.good("train", "--run-dir", "narrow", *short, "--set", "hidden_width=32")
+    for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
+        if (perilune.directory / "narrow" / name).exists():
+            shutil.copy(perilune.directory / "wide" / name, perilune.directory / "narrow" / name)
+    line = perilune.fails(FAILED, "checkpoint.safetensors", arguments=["train", "--resume", "narrow"])
+    assert "64" in line and "32" in line
+
+
+def test_a_policy_file_cannot_be_resumed_from(perilune, short):
+    perilune.good("train", "--run-dir", "run", *short)
+    run = perilune.directory / "run"
+    shutil.copy(run / "policy.safetensors", run / "checkpoint.safetensors")
+    (run / "checkpoint.previous.safetensors").unlink(missing_ok=True)
+    perilune.fails(FAILED, "policy", "checkpoint", arguments=["train", "--resume", "run"])
+
+
+def test_nonfinite_loss_stops_at_once(perilune, short):
+    """Adam without a second moment divides by zero where a unit is dead, and the weights overflow."""
+    perilune.good("train", *short, "--set", "activation=relu", "--set", "target_return=none", "--run-dir", "run")
+    run = perilune.directory / "run"
+    explosive = {"adam_beta2 = 0.999": "adam_beta2 = 0.0", "adam_epsilon = 1e-05": "adam_epsilon = 1e-20",
+                 "learning_rate = 0.0025": "learning_rate = 0.03", "max_grad_norm = 0.5": "max_grad_norm = 0.0",
+                 "total_timesteps = 5120": "total_timesteps = 51200", 'anneal_lr = "linear"': 'anneal_lr = "none"',
+                 "checkpoint_every = 0": "checkpoint_every = 100"}
+    config = (run / "config.toml").read_text()
+    data = (run / "checkpoint.safetensors").read_bytes()
+    for old, new in explosive.items():
+        assert f"\n{old}\n" in config, f"the preset has changed: no line {old}"
+        config = config.replace(f"\n{old}\n", f"\n{new}\n")
+    (run / "config.toml").write_text(config)
+    data = set_metadata("config", config)(data)
+    (run / "checkpoint.safetensors").write_bytes(data)
+    line = perilune.fails(FAILED, "NaN or Inf in", "at iteration", "learning_rate", "run/checkpoint.safetensors",
+                          arguments=["train", "--resume", "run", "--quiet"])
+    assert 20 < int(re.search(r"iteration (\d+)", line).group(1)) <= 200
+    assert re.search(r"(actor|critic)\.\d\.(weight|bias)", line), line
+    assert (run / "checkpoint.safetensors").read_bytes() == data
+    perilune.good("eval", "run")
+
+
+def test_full_standard_output(perilune):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(perilune.command("list"), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == FAILED
+    assert "cannot write to standard output: No space left on device" in done.stderr
+
+
+def test_closed_pipe_does_not_end_training(perilune, short):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(perilune.command("train", *short, "--run-dir", "run"), stdout=write_end,
+                          stderr=subprocess.PIPE, text=True, cwd=perilune.directory)
+    os.close(write_end)
+    assert done.returncode == FAILED
+    assert "standard output" in done.stderr and "Broken pipe" in done.stderr
+    perilune.good("eval", "run")

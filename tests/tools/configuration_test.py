@@ -1,0 +1,51 @@
+"""Where a setting comes from: preset, file, --set, --seed."""
+
+import tomllib
+
+import pytest
+
+
+def config(perilune, *arguments):
+    return tomllib.loads(perilune.good("train", "--print-config", *arguments).stdout)
+
+
+def test_precedence(perilune):
+    (perilune.directory / "mine.toml").write_text("gamma = 0.5\nnum_steps = 16\nseed = 5\n")
+    assert config(perilune, "cartpole-zoo")["gamma"] == 0.98
+    assert config(perilune, "cartpole-zoo", "--config", "mine.toml")["gamma"] == 0.5
+    resolved = config(perilune, "--set", "gamma=0.25", "--config", "mine.toml", "--set", "gamma=0.75", "--seed", "9",
+                      "--set", "seed=8", "cartpole-zoo")
+    assert (resolved["gamma"], resolved["num_steps"], resolved["seed"]) == (0.75, 16, 9)
+
+
+def test_default_preset_is_cartpole(perilune):
+    assert config(perilune) == config(perilune, "cartpole")
+
+
+@pytest.mark.parametrize("preset", ["cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup"])
+def test_printed_configuration_reads_back_as_itself(perilune, preset):
+    printed = perilune.good("train", preset, "--print-config", "--set", "learning_rate=1.23456789e-5", "--seed",
+                            "4294967295").stdout
+    (perilune.directory / "mine.toml").write_text(printed)
+    assert perilune.good("train", "--config", "mine.toml", "--print-config").stdout == printed
+
+
+def test_print_config_needs_no_gpu_and_makes_no_run(perilune):
+    perilune.good("train", "--print-config", "--device", "cuda")
+    assert list(perilune.directory.iterdir()) == []
+
+
+def test_print_config_refuses_what_train_would(perilune):
+    perilune.fails(2, "not divisible", arguments=["train", "--print-config", "--set", "num_minibatches=7"])
+
+
+def test_run_directory_keeps_the_resolved_configuration(perilune, short):
+    perilune.good("train", *short, "--seed", "11", "--run-dir", "run")
+    written = (perilune.directory / "run" / "config.toml").read_text()
+    assert perilune.good("train", "--resume", "run", "--print-config").stdout == written
+    assert tomllib.loads(written)["seed"] == 11
+
+
+def test_fresh_run_directories(perilune, short):
+    first, second = (perilune.json("train", *short)["run_dir"] for _ in range(2))
+    assert first != second and first.startswith("runs/CartPole-v1__cartpole__1__")

@@ -1,0 +1,166 @@
+"""What the program prints, to people and to programs."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import time
+
+import pytest
+
+ESCAPE = "\x1b"
+
+
+@pytest.mark.parametrize("command", ["", "train", "eval", "info", "list"])
+def test_help(perilune, command):
+    text = perilune.good(*command.split(), "--help").stdout
+    assert "Usage:" in text and "Examples:" in text and "Exit codes:" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_version(perilune):
+    assert re.fullmatch(r"perilune \d+\.\d+\.\d+ \(.+\)\n", perilune.good("--version").stdout)
+
+
+def test_train_json(perilune, short):
+    done = perilune.good("train", "--json", "--run-dir", "run", "--seed", "7", *short)
+    assert done.stdout.count("\n") == 1
+    result = json.loads(done.stdout)
+    assert list(result) == ["env", "preset", "device", "seed", "steps", "seconds", "steps_per_second", "solved", "eval",
+                            "run_dir"]
+    assert list(result["eval"]) == ["episodes", "mean", "std", "min", "max"]
+    assert (result["env"], result["preset"], result["seed"], result["steps"]) == ("CartPole-v1", "cartpole", 7, 5120)
+    assert result["device"].startswith("cpu ") and result["solved"] is False and result["run_dir"] == "run"
+    assert 0 < result["seconds"] < 60 and result["steps_per_second"] > 0
+    evaluation = result["eval"]
+    assert evaluation["episodes"] == 10
+    assert 1 <= evaluation["min"] <= evaluation["mean"] <= evaluation["max"] <= 500 and evaluation["std"] >= 0
+
+
+def test_train_json_quiet_says_nothing_else(perilune, short):
+    done = perilune.good("train", "--json", "--quiet", *short)
+    assert json.loads(done.stdout) and done.stderr == ""
+
+
+def test_quiet(perilune, short):
+    done = perilune.good("train", "--quiet", *short)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_eval_json(perilune, short):
+    perilune.good("train", "--run-dir", "run", *short)
+    result = perilune.json("eval", "run", "--episodes", "37", "--device", "cpu")
+    assert list(result) == ["env", "episodes", "mean", "std", "min", "max"]
+    assert result["env"] == "CartPole-v1" and result["episodes"] == 37
+    for source in ("run/checkpoint.safetensors", "run/policy.safetensors"):
+        assert perilune.json("eval", source, "--episodes", "37", "--threads", "1") == result
+    assert perilune.json("eval", "run", "--episodes", "37", "--seed", "2") != result
+    assert perilune.json("eval", "run", "--episodes", "37", "--sampled") != result
+
+
+def test_info(perilune):
+    text = perilune.good("info").stdout
+    assert "CUDA" in text and "hidden_width 16, 32, 64, 128" in text
+    info = perilune.json("info")
+    assert set(info) == {"version", "build", "devices", "instances"}
+    assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
+    assert info["devices"]["cuda"]["status"]
+    assert info["instances"] == [{"env": "CartPole-v1", "hidden_widths": [16, 32, 64, 128]}]
+
+
+def test_info_names_the_cpu_level(perilune):
+    text = perilune.good("info", env={"PERILUNE_CPU_LEVEL": "portable"}).stdout
+    assert "portable" in text
+
+
+def test_list(perilune):
+    text = perilune.good("list").stdout
+    assert "CartPole-v1" in text and "cartpole-spinup" in text and "learning_rate" in text
+    assert max(map(len, text.splitlines())) <= 100
+    everything = perilune.json("list")
+    assert list(everything) == ["environments", "presets", "keys"]
+    keys = {key["name"]: key for key in perilune.json("list", "keys")["keys"]}
+    assert keys["num_envs"] == {"name": "num_envs", "type": "integer", "default": "4", "allowed": "1 .. 4194304",
+                                "help": keys["num_envs"]["help"]}
+    assert all(set(key) == {"name", "type", "default", "allowed", "help"} and key["help"] for key in keys.values())
+    assert {preset["name"] for preset in everything["presets"]} >= {
+        "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup"}
+
+
+def test_train_in_words(perilune, short):
+    done = perilune.good("train", "--run-dir", "my run", "--verbose", *short)
+    assert done.stderr == ""
+    for word in ["CartPole-v1", "device", "memory", "records", "evaluation", "over 10 episodes", "5,120", "steps/s",
+                 "eval 'my run'", "list keys"]:
+        assert word in done.stdout, done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if "device" not in line) <= 80
+
+
+@pytest.mark.parametrize("env", [{}, {"LC_ALL": "C"}, {"NO_COLOR": "1"}])
+def test_no_escape_codes_where_nobody_looks(perilune, short, env):
+    for arguments in (["train", *short], ["list"], ["info"], ["train", "--sede"]):
+        done = perilune.run(*arguments, env=env)
+        assert ESCAPE not in done.stdout + done.stderr and "\r" not in done.stdout + done.stderr
+    if env.get("LC_ALL") == "C":
+        assert perilune.good("train", *short).stdout.isascii() is False  # C.UTF-8, as in conftest
+        assert perilune.good("train", *short, env=env).stdout.isascii()
+
+
+def on_a_terminal(perilune, *arguments, columns=80, **env):
+    """Exit code and output of the program on a pseudo-terminal."""
+    master, slave = pty.openpty()
+    import fcntl
+    import struct
+    import termios
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, stdin=slave, stdout=slave,
+                               stderr=slave, env=perilune.environment(**env), close_fds=True)
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # EIO: the other end is closed
+            break
+        if not data:
+            break
+        output += data
+    os.close(master)
+    return process.wait(timeout=60), output.decode()
+
+
+def drawings_of(output):
+    """The states of the live line, without escape codes."""
+    return [re.sub(r"\x1b\[[0-9;]*[mK]", "", part) for part in output.replace("\r\n", "\n").split("\r")[1:]]
+
+
+@pytest.mark.parametrize("columns", [80, 40, 200])
+def test_live_line(perilune, short, columns):
+    code, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=200000", columns=columns)
+    assert code == 0
+    drawings = [d.split("\n")[0] for d in drawings_of(output)]
+    assert drawings
+    assert all(len(d) < columns for d in drawings), drawings
+    assert all("steps/s" in d for d in drawings)
+    if columns >= 80:
+        assert all("return" in d and "KL" in d and "left" in d for d in drawings)
+        assert "━" in drawings[0]
+    assert "\x1b[K" in output and "\x1b[2m" in output
+
+
+def test_no_color_on_a_terminal(perilune, short):
+    code, output = on_a_terminal(perilune, "train", *short, NO_COLOR="1")
+    assert code == 0
+    assert not re.search(r"\x1b\[[0-9;]*m", output) and "\r  " in output  # no colours, but a live line
+
+
+def test_dumb_terminal(perilune, short):
+    code, output = on_a_terminal(perilune, "train", *short, TERM="dumb")
+    assert code == 0 and ESCAPE not in output
+
+
+def test_live_line_is_drawn_at_most_ten_times_a_second(perilune, short):
+    begin = time.monotonic()
+    _, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=500000")
+    assert len(drawings_of(output)) <= (time.monotonic() - begin) * 10 + 3

@@ -1,0 +1,182 @@
+"""The determinism contract and interrupted runs: same seed, same bytes, whatever the threads and however a run ended."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+
+RUNS_KILLED = 50
+
+
+def policy(perilune, run):
+    return (perilune.directory / run / "policy.safetensors").read_bytes()
+
+
+def steps_in(perilune, run):
+    return [json.loads(line)["step"] for line in (perilune.directory / run / "metrics.jsonl").read_text().splitlines()]
+
+
+def long_run(short):
+    """Settings of a run that lasts until it is interrupted, with a checkpoint after every iteration."""
+    return [*short, "--set", "total_timesteps=100000000", "--set", "checkpoint_every=1"]
+
+
+def test_same_seed_same_bytes(perilune, short):
+    for run in ("a", "b"):
+        perilune.good("train", *short, "--run-dir", run)
+    perilune.good("train", *short, "--run-dir", "other", "--seed", "2")
+    assert policy(perilune, "a") == policy(perilune, "b") != policy(perilune, "other")
+
+
+def test_threads_do_not_change_a_bit(perilune, short):
+    for threads in (1, 2, 3, 8):
+        perilune.good("train", *short, "--run-dir", threads, "--threads", threads)
+        assert policy(perilune, str(threads)) == policy(perilune, "1")
+
+
+def interrupt(perilune, arguments, when, signal_number=signal.SIGINT):
+    """Starts a run, sends a signal once when() holds, and returns the completed process."""
+    process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, env=perilune.environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal_number)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_goes_on_bit_for_bit(perilune, short, signal_number):
+    """N iterations = k + resume + N - k, with another number of threads, and the metrics of both are the same rows."""
+    settings = [*short, "--set", "total_timesteps=512000", "--set", "checkpoint_every=3"]
+    perilune.good("train", *settings, "--run-dir", "whole", "--threads", "1")
+    checkpoint = perilune.directory / "parts" / "checkpoint.safetensors"
+    done = interrupt(perilune, ["train", *settings, "--run-dir", "parts", "--threads", "2"], checkpoint.exists,
+                     signal_number)
+    if done.returncode == 0:
+        pytest.skip("the run ended before the signal came")
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("perilune: interrupted at step ") and "train --resume parts\n" in done.stderr
+    assert done.stderr.count("\n") == 1
+    interrupted_at = steps_in(perilune, "parts")[-1]
+    assert 0 < interrupted_at < 512000
+    perilune.good("train", "--resume", "parts", "--threads", "3", "--device", "cpu")
+    assert policy(perilune, "parts") == policy(perilune, "whole")
+    assert steps_in(perilune, "parts") == steps_in(perilune, "whole") == list(range(256, 512001, 256))
+
+
+def test_interrupted_with_json_prints_no_half_object(perilune, short):
+    checkpoint = perilune.directory / "run" / "checkpoint.safetensors"
+    done = interrupt(perilune, ["train", "--json", "--quiet", *long_run(short), "--run-dir", "run"], checkpoint.exists)
+    assert (done.returncode, done.stdout) == (130, "")
+
+
+def test_second_interrupt_stops_at_once(perilune, short):
+    """While the program is stopped by SIGSTOP two interrupts become one, so the second comes when the first was seen."""
+    process = subprocess.Popen(perilune.command("train", *long_run(short), "--run-dir", "run", "--set", "num_envs=4096",
+                                                "--set", "num_steps=1024", "--set", "update_epochs=1000"),
+                               cwd=perilune.directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (perilune.directory / "run" / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - begin < 2
+    assert "stopped at once" in err
+
+
+def test_ignored_interrupt_stays_ignored(perilune, short):
+    done = subprocess.run(["sh", "-c", 'trap "" INT; "$@" & child=$!; sleep 0.05; kill -INT $child; wait $child', "sh",
+                           *perilune.command("train", *short, "--run-dir", "run", "--set", "total_timesteps=200000")],
+                          cwd=perilune.directory, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_at_any_moment_the_run_resumes(perilune, short):
+    """One run, killed again and again: each time it goes on from a good checkpoint, and never loses one."""
+    generator = random.Random(1)
+    arguments = ["train", *long_run(short), "--run-dir", "run", "--quiet"]
+    last = 0
+    for _ in range(RUNS_KILLED):
+        process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        time.sleep(generator.uniform(0.0, 0.25))
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.communicate()
+        if (perilune.directory / "run").exists():  # it appears complete or not at all
+            arguments = ["train", "--resume", "run", "--quiet"]
+        if (perilune.directory / "run" / "policy.safetensors").exists():
+            perilune.good("eval", "run", "--episodes", "1", "--device", "cpu")
+    done = interrupt(perilune, arguments, lambda: False if time.sleep(0.3) else True)
+    assert done.returncode == 130, done.stderr
+    steps = steps_in(perilune, "run")
+    assert steps == list(range(256, steps[-1] + 1, 256)) and steps[-1] > last
+    assert not [p.name for p in (perilune.directory / "run").iterdir() if ".tmp" in p.name]
+
+
+def test_resuming_a_finished_run_trains_nothing(perilune, short):
+    perilune.good("train", *short, "--run-dir", "run")
+    before = policy(perilune, "run")
+    result = perilune.json("train", "--resume", "run")
+    assert result["steps"] == 5120 and policy(perilune, "run") == before
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(perilune, short):
+    settings = [*short, "--set", "checkpoint_every=7"]
+    perilune.good("train", *settings, "--run-dir", "run")
+    before = policy(perilune, "run")
+    checkpoint = perilune.directory / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert perilune.json("train", "--resume", "run")["steps"] == 5120
+    assert policy(perilune, "run") == before
+
+
+def full_disk_command(perilune, arguments, disk):
+    if disk is not None:
+        return dict(args=perilune.command(*arguments))
+    # A limit on the size of any one file stands in for a full disk.
+    return dict(args=perilune.command(*arguments),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000)))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB, or None where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    yield folder if mounted.returncode == 0 else None
+    if mounted.returncode == 0:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_full_disk(perilune, short, small_disk):
+    """The checkpoint outgrows the disk at some point, or the metrics do: a clear error, and the last good one stays."""
+    run = perilune.directory / "disk" / "run"
+    arguments = ["train", *long_run(short), "--run-dir", str(run), "--quiet"]
+    if small_disk is None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # inherited: the write fails instead
+    command = full_disk_command(perilune, arguments, small_disk)
+    done = subprocess.run(**command, cwd=perilune.directory, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("perilune: cannot write "), done.stderr
+    assert "No space left on device" in done.stderr or "File too large" in done.stderr
+    assert "free some space" in done.stderr and str(run) in done.stderr
+    if (run / "checkpoint.safetensors").exists():
+        perilune.good("eval", run, "--episodes", "1")
+    assert not list(run.glob("*.tmp.*"))
+    if small_disk is None:
+        return
+    assert (run / "checkpoint.safetensors").exists()
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    done = interrupt(perilune, ["train", "--resume", str(run), "--quiet"], lambda: not time.sleep(0.2))
+    assert done.returncode == 130, done.stderr
