@@ -36,7 +36,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;
-  std::vector<int> envs = {64, 256, 1024, 4096};
+  std::vector<int> envs;   // none given: what suits the device
   double seconds = 3.0;  // per row
   bool sgemm = true;
 };
@@ -227,9 +227,12 @@ Options parse(int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-  const Options options = parse(argc, argv);
+  Options options = parse(argc, argv);
   const SelectedDevice selected = select_device(options.device, options.threads);
   Device& device = *selected.device;
+  if (options.envs.empty()) {
+    options.envs = device.is_cuda() ? std::vector<int>{4096, 16384, 65536, 262144} : std::vector<int>{64, 256, 1024, 4096};
+  }
   const int threads = options.threads > 0 ? options.threads : available_cores();
   std::string command = argv[0];
   command = command.substr(command.rfind('/') + 1);
