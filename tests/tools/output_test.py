@@ -137,12 +137,12 @@ def drawings_of(output):
 
 @pytest.mark.parametrize("columns", [80, 40, 200])
 def test_live_line(perilune, short, columns):
-    code, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=200000", columns=columns)
+    code, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=100000", columns=columns)
     assert code == 0
     drawings = [d.split("\n")[0] for d in drawings_of(output)]
     assert drawings
     assert all(len(d) < columns for d in drawings), drawings
-    assert all("steps/s" in d for d in drawings)
+    assert all("/s" in d for d in drawings)
     if columns >= 80:
         assert all("return" in d and "KL" in d and "left" in d for d in drawings)
         assert "━" in drawings[0]
@@ -162,5 +162,5 @@ def test_dumb_terminal(perilune, short):
 
 def test_live_line_is_drawn_at_most_ten_times_a_second(perilune, short):
     begin = time.monotonic()
-    _, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=500000")
+    _, output = on_a_terminal(perilune, "train", *short, "--set", "total_timesteps=200000")
     assert len(drawings_of(output)) <= (time.monotonic() - begin) * 10 + 3

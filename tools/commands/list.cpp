@@ -85,7 +85,7 @@ std::string keys_text(const Terminal& out) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::size_t end = table.find('\n', begin) + 1;
     text += table.substr(begin, end - begin);
-    if (i > 0) text += fmt::format("      {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
+    if (i > 0) text += fmt::format("    {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
     begin = end;
   }
   return text;

@@ -48,7 +48,7 @@ class Terminal {
 std::string grouped(std::uint64_t count);
 // Three digits and a unit: "950", "184 k", "1.21 M".
 std::string scaled(double value);
-// "0.17 s", "42 s", "3 min 05 s", "2 h 10 min"; "-" for NaN.
+// "0.17 s", "42.0 s", "3:05 min", "2:10 h"; "-" for NaN.
 std::string duration_text(double seconds);
 // An argument as a shell takes it, quoted where it has to be.
 std::string shell_quoted(std::string_view text);

@@ -28,12 +28,15 @@ std::string bar(const Terminal& out, double done, std::size_t cells) {
          out.styled(Style::kDim, repeated(out.choose("━", "-"), cells - full));
 }
 
-// Fields of constant width, so that the line stands still while its numbers change: 64 columns.
+// Columns that progress_text takes at most; its fields have constant widths, so that the line stands still while its
+// numbers change.
+constexpr std::size_t kTextWidth = 63;
+
 std::string progress_text(const TrainingProgress& progress) {
   const std::string episodic_return =
       std::isnan(progress.episodic_return) ? "-" : fmt::format("{:.1f}", progress.episodic_return);
   const std::string kl = std::isnan(progress.approx_kl) ? "-" : fmt::format("{:.4f}", progress.approx_kl);
-  return fmt::format("{:>6} steps  {:>6} steps/s  return {:<6}  KL {:<7}  {} left",
+  return fmt::format("{:>6} steps  {:>6}/s  return {:<5}  KL {:<6}  {} left",
                      scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
                      duration_text(progress.seconds_left));
 }
@@ -71,11 +74,14 @@ void TrainingDisplay::draw() {
   is_stale_ = false;
   const std::string text = progress_text(last_);
   if (!out_.is_interactive()) return out_.print("  " + text + "\n");
-  constexpr std::size_t kCells = 10;
+  constexpr std::size_t kMinCells = 5;
+  constexpr std::size_t kMaxCells = 24;
+  constexpr std::size_t kGaps = 5;  // spaces around the bar, and the last column
   const auto columns = static_cast<std::size_t>(out_.columns());
   std::string line = "\r  ";
-  if (columns > kCells + 4 + text.size()) {
-    line += bar(out_, static_cast<double>(last_.step) / static_cast<double>(last_.total_steps), kCells) + "  ";
+  if (columns >= kTextWidth + kGaps + kMinCells) {
+    const double done = static_cast<double>(last_.step) / static_cast<double>(last_.total_steps);
+    line += bar(out_, done, std::min(kMaxCells, columns - kTextWidth - kGaps)) + "  ";
   }
   // A line that wraps cannot be redrawn.
   out_.print(line + text.substr(0, columns > 3 ? columns - 3 : 0) + "\x1b[K");
