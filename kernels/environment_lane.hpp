@@ -75,11 +75,18 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
   });
 }
 
-/// Where `ended`: counts the episode and starts the next one.
+/// The first state of an episode.
 template <class E, class Real>
-PERILUNE_DEVICE void finish_episode(const typename E::Params& params, RngKey key,
-                                    UInt<Real> environment, Mask<Real> ended,
-                                    EnvironmentLane<E, Real>& lane) {
+PERILUNE_DEVICE typename E::template State<Real> first_state(const typename E::Params& params,
+                                                             RngKey key, UInt<Real> environment,
+                                                             UInt<Real> episode) {
+  CounterRandom<Real> random(key, environment, episode, UInt<Real>(0u), Purpose::kReset);
+  return E::template reset<Real>(params, random);
+}
+
+/// Where `ended`: counts the episode and turns the counters to the next one. The state is the caller's to replace.
+template <class E, class Real>
+PERILUNE_DEVICE void count_episode(Mask<Real> ended, EnvironmentLane<E, Real>& lane) {
   const Real zero(0.0f);
   lane.finished = lane.finished + select(ended, Real(1.0f), zero);
   lane.total_return = lane.total_return + select(ended, lane.episode_return, zero);
@@ -87,9 +94,6 @@ PERILUNE_DEVICE void finish_episode(const typename E::Params& params, RngKey key
   lane.episode_return = select(ended, zero, lane.episode_return);
   lane.elapsed = select(ended, UInt<Real>(0u), lane.elapsed);
   lane.episode = select(ended, lane.episode + UInt<Real>(1u), lane.episode);
-  CounterRandom<Real> random(key, environment, lane.episode, UInt<Real>(0u), Purpose::kReset);
-  auto fresh = E::template reset<Real>(params, random);
-  select_state<E, Real>(ended, fresh, lane.state);
 }
 
 /// Starts episode 0 everywhere.
@@ -106,8 +110,7 @@ struct Reset {
       const UInt<Real> environment =
           block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(mine.first));
       const UInt<Real> zero(0u);
-      CounterRandom<Real> random(batch.key, environment, zero, zero, Purpose::kReset);
-      auto state = E::template reset<Real>(params, random);
+      auto state = first_state<E, Real>(params, batch.key, environment, zero);
       for_fields<E, Real>(state, batch.fields, batch.count, mine.first,
                           [&](Real& field, float* to) { block.store(to, lane, field); });
       block.store(batch.episode + mine.first, lane, zero);

@@ -129,10 +129,12 @@ struct Rollout {
         block.store(args.ends + row, lane, ended[lane]);
         if (args.truncations != nullptr) block.store(args.truncations + row, lane, cut[lane]);
         if (some_ended) {
-          finish_episode<E, Real>(params, batch.key,
-                                  block.numbers(lane) +
-                                      UInt<Real>(static_cast<std::uint32_t>(share.first)),
-                                  ended[lane], lanes[lane]);
+          const UInt<Real> environment =
+              block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
+          count_episode(ended[lane], lanes[lane]);
+          const auto fresh =
+              first_state<E, Real>(params, batch.key, environment, lanes[lane].episode);
+          select_state<E, Real>(ended[lane], fresh, lanes[lane].state);
         }
       });
       observe(block, params, lanes, tiles.observation);

@@ -1,7 +1,9 @@
 // The simulator alone: T steps of N environments with uniformly random actions, reset inside.
 //
-// One word of random bits serves 32 steps of an environment with two actions; other action counts draw a word each
-// step.
+// With short episodes most SIMD steps reset some lane, and drawing a first state costs more than a step. So each lane keeps
+// the first state of its next episode at hand, and only when a lane ends without one are all missing ones drawn. They
+// depend on (environment, episode) alone, so this changes no result. One word of random bits serves 32 steps of an
+// environment with two actions; other action counts draw a word each step.
 #pragma once
 
 #include "kernels/environment_lane.hpp"
@@ -12,6 +14,44 @@ template <Env E>
 struct Simulate {
   static constexpr int kActions = E::Action::kCount;
 
+  template <class Real>
+  struct SimulatedLane {
+    EnvironmentLane<E, Real> current;
+    typename E::template State<Real> next;  // of the next episode, where has_next
+    Mask<Real> has_next;
+    UInt<Real> bits;
+  };
+
+  template <class Real>
+  PERILUNE_DEVICE static void step(const EnvironmentBatch& batch, const typename E::Params& params,
+                                   int t, UInt<Real> environment, SimulatedLane<Real>& lane) {
+    EnvironmentLane<E, Real>& mine = lane.current;
+    if (kActions != 2 || t % 32 == 0) {
+      CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed,
+                               Purpose::kAction);
+      lane.bits = draw.bits();
+    }
+    const UInt<Real> action =
+        kActions == 2 ? lane.bits & UInt<Real>(1u)
+                      : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
+    lane.bits = lane.bits >> 1;
+    CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
+    const Outcome<Real> outcome = E::step(params, mine.state, action, random);
+    mine.elapsed = mine.elapsed + UInt<Real>(1u);
+    mine.episode_return = mine.episode_return + outcome.reward;
+    const Mask<Real> ended =
+        outcome.terminated || mine.elapsed >= UInt<Real>(batch.max_episode_steps);
+    if (any(ended && !lane.has_next)) {
+      const auto fresh =
+          first_state<E, Real>(params, batch.key, environment, mine.episode + UInt<Real>(1u));
+      select_state<E, Real>(!lane.has_next, fresh, lane.next);
+      lane.has_next = Mask<Real>(true);
+    }
+    count_episode(ended, mine);
+    select_state<E, Real>(ended, lane.next, mine.state);
+    lane.has_next = lane.has_next && !ended;
+  }
+
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const SimulateArgs& args) {
     using Real = typename B::Real;
@@ -20,37 +60,21 @@ struct Simulate {
     const Share share = block_share(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
-    PerLane<B, EnvironmentLane<E, Real>> lanes;
-    PerLane<B, UInt<Real>> bits;
+    PerLane<B, SimulatedLane<Real>> lanes;
     block.lanes([&](Lane lane) {
-      load_environment<E>(block, batch, share.first, lane, lanes[lane]);
+      load_environment<E>(block, batch, share.first, lane, lanes[lane].current);
+      lanes[lane].next = lanes[lane].current.state;
+      lanes[lane].has_next = Mask<Real>(false);
     });
     for (int t = 0; t < args.num_steps; ++t) {
       block.lanes([&](Lane lane) {
-        auto& mine = lanes[lane];
         const UInt<Real> environment =
             block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-        if (kActions != 2 || t % 32 == 0) {
-          CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed,
-                                   Purpose::kAction);
-          bits[lane] = draw.bits();
-        }
-        const UInt<Real> action =
-            kActions == 2 ? bits[lane] & UInt<Real>(1u)
-                          : mul_hi(bits[lane], UInt<Real>(static_cast<std::uint32_t>(kActions)));
-        bits[lane] = bits[lane] >> 1;
-        CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed,
-                                   Purpose::kStep);
-        const Outcome<Real> outcome = E::step(params, mine.state, action, random);
-        mine.elapsed = mine.elapsed + UInt<Real>(1u);
-        mine.episode_return = mine.episode_return + outcome.reward;
-        const Mask<Real> ended =
-            outcome.terminated || mine.elapsed >= UInt<Real>(batch.max_episode_steps);
-        if (any(ended)) finish_episode<E, Real>(params, batch.key, environment, ended, mine);
+        step(batch, params, t, environment, lanes[lane]);
       });
     }
     block.lanes([&](Lane lane) {
-      store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane]);
+      store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane].current);
     });
   }
 };
