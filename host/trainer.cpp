@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "host/error.hpp"
 
@@ -360,18 +361,24 @@ TrainerState Trainer::state() const {
 
 std::string Trainer::find_nonfinite() const {
   std::vector<float> values(model_.floats);
-  const auto search = [&](Slot<float> slot, const char* suffix) -> std::string {
-    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(float));
-    for (const ModelTensor& tensor : model_.tensors) {
-      const auto first = values.begin() + static_cast<std::ptrdiff_t>(tensor.offset);
-      if (std::any_of(first, first + static_cast<std::ptrdiff_t>(tensor.size), [](float x) { return !std::isfinite(x); })) {
-        return tensor.name + suffix;
-      }
+  // The largest magnitude in a tensor; a NaN counts as infinite.
+  const auto largest = [&](const ModelTensor& tensor) {
+    float result = 0.0f;
+    for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+      if (!std::isfinite(values[i])) return std::numeric_limits<float>::infinity();
+      result = std::max(result, std::abs(values[i]));
     }
-    return {};
+    return result;
   };
-  const std::string parameter = search(arrays_->parameters, "");
-  return parameter.empty() ? search(arrays_->gradient, " (gradient)") : parameter;
+  device_.download(values.data(), arena_.at(arrays_->parameters), values.size() * sizeof(float));
+  for (const ModelTensor& tensor : model_.tensors) {
+    if (std::isinf(largest(tensor))) return tensor.name;
+  }
+  device_.download(values.data(), arena_.at(arrays_->gradient), values.size() * sizeof(float));
+  const auto worst = std::max_element(
+      model_.tensors.begin(), model_.tensors.end(),
+      [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
+  return worst->name + (std::isinf(largest(*worst)) ? " (gradient)" : " (largest gradient)");
 }
 
 }  // namespace perilune

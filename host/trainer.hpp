@@ -47,7 +47,8 @@ class Trainer {
 
   // Both wait for what was enqueued.
   TrainerState state() const;
-  // Names the first tensor whose parameter, or else whose last gradient, is not finite; empty if there is none.
+  // Names the first tensor with a parameter that is not finite, or else the one whose last gradient is largest: the sum
+  // of its squares overflows before it does.
   std::string find_nonfinite() const;
 
   const float* parameters() const;

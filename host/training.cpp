@@ -197,9 +197,9 @@ void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
                                                           : "the critic's gradient";
   const std::string tensor = trainer_.find_nonfinite();
   metrics_->flush();
-  throw Error(fmt::format("NaN or Inf in {} at iteration {}{}{} - training stopped, {} - lower learning_rate, or set "
-                          "max_grad_norm",
-                          where, iteration, tensor.empty() ? "" : ", first in ", tensor,
+  throw Error(fmt::format("NaN or Inf in {} at iteration {}, first in {} - training stopped, {} - lower learning_rate, or "
+                          "set max_grad_norm",
+                          where, iteration, tensor,
                           existing_checkpoints(directory()).empty()
                               ? std::string("no checkpoint had been saved")
                               : "the last good checkpoint is " + checkpoint_path(directory()).string()));

@@ -42,7 +42,7 @@ def test_settings(perilune, setting, words):
 @pytest.mark.parametrize("arguments, words", [
     ([], ["no command", "train, eval, info, list"]),
     (["trian"], ["unknown command", "'trian'", "did you mean train?"]),
-    (["train", "--sede", "1"], ["unknown option", "'--sede'", "did you mean --seed?", "perilune train --help"]),
+    (["train", "--sead", "1"], ["unknown option", "'--sead'", "did you mean --seed?", "perilune train --help"]),
     (["train", "cartpol"], ["unknown preset", "'cartpol'", "cartpole-zoo", "did you mean cartpole?"]),
     (["train", "cartpole", "extra"], ["unexpected argument", "'extra'"]),
     (["train", "--seed", "x"], ["seed", "'x'"]),
@@ -225,17 +225,15 @@ def test_a_policy_file_cannot_be_resumed_from(perilune, short):
 
 def test_nonfinite_loss_stops_at_once(perilune, short):
     """Adam without a second moment divides by zero where a unit is dead, and the weights overflow."""
-    perilune.good("train", *short, "--set", "activation=relu", "--set", "target_return=none", "--run-dir", "run")
+    perilune.good("train", *short, "--set", "activation=relu", "--run-dir", "run")
     run = perilune.directory / "run"
-    explosive = {"adam_beta2 = 0.999": "adam_beta2 = 0.0", "adam_epsilon = 1e-05": "adam_epsilon = 1e-20",
-                 "learning_rate = 0.0025": "learning_rate = 0.03", "max_grad_norm = 0.5": "max_grad_norm = 0.0",
-                 "total_timesteps = 5120": "total_timesteps = 51200", 'anneal_lr = "linear"': 'anneal_lr = "none"',
-                 "checkpoint_every = 0": "checkpoint_every = 100"}
+    explosive = {"adam_beta2": "0.0", "adam_epsilon": "1e-20", "learning_rate": "0.03", "max_grad_norm": "0.0",
+                 "total_timesteps": "51200", "anneal_lr": '"none"', "checkpoint_every": "100"}
     config = (run / "config.toml").read_text()
     data = (run / "checkpoint.safetensors").read_bytes()
-    for old, new in explosive.items():
-        assert f"\n{old}\n" in config, f"the preset has changed: no line {old}"
-        config = config.replace(f"\n{old}\n", f"\n{new}\n")
+    for key, value in explosive.items():
+        config, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", config)
+        assert count == 1, key
     (run / "config.toml").write_text(config)
     data = set_metadata("config", config)(data)
     (run / "checkpoint.safetensors").write_bytes(data)

@@ -114,7 +114,7 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
   if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {
     suggest("train --resume " + run, "train on");
   }
-  suggest("list keys", "change it");
+  suggest("list keys", "settings");
   out_.print(text);
 }
 
