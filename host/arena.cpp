@@ -38,13 +38,17 @@ std::string Arena::table() const {
   return text;
 }
 
-void Arena::take(Device& device) {
+void Arena::require_room(const Device& device) const {
   const std::size_t free = device.free_memory();
   if (total_bytes_ > free) {
     throw Error(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
                             "hidden_width:\n{}",
                             format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
   }
+}
+
+void Arena::take(Device& device) {
+  require_room(device);
   base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
   device_ = &device;
 }

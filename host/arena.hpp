@@ -36,7 +36,9 @@ class Arena {
   // A line per array, largest first: name, shape, bytes.
   std::string table() const;
 
-  // Takes the memory, zeroed. Throws Error with the table if the device has less free.
+  // Throws Error with the table if the device has less memory free.
+  void require_room(const Device& device) const;
+  // Takes the memory, zeroed, if there is room.
   void take(Device& device);
 
   template <class T>

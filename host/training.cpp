@@ -32,7 +32,7 @@ double unix_time() {
 }
 
 struct StartingPoint {
-  RunDirectory directory;
+  std::optional<RunDirectory> directory;  // none yet for a new run: it is made once its memory is known to fit
   Config config;
   std::optional<TrainerState> state;
 };
@@ -62,7 +62,7 @@ StartingPoint open_run(const TrainingOptions& options) {
     std::optional<TrainerState> state = newest_checkpoint(directory.path(), config);
     return {std::move(directory), std::move(config), std::move(state)};
   }
-  return {RunDirectory::create(options.config, options.run_directory), options.config, std::nullopt};
+  return {std::nullopt, options.config, std::nullopt};
 }
 
 std::vector<int> widths_of(const Machine& machine, const std::string& environment) {
@@ -95,12 +95,15 @@ class RecentReturns {
 class Run {
  public:
   Run(const TrainingOptions& options, Device& device, Clock::time_point begin)
-      : options_(options), device_(device), begin_(begin), start_(open_run(options)), trainer_(start_.config, device) {}
+      : options_(options), device_(device), begin_(begin), start_(open_run(options)), trainer_(start_.config, device) {
+    trainer_.arena().require_room(device);
+    if (!start_.directory) start_.directory = RunDirectory::create(options.config, options.run_directory);
+  }
 
   TrainingResult execute();
 
  private:
-  const std::filesystem::path& directory() const { return start_.directory.path(); }
+  const std::filesystem::path& directory() const { return start_.directory->path(); }
   std::uint64_t step_of(std::uint64_t iteration) const { return iteration * trainer_.steps_per_iteration(); }
 
   void plan();
