@@ -85,8 +85,7 @@ const std::vector<Key>& keys() {
       {"anneal_lr", choice<&Config::anneal_lr>({"none", "linear"}, "linear", "none"), 0, 0,
        "learning rates over the run: constant, or linearly to 0"},
       {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
-       "learning rates are multiplied by it after each epoch; each iteration starts afresh (joint "
-       "mode)"},
+       "the learning rates decay by it after each epoch of an iteration (joint mode)"},
       {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},
       {"adam_beta2", &Config::adam_beta2, 0, 0.99999, "decay of Adam's second moment"},
       {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1,
