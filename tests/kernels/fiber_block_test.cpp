@@ -94,7 +94,16 @@ void launch() {
   launch_fibers<K, kLanes>(Args{nullptr, true}, 1, 0, LaneOrder::kForward);
 }
 
+// A throw makes the address sanitizer clear the marks of the stack it takes for the current one, which with Debian's
+// Boost.Context (not built for the sanitizer) is not the fiber's.
+#ifdef __SANITIZE_ADDRESS__
+#define SKIP_WITH_ADDRESS_SANITIZER() GTEST_SKIP() << "the address sanitizer does not know a fiber's stack"
+#else
+#define SKIP_WITH_ADDRESS_SANITIZER() static_cast<void>(0)
+#endif
+
 TEST(FiberBlock, DivergedLanesThrow) {
+  SKIP_WITH_ADDRESS_SANITIZER();
   using ::testing::HasSubstr;
   EXPECT_THAT(launch<SyncInOneBranch>,
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 3 is at the end")));
@@ -102,7 +111,10 @@ TEST(FiberBlock, DivergedLanesThrow) {
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
 }
 
-TEST(FiberBlock, ExceptionsReachTheCaller) { EXPECT_THROW(launch<Throws>(), std::runtime_error); }
+TEST(FiberBlock, ExceptionsReachTheCaller) {
+  SKIP_WITH_ADDRESS_SANITIZER();
+  EXPECT_THROW(launch<Throws>(), std::runtime_error);
+}
 
 struct Collectives {
   template <class B>
