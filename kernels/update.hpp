@@ -76,11 +76,20 @@ struct Update {
       const int rest = args.sampling.minibatch_size - tile * B::kLanes;
       block.activate(rest < B::kLanes ? rest : B::kLanes);
     }
+    PERILUNE_DEVICE UInt<Real> index_of(int tile, typename B::Lane lane) const {
+      return order(args.minibatch, block.numbers(lane) +
+                                       UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes)));
+    }
+    /// Asks for the samples of the tile after this one, and for their entries of `more`.
+    PERILUNE_DEVICE void prefetch_next(int tile, typename B::Lane lane, const float* more) const {
+      if (tile + 1 == last_tile) return;
+      const UInt<Real> index = index_of(tile + 1, lane);
+      block.template prefetch_rows<Row::kFloats>(args.records, index, lane);
+      block.template prefetch_rows<1>(more, index, lane);
+    }
     /// Reads one sample: its observation into the tile, the rest returned in `row`. Returns its index.
     PERILUNE_DEVICE UInt<Real> gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
-      const UInt<Real> position =
-          block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes));
-      const UInt<Real> index = order(args.minibatch, position);
+      const UInt<Real> index = index_of(tile, lane);
       block.gather_rows(args.records, index, lane, row);
       PERILUNE_UNROLL
       for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
@@ -128,6 +137,7 @@ struct Update {
         const Real advantage = block.gather(args.advantages, index, lane);
         samples[lane] = {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
                          (advantage - Real(scale.mean)) * Real(scale.inverse_std)};
+        work.prefetch_next(tile, lane, args.advantages);
       });
       block.sync();
       forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, work.observation,
@@ -179,6 +189,7 @@ struct Update {
         Real row[Row::kFloats];
         const UInt<Real> index = work.gather(tile, lane, row);
         samples[lane] = {row[Row::kValue], block.gather(args.targets, index, lane)};
+        work.prefetch_next(tile, lane, args.targets);
       });
       block.sync();
       forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, work.observation,

@@ -19,6 +19,7 @@
 //   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
 //   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
+//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
 //   fill_zero(to, n)              collective: n floats of an array (n, to: multiples of kTensorAlignment)
 //   storage()                     the block's storage, 64-byte aligned; its size is chosen at launch
 // and the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are features, columns

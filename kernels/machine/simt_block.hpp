@@ -70,6 +70,8 @@ class SimtBlockBase {
     for (int k = 0; k < Count; ++k) row[k] = x[k];
   }
   template <int Count>
+  PERILUNE_DEVICE void prefetch_rows(const float*, std::uint32_t, Lane) const {}
+  template <int Count>
   PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
                                float (&x)[Count]) const {
     const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
