@@ -63,7 +63,7 @@ PERILUNE_HD void multiply_block(Pack (&acc)[Rows][Packs], const float* matrix, c
   }
 }
 
-/// Applies the activation to rows that were just stored: from memory, because tanh beside live accumulators spills.
+/// Applies the activation to rows that were just stored. Done on the accumulators themselves it measured the same.
 template <int Rows, int Packs, int Stride>
 PERILUNE_HD void activate_rows(float* y, Activation activation) {
   for (int r = 0; r < Rows; ++r) {
@@ -269,8 +269,8 @@ void transpose(int packs, const float* from, float* to) {
   }
 }
 
-/// Rows x Columns packs of dW += dy x^T, from x with inputs in lanes. A function of its own: inlined into its caller, the
-/// compiler keeps fewer of the accumulators' addresses in registers (measured: 71 against 93 GFLOP/s).
+/// Rows x Columns packs of dW += dy x^T, from x with inputs in lanes. Not inlined: the whole verb, transpose and bias sums
+/// included, measured 85 GFLOP/s so and 71 inlined (64 x 64, 96 samples, one AVX-512 core).
 template <int In, int Rows, int Columns, int Stride>
 __attribute__((noinline)) void add_outer_products(int samples, const float* transposed,
                                                   const float* dy, float* dweight) {

@@ -1,9 +1,8 @@
 // Any bytes as a configuration file: either UsageError and an untouched configuration, or one that
 // is written and read back as itself.
 //
-// As libFuzzer program: cmake --preset dev -DCMAKE_CXX_COMPILER=clang++ -DPERILUNE_CUDA=OFF
-// -DPERILUNE_FUZZ=ON -DPERILUNE_SANITIZE=address,undefined,fuzzer-no-link, then `toml_fuzz
-// -max_total_time=120 <new inputs> <corpus>`.
+// As libFuzzer program: cmake --preset fuzz && cmake --build --preset fuzz, then build/fuzz/toml_fuzz
+// -max_total_time=120 <new inputs> <corpus>.
 #include <array>
 #include <cstdint>
 #include <cstdlib>
