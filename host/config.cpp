@@ -115,6 +115,8 @@ const std::vector<Key>& keys() {
       {"hidden_layers", &Config::hidden_layers, 1, 3,
        "hidden layers of the actor and of the critic"},
       {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
+      {"precision", choice<&Config::precision>({"auto", "fp32", "tf32", "bf16"}), 0, 0,
+       "of matrix products in training; auto: the fastest that the device has"},
       {"eval_every", &Config::eval_every, 0, kMaxInt,
        "iterations between evaluations; 0: only at the end"},
       {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},

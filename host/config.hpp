@@ -31,6 +31,7 @@ struct Config {
   enum class UpdateMode { kJoint, kSeparate };
   enum class ValueTarget { kLambda, kDiscounted };
   enum class Activation { kTanh, kRelu };
+  enum class Precision { kAuto, kFp32, kTf32, kBf16 };
 
   // What is run.
   std::string name = "custom";
@@ -79,6 +80,7 @@ struct Config {
   int hidden_width = 64;
   int hidden_layers = 2;
   Activation activation = Activation::kTanh;
+  Precision precision = Precision::kAuto;  // see precision.hpp
 
   // Evaluation and checkpoints.
   int eval_every = 0;  // iterations; 0: only at the end

@@ -35,6 +35,7 @@ class CpuDevice : public Device {
     return std::string(machine_.name) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
   }
   bool is_cuda() const override { return false; }
+  bool supports(Precision) const override { return true; }
   Queue& queue() override { return queue_; }
 
   // What the kernel could hand out without swapping.

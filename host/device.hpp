@@ -38,6 +38,8 @@ class Device {
   virtual const Machine& machine() const = 0;
   virtual std::string description() const = 0;  // "2 CPU threads (v4)", "NVIDIA H200"
   virtual bool is_cuda() const = 0;
+  // Whether the hardware runs kernels of this precision, where they were built (see precision.hpp).
+  virtual bool supports(Precision precision) const = 0;
   virtual Queue& queue() = 0;
 
   virtual std::size_t free_memory() const = 0;

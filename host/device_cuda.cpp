@@ -47,6 +47,7 @@ class CudaDevice : public Device {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
     name_ = properties.name;
+    capability_major_ = properties.major;
     block_storage_ = properties.sharedMemPerBlockOptin;
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
@@ -57,6 +58,8 @@ class CudaDevice : public Device {
   const Machine& machine() const override { return *cuda_machine(); }
   std::string description() const override { return name_; }
   bool is_cuda() const override { return true; }
+  // The tensor-core instructions of tf32 and bf16 begin with compute capability 8.0.
+  bool supports(Precision precision) const override { return precision == Precision::kFp32 || capability_major_ >= 8; }
   Queue& queue() override { return queue_; }
 
   std::size_t free_memory() const override {
@@ -98,6 +101,7 @@ class CudaDevice : public Device {
   cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
 
   std::string name_;
+  int capability_major_ = 0;
   std::size_t block_storage_ = 0;
   Queue queue_;
 };

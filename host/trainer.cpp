@@ -8,13 +8,16 @@
 #include <limits>
 
 #include "host/error.hpp"
+#include "host/precision.hpp"
 
 namespace perilune {
 
 namespace {
 
-const Instance& instance_for(const Machine& machine, const Config& config) {
-  const Instance* instance = find_instance(machine, config.env_id.c_str(), config.hidden_width);
+const Instance& instance_for(const Device& device, const Config& config) {
+  const Machine& machine = device.machine();
+  const Instance* instance =
+      find_instance(machine, config.env_id.c_str(), config.hidden_width, choose_precision(config, device));
   if (instance == nullptr) {
     throw UsageError(fmt::format("{} has no kernels for {} with hidden_width {} - see `perilune info` for what was built",
                                  machine.name, config.env_id, config.hidden_width));
@@ -79,7 +82,7 @@ Trainer::Trainer(const Config& config, Device& device)
     : config_(config),
       device_(device),
       machine_(device.machine()),
-      instance_(instance_for(machine_, config)),
+      instance_(instance_for(device, config)),
       model_(model_of(config)),
       arrays_(new Arrays) {
   const auto steps = static_cast<std::size_t>(config.num_steps);

@@ -35,6 +35,7 @@ class Trainer {
 
   const Arena& arena() const { return arena_; }
   const Model& model() const { return model_; }
+  Precision precision() const { return instance_.precision; }
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
   std::uint64_t steps_per_iteration() const;
 

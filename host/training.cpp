@@ -12,6 +12,7 @@
 #include "host/error.hpp"
 #include "host/files.hpp"
 #include "host/metrics_writer.hpp"
+#include "host/precision.hpp"
 #include "host/run_directory.hpp"
 #include "host/trainer.hpp"
 
@@ -55,20 +56,21 @@ std::optional<TrainerState> newest_checkpoint(const std::filesystem::path& run, 
   return std::nullopt;
 }
 
-StartingPoint open_run(const TrainingOptions& options) {
+StartingPoint open_run(const TrainingOptions& options, const Device& device) {
   if (options.resume) {
     RunDirectory directory = RunDirectory::resume(*options.resume);
-    Config config = read_run_config(directory.path());
+    Config config = with_chosen_precision(read_run_config(directory.path()), device);
     std::optional<TrainerState> state = newest_checkpoint(directory.path(), config);
     return {std::move(directory), std::move(config), std::move(state)};
   }
-  return {std::nullopt, options.config, std::nullopt};
+  return {std::nullopt, with_chosen_precision(options.config, device), std::nullopt};
 }
 
 std::vector<int> widths_of(const Machine& machine, const std::string& environment) {
   std::vector<int> widths;
   for (int i = 0; i < machine.instance_count; ++i) {
-    if (machine.instances[i].environment == environment) widths.push_back(machine.instances[i].width);
+    const Instance& instance = machine.instances[i];
+    if (instance.environment == environment && instance.precision == Precision::kFp32) widths.push_back(instance.width);
   }
   return widths;
 }
@@ -95,9 +97,9 @@ class RecentReturns {
 class Run {
  public:
   Run(const TrainingOptions& options, Device& device, Clock::time_point begin)
-      : options_(options), device_(device), begin_(begin), start_(open_run(options)), trainer_(start_.config, device) {
+      : options_(options), device_(device), begin_(begin), start_(open_run(options, device)), trainer_(start_.config, device) {
     trainer_.arena().require_room(device);
-    if (!start_.directory) start_.directory = RunDirectory::create(options.config, options.run_directory);
+    if (!start_.directory) start_.directory = RunDirectory::create(start_.config, options.run_directory);
   }
 
   TrainingResult execute();
@@ -133,7 +135,7 @@ class Run {
 void Run::plan() {
   if (start_.state) first_iteration_ = start_.state->iteration;
   if (!options_.on_plan) return;
-  options_.on_plan({directory(), device_.description(), trainer_.arena().total_bytes(), trainer_.arena().table(),
+  options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.arena().total_bytes(), trainer_.arena().table(),
                     trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_)});
 }
 

@@ -1,7 +1,7 @@
 // Everything the host sees of the kernels: plain argument structs, and the table of launchers of each machine.
 //
-// No templates and no code here: an (environment, width) pair is looked up once in a Machine's instances, after that a
-// kernel is a function pointer. All pointers are device memory of the machine the launcher belongs to. Shapes: N
+// No templates and no code here: environment, width and precision are looked up once in a Machine's instances, after
+// that a kernel is a function pointer. All pointers are device memory of the machine the launcher belongs to. Shapes: N
 // environments, T steps, B = N*T samples, sample (t, n) has index t*N + n everywhere. Arrays that kernels read by SIMD
 // pack are allocated with kTailPadding elements more than their shape, which may be read and never change a result.
 #pragma once
@@ -22,6 +22,9 @@ inline constexpr int kMaxEnvParameters = 8;
 inline constexpr int kTensorAlignment = 16;
 
 enum class Activation : std::int32_t { kTanh, kRelu };
+
+/// What rollouts and updates multiply matrices in; sums, weights, losses and the optimiser are fp32 in all of them.
+enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 
 /// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
 /// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
@@ -265,9 +268,11 @@ struct SimulateArgs {
   std::int32_t num_steps;
 };
 
-/// The launchers of one (environment, hidden width).
+/// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
+/// evaluation is always fp32, which is what others will run the policy in.
 struct Instance {
   const char* environment;
+  Precision precision;
   std::int32_t width, observation_dim, num_actions, state_fields, record_floats;
   void (*reset)(const ResetArgs&, Queue&);
   void (*rollout)(const RolloutArgs&, Queue&);
@@ -305,7 +310,8 @@ const Machine& cpu_machine();
 /// The CUDA machine, or null in a build without CUDA.
 const Machine* cuda_machine();
 
-/// The instance for this environment and width, or null.
-const Instance* find_instance(const Machine&, const char* environment, int width);
+/// The instance for this environment, width and precision, or null.
+const Instance* find_instance(const Machine&, const char* environment, int width,
+                              Precision precision = Precision::kFp32);
 
 }  // namespace perilune

@@ -23,6 +23,8 @@ constexpr int kWideLanes = 1024;
 constexpr int kPartials = 16;
 
 using TileBlock = CpuBlock<kTileLanes>;
+template <Precision P>
+using NetworkBlock = CpuBlock<kTileLanes, P>;
 using ScanBlock = CpuBlock<kScanLanes>;
 using WideBlock = CpuBlock<kWideLanes>;
 
@@ -40,10 +42,11 @@ int lane_blocks(int lanes, const Queue& queue) {
   return even < packs ? even : packs;
 }
 
-template <class E, int Width>
+template <class E, int Width, Precision P = Precision::kFp32>
 constexpr Instance make_instance() {
   Instance instance{};
   instance.environment = E::kId;
+  instance.precision = P;
   instance.width = Width;
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
@@ -53,12 +56,12 @@ constexpr Instance make_instance() {
     launch_cpu<Reset<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
-    launch_cpu<Rollout<E, Width>, TileBlock>(args, lane_blocks(args.environments.count, queue),
-                                             queue);
+    launch_cpu<Rollout<E, Width>, NetworkBlock<P>>(
+        args, lane_blocks(args.environments.count, queue), queue);
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    launch_cpu<Update<E, Width>, TileBlock>(args, networks * args.partials, queue);
+    launch_cpu<Update<E, Width>, NetworkBlock<P>>(args, networks * args.partials, queue);
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     launch_cpu<Evaluate<E, Width>, TileBlock>(args, lane_blocks(args.episodes, queue), queue);
@@ -67,10 +70,12 @@ constexpr Instance make_instance() {
     launch_cpu<Simulate<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };
   instance.block_storage = [](int depth) -> std::size_t {
-    const int update = Update<E, Width>::template storage_floats<TileBlock>(depth);
-    const int rollout = Rollout<E, Width>::template storage_floats<TileBlock>();
-    const int floats = TileBlock::kTransposedFloats + (update > rollout ? update : rollout);
-    return static_cast<std::size_t>(floats) * sizeof(float);
+    int floats = Update<E, Width>::template storage_floats<NetworkBlock<P>>(depth);
+    for (const int other : {Rollout<E, Width>::template storage_floats<NetworkBlock<P>>(depth),
+                            Evaluate<E, Width>::template storage_floats<TileBlock>(depth)}) {
+      if (floats < other) floats = other;
+    }
+    return static_cast<std::size_t>(TileBlock::kTransposedFloats + floats) * sizeof(float);
   };
   return instance;
 }

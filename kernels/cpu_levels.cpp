@@ -57,10 +57,12 @@ const Machine& cpu_machine() {
   return machine;
 }
 
-const Instance* find_instance(const Machine& machine, const char* environment, int width) {
+const Instance* find_instance(const Machine& machine, const char* environment, int width,
+                              Precision precision) {
   for (int i = 0; i < machine.instance_count; ++i) {
     const Instance& instance = machine.instances[i];
-    if (instance.width == width && std::strcmp(instance.environment, environment) == 0) {
+    if (instance.width == width && instance.precision == precision &&
+        std::strcmp(instance.environment, environment) == 0) {
       return &instance;
     }
   }

@@ -1,6 +1,7 @@
 // The CUDA machine: instantiates every kernel body over CudaBlock. The only file that is given to nvcc, with the tests.
 #include "kernels/machine/cuda_block.cuh"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -32,18 +33,22 @@ constexpr int kSimulateLanes = 128;
 
 constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
 
-template <class E, int Width>
-std::size_t update_bytes(int depth) {
-  using Block = CudaBlock<kTileLanes>;
-  return sizeof(float) *
-         static_cast<std::size_t>(Update<E, Width>::template storage_floats<Block>(depth));
+/// Bytes of dynamic shared memory kernel K needs.
+template <class K, Precision P>
+constexpr std::size_t storage_bytes(int depth) {
+  const int floats = K::template storage_floats<CudaBlock<kTileLanes, P>>(depth);
+  return sizeof(float) * static_cast<std::size_t>(floats);
 }
 
-template <class E, int Width>
+int depth_of(const Network& actor, const Network& critic) {
+  return actor.depth > critic.depth ? actor.depth : critic.depth;
+}
+
+template <class E, int Width, Precision P = Precision::kFp32>
 Instance make_instance() {
-  using Block = CudaBlock<kTileLanes>;
   Instance instance{};
   instance.environment = E::kId;
+  instance.precision = P;
   instance.width = Width;
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
@@ -55,30 +60,28 @@ Instance make_instance() {
   };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
     using K = Rollout<E, Width>;
-    launch_cuda<K, kTileLanes>(args, divide_up(args.environments.count, kTileLanes),
-                               K::template storage_floats<Block>() * sizeof(float), queue);
+    launch_cuda<K, kTileLanes, P>(args, divide_up(args.environments.count, kTileLanes),
+                                  storage_bytes<K, P>(depth_of(args.actor, args.critic)), queue);
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
+    using K = Update<E, Width>;
     const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    const int depth = args.actor.depth > args.critic.depth ? args.actor.depth : args.critic.depth;
-    launch_cuda<Update<E, Width>, kTileLanes>(args, networks * args.partials,
-                                              update_bytes<E, Width>(depth), queue);
+    launch_cuda<K, kTileLanes, P>(args, networks * args.partials,
+                                  storage_bytes<K, P>(depth_of(args.actor, args.critic)), queue);
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     using K = Evaluate<E, Width>;
     launch_cuda<K, kTileLanes>(args, divide_up(args.episodes, kTileLanes),
-                               K::template storage_floats<Block>() * sizeof(float), queue);
+                               storage_bytes<K, Precision::kFp32>(args.actor.depth), queue);
   };
   instance.simulate = [](const SimulateArgs& args, Queue& queue) {
     launch_cuda<Simulate<E>, kSimulateLanes>(
         args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
   };
   instance.block_storage = [](int depth) -> std::size_t {
-    const std::size_t rollout =
-        sizeof(float) *
-        static_cast<std::size_t>(Rollout<E, Width>::template storage_floats<Block>());
-    const std::size_t update = update_bytes<E, Width>(depth);
-    return update > rollout ? update : rollout;
+    return std::max({storage_bytes<Rollout<E, Width>, P>(depth),
+                     storage_bytes<Update<E, Width>, P>(depth),
+                     storage_bytes<Evaluate<E, Width>, Precision::kFp32>(depth)});
   };
   return instance;
 }

@@ -13,8 +13,12 @@ struct Evaluate {
   static constexpr int kActions = E::Action::kCount;
 
   template <class B>
-  static constexpr int storage_floats() {
-    return (E::kObsDim + 2 * Width + kActions) * B::kStride;
+  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+
+  template <class B>
+  static constexpr int storage_floats(int depth) {
+    return (E::kObsDim + kActions) * B::kStride + Actor<B>::Hidden::inference_floats() +
+           Actor<B>::storage_floats(depth);
   }
 
   template <class Real>
@@ -42,7 +46,8 @@ struct Evaluate {
     const typename E::Params params = E::params(args.env_parameters);
     Carver<B> carver{block.storage()};
     const Tile<B> observation = carver.tile(E::kObsDim), logits = carver.tile(kActions);
-    const HiddenTiles<B> hidden = carve_hidden<Width>(carver, 2);
+    const auto hidden = Actor<B>::Hidden::for_inference(carver);
+    const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
 
     PerLane<B, typename E::template State<Real>> states;
     PerLane<B, Real> total, length;
@@ -65,8 +70,7 @@ struct Evaluate {
         for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, values[i]);
       });
       block.sync();
-      forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, observation, hidden,
-                                           logits);
+      actor.infer(observation, logits);
       block.lanes([&](Lane lane) {
         Real values[kActions];
         for (int i = 0; i < kActions; ++i) values[i] = logits.load(i, lane);

@@ -17,20 +17,23 @@ struct Rollout {
   static constexpr int kActions = E::Action::kCount;
 
   template <class B>
-  static constexpr int storage_floats() {
-    return (E::kObsDim + 2 * Width + kActions + 1) * B::kStride;
+  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+  template <class B>
+  using Critic = Mlp<B, E::kObsDim, Width, 1>;
+
+  template <class B>
+  static constexpr int storage_floats(int depth) {
+    return (E::kObsDim + kActions + 1) * B::kStride + HiddenLayers<B, Width>::inference_floats() +
+           Actor<B>::storage_floats(depth) + Critic<B>::storage_floats(depth);
   }
 
   template <class B>
-  struct Storage {
+  struct Tiles {
     Tile<B> observation, logits, value;
-    HiddenTiles<B> hidden;
-    PERILUNE_DEVICE explicit Storage(float* at) {
-      Carver<B> carver{at};
+    PERILUNE_DEVICE explicit Tiles(Carver<B>& carver) {
       observation = carver.tile(E::kObsDim);
       logits = carver.tile(kActions);
       value = carver.tile(1);
-      hidden = carve_hidden<Width>(carver, 2);
     }
   };
 
@@ -51,7 +54,7 @@ struct Rollout {
   /// Samples an action, steps, and stores the record. Returns where the episode was cut by its limit.
   template <class B>
   PERILUNE_DEVICE static Mask<typename B::Real> step(
-      B& block, const RolloutArgs& args, const typename E::Params& params, const Storage<B>& tiles,
+      B& block, const RolloutArgs& args, const typename E::Params& params, const Tiles<B>& tiles,
       int t, int first, typename B::Lane lane, EnvironmentLane<E, typename B::Real>& mine,
       typename B::Real& reward, Mask<typename B::Real>& ended) {
     using Real = typename B::Real;
@@ -95,7 +98,11 @@ struct Rollout {
     const Share share = block_share(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
-    const Storage<B> tiles(block.storage());
+    Carver<B> carver{block.storage()};
+    const Tiles<B> tiles(carver);
+    const auto hidden = HiddenLayers<B, Width>::for_inference(carver);
+    const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
+    const Critic<B> critic(block, carver, args.parameters, args.critic, hidden);
     PerLane<B, EnvironmentLane<E, Real>> lanes;
     PerLane<B, Real> reward;
     PerLane<B, Mask<Real>> ended, cut;
@@ -104,18 +111,15 @@ struct Rollout {
     });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
-      forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, tiles.observation,
-                                           tiles.hidden, tiles.logits);
-      forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
-                                    tiles.hidden, tiles.value);
+      actor.infer(tiles.observation, tiles.logits);
+      critic.infer(tiles.observation, tiles.value);
       block.lanes([&](Lane lane) {
         cut[lane] = step(block, args, params, tiles, t, share.first, lane, lanes[lane],
                          reward[lane], ended[lane]);
       });
       if (block.any(cut)) {
         observe(block, params, lanes, tiles.observation);
-        forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
-                                      tiles.hidden, tiles.value);
+        critic.infer(tiles.observation, tiles.value);
         block.lanes([&](Lane lane) {
           const Real bootstrap = Real(args.gamma) * tiles.value.load(0, lane);
           reward[lane] = reward[lane] + select(cut[lane], bootstrap, Real(0.0f));
@@ -139,8 +143,7 @@ struct Rollout {
       });
       observe(block, params, lanes, tiles.observation);
     }
-    forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, tiles.observation,
-                                  tiles.hidden, tiles.value);
+    critic.infer(tiles.observation, tiles.value);
     const std::size_t last = static_cast<std::size_t>(args.num_steps) *
                                  static_cast<std::size_t>(batch.count) +
                              static_cast<std::size_t>(share.first);

@@ -44,8 +44,16 @@ struct Update {
   using Row = Record<E>;
 
   template <class B>
+  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+  template <class B>
+  using Critic = Mlp<B, E::kObsDim, Width, 1>;
+
+  /// A block trains one of the two networks.
+  template <class B>
   static constexpr int storage_floats(int depth) {
-    return (E::kObsDim + depth * Width + kActions) * B::kStride;
+    const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
+    return (E::kObsDim + kActions) * B::kStride + HiddenLayers<B, Width>::training_floats(depth) +
+           (actor > critic ? actor : critic);
   }
 
   /// What both losses share: the tiles, and this block's part of the minibatch.
@@ -55,16 +63,20 @@ struct Update {
     B& block;
     const UpdateArgs& args;
     SampleOrder order;
+    Carver<B> carver;
     Tile<B> observation, output;
-    HiddenTiles<B> hidden;
+    HiddenLayers<B, Width> hidden;
     int partial, first_tile, last_tile;
 
     PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index)
-        : block(b), args(a), order(a.sampling, a.control->iteration), partial(partial_index) {
-      Carver<B> carver{b.storage()};
+        : block(b),
+          args(a),
+          order(a.sampling, a.control->iteration),
+          carver{b.storage()},
+          partial(partial_index) {
       observation = carver.tile(E::kObsDim);
       output = carver.tile(kActions);
-      hidden = carve_hidden<Width>(carver, max_depth(a));
+      hidden = HiddenLayers<B, Width>::for_training(carver, max_depth(a));
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
       first_tile = static_cast<int>(tiles * partial / a.partials);
       last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
@@ -95,12 +107,9 @@ struct Update {
       for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
       return index;
     }
-    PERILUNE_DEVICE float* zeroed_gradient(const Network& network) {
-      float* gradient = args.gradients + static_cast<std::size_t>(partial) *
-                                             static_cast<std::size_t>(args.critic.end);
-      block.fill_zero(gradient + network.begin, network.end - network.begin);
-      block.sync();
-      return gradient;
+    PERILUNE_DEVICE float* gradient() const {
+      return args.gradients +
+             static_cast<std::size_t>(partial) * static_cast<std::size_t>(args.critic.end);
     }
     PERILUNE_DEVICE void write_sum(int which, const PerLane<B, Real>& value) {
       block.activate(B::kLanes);
@@ -118,7 +127,8 @@ struct Update {
     const Real zero(0.0f), clip(args.control->clip_coef), ent_coef(args.hyper.ent_coef);
     const Real mean_weight(1.0f / static_cast<float>(args.sampling.minibatch_size));
     const AdvantageScale scale = advantage_scale(args);
-    float* gradient = work.zeroed_gradient(args.actor);
+    Actor<B> actor(block, work.carver, args.parameters, args.actor, work.hidden);
+    actor.begin_gradient(work.gradient());
     struct Sample {
       UInt<Real> action;
       Real old_log_probability, advantage;
@@ -140,8 +150,7 @@ struct Update {
         work.prefetch_next(tile, lane, args.advantages);
       });
       block.sync();
-      forward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, work.observation,
-                                           work.hidden, work.output);
+      actor.forward(work.observation, work.output);
       block.lanes([&](Lane lane) {
         const Mask<Real> active = block.active(lane);
         const Sample& sample = samples[lane];
@@ -160,10 +169,9 @@ struct Update {
         }
       });
       block.sync();
-      backward<E::kObsDim, Width, kActions>(block, args.parameters, args.actor, work.observation,
-                                            work.hidden, work.output, gradient);
-      block.sync();
+      actor.backward(work.observation, work.output);
     }
+    actor.finish_gradient();
     for (int k = 0; k < kValueLoss; ++k) work.write_sum(k, sums[k]);
   }
 
@@ -175,7 +183,8 @@ struct Update {
     const UpdateArgs& args = work.args;
     const Real zero(0.0f), clip(args.control->clip_coef);
     const Real weight(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size));
-    float* gradient = work.zeroed_gradient(args.critic);
+    Critic<B> critic(block, work.carver, args.parameters, args.critic, work.hidden);
+    critic.begin_gradient(work.gradient());
     struct Sample {
       Real old_value, target;
     };
@@ -192,8 +201,7 @@ struct Update {
         work.prefetch_next(tile, lane, args.targets);
       });
       block.sync();
-      forward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, work.observation,
-                                    work.hidden, work.output);
+      critic.forward(work.observation, work.output);
       block.lanes([&](Lane lane) {
         const Mask<Real> active = block.active(lane);
         Real slope;
@@ -204,10 +212,9 @@ struct Update {
         loss_sum[lane] = loss_sum[lane] + select(active, loss, zero);
       });
       block.sync();
-      backward<E::kObsDim, Width, 1>(block, args.parameters, args.critic, work.observation,
-                                     work.hidden, work.output, gradient);
-      block.sync();
+      critic.backward(work.observation, work.output);
     }
+    critic.finish_gradient();
     work.write_sum(kValueLoss, loss_sum);
   }
 

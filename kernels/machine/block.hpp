@@ -7,6 +7,7 @@
 //
 // Members every Block has:
 //   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
+//   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
 //   kUnit                         lanes are dealt to blocks in multiples of this
 //   index(), count()              this block's place in the grid, and the grid's size
 //   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)
@@ -22,8 +23,8 @@
 //   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
 //   fill_zero(to, n)              collective: n floats of an array (n, to: multiples of kTensorAlignment)
 //   storage()                     the block's storage, 64-byte aligned; its size is chosen at launch
-// and the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are features, columns
-// are samples, weights are [out, in] row-major:
+// and, in fp32 blocks, the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are
+// features, columns are samples, weights are [out, in] row-major:
 //   dense<In, Out>(block, weight, bias, x, y, activation)            y = activation(W x + b)
 //   dense_backward_weights<In, Out>(block, x, dy, dweight, dbias)    dW += dy x^T, db += sum(dy)
 //   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
@@ -60,14 +61,18 @@ struct Tile {
   }
 };
 
-/// Carves tiles out of the block's storage, in call order.
+/// Carves tiles and other arrays out of the block's storage, in call order.
 template <class B>
 struct Carver {
   float* next;
-  PERILUNE_DEVICE Tile<B> tile(int features) {
-    Tile<B> result{next};
-    next += features * B::kStride;
+  /// count: a multiple of 4, so that all that is carved stays aligned to 16 bytes.
+  PERILUNE_DEVICE float* floats(int count) {
+    float* result = next;
+    next += count;
     return result;
+  }
+  PERILUNE_DEVICE Tile<B> tile(int features) {
+    return {floats(features * B::kStride)};
   }
 };
 

@@ -7,7 +7,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-template <int Lanes>
+template <int Lanes, Precision P = Precision::kFp32>
 class CpuBlock {
  public:
   static_assert(Lanes % kPackLanes == 0);
@@ -15,6 +15,7 @@ class CpuBlock {
   struct Lane {
     int first;  // number of the pack's first lane
   };
+  static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
   static constexpr int kStride = Lanes;
   static constexpr int kOwned = Lanes / kPackLanes;

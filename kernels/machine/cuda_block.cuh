@@ -9,10 +9,10 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-template <int Lanes>
-class CudaBlock : public SimtBlockBase<CudaBlock<Lanes>, Lanes> {
+template <int Lanes, Precision P = Precision::kFp32>
+class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
  public:
-  using Base = SimtBlockBase<CudaBlock<Lanes>, Lanes>;
+  using Base = SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>;
   using typename Base::Lane;
 
   using Reduce = cub::BlockReduce<float, Lanes>;
@@ -50,11 +50,11 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes>, Lanes> {
 // Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each, which none of them spills.
 inline constexpr int kRegisterBudget = 512;
 
-template <class K, int Lanes, class Args>
+template <class K, int Lanes, Precision P, class Args>
 __global__ void __launch_bounds__(Lanes, kRegisterBudget / Lanes) run_kernel(const __grid_constant__ Args args) {
   extern __shared__ __align__(64) float storage[];
-  __shared__ typename CudaBlock<Lanes>::Shared shared;
-  CudaBlock<Lanes> block(shared, storage);
+  __shared__ typename CudaBlock<Lanes, P>::Shared shared;
+  CudaBlock<Lanes, P> block(shared, storage);
   K::run(block, args);
 }
 
@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(Lanes, kRegisterBudget / Lanes) run_kernel(con
 void check_cuda(cudaError_t status, const char* what);
 
 /// Enqueues kernel K. storage_bytes beyond 48 KB are asked for on every launch: it costs no device time.
-template <class K, int Lanes, class Args>
+template <class K, int Lanes, Precision P = Precision::kFp32, class Args>
 void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue& queue) {
-  auto kernel = run_kernel<K, Lanes, Args>;
+  auto kernel = run_kernel<K, Lanes, P, Args>;
   if (storage_bytes > 48 * 1024) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(storage_bytes)),

@@ -16,6 +16,8 @@ template <class B>
 concept SimtBlock = requires(B block) {
   { block.lane().number } -> std::convertible_to<int>;
 };
+template <class B>
+concept PlainSimtBlock = SimtBlock<B> && B::kPrecision == Precision::kFp32;
 
 struct alignas(16) Float4 {
   float x[4];
@@ -30,7 +32,7 @@ constexpr int simt_rows(int features) {
   return features % 32 == 0 ? 8 : features % 16 == 0 ? 4 : features % 2 == 0 ? 2 : 1;
 }
 
-template <int In, int Out, bool Hidden, SimtBlock B>
+template <int In, int Out, bool Hidden, PlainSimtBlock B>
 PERILUNE_DEVICE void dense(B& block, const float* weight, const float* bias, Tile<B> x, Tile<B> y,
                        Activation activation) {
   constexpr int kRows = simt_rows(Out);
@@ -65,7 +67,7 @@ PERILUNE_DEVICE void dense(B& block, const float* weight, const float* bias, Til
   }
 }
 
-template <int In, int Out, SimtBlock B>
+template <int In, int Out, PlainSimtBlock B>
 PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B> dy, Tile<B> x,
                                       Activation activation) {
   constexpr int kRows = simt_rows(In);
@@ -97,7 +99,7 @@ PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B>
   }
 }
 
-template <int In, int Out, SimtBlock B>
+template <int In, int Out, PlainSimtBlock B>
 PERILUNE_DEVICE void dense_backward_weights(B& block, Tile<B> x, Tile<B> dy, float* dweight,
                                         float* dbias) {
   constexpr int kOuts = Out % 4 == 0 ? 4 : Out % 2 == 0 ? 2 : 1;

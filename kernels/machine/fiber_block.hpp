@@ -107,10 +107,10 @@ class FiberGroup {
   std::exception_ptr failure_;
 };
 
-template <int Lanes>
-class FiberBlock : public SimtBlockBase<FiberBlock<Lanes>, Lanes> {
+template <int Lanes, Precision P = Precision::kFp32>
+class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P> {
  public:
-  using Base = SimtBlockBase<FiberBlock<Lanes>, Lanes>;
+  using Base = SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>;
   using typename Base::Lane;
 
   FiberBlock(FiberGroup& group, int lane, int index, int count)
@@ -148,12 +148,12 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes>, Lanes> {
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.
-template <class K, int Lanes, class Args>
+template <class K, int Lanes, Precision P = Precision::kFp32, class Args>
 void launch_fibers(const Args& args, int blocks, std::size_t storage_floats, LaneOrder order) {
   for (int index = 0; index < blocks; ++index) {
     FiberGroup group(Lanes, storage_floats, order);
     group.run([&](int lane) {
-      FiberBlock<Lanes> block(group, lane, index, blocks);
+      FiberBlock<Lanes, P> block(group, lane, index, blocks);
       K::run(block, args);
     });
   }

@@ -6,7 +6,7 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// Derived supplies lane(), sync(), any(), sum(), index(), count(), storage().
-template <class Derived, int Lanes>
+template <class Derived, int Lanes, Precision P>
 class SimtBlockBase {
  public:
   static_assert(Lanes % 4 == 0);
@@ -14,6 +14,7 @@ class SimtBlockBase {
   struct Lane {
     int number;
   };
+  static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
   static constexpr int kStride = Lanes + 4;
   static constexpr int kOwned = 1;

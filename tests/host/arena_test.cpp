@@ -22,6 +22,7 @@ class SmallDevice : public Device {
   const Machine& machine() const override { throw std::logic_error("runs nothing"); }
   std::string description() const override { return "a small device"; }
   bool is_cuda() const override { return false; }
+  bool supports(Precision) const override { return true; }
   Queue& queue() override { return queue_; }
   std::size_t free_memory() const override { return free_; }
   std::size_t max_block_storage() const override { return 0; }

@@ -1,5 +1,7 @@
 #include "tests/kernels/fiber_machine.hpp"
 
+#include <algorithm>
+
 #include "kernels/evaluate.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/machine/fiber_block.hpp"
@@ -29,6 +31,10 @@ void launch_one(const Args& args, Queue&) {
   launch<K, Order>(args, 1);
 }
 
+int depth_of(const Network& actor, const Network& critic) {
+  return std::max(actor.depth, critic.depth);
+}
+
 template <int Width, LaneOrder Order>
 Instance make_instance() {
   using E = CartPole;
@@ -45,17 +51,16 @@ Instance make_instance() {
   instance.rollout = [](const RolloutArgs& args, Queue&) {
     using K = Rollout<E, Width>;
     launch<K, Order>(args, blocks_for(args.environments.count),
-                     K::template storage_floats<Block>());
+                     K::template storage_floats<Block>(depth_of(args.actor, args.critic)));
   };
   instance.update = [](const UpdateArgs& args, Queue&) {
     using K = Update<E, Width>;
-    const int depth = args.actor.depth > args.critic.depth ? args.actor.depth : args.critic.depth;
     launch<K, Order>(args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
-                     K::template storage_floats<Block>(depth));
+                     K::template storage_floats<Block>(depth_of(args.actor, args.critic)));
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue&) {
     using K = Evaluate<E, Width>;
-    launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<Block>());
+    launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<Block>(args.actor.depth));
   };
   instance.simulate = [](const SimulateArgs& args, Queue&) {
     launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));

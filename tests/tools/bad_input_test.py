@@ -29,6 +29,7 @@ SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
     ("seed=-1", ["seed", "'-1'", "0 .. 4294967295"]),
     ("num_minibatches=7", ["num_envs * num_steps", "num_minibatches = 7", "not divisible", "4 and 8"]),
     ("hidden_width=48", ["hidden_width = 48", "16, 32, 64, 128"]),
+    ("precision=fp64", ["precision", "'fp64'", "auto | fp32 | tf32 | bf16"]),
     ("env_id=CartPole-v9", ["unknown environment", "'CartPole-v9'", "CartPole-v1"]),
     ("name=../x", ["name", "'../x'", "allowed"]),
     ("nonsense", ["--set", "'nonsense'", "KEY=VALUE"]),

@@ -46,6 +46,18 @@ def test_run_directory_keeps_the_resolved_configuration(perilune, short):
     assert tomllib.loads(written)["seed"] == 11
 
 
+def test_run_directory_keeps_the_precision_that_auto_chose(perilune, short):
+    assert config(perilune)["precision"] == "auto"
+    done = perilune.good("train", *short, "--run-dir", "run", "--device", "cpu")
+    precision = tomllib.loads((perilune.directory / "run" / "config.toml").read_text())["precision"]
+    assert precision in ("fp32", "bf16") and f", {precision} - " in done.stdout
+    perilune.good("train", *short, "--run-dir", "asked", "--device", "cpu", "--set", "precision=fp32")
+    path = perilune.directory / "asked" / "config.toml"
+    assert tomllib.loads(path.read_text())["precision"] == "fp32"
+    path.write_text(path.read_text().replace('"fp32"', '"tf32"'))
+    perilune.fails(2, "precision tf32", "has fp32", arguments=["train", "--resume", "asked", "--device", "cpu"])
+
+
 def test_fresh_run_directories(perilune, short):
     first, second = (perilune.json("train", *short)["run_dir"] for _ in range(2))
     assert first != second and first.startswith("runs/CartPole-v1__cartpole__1__")

@@ -66,7 +66,8 @@ def test_info(perilune):
     assert set(info) == {"version", "build", "devices", "instances"}
     assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
     assert info["devices"]["cuda"]["status"]
-    assert info["instances"] == [{"env": "CartPole-v1", "hidden_widths": [16, 32, 64, 128]}]
+    assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [("CartPole-v1", [16, 32, 64, 128])]
+    assert info["instances"][0]["precisions"][0] == "fp32"
 
 
 def test_info_names_the_cpu_level(perilune):

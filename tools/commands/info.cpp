@@ -10,6 +10,7 @@
 #include "host/build_info.hpp"
 #include "host/config.hpp"
 #include "host/environments.hpp"
+#include "host/precision.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
@@ -18,12 +19,19 @@ namespace perilune {
 std::vector<int> built_widths(const Machine& machine, std::string_view environment) {
   std::vector<int> widths;
   for (int i = 0; i < machine.instance_count; ++i) {
-    if (machine.instances[i].environment == environment) widths.push_back(machine.instances[i].width);
+    const Instance& instance = machine.instances[i];
+    if (instance.environment == environment && instance.precision == Precision::kFp32) widths.push_back(instance.width);
   }
   return widths;
 }
 
 namespace {
+
+std::vector<std::string_view> precision_names(const Device& device, std::string_view environment) {
+  std::vector<std::string_view> names;
+  for (const Precision precision : available_precisions(device, environment)) names.push_back(precision_name(precision));
+  return names;
+}
 
 std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* cuda, const SelectedDevice& automatic) {
   nlohmann::ordered_json json;
@@ -39,7 +47,9 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
   json["instances"] = nlohmann::ordered_json::array();
   for (const EnvironmentInfo& environment : environments()) {
     json["instances"].push_back(
-        {{"env", environment.id}, {"hidden_widths", built_widths(cpu.machine(), environment.id)}});
+        {{"env", environment.id},
+         {"hidden_widths", built_widths(cpu.machine(), environment.id)},
+         {"precisions", precision_names(*automatic.device, environment.id)}});
   }
   return json.dump(2) + "\n";
 }
@@ -56,8 +66,10 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   text += labelled(out, "auto", fmt::format("{} - {}", automatic.device->description(), automatic.reason));
   for (const EnvironmentInfo& environment : environments()) {
     const std::vector<int> widths = built_widths(cpu.machine(), environment.id);
-    text += labelled(out, "networks", fmt::format("{}: hidden_width {}", environment.id,
-                                                  fmt::join(widths.begin(), widths.end(), ", ")));
+    const std::vector<std::string_view> precisions = precision_names(*automatic.device, environment.id);
+    text += labelled(out, "networks", fmt::format("{}: hidden_width {}; {}", environment.id,
+                                                  fmt::join(widths.begin(), widths.end(), ", "),
+                                                  fmt::join(precisions.begin(), precisions.end(), ", ")));
   }
   return text;
 }

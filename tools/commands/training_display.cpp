@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "host/arena.hpp"
+#include "host/precision.hpp"
 
 namespace perilune {
 namespace {
@@ -47,7 +48,7 @@ void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, 
                                 std::size_t free_memory, bool memory_table) {
   std::string text =
       fmt::format("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
-  text += labelled(out_, "device", fmt::format("{} - {}", plan.device, reason));
+  text += labelled(out_, "device", fmt::format("{}, {} - {}", plan.device, precision_name(plan.precision), reason));
   text += labelled(out_, "memory", fmt::format("{} of {} free", format_bytes(plan.device_bytes),
                                                format_bytes(free_memory)));
   if (memory_table) text += plan.memory_table;

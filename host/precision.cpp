@@ -1,0 +1,73 @@
+#include "host/precision.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+#include "host/error.hpp"
+
+namespace perilune {
+
+namespace {
+
+Config::Precision key_value(Precision precision) {
+  switch (precision) {
+    case Precision::kTf32: return Config::Precision::kTf32;
+    case Precision::kBf16: return Config::Precision::kBf16;
+    case Precision::kFp32: break;
+  }
+  return Config::Precision::kFp32;
+}
+
+// On CUDA tf32 is expected to win wherever it exists: by the cost model 8 multiply-adds of one mma take a tensor core
+// less time than the loads of one fp32 multiply-add. Not measured. On the CPU fp32 is what there is.
+Precision automatic(const Device& device, const std::vector<Precision>& available) {
+  const bool tf32 = std::find(available.begin(), available.end(), Precision::kTf32) != available.end();
+  return device.is_cuda() && tf32 ? Precision::kTf32 : Precision::kFp32;
+}
+
+}  // namespace
+
+std::string_view precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::kTf32: return "tf32";
+    case Precision::kBf16: return "bf16";
+    case Precision::kFp32: break;
+  }
+  return "fp32";
+}
+
+std::vector<Precision> available_precisions(const Device& device, std::string_view environment, int width) {
+  std::vector<Precision> result;
+  const Machine& machine = device.machine();
+  for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
+    const bool built = std::any_of(machine.instances, machine.instances + machine.instance_count, [&](const Instance& i) {
+      return i.precision == precision && i.environment == environment && (width == 0 || i.width == width);
+    });
+    if (built && device.supports(precision)) result.push_back(precision);
+  }
+  return result;
+}
+
+Precision choose_precision(const Config& config, const Device& device) {
+  const std::vector<Precision> available = available_precisions(device, config.env_id, config.hidden_width);
+  if (config.precision == Config::Precision::kAuto) return automatic(device, available);
+  std::string names;
+  for (const Precision precision : available) {
+    if (key_value(precision) == config.precision) return precision;
+    names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
+  }
+  constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
+  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden_width {} - set precision to one of these or to "
+                               "auto (a run's config.toml holds it when the run is resumed)",
+                               kAsked[static_cast<int>(config.precision)], device.description(),
+                               names.empty() ? "none" : names, config.env_id, config.hidden_width));
+}
+
+Config with_chosen_precision(Config config, const Device& device) {
+  config.precision = key_value(choose_precision(config, device));
+  return config;
+}
+
+}  // namespace perilune
