@@ -1,5 +1,8 @@
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
+#include <cstring>
+
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
 
@@ -19,6 +22,7 @@ class CudaGraph : public Recording {
       : stream_(static_cast<cudaStream_t>(queue.stream)) {
     cudaGraph_t graph = nullptr;
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "starting to capture a graph");
+    queue.after_kernel = false;
     try {
       enqueue(queue);
     } catch (...) {
@@ -49,11 +53,19 @@ class CudaDevice : public Device {
     name_ = properties.name;
     capability_major_ = properties.major;
     block_storage_ = properties.sharedMemPerBlockOptin;
-    cudaStream_t stream = nullptr;
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
-    queue_.stream = stream;
+    queue_.stream = new_stream();
+    branch_ = new_stream();
+    const char* overlap = std::getenv("PERILUNE_CUDA_OVERLAP");
+    queue_.overlaps = properties.major >= 9 && (overlap == nullptr || std::strcmp(overlap, "off") != 0);
+    for (cudaEvent_t& event : events_) {
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    }
   }
-  ~CudaDevice() override { cudaStreamDestroy(stream()); }
+  ~CudaDevice() override {
+    for (cudaEvent_t event : events_) cudaEventDestroy(event);
+    cudaStreamDestroy(branch_);
+    cudaStreamDestroy(stream());
+  }
 
   const Machine& machine() const override { return *cuda_machine(); }
   std::string description() const override { return name_; }
@@ -92,18 +104,80 @@ class CudaDevice : public Device {
   }
   void synchronize() override { check(cudaStreamSynchronize(stream()), "running kernels"); }
 
+  std::uint64_t mark() override {
+    check(cudaEventRecord(events_[marks_ % kMarks], stream()), "marking the queue");
+    return marks_++;
+  }
+  void wait(std::uint64_t mark) override { check(cudaEventSynchronize(events_[mark % kMarks]), "running kernels"); }
+
+  void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) override {
+    const auto stream = static_cast<cudaStream_t>(queue.stream);
+    Capture capture = capture_of(stream);
+    if (capture.graph == nullptr) {
+      body(queue);
+      return;
+    }
+    cudaGraphConditionalHandle handle{};
+    check(cudaGraphConditionalHandleCreate(&handle, capture.graph, 0, 0), "creating a graph's condition");
+    machine().set_condition(control, handle, queue);
+
+    cudaGraphNodeParams parameters{};
+    parameters.type = cudaGraphNodeTypeConditional;
+    parameters.conditional.handle = handle;
+    parameters.conditional.type = cudaGraphCondTypeIf;
+    parameters.conditional.size = 1;
+    cudaGraphNode_t node = nullptr;
+    capture = capture_of(stream);
+    check(cudaGraphAddNode(&node, capture.graph, capture.dependencies, nullptr, capture.count, &parameters),
+          "adding a conditional node");
+    check(cudaStreamBeginCaptureToGraph(branch_, parameters.conditional.phGraph_out[0], nullptr, nullptr, 0,
+                                        cudaStreamCaptureModeThreadLocal),
+          "starting to capture a conditional graph");
+    Queue inner = queue;
+    inner.stream = branch_;
+    inner.overlaps = false;  // whether programmatic edges may lie in a conditional body is not documented
+    body(inner);
+    cudaGraph_t captured = nullptr;
+    check(cudaStreamEndCapture(branch_, &captured), "capturing a conditional graph");
+    check(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1, cudaStreamSetCaptureDependencies),
+          "going on after a conditional graph");
+    queue.after_kernel = false;
+  }
+
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) override {
     if (as_graph) return std::make_unique<CudaGraph>(enqueue, queue_);
     return std::make_unique<Replay>(std::move(enqueue), queue_);
   }
 
  private:
+  // What a stream is being captured into; graph is null if it is not.
+  struct Capture {
+    cudaGraph_t graph = nullptr;
+    const cudaGraphNode_t* dependencies = nullptr;
+    std::size_t count = 0;
+  };
+  static Capture capture_of(cudaStream_t stream) {
+    Capture capture;
+    cudaStreamCaptureStatus status{};
+    check(cudaStreamGetCaptureInfo(stream, &status, nullptr, &capture.graph, &capture.dependencies, nullptr,
+                                   &capture.count),
+          "asking what is being captured");
+    return status == cudaStreamCaptureStatusActive ? capture : Capture{};
+  }
+  static cudaStream_t new_stream() {
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+    return stream;
+  }
   cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
 
   std::string name_;
   int capability_major_ = 0;
   std::size_t block_storage_ = 0;
   Queue queue_;
+  cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes
+  cudaEvent_t events_[kMarks] = {};
+  std::uint64_t marks_ = 0;
 };
 
 // Empty if there is a usable device, else why not.

@@ -70,11 +70,12 @@ struct Trainer::Arrays {
   Slot<float> rewards;                                                  // [T, N]; advantages after gae
   Slot<float> values;                                                   // [T + 1, N]; value targets after gae
   Slot<std::uint8_t> ends;                                              // [T, N]
-  Slot<float> batch_moments;                                            // [gae blocks, kBatchMoments]
-  Slot<float> minibatch_moments;                                        // [minibatches, kMomentChunks, 2]
+  Slot<float> batch_moments;                                            // [kBatchMoments, gae blocks]
+  Slot<float> minibatch_moments;                                        // [epochs, minibatches, kMomentChunks, 2]
   Slot<float> partial_gradients;                                        // [P, model floats]
-  Slot<float> loss_sums;                                                // [P, kLossSums]
+  Slot<float> loss_sums;                                                // [kLossSums, P]
   Slot<float> square_sums;                                              // [reduce blocks]
+  Slot<AdamStep> adam_step;                                             // [1]
   Slot<float> running;                                                  // [kRunningMetrics]
 };
 
@@ -108,6 +109,7 @@ Trainer::Trainer(const Config& config, Device& device)
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const int minibatches = joint ? config.num_minibatches : 1;
+  const int epochs = joint ? config.update_epochs : 1;
   const int tiles = (batch_size_ / minibatches + machine_.update_tile - 1) / machine_.update_tile;
   partials_ = std::min(tiles, machine_.max_partials());
 
@@ -131,13 +133,14 @@ Trainer::Trainer(const Config& config, Device& device)
   a.values = arena_.add<float>("values, targets", {steps + 1, envs});
   a.ends = arena_.add<std::uint8_t>("episode ends", {steps, envs});
   a.batch_moments = arena_.add<float>(
-      "batch moments", {static_cast<std::size_t>(machine_.gae_blocks(config.num_envs)), kBatchMoments});
-  a.minibatch_moments =
-      arena_.add<float>("minibatch moments", {static_cast<std::size_t>(minibatches), kMomentChunks, 2});
+      "batch moments", {kBatchMoments, static_cast<std::size_t>(machine_.gae_blocks(config.num_envs))});
+  a.minibatch_moments = arena_.add<float>("minibatch moments", {static_cast<std::size_t>(epochs),
+                                                                static_cast<std::size_t>(minibatches), kMomentChunks, 2});
   a.partial_gradients = arena_.add<float>("partial gradients", {partials, model_.floats});
-  a.loss_sums = arena_.add<float>("loss sums", {partials, kLossSums});
+  a.loss_sums = arena_.add<float>("loss sums", {kLossSums, partials});
   a.square_sums = arena_.add<float>(
       "square sums", {static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
+  a.adam_step = arena_.add<AdamStep>("Adam step", {1});
   a.running = arena_.add<float>("running metrics", {kRunningMetrics});
 }
 
@@ -174,6 +177,7 @@ void Trainer::record_iteration(Queue& queue) const {
   instance_.rollout(rollout, queue);
 
   GaeArgs gae{};
+  gae.control = control;
   gae.rewards = arena_.at(a.rewards);
   gae.values = arena_.at(a.values);
   gae.ends = arena_.at(a.ends);
@@ -185,8 +189,6 @@ void Trainer::record_iteration(Queue& queue) const {
   gae.gae_lambda = hyper_.gae_lambda;
   gae.discounted_target = hyper_.discounted_target;
   machine_.gae(gae, queue);
-  machine_.batch_moments(
-      {control, arena_.at(a.batch_moments), machine_.gae_blocks(config_.num_envs), batch_size_}, queue);
 
   if (config_.update_mode == Config::UpdateMode::kJoint) {
     record_joint_epochs(queue);
@@ -197,48 +199,62 @@ void Trainer::record_iteration(Queue& queue) const {
   machine_.end_iteration({control, episodes, arena_.at(a.running), ring_, config_.num_envs}, queue);
 }
 
-// Epochs over shuffled minibatches, actor and critic in each.
+// Epochs over shuffled minibatches, actor and critic in each. A KL stop skips the epochs after it.
 void Trainer::record_joint_epochs(Queue& queue) const {
-  const Arrays& a = *arrays_;
-  Control* control = arena_.at(a.control);
+  Sampling sampling{batch_size_, batch_size_ / config_.num_minibatches, 1, 0, training_key()};
+  record_advantage_moments(queue, sampling, config_.num_minibatches, config_.update_epochs);
   for (int epoch = 0; epoch < config_.update_epochs; ++epoch) {
-    machine_.begin_epoch({hyper_, control}, queue);
-    const Sampling sampling{batch_size_, batch_size_ / config_.num_minibatches, 1, static_cast<std::uint32_t>(epoch),
-                            training_key()};
-    if (config_.norm_adv == Config::Normalization::kMinibatch) {
-      machine_.advantage_moments({sampling, control, arena_.at(a.rewards), arena_.at(a.minibatch_moments),
-                                  config_.num_minibatches},
-                                 queue);
-    }
-    for (int minibatch = 0; minibatch < config_.num_minibatches; ++minibatch) {
-      record_minibatch(queue, Losses::kBoth, sampling, minibatch, minibatch + 1 == config_.num_minibatches);
+    sampling.epoch = static_cast<std::uint32_t>(epoch);
+    const bool decays = epoch + 1 < config_.update_epochs;
+    const auto record = [&](Queue& inner) {
+      for (int minibatch = 0; minibatch < config_.num_minibatches; ++minibatch) {
+        const bool last = minibatch + 1 == config_.num_minibatches;
+        record_minibatch(inner, Losses::kBoth, sampling, minibatch, last, last && decays);
+      }
+    };
+    if (epoch > 0 && config_.target_kl > 0.0) {
+      device_.unless_stopped(queue, arena_.at(arrays_->control), record);
+    } else {
+      record(queue);
     }
   }
 }
 
-// Policy iterations and then value iterations, each over the whole batch.
+// Policy iterations and then value iterations, each over the whole batch. A KL stop skips the policy iterations after it.
 void Trainer::record_separate_iterations(Queue& queue) const {
-  const Arrays& a = *arrays_;
-  Control* control = arena_.at(a.control);
+  // One condition for several iterations: on a GPU it costs about as much as an iteration that does nothing.
+  constexpr int kGroup = 8;
   const Sampling sampling{batch_size_, batch_size_, 0, 0, training_key()};
-  machine_.begin_epoch({hyper_, control}, queue);
-  if (config_.norm_adv == Config::Normalization::kMinibatch) {
-    machine_.advantage_moments({sampling, control, arena_.at(a.rewards), arena_.at(a.minibatch_moments), 1}, queue);
+  record_advantage_moments(queue, sampling, 1, 1);
+  for (int first = 0; first < config_.policy_iterations; first += kGroup) {
+    const int last = std::min(first + kGroup, config_.policy_iterations);
+    const auto record = [&](Queue& inner) {
+      for (int i = first; i < last; ++i) record_minibatch(inner, Losses::kPolicy, sampling, 0, true, false);
+    };
+    if (first > 0 && config_.target_kl > 0.0) {
+      device_.unless_stopped(queue, arena_.at(arrays_->control), record);
+    } else {
+      record(queue);
+    }
   }
-  for (int i = 0; i < config_.policy_iterations; ++i) record_minibatch(queue, Losses::kPolicy, sampling, 0, true);
-  for (int i = 0; i < config_.value_iterations; ++i) record_minibatch(queue, Losses::kValue, sampling, 0, true);
+  for (int i = 0; i < config_.value_iterations; ++i) {
+    record_minibatch(queue, Losses::kValue, sampling, 0, true, false);
+  }
 }
 
-// Gradient, its sum and norm, Adam, and the verdict.
+// Of every minibatch of the iteration at once: advantages do not change between epochs, only their order.
+void Trainer::record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const {
+  if (config_.norm_adv != Config::Normalization::kMinibatch) return;
+  machine_.advantage_moments({sampling, arena_.at(arrays_->control), arena_.at(arrays_->rewards),
+                              arena_.at(arrays_->minibatch_moments), minibatches, epochs},
+                             queue);
+}
+
+// Partial gradients, their sum and the verdict, Adam.
 void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch,
-                               bool last_of_epoch) const {
+                               bool last_of_epoch, bool decay_after) const {
   const Arrays& a = *arrays_;
   Control* control = arena_.at(a.control);
-  const std::int32_t begin = losses == Losses::kValue ? model_.critic.begin : model_.actor.begin;
-  const std::int32_t end = losses == Losses::kPolicy ? model_.actor.end : model_.critic.end;
-  const std::int32_t square_sums = machine_.reduce_blocks(end - begin);
-  const std::int32_t actor_square_sums =
-      losses == Losses::kValue ? 0 : machine_.reduce_blocks(model_.actor.end - begin);
 
   UpdateArgs update{};
   update.sampling = sampling;
@@ -253,37 +269,35 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
   update.records = arena_.at(a.records);
   update.advantages = arena_.at(a.rewards);
   update.targets = arena_.at(a.values);
-  update.moments = arena_.at(a.minibatch_moments);
+  update.moments = arena_.at(a.minibatch_moments) +
+                   sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * kMomentChunks * 2);
   update.gradients = arena_.at(a.partial_gradients);
   update.sums = arena_.at(a.loss_sums);
   instance_.update(update, queue);
 
-  machine_.reduce_gradients({control, losses, update.gradients, arena_.at(a.gradient), arena_.at(a.square_sums),
-                             partials_, static_cast<std::int32_t>(model_.floats), begin, end},
-                            queue);
+  ReduceGradientsArgs reduce{};
+  reduce.hyper = hyper_;
+  reduce.control = control;
+  reduce.losses = losses;
+  reduce.minibatch_size = sampling.minibatch_size;
+  reduce.partials = partials_;
+  reduce.parameter_count = static_cast<std::int32_t>(model_.floats);
+  reduce.begin = losses == Losses::kValue ? model_.critic.begin : model_.actor.begin;
+  reduce.end = losses == Losses::kPolicy ? model_.actor.end : model_.critic.end;
+  reduce.actor_end = model_.actor.end;
+  reduce.last_of_epoch = last_of_epoch;
+  reduce.decay_after = decay_after;
+  reduce.gradients = update.gradients;
+  reduce.sums = update.sums;
+  reduce.gradient = arena_.at(a.gradient);
+  reduce.square_sums = arena_.at(a.square_sums);
+  reduce.step = arena_.at(a.adam_step);
+  reduce.running = arena_.at(a.running);
+  machine_.reduce_gradients(reduce, queue);
 
-  ApplyGradientsArgs apply{};
-  apply.hyper = hyper_;
-  apply.control = control;
-  apply.losses = losses;
-  apply.minibatch_size = sampling.minibatch_size;
-  apply.partials = partials_;
-  apply.square_sum_count = square_sums;
-  apply.actor_square_sums = actor_square_sums;
-  apply.sums = update.sums;
-  apply.square_sums = arena_.at(a.square_sums);
-  apply.gradient = arena_.at(a.gradient);
-  apply.begin = begin;
-  apply.end = end;
-  apply.actor_end = model_.actor.end;
-  apply.parameters = arena_.at(a.parameters);
-  apply.first_moment = arena_.at(a.first_moment);
-  apply.second_moment = arena_.at(a.second_moment);
-  machine_.apply_gradients(apply, queue);
-
-  machine_.finish_minibatch({hyper_, control, losses, sampling.minibatch_size, partials_, square_sums,
-                             actor_square_sums, last_of_epoch, update.sums, apply.square_sums, arena_.at(a.running)},
-                            queue);
+  machine_.apply_gradients({hyper_, reduce.step, reduce.gradient, reduce.begin, reduce.end, model_.actor.end,
+                            arena_.at(a.parameters), arena_.at(a.first_moment), arena_.at(a.second_moment)},
+                           queue);
 }
 
 // ---- state ----

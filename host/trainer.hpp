@@ -62,7 +62,9 @@ class Trainer {
   void record_iteration(Queue& queue) const;
   void record_joint_epochs(Queue& queue) const;
   void record_separate_iterations(Queue& queue) const;
-  void record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch, bool last_of_epoch) const;
+  void record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const;
+  void record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch, bool last_of_epoch,
+                        bool decay_after) const;
 
   Config config_;
   Device& device_;

@@ -40,7 +40,6 @@ struct Network {
 struct Control {
   std::uint32_t iteration;         ///< 0-based; end_iteration advances it
   std::uint32_t stop_policy;       ///< 1 once target_kl ended this iteration's policy updates
-  std::uint32_t epochs_begun;      ///< in this iteration
   std::uint32_t policy_steps;      ///< policy updates applied in this iteration
   std::uint32_t nonfinite;         ///< 0, or a NonFinite code: nothing is applied any more
   float actor_learning_rate;
@@ -52,6 +51,17 @@ struct Control {
   float advantage_std;
   float target_variance;           ///< Var[target], for the explained variance
   float residual_variance;         ///< Var[target - value]
+  std::uint32_t gae_ticket;        ///< blocks that are done (Block::last_of_grid); 0 between launches
+  std::uint32_t reduce_ticket;
+};
+
+/// What one minibatch asks Adam to do, decided by the last block of the reduction.
+struct AdamStep {
+  std::uint32_t apply;             ///< 0: leave the parameters alone
+  float gradient_factor;           ///< of the global-norm clip
+  float actor_learning_rate, critic_learning_rate;
+  float actor_correction[2];       ///< 1 - beta1^t and 1 - beta2^t, this step counted
+  float critic_correction[2];
 };
 
 /// Where a NaN or Inf was found first.
@@ -113,11 +123,12 @@ struct RolloutArgs {
 };
 
 struct GaeArgs {
+  Control* control;                ///< advantage and target moments are left there
   const float* rewards;            ///< [T][N]
   float* values;                   ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
   const std::uint8_t* ends;        ///< [T][N]
   float* advantages;               ///< [T][N]; may be the rewards array
-  float* moments;                  ///< [gae blocks][kBatchMoments]
+  float* moments;                  ///< [kBatchMoments][gae blocks]
   std::int32_t count, num_steps;   ///< N, T
   float gamma, gae_lambda;
   std::uint32_t discounted_target;
@@ -135,11 +146,11 @@ struct Sampling {
 };
 
 struct AdvantageMomentsArgs {
-  Sampling sampling;
+  Sampling sampling;               ///< of epoch 0
   const Control* control;
   const float* advantages;         ///< [B]
-  float* moments;                  ///< [minibatches][kMomentChunks][2]: sum, sum of squares
-  std::int32_t num_minibatches;
+  float* moments;                  ///< [epochs][minibatches][kMomentChunks][2]: sum, sum of squares
+  std::int32_t num_minibatches, num_epochs;
 };
 inline constexpr int kMomentChunks = 8;
 
@@ -158,50 +169,28 @@ struct UpdateArgs {
   const float* records;            ///< [B][record floats]
   const float* advantages;         ///< [B]
   const float* targets;            ///< [B]
-  const float* moments;            ///< AdvantageMomentsArgs::moments; read when norm_adv is 1
+  const float* moments;            ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
   float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
-  float* sums;                     ///< [P][kLossSums]
+  float* sums;                     ///< [kLossSums][P]
 };
 /// Sums over a block's samples, in this order.
 enum LossSum { kPolicyLoss, kEntropy, kKl1, kKl3, kClipped, kValueLoss, kLossSums };
 
 struct ReduceGradientsArgs {
-  const Control* control;
-  Losses losses;
-  const float* gradients;          ///< [P][parameter count]
-  float* gradient;                 ///< [parameter count]
-  float* square_sums;              ///< [reduce_blocks(end - begin)]
-  std::int32_t partials;
-  std::int32_t parameter_count;
-  std::int32_t begin, end;         ///< the range that is trained
-};
-
-struct ApplyGradientsArgs {
-  Hyperparameters hyper;
-  const Control* control;
-  Losses losses;
-  std::int32_t minibatch_size, partials;
-  std::int32_t square_sum_count;
-  std::int32_t actor_square_sums;  ///< how many of them hold entries of the actor
-  const float* sums;               ///< [P][kLossSums]
-  const float* square_sums;
-  const float* gradient;
-  std::int32_t begin, end;         ///< the range that is trained
-  std::int32_t actor_end;          ///< parameters before it take the actor's learning rate
-  float* parameters;
-  float* first_moment;
-  float* second_moment;
-};
-
-struct FinishMinibatchArgs {
   Hyperparameters hyper;
   Control* control;
   Losses losses;
   std::int32_t minibatch_size, partials;
-  std::int32_t square_sum_count, actor_square_sums;
-  std::uint32_t last_of_epoch;
-  const float* sums;
-  const float* square_sums;
+  std::int32_t parameter_count;
+  std::int32_t begin, end;         ///< the range that is trained
+  std::int32_t actor_end;          ///< the actor's parameters are those before it
+  std::uint32_t last_of_epoch;     ///< 1: kl_stop after an epoch is looked at
+  std::uint32_t decay_after;       ///< 1: the learning rates decay by epoch_lr_decay for the minibatches after this one
+  const float* gradients;          ///< [P][parameter count]
+  const float* sums;               ///< [kLossSums][P]
+  float* gradient;                 ///< [parameter count]
+  float* square_sums;              ///< [reduce_blocks(end - begin)]
+  AdamStep* step;
   float* running;                  ///< [kRunningMetrics]
 };
 /// Of the last minibatch, but for the clip fraction, which is summed.
@@ -210,21 +199,21 @@ enum RunningMetric {
   kRunGradientNorm, kRunPolicyCount, kRunningMetrics
 };
 
+struct ApplyGradientsArgs {
+  Hyperparameters hyper;
+  const AdamStep* step;
+  const float* gradient;           ///< [parameter count]
+  std::int32_t begin, end;         ///< the range that is trained
+  std::int32_t actor_end;          ///< parameters before it take the actor's learning rate
+  float* parameters;
+  float* first_moment;
+  float* second_moment;
+};
+
 struct BeginIterationArgs {
   Hyperparameters hyper;
   Control* control;
   float* running;
-};
-
-struct BeginEpochArgs {
-  Hyperparameters hyper;
-  Control* control;
-};
-
-struct BatchMomentsArgs {
-  Control* control;
-  const float* moments;            ///< [blocks][kBatchMoments]
-  std::int32_t blocks, batch_size;
 };
 
 /// What one iteration tells the host.
@@ -291,16 +280,15 @@ struct Machine {
   std::int32_t update_tile;        ///< samples an update block takes at a time
   std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
   std::int32_t (*gae_blocks)(std::int32_t count);
-  std::int32_t (*reduce_blocks)(std::int32_t parameters);
+  std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
-  void (*batch_moments)(const BatchMomentsArgs&, Queue&);
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);
   void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);
   void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);
-  void (*finish_minibatch)(const FinishMinibatchArgs&, Queue&);
   void (*begin_iteration)(const BeginIterationArgs&, Queue&);
-  void (*begin_epoch)(const BeginEpochArgs&, Queue&);
   void (*end_iteration)(const EndIterationArgs&, Queue&);
+  /// CUDA only: in a graph, conditional node `handle` runs if neither a KL stop nor a NaN has ended the updates.
+  void (*set_condition)(const Control*, std::uint64_t handle, Queue&);
 };
 
 /// The CPU machine for the best instruction set this processor has, or the one PERILUNE_CPU_LEVEL names

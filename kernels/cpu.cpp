@@ -104,9 +104,8 @@ Machine make_machine() {
   machine.gae = [](const GaeArgs& args, Queue& queue) {
     launch_cpu<Gae, ScanBlock>(args, divide_up(args.count, kScanLanes), queue);
   };
-  machine.batch_moments = launch_single<BatchMoments, BatchMomentsArgs>;
   machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
-    launch_cpu<AdvantageMoments, ScanBlock>(args, args.num_minibatches * kMomentChunks, queue);
+    launch_cpu<AdvantageMoments, ScanBlock>(args, args.num_epochs * args.num_minibatches * kMomentChunks, queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
     launch_cpu<ReduceGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
@@ -116,9 +115,7 @@ Machine make_machine() {
     launch_cpu<ApplyGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
                                           queue);
   };
-  machine.finish_minibatch = launch_single<FinishMinibatch, FinishMinibatchArgs>;
   machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;
-  machine.begin_epoch = launch_single<BeginEpoch, BeginEpochArgs>;
   machine.end_iteration = launch_single<EndIteration, EndIterationArgs>;
   return machine;
 }

@@ -27,11 +27,13 @@ namespace {
 // 64 lanes: the tiles of a 64-wide, two-layer network then take 36 KB of shared memory, so that several blocks share a
 // multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
 constexpr int kTileLanes = 64;
-constexpr int kScanLanes = 64;
 constexpr int kWideLanes = 256;
 constexpr int kSimulateLanes = 128;
 
 constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
+
+/// Blocks of kernels that split their lanes into columns.
+std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
 
 /// Bytes of dynamic shared memory kernel K needs.
 template <class K, Precision P>
@@ -97,6 +99,10 @@ void launch_single(const Args& args, Queue& queue) {
   launch_cuda<K, kWideLanes>(args, 1, 0, queue);
 }
 
+__global__ void set_condition(const Control* control, cudaGraphConditionalHandle handle) {
+  cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == 0 ? 1 : 0);
+}
+
 /// Two update blocks per network and multiprocessor of the current device.
 int max_partials() {
   int device = 0, processors = 0;
@@ -113,28 +119,32 @@ Machine make_machine() {
   machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
   machine.update_tile = kTileLanes;
   machine.max_partials = max_partials;
-  machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
-  machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
+  machine.gae_blocks = wide_columns;
+  machine.reduce_blocks = wide_columns;
   machine.gae = [](const GaeArgs& args, Queue& queue) {
-    launch_cuda<Gae, kScanLanes>(args, divide_up(args.count, kScanLanes), 0, queue);
+    launch_cuda<Gae, kWideLanes>(args, wide_columns(args.count),
+                                 Gae::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
   };
-  machine.batch_moments = launch_single<BatchMoments, BatchMomentsArgs>;
   machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
-    launch_cuda<AdvantageMoments, kWideLanes>(args, args.num_minibatches * kMomentChunks, 0,
-                                              queue);
+    launch_cuda<AdvantageMoments, kWideLanes>(
+        args, args.num_epochs * args.num_minibatches * kMomentChunks, 0, queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
-    launch_cuda<ReduceGradients, kWideLanes>(args, divide_up(args.end - args.begin, kWideLanes),
-                                             0, queue);
+    launch_cuda<ReduceGradients, kWideLanes>(
+        args, wide_columns(args.end - args.begin),
+        ReduceGradients::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
   };
   machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
     launch_cuda<ApplyGradients, kWideLanes>(args, divide_up(args.end - args.begin, kWideLanes), 0,
                                             queue);
   };
-  machine.finish_minibatch = launch_single<FinishMinibatch, FinishMinibatchArgs>;
   machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;
-  machine.begin_epoch = launch_single<BeginEpoch, BeginEpochArgs>;
   machine.end_iteration = launch_single<EndIteration, EndIterationArgs>;
+  machine.set_condition = [](const Control* control, std::uint64_t handle, Queue& queue) {
+    set_condition<<<1, 1, 0, static_cast<cudaStream_t>(queue.stream)>>>(control, handle);
+    check_cuda(cudaGetLastError(), "setting a graph's condition");
+    queue.after_kernel = false;
+  };
   return machine;
 }
 

@@ -1,66 +1,195 @@
-// Generalised advantage estimation (Schulman et al. 2016) as a reverse scan over time, one environment per lane:
+// Generalised advantage estimation (Schulman et al. 2016) as a reverse scan over time, a column of lanes per environment:
 //   delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  both cut where an episode ends.
 // The reward of a truncated step already holds gamma V(final observation) (rollout.hpp). The value target is A_t + V_t,
 // or the discounted return R_t = r_t + gamma R_{t+1} with R_T = V_T; it replaces V_t in place.
+//
+// Where several lanes share an environment (kSplit), each takes a part of its time: A and R at a part's start are affine in
+// those at its end, so a first pass finds the two coefficients, the parts are chained through block storage, and the second
+// pass is the plain recurrence. The last block turns the sums over the batch into moments.
 #pragma once
 
 #include "kernels/machine/block.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// n - 1 in the denominator, as torch.std.
+PERILUNE_HD float sample_variance(float sum, float square_sum, float n) {
+  return n > 1.0f ? max(0.0f, (square_sum - sum * (sum / n)) / (n - 1.0f)) : 0.0f;
+}
+
 struct Gae {
+  /// Steps that are loaded together: their loads do not wait for each other, as the recurrence does.
+  static constexpr int kAhead = 8;
+  /// Per lane, for the chain of parts: b and a of A and of R.
+  static constexpr int kCoefficients = 4;
+
+  template <class B>
+  static constexpr int storage_floats() {
+    return B::kSplit > 1 ? kCoefficients * B::kLanes : 0;
+  }
+
+  template <class Real>
+  struct Scan {
+    Real next_value, advantage, discounted;
+    int from, to;  // this lane's steps, [from, to)
+    Real sums[kBatchMoments];
+  };
+
+  /// Steps of one lane, last first: f(index, reward, value, end) for those among `done` .. `done + kAhead - 1` from its end.
+  template <class B, class F>
+  PERILUNE_DEVICE static void steps(const B& block, const GaeArgs& args, int first, int done, typename B::Lane column,
+                                    Scan<typename B::Real>& mine, F&& f) {
+    using Real = typename B::Real;
+    const auto at = [&](int t) {
+      return static_cast<std::size_t>(t) * static_cast<std::size_t>(args.count) + static_cast<std::size_t>(first);
+    };
+    Real reward[kAhead], value[kAhead];
+    Mask<Real> end[kAhead];
+    PERILUNE_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      const int before = mine.to - 1 - done - i;
+      const int t = before > 0 ? before : 0;  // beyond this lane's steps: loaded for nothing
+      reward[i] = block.load(args.rewards + at(t), column);
+      value[i] = block.load(args.values + at(t), column);
+      end[i] = block.load(args.ends + at(t), column);
+    }
+    PERILUNE_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      const int t = mine.to - 1 - done - i;
+      if (t < mine.from) break;
+      f(at(t), reward[i], value[i], end[i]);
+    }
+  }
+
+  /// Sets what each lane's scan starts from, by chaining the parts of its environment.
+  template <class B>
+  PERILUNE_DEVICE static void chain(B& block, const GaeArgs& args, int first, int longest,
+                                    PerLane<B, Scan<typename B::Real>>& scans) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
+    float* const storage = block.storage();
+    const auto slot = [&](int coefficient, int part) {
+      return storage + (coefficient * B::kSplit + part) * B::kColumns;
+    };
+    struct Affine {
+      Real next_value, advantage, discounted, advantage_factor, discounted_factor;
+    };
+    PerLane<B, Affine> affine;
+    block.lanes([&](Lane lane) {
+      affine[lane] = {scans[lane].next_value, zero, zero, Real(1.0f), Real(1.0f)};
+    });
+    for (int done = 0; done < longest; done += kAhead) {
+      block.lanes([&](Lane lane) {
+        Affine& mine = affine[lane];
+        steps(block, args, first, done, B::column(lane), scans[lane],
+              [&](std::size_t, Real reward, Real value, Mask<Real> end) {
+                const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
+                mine.advantage = delta + select(end, zero, decay * mine.advantage);
+                mine.advantage_factor = select(end, zero, decay * mine.advantage_factor);
+                mine.discounted = reward + select(end, zero, gamma * mine.discounted);
+                mine.discounted_factor = select(end, zero, gamma * mine.discounted_factor);
+                mine.next_value = value;
+              });
+      });
+    }
+    block.lanes([&](Lane lane) {
+      const Real coefficients[kCoefficients] = {affine[lane].advantage, affine[lane].advantage_factor,
+                                                affine[lane].discounted, affine[lane].discounted_factor};
+      PERILUNE_UNROLL
+      for (int k = 0; k < kCoefficients; ++k) {
+        B::store_lane(slot(k, B::part(lane)), B::column(lane), coefficients[k]);
+      }
+    });
+    block.sync();
+    block.lanes([&](Lane lane) {
+      const Lane column = B::column(lane);
+      for (int part = B::kSplit - 1; part > B::part(lane); --part) {
+        scans[lane].advantage = B::load_lane(slot(0, part), column) +
+                                B::load_lane(slot(1, part), column) * scans[lane].advantage;
+        scans[lane].discounted = B::load_lane(slot(2, part), column) +
+                                 B::load_lane(slot(3, part), column) * scans[lane].discounted;
+      }
+    });
+  }
+
+  /// The block's sums to its column of args.moments; then, in the last block, the batch's moments to Control.
+  template <class B>
+  PERILUNE_DEVICE static void finish(B& block, const GaeArgs& args, PerLane<B, Scan<typename B::Real>>& scans) {
+    using Real = typename B::Real;
+    block.activate(B::kLanes);
+    for (int k = 0; k < kBatchMoments; ++k) {
+      PerLane<B, Real> term;
+      block.lanes([&](typename B::Lane lane) { term[lane] = scans[lane].sums[k]; });
+      const float total = block.sum(term);
+      block.one([&] { args.moments[k * block.count() + block.index()] = total; });
+    }
+    if (!block.last_of_grid(args.control->gae_ticket)) return;
+    float totals[kBatchMoments];
+    for (int k = 0; k < kBatchMoments; ++k) {
+      totals[k] = sum_array(block, args.moments + k * block.count(), block.count());
+    }
+    block.one([&] {
+      const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
+      Control& control = *args.control;
+      control.advantage_mean = totals[0] / n;
+      control.advantage_std = sqrt(sample_variance(totals[0], totals[1], n));
+      control.target_variance = sample_variance(totals[2], totals[3], n);
+      control.residual_variance = sample_variance(totals[4], totals[5], n);
+    });
+  }
+
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const GaeArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    struct Carried {
-      Real next_value, advantage, discounted;
-      Real sums[kBatchMoments];
-    };
-    const Share share = block_share(block, args.count);
-    block.activate(share.count);
-    const auto at = [&](int t) {
-      return static_cast<std::size_t>(t) * static_cast<std::size_t>(args.count) +
+    const Share share = block_share<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, args.count);
+    const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
+    const std::int64_t num_steps = args.num_steps;
+    const int longest = static_cast<int>((num_steps + B::kSplit - 1) / B::kSplit);
+    const auto values = [&](int t) {
+      return args.values + static_cast<std::size_t>(t) * static_cast<std::size_t>(args.count) +
              static_cast<std::size_t>(share.first);
     };
-    const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
-    PerLane<B, Carried> carried;
+    PerLane<B, Scan<Real>> scans;
+    block.activate(B::kLanes);
     block.lanes([&](Lane lane) {
-      Carried& mine = carried[lane];
-      mine.next_value = block.load(args.values + at(args.num_steps), lane);
-      mine.discounted = mine.next_value;
-      mine.advantage = zero;
-      for (int k = 0; k < kBatchMoments; ++k) mine.sums[k] = zero;
+      for (int k = 0; k < kBatchMoments; ++k) scans[lane].sums[k] = zero;
     });
-    for (int t = args.num_steps - 1; t >= 0; --t) {
+    block.activate(share.count);  // columns beyond it read zeros and write nothing
+    block.lanes([&](Lane lane) {
+      Scan<Real>& mine = scans[lane];
+      mine.from = static_cast<int>(num_steps * B::part(lane) / B::kSplit);
+      mine.to = static_cast<int>(num_steps * (B::part(lane) + 1) / B::kSplit);
+      mine.advantage = zero;
+      mine.discounted = block.load(values(args.num_steps), B::column(lane));
+      mine.next_value = block.load(values(mine.to), B::column(lane));
+    });
+    if constexpr (B::kSplit > 1) chain(block, args, share.first, longest, scans);
+    for (int done = 0; done < longest; done += kAhead) {
       block.lanes([&](Lane lane) {
-        Carried& mine = carried[lane];
-        const Real reward = block.load(args.rewards + at(t), lane);
-        const Real value = block.load(args.values + at(t), lane);
-        const Mask<Real> end = block.load(args.ends + at(t), lane);
-        const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
-        mine.advantage = delta + select(end, zero, decay * mine.advantage);
-        mine.discounted = reward + select(end, zero, gamma * mine.discounted);
-        const Real target =
-            args.discounted_target != 0 ? mine.discounted : mine.advantage + value;
-        const Real residual = target - value;
-        mine.next_value = value;
-        block.store(args.advantages + at(t), lane, mine.advantage);
-        block.store(args.values + at(t), lane, target);
-        const Real terms[3] = {mine.advantage, target, residual};
-        PERILUNE_UNROLL
-        for (int k = 0; k < 3; ++k) {
-          mine.sums[2 * k] = mine.sums[2 * k] + terms[k];
-          mine.sums[2 * k + 1] = mine.sums[2 * k + 1] + terms[k] * terms[k];
-        }
+        Scan<Real>& mine = scans[lane];
+        const Lane column = B::column(lane);
+        steps(block, args, share.first, done, column, mine,
+              [&](std::size_t at, Real reward, Real value, Mask<Real> end) {
+                const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
+                mine.advantage = delta + select(end, zero, decay * mine.advantage);
+                mine.discounted = reward + select(end, zero, gamma * mine.discounted);
+                const Real target = args.discounted_target != 0 ? mine.discounted : mine.advantage + value;
+                const Real residual = target - value;
+                mine.next_value = value;
+                block.store(args.advantages + at, column, mine.advantage);
+                block.store(args.values + at, column, target);
+                const Real terms[3] = {mine.advantage, target, residual};
+                PERILUNE_UNROLL
+                for (int k = 0; k < 3; ++k) {
+                  mine.sums[2 * k] = mine.sums[2 * k] + terms[k];
+                  mine.sums[2 * k + 1] = mine.sums[2 * k + 1] + terms[k] * terms[k];
+                }
+              });
       });
     }
-    for (int k = 0; k < kBatchMoments; ++k) {
-      PerLane<B, Real> term;
-      block.lanes([&](Lane lane) { term[lane] = carried[lane].sums[k]; });
-      const float total = block.sum(term);
-      block.one([&] { args.moments[block.index() * kBatchMoments + k] = total; });
-    }
+    finish(block, args, scans);
   }
 };
 

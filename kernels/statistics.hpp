@@ -1,8 +1,7 @@
-// The small kernels around an iteration, one block each: annealing, batch moments, and what the host is told.
+// The small kernels around an iteration, one block each: annealing, and what the host is told.
 #pragma once
 
 #include "kernels/machine/block.hpp"
-#include "kernels/update.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -20,43 +19,8 @@ struct BeginIteration {
       control.critic_learning_rate = hyper.critic_learning_rate * lr;
       control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef != 0 ? left : 1.0f);
       control.stop_policy = 0;
-      control.epochs_begun = 0;
       control.policy_steps = 0;
       for (int k = 0; k < kRunningMetrics; ++k) args.running[k] = 0.0f;
-    });
-  }
-};
-
-/// Applies the per-epoch decay of the learning rates, from the second epoch of an iteration on.
-struct BeginEpoch {
-  template <class B>
-  PERILUNE_DEVICE static void run(B& block, const BeginEpochArgs& args) {
-    block.one([&] {
-      Control& control = *args.control;
-      if (control.epochs_begun > 0) {
-        control.actor_learning_rate *= args.hyper.epoch_lr_decay;
-        control.critic_learning_rate *= args.hyper.epoch_lr_decay;
-      }
-      control.epochs_begun += 1;
-    });
-  }
-};
-
-/// Mean and standard deviation of the batch's advantages, variances of targets and residuals, into Control.
-struct BatchMoments {
-  template <class B>
-  PERILUNE_DEVICE static void run(B& block, const BatchMomentsArgs& args) {
-    block.one([&] {
-      float total[kBatchMoments] = {};
-      for (int b = 0; b < args.blocks; ++b) {
-        for (int k = 0; k < kBatchMoments; ++k) total[k] += args.moments[b * kBatchMoments + k];
-      }
-      const float n = static_cast<float>(args.batch_size);
-      Control& control = *args.control;
-      control.advantage_mean = total[0] / n;
-      control.advantage_std = sqrt(sample_variance(total[0], total[1], n));
-      control.target_variance = sample_variance(total[2], total[3], n);
-      control.residual_variance = sample_variance(total[4], total[5], n);
     });
   }
 };
@@ -65,24 +29,9 @@ struct BatchMoments {
 struct EndIteration {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const EndIterationArgs& args) {
-    using Real = typename B::Real;
-    using Lane = typename B::Lane;
-    const float* const sources[3] = {args.episodes.count, args.episodes.total_return,
-                                     args.episodes.total_length};
-    float totals[3];
-    for (int k = 0; k < 3; ++k) {
-      PerLane<B, Real> sum;
-      block.activate(B::kLanes);
-      block.lanes([&](Lane lane) { sum[lane] = Real(0.0f); });
-      for (int first = 0; first < args.count; first += B::kLanes) {
-        block.activate(args.count - first < B::kLanes ? args.count - first : B::kLanes);
-        block.lanes([&](Lane lane) {
-          sum[lane] = sum[lane] + block.load(sources[k] + first, lane);
-        });
-      }
-      block.activate(B::kLanes);
-      totals[k] = block.sum(sum);
-    }
+    const float totals[3] = {sum_array(block, args.episodes.count, args.count),
+                             sum_array(block, args.episodes.total_return, args.count),
+                             sum_array(block, args.episodes.total_length, args.count)};
     block.one([&] {
       Control& control = *args.control;
       const float* running = args.running;

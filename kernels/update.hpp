@@ -5,6 +5,7 @@
 // (optimizer.hpp) then gives the same bits whatever thread ran which block.
 #pragma once
 
+#include "kernels/gae.hpp"
 #include "kernels/network.hpp"
 #include "kernels/ppo_loss.hpp"
 #include "kernels/sampling.hpp"
@@ -17,11 +18,6 @@ struct AdvantageScale {
   float mean;
   float inverse_std;
 };
-
-/// n - 1 in the denominator, as torch.std.
-PERILUNE_HD float sample_variance(float sum, float square_sum, float n) {
-  return n > 1.0f ? max(0.0f, (square_sum - sum * (sum / n)) / (n - 1.0f)) : 0.0f;
-}
 
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
@@ -114,7 +110,7 @@ struct Update {
     PERILUNE_DEVICE void write_sum(int which, const PerLane<B, Real>& value) {
       block.activate(B::kLanes);
       const float total = block.sum(value);
-      block.one([&] { args.sums[partial * kLossSums + which] = total; });
+      block.one([&] { args.sums[which * args.partials + partial] = total; });
     }
   };
 
@@ -232,17 +228,19 @@ struct Update {
   }
 };
 
-/// Sums of advantages and their squares over each chunk of each minibatch of an epoch. Grid: minibatches x chunks.
+/// Sums of advantages and their squares over each chunk of each minibatch of each epoch. Grid: epochs x minibatches x chunks.
 struct AdvantageMoments {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const int minibatch = block.index() / kMomentChunks;
+    const int minibatch = block.index() / kMomentChunks % args.num_minibatches;
     const std::int64_t chunk = block.index() % kMomentChunks, size = args.sampling.minibatch_size;
     const int begin = static_cast<int>(size * chunk / kMomentChunks);
     const int end = static_cast<int>(size * (chunk + 1) / kMomentChunks);
-    const SampleOrder order(args.sampling, args.control->iteration);
+    Sampling sampling = args.sampling;
+    sampling.epoch += static_cast<std::uint32_t>(block.index() / kMomentChunks / args.num_minibatches);
+    const SampleOrder order(sampling, args.control->iteration);
     PerLane<B, Real> sum, squares;
     block.lanes([&](Lane lane) {
       sum[lane] = Real(0.0f);

@@ -17,6 +17,10 @@
 //   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
 //   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
 //   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
+//   last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all writes of the
+//                                 others are visible; ticket is 0 before the launch, and again after it
+//   kSplit, column(lane), part(lane)  several lanes may share one element: lane numbers are split into kColumns columns
+//                                 and kSplit parts (CPU: one part, as there are no idle lanes to employ)
 //   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
 //   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
@@ -85,12 +89,31 @@ struct Share {
   int first;
   int count;
 };
+template <int Unit, class B>
+PERILUNE_DEVICE Share block_share(const B& block, int n) {
+  const std::int64_t units = (n + Unit - 1) / Unit;
+  const int first = static_cast<int>(units * block.index() / block.count()) * Unit;
+  const int last = static_cast<int>(units * (block.index() + 1) / block.count()) * Unit;
+  return {first, (last < n ? last : n) - first};
+}
 template <class B>
 PERILUNE_DEVICE Share block_share(const B& block, int n) {
-  const std::int64_t units = (n + B::kUnit - 1) / B::kUnit;
-  const int first = static_cast<int>(units * block.index() / block.count()) * B::kUnit;
-  const int last = static_cast<int>(units * (block.index() + 1) / block.count()) * B::kUnit;
-  return {first, (last < n ? last : n) - first};
+  return block_share<B::kUnit>(block, n);
+}
+
+/// from[0] + ... + from[n-1], in an order fixed by kLanes. Collective; valid in every lane, which are all active after it.
+template <class B>
+PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
+  using Real = typename B::Real;
+  PerLane<B, Real> total;
+  block.activate(B::kLanes);
+  block.lanes([&](typename B::Lane lane) { total[lane] = Real(0.0f); });
+  for (int first = 0; first < n; first += B::kLanes) {
+    block.activate(n - first < B::kLanes ? n - first : B::kLanes);
+    block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + block.load(from + first, lane); });
+  }
+  block.activate(B::kLanes);
+  return block.sum(total);
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

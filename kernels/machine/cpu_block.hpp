@@ -1,6 +1,8 @@
 // The CPU machine's Block: one core works through the lanes a pack at a time, so every collective is a plain loop.
 #pragma once
 
+#include <atomic>
+
 #include "kernels/machine/block.hpp"
 #include "kernels/machine/pack.hpp"
 #include "kernels/machine/thread_pool.hpp"
@@ -20,6 +22,8 @@ class CpuBlock {
   static constexpr int kStride = Lanes;
   static constexpr int kOwned = Lanes / kPackLanes;
   static constexpr int kUnit = kPackLanes;
+  static constexpr int kSplit = 1;
+  static constexpr int kColumns = Lanes;
 
   static constexpr int kTransposedFloats = Lanes * kMaxFusedWidth;
 
@@ -63,6 +67,15 @@ class CpuBlock {
     Pack total(0.0f);
     lanes([&](Lane lane) { total += select(active(lane), x[lane], Pack(0.0f)); });
     return sum_lanes(total);
+  }
+
+  PERILUNE_HD static Lane column(Lane lane) { return lane; }
+  PERILUNE_HD static int part(Lane) { return 0; }
+  bool last_of_grid(std::uint32_t& ticket) const {
+    const std::atomic_ref<std::uint32_t> done(ticket);
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 != static_cast<std::uint32_t>(count_)) return false;
+    done.store(0, std::memory_order_relaxed);
+    return true;
   }
 
   PERILUNE_HD static Pack load_lane(const float* from, Lane lane) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cub/block/block_reduce.cuh>
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include "kernels/machine/dense_simt.hpp"
 #include "kernels/machine/simt_block.hpp"
@@ -19,6 +19,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
   struct Shared {
     typename Reduce::TempStorage reduce;
     float total;
+    bool last;
   };
 
   __device__ CudaBlock(Shared& shared, float* storage) : shared_(shared), storage_(storage) {}
@@ -42,6 +43,16 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
     return result;
   }
 
+  __device__ bool last_of_grid(std::uint32_t& ticket) const {
+    __threadfence();
+    __syncthreads();
+    // atomicInc turns back to 0 after the last block.
+    if (threadIdx.x == 0) shared_.last = atomicInc(&ticket, gridDim.x - 1) == gridDim.x - 1;
+    __syncthreads();
+    __threadfence();
+    return shared_.last;
+  }
+
  private:
   Shared& shared_;
   float* storage_;
@@ -52,6 +63,12 @@ inline constexpr int kRegisterBudget = 512;
 
 template <class K, int Lanes, Precision P, class Args>
 __global__ void __launch_bounds__(Lanes, kRegisterBudget / Lanes) run_kernel(const __grid_constant__ Args args) {
+#if __CUDA_ARCH__ >= 900
+  // Programmatic dependent launch: the next kernel's blocks may come now, and each waits here until all that was
+  // enqueued before it has ended and is visible. Without the launch attribute both do nothing.
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   extern __shared__ __align__(64) float storage[];
   __shared__ typename CudaBlock<Lanes, P>::Shared shared;
   CudaBlock<Lanes, P> block(shared, storage);
@@ -70,9 +87,18 @@ void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue&
                                     static_cast<int>(storage_bytes)),
                "asking for shared memory");
   }
-  kernel<<<static_cast<unsigned>(blocks), Lanes, storage_bytes,
-           static_cast<cudaStream_t>(queue.stream)>>>(args);
-  check_cuda(cudaGetLastError(), "launching a kernel");
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(Lanes);
+  config.dynamicSmemBytes = storage_bytes;
+  config.stream = static_cast<cudaStream_t>(queue.stream);
+  config.attrs = &overlap;
+  config.numAttrs = queue.overlaps && queue.after_kernel ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, args), "launching a kernel");
+  queue.after_kernel = true;
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

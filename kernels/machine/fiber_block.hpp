@@ -70,6 +70,9 @@ class FiberGroup {
   /// One slot per lane, for the collectives.
   std::vector<float>& exchange() { return exchange_; }
 
+  /// What the last call of last_of_grid drew.
+  std::uint32_t& last_ticket() { return last_ticket_; }
+
   float* storage() {
     const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
     return storage_.data() + (64 - address % 64) % 64 / sizeof(float);
@@ -104,6 +107,7 @@ class FiberGroup {
   std::vector<float> exchange_;
   std::vector<float> storage_;
   LaneOrder order_;
+  std::uint32_t last_ticket_ = 0;
   std::exception_ptr failure_;
 };
 
@@ -131,6 +135,18 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P> {
   float sum(const PerLane<FiberBlock, float>& x,
             std::source_location where = std::source_location::current()) const {
     return sum_of(this->active(lane()) ? x[lane()] : 0.0f, where);
+  }
+
+  bool last_of_grid(std::uint32_t& ticket,
+                    std::source_location where = std::source_location::current()) const {
+    group_.wait(lane_, where);
+    std::uint32_t& done = group_.last_ticket();
+    if (lane_ == 0) {
+      done = ticket + 1;
+      ticket = done == static_cast<std::uint32_t>(count_) ? 0 : done;
+    }
+    group_.wait(lane_, where);
+    return done == static_cast<std::uint32_t>(count_);
   }
 
  private:

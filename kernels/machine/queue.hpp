@@ -9,6 +9,8 @@ class ThreadPool;
 struct Queue {
   ThreadPool* pool = nullptr;  ///< CPU machine
   void* stream = nullptr;      ///< CUDA machine: a cudaStream_t, never the default stream
+  bool overlaps = false;       ///< CUDA: the device can start a kernel's blocks while the kernel before it ends
+  bool after_kernel = false;   ///< CUDA: what was enqueued last is a kernel (kept by the launches)
 };
 
 }  // namespace perilune

@@ -5,7 +5,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Derived supplies lane(), sync(), any(), sum(), index(), count(), storage().
+/// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), index(), count(), storage().
 template <class Derived, int Lanes, Precision P>
 class SimtBlockBase {
  public:
@@ -19,6 +19,8 @@ class SimtBlockBase {
   static constexpr int kStride = Lanes + 4;
   static constexpr int kOwned = 1;
   static constexpr int kUnit = Lanes;
+  static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
+  static constexpr int kColumns = Lanes / kSplit;
 
   PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
   PERILUNE_DEVICE static int owned(Lane) { return 0; }
@@ -34,6 +36,9 @@ class SimtBlockBase {
   PERILUNE_DEVICE void one(F&& f) const {
     if (self().lane().number == 0) f();
   }
+
+  PERILUNE_DEVICE static Lane column(Lane lane) { return {lane.number % kColumns}; }
+  PERILUNE_DEVICE static int part(Lane lane) { return lane.number / kColumns; }
 
   PERILUNE_DEVICE static float load_lane(const float* from, Lane lane) { return from[lane.number]; }
   PERILUNE_DEVICE static void store_lane(float* to, Lane lane, float x) { to[lane.number] = x; }

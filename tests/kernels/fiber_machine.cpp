@@ -20,6 +20,7 @@ constexpr int kLanes = 32;
 using Block = FiberBlock<kLanes>;
 
 constexpr int blocks_for(int lanes) { return (lanes + kLanes - 1) / kLanes; }
+constexpr int columns_for(int n) { return (n + Block::kColumns - 1) / Block::kColumns; }
 
 template <class K, LaneOrder Order, class Args>
 void launch(const Args& args, int blocks, int storage_floats = 0) {
@@ -82,24 +83,23 @@ const Machine& fiber_machine() {
     result.instance_count = 2;
     result.update_tile = kLanes;
     result.max_partials = [] { return 4; };
-    result.gae_blocks = blocks_for;
-    result.reduce_blocks = blocks_for;
+    result.gae_blocks = columns_for;
+    result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {
-      launch<Gae, Order>(args, blocks_for(args.count));
+      launch<Gae, Order>(args, columns_for(args.count), Gae::storage_floats<Block>());
     };
-    result.batch_moments = launch_one<BatchMoments, Order, BatchMomentsArgs>;
     result.advantage_moments = [](const AdvantageMomentsArgs& args, Queue&) {
-      launch<AdvantageMoments, Order>(args, args.num_minibatches * kMomentChunks);
+      launch<AdvantageMoments, Order>(args,
+                                      args.num_epochs * args.num_minibatches * kMomentChunks);
     };
     result.reduce_gradients = [](const ReduceGradientsArgs& args, Queue&) {
-      launch<ReduceGradients, Order>(args, blocks_for(args.end - args.begin));
+      launch<ReduceGradients, Order>(args, columns_for(args.end - args.begin),
+                                     ReduceGradients::storage_floats<Block>());
     };
     result.apply_gradients = [](const ApplyGradientsArgs& args, Queue&) {
       launch<ApplyGradients, Order>(args, blocks_for(args.end - args.begin));
     };
-    result.finish_minibatch = launch_one<FinishMinibatch, Order, FinishMinibatchArgs>;
     result.begin_iteration = launch_one<BeginIteration, Order, BeginIterationArgs>;
-    result.begin_epoch = launch_one<BeginEpoch, Order, BeginEpochArgs>;
     result.end_iteration = launch_one<EndIteration, Order, EndIterationArgs>;
     return result;
   }();

@@ -25,7 +25,7 @@ class WholeIteration {
         rewards(subject, at(kBatch)),
         values(subject, at(kBatch + kEnvironments)),
         gae_moments(subject, at(on.gae_blocks(kEnvironments) * kBatchMoments)),
-        moments(subject, at(kMinibatches * kMomentChunks * 2)),
+        moments(subject, at(kEpochs * kMinibatches * kMomentChunks * 2)),
         gradients(subject, at(partials * networks.parameter_count)),
         gradient(subject, at(networks.parameter_count)),
         square_sums(subject, at(on.reduce_blocks(networks.parameter_count))),
@@ -36,6 +36,7 @@ class WholeIteration {
         running(subject, kRunningMetrics),
         ends(subject, at(kBatch)),
         control(subject, 1),
+        step(subject, 1),
         ring(subject, kMetricsRing) {
     Draws draws(7);
     parameters.fill(0.0f);
@@ -58,42 +59,39 @@ class WholeIteration {
   void launch(Queue& queue) {
     const Network &actor = networks.actor.network, &critic = networks.critic.network;
     const int count = networks.parameter_count;
-    const int blocks = machine.reduce_blocks(count);
-    const int actor_blocks = machine.reduce_blocks(actor.end);
     machine.begin_iteration({hyper, control.data(), running.data()}, queue);
     kernels.rollout(
         {environments.batch, environments.sums, parameters.data(), actor, critic, kSteps,
          hyper.gamma, 0, records.data(), rewards.data(), values.data(), ends.data(), nullptr},
         queue);
-    machine.gae({rewards.data(), values.data(), ends.data(), rewards.data(), gae_moments.data(),
-                 kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
+    machine.gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(),
+                 gae_moments.data(), kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
                 queue);
-    machine.batch_moments(
-        {control.data(), gae_moments.data(), machine.gae_blocks(kEnvironments), kBatch}, queue);
+    const auto sampling_of = [](std::uint32_t epoch) {
+      return Sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
+    };
+    machine.advantage_moments({sampling_of(0), control.data(), rewards.data(), moments.data(),
+                               kMinibatches, kEpochs},
+                              queue);
     for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
-      const Sampling sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
-      machine.begin_epoch({hyper, control.data()}, queue);
-      machine.advantage_moments(
-          {sampling, control.data(), rewards.data(), moments.data(), kMinibatches}, queue);
+      const Sampling sampling = sampling_of(epoch);
+      float* epoch_moments = moments.data() + epoch * kMinibatches * kMomentChunks * 2;
       for (int minibatch = 0; minibatch < kMinibatches; ++minibatch) {
         const Losses both = Losses::kBoth;
         const int size = sampling.minibatch_size;
         kernels.update({sampling, hyper, control.data(), both, minibatch, partials,
                         parameters.data(), actor, critic, records.data(), rewards.data(),
-                        values.data(), moments.data(), gradients.data(), sums.data()},
+                        values.data(), epoch_moments, gradients.data(), sums.data()},
                        queue);
-        machine.reduce_gradients({control.data(), both, gradients.data(), gradient.data(),
-                                  square_sums.data(), partials, count, 0, count},
-                                 queue);
-        machine.apply_gradients(
-            {hyper, control.data(), both, size, partials, blocks, actor_blocks, sums.data(),
-             square_sums.data(), gradient.data(), 0, count, actor.end, parameters.data(),
-             first_moment.data(), second_moment.data()},
+        const std::uint32_t last = minibatch + 1 == kMinibatches ? 1u : 0u;
+        machine.reduce_gradients(
+            {hyper, control.data(), both, size, partials, count, 0, count, actor.end, last,
+             last != 0 && epoch + 1 < kEpochs ? 1u : 0u, gradients.data(), sums.data(),
+             gradient.data(), square_sums.data(), step.data(), running.data()},
             queue);
-        machine.finish_minibatch({hyper, control.data(), both, size, partials, blocks, actor_blocks,
-                                  minibatch + 1 == kMinibatches ? 1u : 0u, sums.data(),
-                                  square_sums.data(), running.data()},
-                                 queue);
+        machine.apply_gradients({hyper, step.data(), gradient.data(), 0, count, actor.end,
+                                 parameters.data(), first_moment.data(), second_moment.data()},
+                                queue);
       }
     }
     machine.end_iteration(
@@ -133,6 +131,7 @@ class WholeIteration {
       sums, parameters, first_moment, second_moment, running;
   Buffer<std::uint8_t> ends;
   Buffer<Control> control;
+  Buffer<AdamStep> step;
   Buffer<IterationMetrics> ring;
 };
 

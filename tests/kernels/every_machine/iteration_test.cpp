@@ -1,4 +1,4 @@
-// The small kernels around an iteration: annealing, epoch decay, and the row of metrics.
+// The small kernels around an iteration: annealing, and the row of metrics.
 #include "tests/kernels/subject.hpp"
 #include "tests/support/reference.hpp"
 
@@ -12,7 +12,7 @@ TEST_P(IterationTest, BeginAnneals) {
     Buffer<Control> control(subject(), 1);
     Buffer<float> running(subject(), kRunningMetrics);
     control[0] = fresh_control();
-    control[0].stop_policy = control[0].epochs_begun = control[0].policy_steps = 7;
+    control[0].stop_policy = control[0].policy_steps = 7;
     control[0].iteration = 3;
     control[0].nonfinite = 2;
     control[0].actor_correction[0] = 0.25f;
@@ -28,28 +28,12 @@ TEST_P(IterationTest, BeginAnneals) {
     expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * lr, rounding);
     expect_close("clip coefficient", control[0].clip_coef, 0.2 * clip, rounding);
     EXPECT_EQ(control[0].stop_policy, 0u);
-    EXPECT_EQ(control[0].epochs_begun, 0u);
     EXPECT_EQ(control[0].policy_steps, 0u);
     EXPECT_EQ(control[0].iteration, 3u);
     EXPECT_EQ(control[0].nonfinite, 2u) << "a NaN must not be forgotten";
     EXPECT_EQ(control[0].actor_correction[0], 0.25f);
     expect_same_bits("running", running.copy(), std::vector<float>(kRunningMetrics, 0.0f));
   }
-}
-
-TEST_P(IterationTest, EpochsDecayFromTheSecondOn) {
-  Buffer<Control> control(subject(), 1);
-  control[0] = fresh_control();
-  BeginEpochArgs args{plain_hyperparameters(), control.data()};
-  args.hyper.epoch_lr_decay = 0.5f;
-  for (const double decay : {1.0, 0.5, 0.25}) {
-    machine().begin_epoch(args, queue());
-    finish();
-    expect_close("actor learning rate", control[0].actor_learning_rate, 1e-3 * decay, {0.0, 1e-7});
-    expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * decay,
-                 {0.0, 1e-7});
-  }
-  EXPECT_EQ(control[0].epochs_begun, 3u);
 }
 
 TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {

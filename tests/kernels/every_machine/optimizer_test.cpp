@@ -1,4 +1,4 @@
-// ReduceGradients, ApplyGradients, FinishMinibatch: Adam with a global-norm clip against double,
+// ReduceGradients and ApplyGradients: Adam with a global-norm clip against double,
 // the KL stop, and the search for NaN and Inf.
 #include "tests/kernels/subject.hpp"
 #include "tests/support/reference.hpp"
@@ -26,6 +26,7 @@ class Problem {
         second_moment(on, count),
         running(on, kRunningMetrics),
         control(on, 1),
+        adam(on, 1),
         draws(seed) {
     for (float& x : parameters) x = draws.uniform(-1.0, 1.0);
     first_moment.fill(0.0f);
@@ -41,28 +42,21 @@ class Problem {
     for (float& x : sums) x = draws.uniform(0.0, 0.01) * kMinibatch;
   }
 
-  /// Reduces, applies and closes one minibatch.
-  void step(Losses losses, bool last_of_epoch = false) {
+  /// Reduces and applies one minibatch.
+  void step(Losses losses, bool last_of_epoch = false, bool decay_after = false) {
     const Machine& machine = subject.machine();
     Queue& queue = subject.queue();
     begin = losses == Losses::kValue ? networks.critic.network.begin : 0;
     end = losses == Losses::kPolicy ? networks.actor.network.end : networks.parameter_count;
     const int actor_end = networks.actor.network.end;
-    const int blocks = machine.reduce_blocks(end - begin);
-    const int actor_blocks =
-        losses == Losses::kValue ? 0 : machine.reduce_blocks(actor_end - begin);
-    machine.reduce_gradients({control.data(), losses, gradients.data(), gradient.data(),
-                              square_sums.data(), partials, networks.parameter_count, begin, end},
-                             queue);
-    machine.apply_gradients(
-        {hyper, control.data(), losses, kMinibatch, partials, blocks, actor_blocks, sums.data(),
-         square_sums.data(), gradient.data(), begin, end, actor_end, parameters.data(),
-         first_moment.data(), second_moment.data()},
+    machine.reduce_gradients(
+        {hyper, control.data(), losses, kMinibatch, partials, networks.parameter_count, begin, end,
+         actor_end, last_of_epoch ? 1u : 0u, decay_after ? 1u : 0u, gradients.data(), sums.data(),
+         gradient.data(), square_sums.data(), adam.data(), running.data()},
         queue);
-    machine.finish_minibatch(
-        {hyper, control.data(), losses, kMinibatch, partials, blocks, actor_blocks,
-         last_of_epoch ? 1u : 0u, sums.data(), square_sums.data(), running.data()},
-        queue);
+    machine.apply_gradients({hyper, adam.data(), gradient.data(), begin, end, actor_end,
+                             parameters.data(), first_moment.data(), second_moment.data()},
+                            queue);
     subject.finish();
   }
 
@@ -73,7 +67,7 @@ class Problem {
   }
   double mean_of(LossSum which) const {
     double total = 0.0;
-    for (int p = 0; p < partials; ++p) total += sums[at(p * kLossSums + which)];
+    for (int p = 0; p < partials; ++p) total += sums[at(which * partials + p)];
     return total / kMinibatch;
   }
 
@@ -86,6 +80,7 @@ class Problem {
   Buffer<float> gradients, gradient, square_sums, sums, parameters, first_moment, second_moment,
       running;
   Buffer<Control> control;
+  Buffer<AdamStep> adam;
   Draws draws;
 };
 
@@ -135,6 +130,7 @@ class OptimizerTest : public EveryMachine {
       EXPECT_EQ(p.running[kRunPolicyCount], static_cast<float>(policy_steps));
       EXPECT_EQ(control.policy_steps, static_cast<std::uint32_t>(policy_steps));
       EXPECT_EQ(control.nonfinite, 0u);
+      EXPECT_EQ(control.reduce_ticket, 0u) << "the next launch would miss its last block";
       // A parameter is rounded (6e-8) at each step, and its step of size lr has a relative error
       // around 1e-5 where sums of the gradient cancelled.
       expect_close("parameter", p.parameters.copy(), parameters,
@@ -185,8 +181,8 @@ void set_kl(Problem& p, bool k1) {
   p.hyper.target_kl = 0.01f;
   p.hyper.kl_k1 = k1 ? 1 : 0;
   for (int i = 0; i < p.partials; ++i) {
-    p.sums[at(i * kLossSums + kKl1)] = (k1 ? 0.02f : 0.001f) * Problem::kMinibatch / 2.0f;
-    p.sums[at(i * kLossSums + kKl3)] = (k1 ? 0.001f : 0.02f) * Problem::kMinibatch / 2.0f;
+    p.sums[at(kKl1 * p.partials + i)] = (k1 ? 0.02f : 0.001f) * Problem::kMinibatch / 2.0f;
+    p.sums[at(kKl3 * p.partials + i)] = (k1 ? 0.001f : 0.02f) * Problem::kMinibatch / 2.0f;
   }
 }
 
@@ -230,6 +226,21 @@ TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
   }
 }
 
+/// The step that ends an epoch still has the old learning rates, the next one the decayed.
+TEST_P(OptimizerTest, LearningRatesDecayAfterTheStep) {
+  Problem p(subject(), 2, 11);
+  p.hyper.epoch_lr_decay = 0.5f;
+  for (const double decay : {1.0, 0.5, 0.25}) {
+    p.draw_minibatch();
+    p.step(Losses::kBoth, true, true);
+    expect_close("actor's step", p.adam[0].actor_learning_rate, 1e-3 * decay, {0.0, 1e-7});
+    expect_close("critic's step", p.adam[0].critic_learning_rate, 2e-3 * decay, {0.0, 1e-7});
+  }
+  p.step(Losses::kBoth, true, false);
+  expect_close("actor", p.control[0].actor_learning_rate, 1e-3 * 0.125, {0.0, 1e-7});
+  expect_close("critic", p.control[0].critic_learning_rate, 2e-3 * 0.125, {0.0, 1e-7});
+}
+
 TEST_P(OptimizerTest, NoTargetNeverStops) {
   for (std::uint32_t each = 0; each < 2; ++each) {
     Problem p(subject(), 2, 8);
@@ -248,8 +259,8 @@ TEST_P(OptimizerTest, NothingIsAppliedAfterNanOrInf) {
     void (*inject)(Problem&, float);
   };
   const Fault faults[] = {
-      {NonFinite::kPolicyLoss, [](Problem& p, float x) { p.sums[kPolicyLoss] = x; }},
-      {NonFinite::kValueLoss, [](Problem& p, float x) { p.sums[kLossSums + kValueLoss] = x; }},
+      {NonFinite::kPolicyLoss, [](Problem& p, float x) { p.sums[at(kPolicyLoss * p.partials)] = x; }},
+      {NonFinite::kValueLoss, [](Problem& p, float x) { p.sums[at(kValueLoss * p.partials + 1)] = x; }},
       {NonFinite::kActorGradient, [](Problem& p, float x) { p.gradients[3] = x; }},
       {NonFinite::kActorGradient,
        [](Problem& p, float x) {
@@ -288,7 +299,7 @@ TEST_P(OptimizerTest, IgnoresSumsOfWhatIsNotTrained) {
     for (int i = 0; i < p.partials; ++i) {
       for (int k = 0; k < kLossSums; ++k) {
         if ((k == kValueLoss) == (losses == Losses::kPolicy)) {
-          p.sums[at(i * kLossSums + k)] = std::nanf("");
+          p.sums[at(k * p.partials + i)] = std::nanf("");
         }
       }
     }

@@ -107,7 +107,7 @@ class Problem {
   }
   double sum(LossSum which) const {
     double total = 0.0;
-    for (int p = 0; p < args.partials; ++p) total += sums[at(p * kLossSums + which)];
+    for (int p = 0; p < args.partials; ++p) total += sums[at(which * args.partials + p)];
     return total;
   }
 
@@ -135,7 +135,8 @@ class UpdateTest : public EveryMachine {
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == 1) {
       machine().advantage_moments(
-          {p.args.sampling, p.args.control, p.args.advantages, p.moments.data(), c.num_minibatches},
+          {p.args.sampling, p.args.control, p.args.advantages, p.moments.data(), c.num_minibatches,
+           1},
           queue());
     }
     instance(c.width).update(p.args, queue());
@@ -238,7 +239,7 @@ TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
       }
     }
     for (int k = 0; k < kLossSums; ++k) {
-      EXPECT_EQ(std::isnan(p.sums[at(k)]), (k == kValueLoss) == policy) << "sum " << k;
+      EXPECT_EQ(std::isnan(p.sums[at(k * p.args.partials)]), (k == kValueLoss) == policy) << "sum " << k;
     }
   }
 }
@@ -253,7 +254,7 @@ TEST_P(UpdateTest, DoesNothingOnceStopped) {
     for (float x : p.gradients.copy()) ASSERT_TRUE(std::isnan(x));
     p.args.losses = Losses::kValue;  // a policy stop does not stop the critic
     run(c, p);
-    EXPECT_EQ(std::isnan(p.sums[kValueLoss]), nonfinite);
+    EXPECT_EQ(std::isnan(p.sums[at(kValueLoss * p.args.partials)]), nonfinite);
   }
 }
 
@@ -271,30 +272,32 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
   expect_close("value loss", total, expected.value, {0.0, 2e-5});  // 4e-6 of tanh in each value
 }
 
-TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatch) {
+TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatchOfEachEpoch) {
   for (const int size : {1, 7, 33, 65, 257, 1001}) {
-    const int minibatches = 3;
+    const int minibatches = 3, epochs = 2;
     Draws draws(static_cast<std::uint64_t>(size));
     Vector x;
     for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal());
     Buffer<float> advantages(subject(), x);
-    Buffer<float> moments(subject(), at(minibatches * kMomentChunks * 2));
+    Buffer<float> moments(subject(), at(epochs * minibatches * kMomentChunks * 2));
     Buffer<Control> control(subject(), 1);
     control[0] = fresh_control();
     control[0].iteration = 3;
     for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
       const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
       machine().advantage_moments(
-          {sampling, control.data(), advantages.data(), moments.data(), minibatches}, queue());
+          {sampling, control.data(), advantages.data(), moments.data(), minibatches, epochs},
+          queue());
       finish();
-      const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3, 2);
-      for (int m = 0; m < minibatches; ++m) {
+      for (int group = 0; group < epochs * minibatches; ++group) {
+        const auto epoch = static_cast<std::uint32_t>(2 + group / minibatches);
+        const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3, epoch);
         double sums[2] = {}, expected[2] = {};
         for (int i = 0; i < kMomentChunks * 2; ++i) {
-          sums[i % 2] += moments[at(m * kMomentChunks * 2 + i)];
+          sums[i % 2] += moments[at(group * kMomentChunks * 2 + i)];
         }
         for (int i = 0; i < size; ++i) {
-          const auto position = static_cast<std::uint32_t>(m * size + i);
+          const auto position = static_cast<std::uint32_t>(group % minibatches * size + i);
           const double value = x[shuffled != 0 ? shuffle(position) : position];
           expected[0] += value;
           expected[1] += value * value;

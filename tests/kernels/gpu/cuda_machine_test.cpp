@@ -29,6 +29,7 @@ TEST_P(CudaMachine, GraphEqualsEager) {
   finish();
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
+  queue().after_kernel = false;
   ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
   captured.launch(queue());
   ASSERT_EQ(cudaStreamEndCapture(stream(), &graph), cudaSuccess);

@@ -30,7 +30,12 @@ Queue& queue() {
   static Queue stream_queue = [] {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
-    return Queue{nullptr, stream};
+    Queue result;
+    result.stream = stream;
+    int major = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "asking for the capability");
+    result.overlaps = major >= 9;
+    return result;
   }();
   return stream_queue;
 }
