@@ -66,11 +66,6 @@ class CpuDevice : public Device {
   void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void synchronize() override {}
-  std::uint64_t mark() override { return 0; }
-  void wait(std::uint64_t) override {}
-  void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) override {
-    if (control->stop_policy == 0 && control->nonfinite == 0) body(queue);
-  }
 
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
     return std::make_unique<Replay>(std::move(enqueue), queue_);

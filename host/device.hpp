@@ -57,14 +57,18 @@ class Device {
   virtual void upload(void* to, const void* from, std::size_t bytes) = 0;
   virtual void download(void* to, const void* from, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // As they are on a device that runs launches at once:
   // A point of the queue, to wait for while more is enqueued. At most kMarks are waited for at any time.
   static constexpr std::uint64_t kMarks = 4;
-  virtual std::uint64_t mark() = 0;
-  virtual void wait(std::uint64_t mark) = 0;
+  virtual std::uint64_t mark() { return 0; }
+  virtual void wait(std::uint64_t) {}
 
   // Enqueues `body` so that it only runs if, by then, neither a KL stop nor a NaN has ended the updates (Control). In a
   // graph that is a conditional node; launched eagerly on CUDA, the body's kernels see it themselves and do nothing.
-  virtual void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) = 0;
+  virtual void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) {
+    if (control->stop_policy == 0 && control->nonfinite == 0) body(queue);
+  }
 
   // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each launch.
   virtual std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -271,18 +272,38 @@ TrainingResult Run::execute() {
   result.run_directory = directory();
   result.solved_threshold = find_environment(config.env_id).solved_return;
 
+  // Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never
+  // stands still while the host reads metrics; the CPU runs what it is given at once.
+  struct Batch {
+    std::uint64_t end, mark;
+  };
+  std::deque<Batch> enqueued;
+  const std::size_t ahead = device_.is_cuda() ? 2 : 1;
   bool reached = false;
-  std::uint64_t done = first_iteration_, batch = 1;
+  std::uint64_t done = first_iteration_, launched = done, batch = 1;
+  Clock::time_point waited = Clock::now();
   while (done < trainer_.iterations() && !reached && !result.interrupted) {
     const std::uint64_t stop = next_stop(done);
-    const std::uint64_t until = std::min({stop, done + batch, done + kMetricsRing});
-    const Clock::time_point launched = Clock::now();
-    for (std::uint64_t i = done; i < until; ++i) trainer_.enqueue_iteration();
-    device_.synchronize();
-    if (device_.is_cuda() && seconds_since(launched) < kBatchSeconds && until == done + batch) batch *= 2;
-    report(done, until);
-    done = until;
+    while (enqueued.size() < ahead && launched < stop) {
+      const std::uint64_t end = std::min({stop, launched + batch, done + kMetricsRing});
+      if (end == launched) break;
+      for (std::uint64_t i = launched; i < end; ++i) trainer_.enqueue_iteration();
+      launched = end;
+      enqueued.push_back({end, device_.mark()});
+    }
+    const auto finish_oldest = [&] {
+      device_.wait(enqueued.front().mark);
+      report(done, enqueued.front().end);
+      done = enqueued.front().end;
+      enqueued.pop_front();
+    };
+    const bool whole_batch = enqueued.front().end == done + batch;
+    finish_oldest();
+    if (device_.is_cuda() && whole_batch && seconds_since(waited) < kBatchSeconds) batch *= 2;
+    waited = Clock::now();
     result.interrupted = options_.interrupt != nullptr && options_.interrupt->load();
+    while (result.interrupted && !enqueued.empty()) finish_oldest();
+    if (done < stop) continue;
     const auto due = [&](int every) { return every > 0 && done % static_cast<std::uint64_t>(every) == 0; };
     if (due(config.eval_every) && config.target_return) {
       reached = passes_twice(done, *config.target_return);
