@@ -41,7 +41,7 @@ std::string Arena::table() const {
 void Arena::require_room(const Device& device) const {
   const std::size_t free = device.free_memory();
   if (total_bytes_ > free) {
-    throw Error(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
+    throw OutOfMemoryError(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
                             "hidden_width:\n{}",
                             format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
   }
@@ -49,7 +49,12 @@ void Arena::require_room(const Device& device) const {
 
 void Arena::take(Device& device) {
   require_room(device);
-  base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
+  try {
+    base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
+  } catch (const OutOfMemoryError& error) {
+    throw OutOfMemoryError(fmt::format("{} for {} of arrays - lower num_envs, num_steps or hidden_width:\n{}", error.what(),
+                                       format_bytes(total_bytes_), table()));
+  }
   device_ = &device;
 }
 

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
@@ -56,7 +55,7 @@ class CpuDevice : public Device {
 
   void* allocate(std::size_t bytes) override {
     void* memory = std::aligned_alloc(256, std::max<std::size_t>(bytes, 256));
-    if (memory == nullptr) throw std::bad_alloc();
+    if (memory == nullptr) throw OutOfMemoryError("no " + std::to_string(bytes) + " bytes of memory are left");
     std::memset(memory, 0, bytes);
     return memory;
   }

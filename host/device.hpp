@@ -47,7 +47,7 @@ class Device {
   // Bytes of block storage a kernel may have (CUDA: shared memory per block).
   virtual std::size_t max_block_storage() const = 0;
 
-  // Device memory, zeroed, aligned to at least 256 bytes.
+  // Device memory, zeroed, aligned to at least 256 bytes. Both allocations throw OutOfMemoryError.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory) = 0;
   // Memory that kernels write and the host reads; valid on the host after synchronize().

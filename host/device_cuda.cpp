@@ -16,6 +16,14 @@ void check(cudaError_t status, const char* what) {
               cudaGetErrorName(status) + ")");
 }
 
+void check_allocation(cudaError_t status, std::size_t bytes, const char* what) {
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // it does not stick: later calls are fine
+    throw OutOfMemoryError("no " + std::to_string(bytes) + " bytes of " + what + " are left");
+  }
+  check(status, (std::string("allocating ") + what).c_str());
+}
+
 class CudaGraph : public Recording {
  public:
   CudaGraph(const std::function<void(Queue&)>& enqueue, Queue& queue)
@@ -83,14 +91,14 @@ class CudaDevice : public Device {
 
   void* allocate(std::size_t bytes) override {
     void* memory = nullptr;
-    check(cudaMalloc(&memory, bytes), "allocating device memory");
+    check_allocation(cudaMalloc(&memory, bytes), bytes, "device memory");
     check(cudaMemsetAsync(memory, 0, bytes, stream()), "clearing device memory");
     return memory;
   }
   void release(void* memory) override { cudaFree(memory); }
   void* allocate_shared(std::size_t bytes) override {
     void* memory = nullptr;
-    check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "allocating memory for metrics");
+    check_allocation(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), bytes, "page-locked memory");
     return memory;
   }
   void release_shared(void* memory) override { cudaFreeHost(memory); }

@@ -36,6 +36,12 @@ class NoDeviceError : public Error {
   explicit NoDeviceError(const std::string& message) : Error(message, ExitCode::kNoDevice) {}
 };
 
+// The device has less memory left than is needed.
+class OutOfMemoryError : public Error {
+ public:
+  explicit OutOfMemoryError(const std::string& message) : Error(message) {}
+};
+
 // Throws Error "cannot <action> <path>: <text of error_number>", with a hint for the errors a user
 // can mend (full disk, no permission, read-only file system). Call it with the errno of the failed
 // call, saved before any clean-up.

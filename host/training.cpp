@@ -114,7 +114,7 @@ class Run {
   void report(std::uint64_t from, std::uint64_t to);
   void write_row(MetricsWriter& writer, const IterationMetrics& row, std::uint64_t iteration);
   void save(std::uint64_t iteration);
-  EvaluationResult evaluate_set(std::uint32_t set);
+  EvaluationResult evaluate_set(std::uint64_t iteration, std::uint32_t set);
   bool passes_twice(std::uint64_t iteration, double threshold);
   void write_evaluation(const TrainingResult& result) const;
   [[noreturn]] void fail_nonfinite(std::uint64_t iteration, NonFinite code);
@@ -226,20 +226,29 @@ void Run::save(std::uint64_t iteration) {
   saved_iteration_ = iteration;
 }
 
-EvaluationResult Run::evaluate_set(std::uint32_t set) {
+// `set`: which of the two sets of episodes kept for this iteration.
+EvaluationResult Run::evaluate_set(std::uint64_t iteration, std::uint32_t set) {
   EvaluationOptions options;
   options.episodes = start_.config.eval_episodes;
   options.seed = start_.config.seed;
-  options.set = set;
-  evaluation_ = evaluate(start_.config, device_, trainer_.parameters(), options);
+  options.set = static_cast<std::uint32_t>(2 * iteration) + set;
+  try {
+    evaluation_ = evaluate(start_.config, device_, trainer_.parameters(), options);
+  } catch (const OutOfMemoryError& error) {
+    save(iteration);
+    throw Error(fmt::format("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
+                            "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
+                            "holds {}:\n{}",
+                            iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
+                            trainer_.arena().table()));
+  }
   pending_evaluation_ = evaluation_;
   return *evaluation_;
 }
 
 // Two greedy evaluations on different episodes: one crossing can be luck.
 bool Run::passes_twice(std::uint64_t iteration, double threshold) {
-  const auto set = static_cast<std::uint32_t>(2 * iteration);
-  return evaluate_set(set).mean >= threshold && evaluate_set(set + 1).mean >= threshold;
+  return evaluate_set(iteration, 0).mean >= threshold && evaluate_set(iteration, 1).mean >= threshold;
 }
 
 void Run::write_evaluation(const TrainingResult& result) const {
@@ -308,7 +317,7 @@ TrainingResult Run::execute() {
     if (due(config.eval_every) && config.target_return) {
       reached = passes_twice(done, *config.target_return);
     } else if (due(config.eval_every)) {
-      evaluate_set(static_cast<std::uint32_t>(2 * done));
+      evaluate_set(done, 0);
     }
     if (due(config.checkpoint_every)) save(done);
   }
