@@ -25,6 +25,8 @@ struct Verdict {
 };
 
 struct ReduceGradients {
+  /// Partials that are loaded together, so that a lane does not wait for one after the other.
+  static constexpr int kAhead = 4;
   /// For the parts of a column of lanes (kSplit).
   template <class B>
   static constexpr int storage_floats() {
@@ -53,10 +55,17 @@ struct ReduceGradients {
     PerLane<B, Real> total, squares;
     block.lanes([&](Lane lane) {
       total[lane] = Real(0.0f);
-      for (int p = B::part(lane); p < args.partials; p += B::kSplit) {
-        const float* partial = args.gradients + static_cast<std::size_t>(p) *
-                                                    static_cast<std::size_t>(args.parameter_count);
-        total[lane] = total[lane] + block.load(partial + first, B::column(lane));
+      for (int p = B::part(lane); p < args.partials; p += kAhead * B::kSplit) {
+        Real terms[kAhead];
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead; ++i) {
+          const int partial = p + i * B::kSplit;
+          const float* from = args.gradients + static_cast<std::size_t>(partial) *
+                                                   static_cast<std::size_t>(args.parameter_count);
+          terms[i] = partial < args.partials ? block.load(from + first, B::column(lane)) : Real(0.0f);
+        }
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead; ++i) total[lane] = total[lane] + terms[i];
       }
     });
     if constexpr (B::kSplit > 1) {
