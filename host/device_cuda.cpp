@@ -144,8 +144,13 @@ class CudaDevice : public Device {
     Queue inner = queue;
     inner.stream = branch_;
     inner.overlaps = false;  // whether programmatic edges may lie in a conditional body is not documented
-    body(inner);
-    cudaGraph_t captured = nullptr;
+    cudaGraph_t captured = nullptr;  // the node's own, which frees it
+    try {
+      body(inner);
+    } catch (...) {
+      cudaStreamEndCapture(branch_, &captured);
+      throw;
+    }
     check(cudaStreamEndCapture(branch_, &captured), "capturing a conditional graph");
     check(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1, cudaStreamSetCaptureDependencies),
           "going on after a conditional graph");
