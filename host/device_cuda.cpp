@@ -59,7 +59,6 @@ class CudaDevice : public Device {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
     name_ = properties.name;
-    capability_major_ = properties.major;
     block_storage_ = properties.sharedMemPerBlockOptin;
     queue_.stream = new_stream();
     branch_ = new_stream();
@@ -78,8 +77,7 @@ class CudaDevice : public Device {
   const Machine& machine() const override { return *cuda_machine(); }
   std::string description() const override { return name_; }
   bool is_cuda() const override { return true; }
-  // The tensor-core instructions of tf32 and bf16 begin with compute capability 8.0.
-  bool supports(Precision precision) const override { return precision == Precision::kFp32 || capability_major_ >= 8; }
+  bool supports(Precision precision) const override { return cuda_supports(precision); }
   Queue& queue() override { return queue_; }
 
   std::size_t free_memory() const override {
@@ -185,7 +183,6 @@ class CudaDevice : public Device {
   cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
 
   std::string name_;
-  int capability_major_ = 0;
   std::size_t block_storage_ = 0;
   Queue queue_;
   cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes

@@ -110,8 +110,8 @@ Trainer::Trainer(const Config& config, Device& device)
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const int minibatches = joint ? config.num_minibatches : 1;
   const int epochs = joint ? config.update_epochs : 1;
-  const int tiles = (batch_size_ / minibatches + machine_.update_tile - 1) / machine_.update_tile;
-  partials_ = std::min(tiles, machine_.max_partials());
+  const int tiles = (batch_size_ / minibatches + instance_.update_tile - 1) / instance_.update_tile;
+  partials_ = std::min(tiles, instance_.max_partials());
 
   const auto partials = static_cast<std::size_t>(partials_);
   Arrays& a = *arrays_;

@@ -263,6 +263,8 @@ struct Instance {
   const char* environment;
   Precision precision;
   std::int32_t width, observation_dim, num_actions, state_fields, record_floats;
+  std::int32_t update_tile;        ///< samples an update block takes at a time
+  std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
   void (*reset)(const ResetArgs&, Queue&);
   void (*rollout)(const RolloutArgs&, Queue&);
   void (*update)(const UpdateArgs&, Queue&);
@@ -277,8 +279,6 @@ struct Machine {
   const char* name;                ///< "cuda", "cpu x86-64-v4", ...
   const Instance* instances;
   std::int32_t instance_count;
-  std::int32_t update_tile;        ///< samples an update block takes at a time
-  std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
   std::int32_t (*gae_blocks)(std::int32_t count);
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
@@ -297,6 +297,9 @@ const Machine& cpu_machine();
 
 /// The CUDA machine, or null in a build without CUDA.
 const Machine* cuda_machine();
+
+/// Whether the current CUDA device can run the CUDA machine's instances of this precision.
+bool cuda_supports(Precision precision);
 
 /// The instance for this environment, width and precision, or null.
 const Instance* find_instance(const Machine&, const char* environment, int width,

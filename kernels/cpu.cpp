@@ -52,6 +52,8 @@ constexpr Instance make_instance() {
   instance.num_actions = E::Action::kCount;
   instance.state_fields = E::template State<float>::kFields;
   instance.record_floats = Record<E>::kFloats;
+  instance.update_tile = kTileLanes;
+  instance.max_partials = [] { return kPartials; };
   instance.reset = [](const ResetArgs& args, Queue& queue) {
     launch_cpu<Reset<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };
@@ -97,8 +99,6 @@ Machine make_machine() {
   machine.name = kLevelName;
   machine.instances = kInstances;
   machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
-  machine.update_tile = kTileLanes;
-  machine.max_partials = [] { return kPartials; };
   machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
   machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
   machine.gae = [](const GaeArgs& args, Queue& queue) {

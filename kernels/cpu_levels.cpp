@@ -71,6 +71,7 @@ const Instance* find_instance(const Machine& machine, const char* environment, i
 
 #if !PERILUNE_HAS_CUDA
 const Machine* cuda_machine() { return nullptr; }
+bool cuda_supports(Precision) { return false; }
 #endif
 
 }  // namespace perilune

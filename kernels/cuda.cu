@@ -1,18 +1,16 @@
-// The CUDA machine: instantiates every kernel body over CudaBlock. The only file that is given to nvcc, with the tests.
-#include "kernels/machine/cuda_block.cuh"
+// The CUDA machine, and its kernels that exist once: networks in fp32, and all that knows no networks. The .cu files are the
+// only ones given to nvcc, with the tests.
+#include "kernels/cuda_instances.cuh"
 
-#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <vector>
 
-#include "kernels/evaluate.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/optimizer.hpp"
-#include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
-#include "kernels/update.hpp"
-#include "sims/cartpole.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -22,77 +20,67 @@ void check_cuda(cudaError_t status, const char* what) {
                            cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
 }
 
+int update_blocks(int per_processor) {
+  int device = 0, processors = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+             "counting multiprocessors");
+  return per_processor * processors;
+}
+
 namespace {
 
-// 64 lanes: the tiles of a 64-wide, two-layer network then take 36 KB of shared memory, so that several blocks share a
-// multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
-constexpr int kTileLanes = 64;
 constexpr int kWideLanes = 256;
 constexpr int kSimulateLanes = 128;
-
-constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
 
 /// Blocks of kernels that split their lanes into columns.
 std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
 
-/// Bytes of dynamic shared memory kernel K needs.
-template <class K, Precision P>
-constexpr std::size_t storage_bytes(int depth) {
-  const int floats = K::template storage_floats<CudaBlock<kTileLanes, P>>(depth);
-  return sizeof(float) * static_cast<std::size_t>(floats);
-}
-
-int depth_of(const Network& actor, const Network& critic) {
-  return actor.depth > critic.depth ? actor.depth : critic.depth;
-}
-
-template <class E, int Width, Precision P = Precision::kFp32>
+template <class E, int Width>
 Instance make_instance() {
-  Instance instance{};
-  instance.environment = E::kId;
-  instance.precision = P;
-  instance.width = Width;
-  instance.observation_dim = E::kObsDim;
-  instance.num_actions = E::Action::kCount;
-  instance.state_fields = E::template State<float>::kFields;
-  instance.record_floats = Record<E>::kFloats;
+  Instance instance = make_network_instance<E, Width, Precision::kFp32>();
   instance.reset = [](const ResetArgs& args, Queue& queue) {
     launch_cuda<Reset<E>, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0,
                                       queue);
   };
-  instance.rollout = [](const RolloutArgs& args, Queue& queue) {
-    using K = Rollout<E, Width>;
-    launch_cuda<K, kTileLanes, P>(args, divide_up(args.environments.count, kTileLanes),
-                                  storage_bytes<K, P>(depth_of(args.actor, args.critic)), queue);
-  };
-  instance.update = [](const UpdateArgs& args, Queue& queue) {
-    using K = Update<E, Width>;
-    const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    launch_cuda<K, kTileLanes, P>(args, networks * args.partials,
-                                  storage_bytes<K, P>(depth_of(args.actor, args.critic)), queue);
-  };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     using K = Evaluate<E, Width>;
-    launch_cuda<K, kTileLanes>(args, divide_up(args.episodes, kTileLanes),
-                               storage_bytes<K, Precision::kFp32>(args.actor.depth), queue);
+    launch_cuda<K, kTileLanes>(
+        args, divide_up(args.episodes, kTileLanes),
+        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
   instance.simulate = [](const SimulateArgs& args, Queue& queue) {
     launch_cuda<Simulate<E>, kSimulateLanes>(
         args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
   };
-  instance.block_storage = [](int depth) -> std::size_t {
-    return std::max({storage_bytes<Rollout<E, Width>, P>(depth),
-                     storage_bytes<Update<E, Width>, P>(depth),
-                     storage_bytes<Evaluate<E, Width>, Precision::kFp32>(depth)});
-  };
   return instance;
 }
 
-const Instance kInstances[] = {
+/// Those of every precision.
+const std::vector<Instance>& instances() {
+  static const std::vector<Instance> all = [] {
+    std::vector<Instance> result = {
 #define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
 #include "kernels/instances.def"
 #undef PERILUNE_INSTANCE
-};
+    };
+    const std::vector<Instance> plain = result;
+    for (const std::span<const Instance> list : {tf32_instances(), bf16_instances()}) {
+      for (Instance instance : list) {
+        const auto same = std::find_if(plain.begin(), plain.end(), [&](const Instance& other) {
+          return other.width == instance.width &&
+                 std::string_view(other.environment) == instance.environment;
+        });
+        instance.reset = same->reset;
+        instance.evaluate = same->evaluate;
+        instance.simulate = same->simulate;
+        result.push_back(instance);
+      }
+    }
+    return result;
+  }();
+  return all;
+}
 
 template <class K, class Args>
 void launch_single(const Args& args, Queue& queue) {
@@ -103,22 +91,11 @@ __global__ void set_condition(const Control* control, cudaGraphConditionalHandle
   cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == 0 ? 1 : 0);
 }
 
-/// Two update blocks per network and multiprocessor of the current device.
-int max_partials() {
-  int device = 0, processors = 0;
-  check_cuda(cudaGetDevice(&device), "asking for the current device");
-  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
-             "counting multiprocessors");
-  return 2 * processors;
-}
-
 Machine make_machine() {
   Machine machine{};
   machine.name = "cuda";
-  machine.instances = kInstances;
-  machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
-  machine.update_tile = kTileLanes;
-  machine.max_partials = max_partials;
+  machine.instances = instances().data();
+  machine.instance_count = static_cast<int>(instances().size());
   machine.gae_blocks = wide_columns;
   machine.reduce_blocks = wide_columns;
   machine.gae = [](const GaeArgs& args, Queue& queue) {
@@ -156,6 +133,10 @@ namespace perilune {
 const Machine* cuda_machine() {
   static const Machine machine = make_machine();
   return &machine;
+}
+
+bool cuda_supports(Precision precision) {
+  return precision == Precision::kFp32 || has_tensor_kernels();
 }
 
 }  // namespace perilune

@@ -19,6 +19,13 @@
 #define PERILUNE_DEVICE inline __attribute__((always_inline))
 #endif
 
+// PERILUNE_ROLLED: a loop that must stay one, for the registers that overlapping its rounds would take.
+#if defined(__CUDA_ARCH__)
+#define PERILUNE_ROLLED _Pragma("unroll 1")
+#else
+#define PERILUNE_ROLLED
+#endif
+
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL _Pragma("unroll")
 #elif defined(__CUDACC__)

@@ -5,12 +5,14 @@
 #include <cuda_runtime.h>
 
 #include "kernels/machine/dense_simt.hpp"
+#include "kernels/machine/network_tensor.hpp"
 #include "kernels/machine/simt_block.hpp"
+#include "kernels/machine/tensor_core.cuh"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
 template <int Lanes, Precision P = Precision::kFp32>
-class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
+class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public CudaTensorCore {
  public:
   using Base = SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>;
   using typename Base::Lane;
@@ -29,6 +31,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
   __device__ float* storage() const { return storage_; }
   __device__ Lane lane() const { return Lane{static_cast<int>(threadIdx.x)}; }
   __device__ void sync() const { __syncthreads(); }
+  __device__ void sync_warp() const { __syncwarp(); }
 
   __device__ bool any(const PerLane<CudaBlock, bool>& mask) const {
     return __syncthreads_or(mask[lane()] && this->active(lane())) != 0;
@@ -58,21 +61,27 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P> {
   float* storage_;
 };
 
-// Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each, which none of them spills.
-inline constexpr int kRegisterBudget = 512;
+// Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each in fp32, and 255 each where
+// multiplies keep their sums in registers. None of them spills.
+template <Precision P>
+inline constexpr int kRegisterBudget = P == Precision::kFp32 ? 512 : 256;
 
 template <class K, int Lanes, Precision P, class Args>
-__global__ void __launch_bounds__(Lanes, kRegisterBudget / Lanes) run_kernel(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(Lanes, kRegisterBudget<P> / Lanes) run_kernel(const __grid_constant__ Args args) {
 #if __CUDA_ARCH__ >= 900
   // Programmatic dependent launch: the next kernel's blocks may come now, and each waits here until all that was
   // enqueued before it has ended and is visible. Without the launch attribute both do nothing.
   asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-  extern __shared__ __align__(64) float storage[];
-  __shared__ typename CudaBlock<Lanes, P>::Shared shared;
-  CudaBlock<Lanes, P> block(shared, storage);
-  K::run(block, args);
+  if constexpr (P != Precision::kFp32 && !kHasTensorCores) {
+    __trap();  // never launched: see cuda_supports
+  } else {
+    extern __shared__ __align__(64) float storage[];
+    __shared__ typename CudaBlock<Lanes, P>::Shared shared;
+    CudaBlock<Lanes, P> block(shared, storage);
+    K::run(block, args);
+  }
 }
 
 /// Throws std::runtime_error with the call's text on anything but success.

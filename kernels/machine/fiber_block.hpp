@@ -1,14 +1,18 @@
 // The test machine's Block: GPU execution order without a GPU. A lane is a fiber that runs until the next collective.
 //
 // Because a lane runs alone up to its collective, a missing sync() shows as a wrong number: the lane reads what others
-// have not written yet. Tests therefore run every body with lanes in forward and in reverse order, over storage filled
-// with a NaN pattern. Lanes that stand at different collectives (undefined on a GPU) are an error that names both.
+// have not written yet. A warp runs on through its own collectives until it waits for the block, so that one which should
+// have waited is far ahead of the others. Tests therefore run every body with lanes and warps in forward and in reverse
+// order, over storage filled with a NaN pattern. Lanes of a warp that stand at different collectives, or warps that do
+// when the block should meet (both undefined on a GPU), are an error that names both places.
 // Not for production: a switch costs about 11 ns.
 #pragma once
 
 #include <boost/context/fiber.hpp>
 #include <boost/context/pooled_fixedsize_stack.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <source_location>
 #include <stdexcept>
@@ -16,18 +20,21 @@
 #include <vector>
 
 #include "kernels/machine/dense_simt.hpp"
+#include "kernels/machine/network_tensor.hpp"
 #include "kernels/machine/simt_block.hpp"
+#include "kernels/machine/tensor_core_emulation.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
 enum class LaneOrder { kForward, kReverse };
 
-/// The lanes of one block: runs them in rounds, each from one collective to the next.
+/// The lanes of one block: runs each warp from one collective to the next, and warps in rounds between the block's.
 class FiberGroup {
  public:
   FiberGroup(int lanes, std::size_t storage_floats, LaneOrder order)
       : lanes_(static_cast<std::size_t>(lanes)),
         exchange_(static_cast<std::size_t>(lanes)),
+        operands_((lanes_.size() + kWarp - 1) / kWarp * 2),
         storage_(storage_floats + 16, as_float(0x7FB0DEADu)),
         order_(order) {}
 
@@ -51,24 +58,27 @@ class FiberGroup {
           });
     }
     while (!lanes_[0].done) {
-      for (std::size_t i = 0; i < lanes_.size(); ++i) {
-        const std::size_t lane = order_ == LaneOrder::kForward ? i : lanes_.size() - 1 - i;
-        lanes_[lane].fiber = std::move(lanes_[lane].fiber).resume();
-        if (failure_) std::rethrow_exception(failure_);
-      }
-      check_together();
+      in_order(0, lanes_.size(), kWarp, [&](std::size_t first) { run_warp(first); });
+      check_together(0, lanes_.size(), kWarp);
     }
   }
 
-  /// Called on a lane's fiber: waits until every lane has come here.
-  void wait(int lane, const std::source_location& where) {
+  enum class Scope { kBlock, kWarp };
+
+  /// Called on a lane's fiber: waits until every lane of the block, or of its warp, has come here.
+  void wait(int lane, Scope scope, const std::source_location& where) {
     LaneState& mine = lanes_[static_cast<std::size_t>(lane)];
     mine.where = where;
+    mine.scope = scope;
     mine.scheduler = std::move(mine.scheduler).resume();
   }
 
-  /// One slot per lane, for the collectives.
+  /// One slot per lane, for the block's collectives.
   std::vector<float>& exchange() { return exchange_; }
+  /// For its warp's multiplies, which take turns between two: a lane can be one ahead of another, not two.
+  EmulatedOperands& operands(int lane, bool odd) {
+    return operands_[2 * (static_cast<std::size_t>(lane) / kWarp) + (odd ? 1 : 0)];
+  }
 
   /// What the last call of last_of_grid drew.
   std::uint32_t& last_ticket() { return last_ticket_; }
@@ -79,32 +89,57 @@ class FiberGroup {
   }
 
  private:
+  static constexpr std::size_t kWarp = kWarpLanes;
+
   struct LaneState {
     boost::context::fiber fiber, scheduler;
     std::source_location where;
+    Scope scope = Scope::kBlock;
     bool done = false;
   };
+
+  /// f(first), f(first + step), ... below last, in the group's order.
+  template <class F>
+  void in_order(std::size_t first, std::size_t last, std::size_t step, F&& f) const {
+    const std::size_t count = (last - first + step - 1) / step;
+    for (std::size_t i = 0; i < count; ++i) {
+      f(first + (order_ == LaneOrder::kForward ? i : count - 1 - i) * step);
+    }
+  }
+
+  void run_warp(std::size_t first) {
+    const std::size_t last = std::min(first + kWarp, lanes_.size());
+    do {
+      in_order(first, last, 1, [&](std::size_t lane) {
+        lanes_[lane].fiber = std::move(lanes_[lane].fiber).resume();
+        if (failure_) std::rethrow_exception(failure_);
+      });
+      check_together(first, last, 1);
+    } while (!lanes_[first].done && lanes_[first].scope == Scope::kWarp);
+  }
 
   static std::string place(const LaneState& lane) {
     return lane.done ? "the end"
                      : std::string(lane.where.file_name()) + ":" + std::to_string(lane.where.line());
   }
 
-  void check_together() const {
-    const LaneState& first = lanes_[0];
-    for (std::size_t lane = 1; lane < lanes_.size(); ++lane) {
+  /// Compares every step-th lane with the first.
+  void check_together(std::size_t begin, std::size_t end, std::size_t step) const {
+    const LaneState& first = lanes_[begin];
+    for (std::size_t lane = begin + step; lane < end; lane += step) {
       const LaneState& other = lanes_[lane];
       if (other.done != first.done ||
-          (!first.done && (other.where.line() != first.where.line() ||
+          (!first.done && (other.scope != first.scope || other.where.line() != first.where.line() ||
                            std::string(other.where.file_name()) != first.where.file_name()))) {
-        throw std::logic_error("lane " + std::to_string(lane) + " is at " + place(other) +
-                               ", lane 0 at " + place(first));
+        throw std::logic_error("lane " + std::to_string(lane) + " is at " + place(other) + ", lane " +
+                               std::to_string(begin) + " at " + place(first));
       }
     }
   }
 
   std::vector<LaneState> lanes_;
   std::vector<float> exchange_;
+  std::vector<EmulatedOperands> operands_;
   std::vector<float> storage_;
   LaneOrder order_;
   std::uint32_t last_ticket_ = 0;
@@ -112,7 +147,7 @@ class FiberGroup {
 };
 
 template <int Lanes, Precision P = Precision::kFp32>
-class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P> {
+class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public EmulatedTensorCore {
  public:
   using Base = SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>;
   using typename Base::Lane;
@@ -125,7 +160,28 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P> {
   float* storage() const { return group_.storage(); }
   Lane lane() const { return Lane{lane_}; }
   void sync(std::source_location where = std::source_location::current()) const {
-    group_.wait(lane_, where);
+    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
+  }
+  void sync_warp(std::source_location where = std::source_location::current()) const {
+    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
+  }
+
+  /// c += A B over the lanes of the warp. Throws where an operand was not rounded to its format.
+  template <class Fragment>
+  void mma(Fragment, float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+           std::source_location where = std::source_location::current()) {
+    static_assert(Lanes % kWarpLanes == 0);
+    for (const std::uint32_t word : {a[0], a[1], a[2], a[3], b[0], b[1]}) {
+      if ((word & ignored_bits(Fragment{})) != 0 && !std::isnan(as_float(word))) {
+        throw std::logic_error("an operand was not rounded to tf32, at " +
+                               std::string(where.file_name()) + ":" + std::to_string(where.line()));
+      }
+    }
+    odd_ = !odd_;
+    EmulatedOperands& operands = group_.operands(lane_, odd_);
+    operands.template put<Fragment>(lane_ % kWarpLanes, a, b);
+    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
+    operands.template add_product<Fragment>(lane_ % kWarpLanes, c);
   }
 
   bool any(const PerLane<FiberBlock, bool>& mask,
@@ -152,15 +208,16 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P> {
  private:
   float sum_of(float mine, const std::source_location& where) const {
     group_.exchange()[static_cast<std::size_t>(lane_)] = mine;
-    group_.wait(lane_, where);
+    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
     float total = 0.0f;
     for (float x : group_.exchange()) total += x;
-    group_.wait(lane_, where);
+    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
     return total;
   }
 
   FiberGroup& group_;
   int lane_, index_, count_;
+  bool odd_ = false;  // which of the warp's two operands the last multiply used
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.

@@ -18,7 +18,7 @@ class CudaMachine : public EveryMachine {
 
 /// One iteration captured once and replayed leaves the bits of eager launches.
 TEST_P(CudaMachine, GraphEqualsEager) {
-  const int partials = machine().max_partials();
+  const int partials = instance(16).max_partials();
   WholeIteration eager(subject(), machine(), partials);
   eager.reset(queue());
   for (int i = 0; i < kIterations; ++i) eager.launch(queue());

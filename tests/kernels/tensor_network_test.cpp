@@ -1,0 +1,168 @@
+// Networks on tensor cores, over emulated ones on fibers, against the double reference.
+//
+// Weights and observations of these tests are numbers that a bf16 holds, so that staging them changes nothing. What is left
+// are the roundings of hidden activations and gradients between layers, and those of output gradients to tf32.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/machine/fiber_block.hpp"
+#include "tests/kernels/subject.hpp"
+#include "tests/support/reference.hpp"
+
+namespace perilune::test {
+namespace {
+
+constexpr int kLanes = 128;
+
+struct Args {
+  const float* parameters;
+  Network network;
+  const float* inputs;  ///< [tiles][inputs][kLanes]
+  const float* slopes;  ///< [tiles][outputs][kLanes]
+  int tiles;
+  float *inferred, *outputs;  ///< [tiles][outputs][kLanes]
+  float* gradient;
+};
+
+/// Forward by both ways and backward over all tiles, as the update kernel does it.
+template <int In, int Width, int Out>
+struct TrainOnce {
+  template <class B>
+  using Net = perilune::Mlp<B, In, Width, Out>;
+
+  template <class B>
+  static int storage_floats(int depth) {
+    return (In + Out) * B::kStride + Net<B>::Hidden::training_floats(depth) +
+           Net<B>::storage_floats(depth);
+  }
+
+  template <class B>
+  static void run(B& block, const Args& args) {
+    using Lane = typename B::Lane;
+    Carver<B> carver{block.storage()};
+    const Tile<B> input = carver.tile(In), output = carver.tile(Out);
+    const auto hidden = Net<B>::Hidden::for_training(carver, args.network.depth);
+    Net<B> net(block, carver, args.parameters, args.network, hidden);
+    net.begin_gradient(args.gradient);
+    for (int tile = 0; tile < args.tiles; ++tile) {
+      const auto exchange = [&](int features, const float* array, Tile<B> with) {
+        block.lanes([&](Lane lane) {
+          for (int i = 0; i < features; ++i) {
+            with.store(i, lane, array[(tile * features + i) * kLanes + lane.number]);
+          }
+        });
+        block.sync();
+      };
+      const auto keep = [&](float* array) {
+        block.lanes([&](Lane lane) {
+          for (int i = 0; i < Out; ++i) {
+            array[(tile * Out + i) * kLanes + lane.number] = output.load(i, lane);
+          }
+        });
+      };
+      exchange(In, args.inputs, input);
+      net.infer(input, output);
+      keep(args.inferred);
+      net.forward(input, output);
+      keep(args.outputs);
+      exchange(Out, args.slopes, output);
+      net.backward(input, output);
+    }
+    net.finish_gradient();
+  }
+};
+
+/// Relative error of one rounding.
+double unit_of(Precision precision) { return precision == Precision::kBf16 ? 0x1p-8 : 0x1p-11; }
+
+float bf16_number(double x) { return EmulatedTensorCore::round_bf16(static_cast<float>(x)); }
+
+template <int In, int Width, int Out, Precision P>
+void check(int depth, int tiles, Activation activation, LaneOrder order, std::uint64_t seed) {
+  SCOPED_TRACE(::testing::Message() << In << " x " << Width << " x " << Out << ", depth " << depth
+                                    << ", tiles " << tiles << ", precision " << static_cast<int>(P)
+                                    << ", seed " << seed);
+  Draws draws(seed);
+  int next = 0;
+  place_mlp(3, 16, 1, 1, activation, next);  // so that the network does not begin at 0
+  const Mlp mlp = place_mlp(In, Width, Out, depth, activation, next);
+  Vector parameters(at(next), std::numeric_limits<double>::quiet_NaN());
+  const double range = 1.5 / std::sqrt(static_cast<double>(Width));
+  for (int i : mlp.positions()) parameters[at(i)] = bf16_number(draws.uniform(-range, range));
+
+  const int samples = tiles * kLanes;
+  std::vector<float> inputs(at(In * samples)), slopes(at(Out * samples));
+  for (float& x : inputs) x = bf16_number(draws.uniform(-1.5, 1.5));
+  for (float& x : slopes) x = draws.uniform(-1.0, 1.0) / static_cast<float>(samples);
+  std::vector<float> inferred(slopes.size()), outputs(slopes.size());
+  const std::vector<float> weights(parameters.begin(), parameters.end());
+  std::vector<float> gradient(at(next), std::numeric_limits<float>::quiet_NaN());
+  using K = TrainOnce<In, Width, Out>;
+  launch_fibers<K, kLanes, P>(
+      Args{weights.data(), mlp.network, inputs.data(), slopes.data(), tiles, inferred.data(),
+           outputs.data(), gradient.data()},
+      1, at(K::template storage_floats<FiberBlock<kLanes, P>>(depth)), order);
+
+  Vector expected_outputs(slopes.size()), expected_gradient(at(next), 0.0);
+  for (int s = 0; s < samples; ++s) {
+    const auto index = [&](int features, int i) {
+      return at((s / kLanes * features + i) * kLanes + s % kLanes);
+    };
+    Vector x, slope;
+    for (int i = 0; i < In; ++i) x.push_back(inputs[index(In, i)]);
+    for (int o = 0; o < Out; ++o) slope.push_back(slopes[index(Out, o)]);
+    const std::vector<Vector> layers = mlp.forward(parameters, x);
+    for (int o = 0; o < Out; ++o) expected_outputs[index(Out, o)] = layers.back()[at(o)];
+    mlp.backward(parameters, layers, slope, expected_gradient);
+  }
+
+  // An output sums Width activations with errors of up to one unit of about 1, times weights of up to 1.5 / sqrt(Width):
+  // sqrt(Width) of them add up at random, to at most 1.5 units a layer; four times that for the largest of all.
+  const double unit = unit_of(P);
+  const double error = 6.0 * unit * depth;
+  expect_close("output", outputs, expected_outputs, {error, error});
+  expect_same_bits("inferred output", inferred, outputs);
+  double largest = 0.0;
+  Vector actual, reference;
+  for (int i : mlp.positions()) {
+    actual.push_back(gradient[at(i)]);
+    reference.push_back(expected_gradient[at(i)]);
+    largest = std::max(largest, std::abs(reference.back()));
+  }
+  // An entry is a sum over samples of products of numbers with a few such errors each.
+  expect_close("gradient", actual, reference, {error * largest, error});
+  for (int i = 0; i < next; ++i) {
+    const bool inside = i >= mlp.network.begin;
+    EXPECT_EQ(std::isnan(gradient[at(i)]), !inside) << "entry " << i << " outside or between tensors";
+  }
+}
+
+template <int In, int Width, int Out>
+void check_both(int depth, int tiles, Activation activation, LaneOrder order, std::uint64_t seed) {
+  check<In, Width, Out, Precision::kTf32>(depth, tiles, activation, order, seed);
+  check<In, Width, Out, Precision::kBf16>(depth, tiles, activation, order, seed);
+}
+
+TEST(TensorNetwork, EqualsTheReference) {
+  check_both<4, 64, 2>(2, 2, Activation::kTanh, LaneOrder::kForward, 1);
+  check_both<4, 64, 1>(3, 1, Activation::kTanh, LaneOrder::kReverse, 2);
+  check_both<4, 32, 2>(1, 2, Activation::kRelu, LaneOrder::kForward, 3);
+  check_both<4, 32, 1>(3, 1, Activation::kTanh, LaneOrder::kReverse, 4);
+  check_both<4, 16, 2>(2, 3, Activation::kTanh, LaneOrder::kReverse, 5);
+  check_both<4, 16, 1>(3, 1, Activation::kRelu, LaneOrder::kForward, 6);
+}
+TEST(TensorNetwork, AnyObservationsAndActions) {
+  check_both<8, 32, 4>(2, 1, Activation::kTanh, LaneOrder::kForward, 7);
+  check_both<24, 32, 5>(1, 1, Activation::kTanh, LaneOrder::kReverse, 8);
+  check_both<3, 16, 24>(2, 1, Activation::kRelu, LaneOrder::kForward, 9);
+  check_both<11, 16, 9>(1, 2, Activation::kTanh, LaneOrder::kReverse, 10);
+}
+TEST(TensorNetwork, WidestAccumulatesInMemory) {
+  check_both<4, 128, 2>(2, 2, Activation::kTanh, LaneOrder::kForward, 11);
+  check_both<8, 128, 1>(3, 1, Activation::kRelu, LaneOrder::kReverse, 12);
+}
+
+}  // namespace
+}  // namespace perilune::test
