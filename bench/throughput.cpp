@@ -1,10 +1,11 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
-//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--seconds S] [--skip-sgemm]
+//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--precision P,P,...] [--seconds S]
+//                    [--skip-sgemm]
 //
 // Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
-// minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps), each over the numbers of environments given,
-// and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32 rate, where libopenblas is installed). A row has the median
+// minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps) in each precision given (none: what "auto"
+// chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32 rate, where libopenblas is installed). A row has the median
 // and the median absolute deviation of repeated timings. FLOP per training step are the 231 k of the two networks
 // (forward 17.8 k, four epochs of forward and backward without the input gradient of the first layer); activations,
 // loss, optimiser and simulator count nothing.
@@ -18,6 +19,7 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +27,7 @@
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/error.hpp"
+#include "host/precision.hpp"
 #include "host/trainer.hpp"
 
 namespace perilune {
@@ -37,6 +40,7 @@ struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;
   std::vector<int> envs;   // none given: what suits the device
+  std::vector<std::string> precisions = {"auto"};
   double seconds = 3.0;  // per row
   bool sgemm = true;
 };
@@ -78,8 +82,9 @@ Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
           {"runs", timing.runs}};
 }
 
-Config benchmark_config(int envs) {
+Config benchmark_config(int envs, const std::string& precision) {
   Config config;
+  set_key(config, "precision", precision);
   config.num_envs = envs;
   config.num_steps = 128;
   config.total_timesteps = 1LL << 40;
@@ -98,8 +103,8 @@ double flop_per_step(const Model& model, int epochs) {
   return forward + epochs * (3.0 * forward - first_layers);
 }
 
-Json measure_train(Device& device, int envs, double seconds) {
-  const Config config = benchmark_config(envs);
+Json measure_train(Device& device, int envs, const std::string& precision, double seconds) {
+  const Config config = benchmark_config(envs, precision);
   Trainer trainer(config, device);
   trainer.start(std::nullopt, true);
   const auto steps = static_cast<double>(trainer.steps_per_iteration());
@@ -116,6 +121,7 @@ Json measure_train(Device& device, int envs, double seconds) {
   const Timing timing = time_repeatedly(seconds, run);
   Json row = rate_row("train", envs, timing, steps * iterations);
   const double flop = flop_per_step(trainer.model(), config.update_epochs);
+  row["precision"] = precision_name(trainer.precision());
   row["num_steps"] = config.num_steps;
   row["flop_per_step"] = flop;
   row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
@@ -207,6 +213,10 @@ Options parse(int argc, char** argv) {
       options.threads = std::atoi(value().c_str());
     } else if (word == "--seconds") {
       options.seconds = std::atof(value().c_str());
+    } else if (word == "--precision") {
+      options.precisions.clear();
+      std::istringstream list(value());
+      for (std::string name; std::getline(list, name, ',');) options.precisions.push_back(name);
     } else if (word == "--skip-sgemm") {
       options.sgemm = false;
     } else if (word == "--envs") {
@@ -217,7 +227,8 @@ Options parse(int argc, char** argv) {
         options.envs.push_back(std::atoi(list.c_str() + at));
       }
     } else {
-      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --seconds, --skip-sgemm");
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --precision, --seconds, "
+                              "--skip-sgemm");
     }
   }
   for (int envs : options.envs) {
@@ -249,9 +260,11 @@ int run(int argc, char** argv) {
   }
   for (int envs : options.envs) rows.push_back(measure_sim(device, envs, options.seconds));
   for (int envs : options.envs) {
-    Json row = measure_train(device, envs, options.seconds);
-    if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
-    rows.push_back(row);
+    for (const std::string& precision : options.precisions) {
+      Json row = measure_train(device, envs, precision, options.seconds);
+      if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
+      rows.push_back(row);
+    }
   }
   const Json result = {{"benchmark", "throughput"},
                        {"device", device.description()},

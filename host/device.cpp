@@ -36,7 +36,7 @@ class CpuDevice : public Device {
     return std::string(machine_.name) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
   }
   bool is_cuda() const override { return false; }
-  bool supports(Precision) const override { return true; }
+  bool supports(Precision precision) const override { return cpu_supports(precision); }
   Queue& queue() override { return queue_; }
 
   // What the kernel could hand out without swapping.

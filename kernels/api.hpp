@@ -295,6 +295,9 @@ struct Machine {
 /// ("v4", "v3", "portable"). Throws std::invalid_argument when that one is unknown or not supported here.
 const Machine& cpu_machine();
 
+/// Whether this processor has the instructions of the CPU machine's instances of this precision, where there are any.
+bool cpu_supports(Precision precision);
+
 /// The CUDA machine, or null in a build without CUDA.
 const Machine* cuda_machine();
 

@@ -1,6 +1,7 @@
 // The CPU machine at one instruction set: instantiates every kernel body over CpuBlock. Compiled once per level, with
 // PERILUNE_LEVEL naming it (see sims/portable.hpp); cpu_levels.cpp chooses among them at start-up.
 #include "kernels/machine/dense_cpu.hpp"
+#include "kernels/machine/mlp_bf16_cpu.hpp"
 
 #include "kernels/evaluate.hpp"
 #include "kernels/gae.hpp"
@@ -82,12 +83,29 @@ constexpr Instance make_instance() {
   return instance;
 }
 
+struct InstanceTable {
+  Instance instances[32];
+  int count = 0;
+
+  template <class E, int Width>
+  constexpr void add() {
+    instances[count++] = make_instance<E, Width>();
+#if defined(__AVX512F__)
+    // Part of the whole level: where the processor lacks AVX512_BF16, cpu_supports says so. A width of 16 would leave half of
+    // a register of bf16 empty.
+    if constexpr (Width % 32 == 0) instances[count++] = make_instance<E, Width, Precision::kBf16>();
+#endif
+  }
+};
+
 // constexpr: initialised at start-up it would run this level's instructions before the processor is checked.
-constexpr Instance kInstances[] = {
-#define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
+constexpr InstanceTable kTable = [] {
+  InstanceTable table{};
+#define PERILUNE_INSTANCE(environment, width) table.add<environment, width>();
 #include "kernels/instances.def"
 #undef PERILUNE_INSTANCE
-};
+  return table;
+}();
 
 template <class K, class Args>
 void launch_single(const Args& args, Queue& queue) {
@@ -97,8 +115,8 @@ void launch_single(const Args& args, Queue& queue) {
 Machine make_machine() {
   Machine machine{};
   machine.name = kLevelName;
-  machine.instances = kInstances;
-  machine.instance_count = static_cast<int>(sizeof kInstances / sizeof kInstances[0]);
+  machine.instances = kTable.instances;
+  machine.instance_count = kTable.count;
   machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
   machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
   machine.gae = [](const GaeArgs& args, Queue& queue) {

@@ -57,6 +57,13 @@ const Machine& cpu_machine() {
   return machine;
 }
 
+bool cpu_supports(Precision precision) {
+#if defined(__x86_64__)
+  if (precision == Precision::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
+#endif
+  return precision == Precision::kFp32;
+}
+
 const Instance* find_instance(const Machine& machine, const char* environment, int width,
                               Precision precision) {
   for (int i = 0; i < machine.instance_count; ++i) {
