@@ -61,19 +61,8 @@ PERILUNE_HD void store_pairs(Bits* to, __m512i even, __m512i odd) {
   store_bits(to + 32, _mm512_permutex2var_epi16(even, high, odd));
 }
 
-/// tanh to 2^-12, for a result that is rounded to bf16 (2^-9): x P(x^2) / Q(x^2) of degrees 1 and 2, minimax over |x| <= 3.6,
-/// where tanh rounds to 1. NaN stays NaN.
-PERILUNE_HD Pack tanh(Pack x) {
-  const float limit = 3.6f;
-  const Pack y = max(Pack(-limit), min(Pack(limit), x));
-  const Pack z = y * y;
-  const Pack p = mul_add(z, 0.0845601067f, 0.9996969f);
-  const Pack q = mul_add(mul_add(z, 0.00690468173f, 0.416459303f), z, 1.0f);
-  return (y * p) * Pack((FloatVector)_mm512_rcp14_ps((__m512)q.value));
-}
-
 PERILUNE_HD Pack activate(Pack x, Activation activation) {
-  return activation == Activation::kTanh ? tanh(x) : max(Pack(0.0f), x);
+  return activation == Activation::kTanh ? short_tanh(x) : max(Pack(0.0f), x);
 }
 /// g times the activation's derivative where its result is h.
 PERILUNE_HD Pack times_derivative(Pack g, Pack h, Activation activation) {
