@@ -63,6 +63,7 @@ struct Update {
     Tile<B> observation, output;
     HiddenLayers<B, Width> hidden;
     int partial, first_tile, last_tile;
+    PerLane<B, UInt<Real>> next;  // index of each lane's sample in the tile to come
 
     PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index)
         : block(b),
@@ -76,6 +77,8 @@ struct Update {
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
       first_tile = static_cast<int>(tiles * partial / a.partials);
       last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
+      block.activate(B::kLanes);
+      block.lanes([&](typename B::Lane lane) { next[lane] = index_of(first_tile, lane); });
     }
     PERILUNE_DEVICE static int max_depth(const UpdateArgs& a) {
       return a.actor.depth > a.critic.depth ? a.actor.depth : a.critic.depth;
@@ -89,15 +92,15 @@ struct Update {
                                        UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes)));
     }
     /// Asks for the samples of the tile after this one, and for their entries of `more`.
-    PERILUNE_DEVICE void prefetch_next(int tile, typename B::Lane lane, const float* more) const {
+    PERILUNE_DEVICE void prefetch_next(int tile, typename B::Lane lane, const float* more) {
       if (tile + 1 == last_tile) return;
-      const UInt<Real> index = index_of(tile + 1, lane);
-      block.template prefetch_rows<Row::kFloats>(args.records, index, lane);
-      block.template prefetch_rows<1>(more, index, lane);
+      next[lane] = index_of(tile + 1, lane);
+      block.template prefetch_rows<Row::kFloats>(args.records, next[lane], lane);
+      block.template prefetch_rows<1>(more, next[lane], lane);
     }
     /// Reads one sample: its observation into the tile, the rest returned in `row`. Returns its index.
-    PERILUNE_DEVICE UInt<Real> gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
-      const UInt<Real> index = index_of(tile, lane);
+    PERILUNE_DEVICE UInt<Real> gather(typename B::Lane lane, Real (&row)[Row::kFloats]) {
+      const UInt<Real> index = next[lane];
       block.gather_rows(args.records, index, lane, row);
       PERILUNE_UNROLL
       for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
@@ -139,7 +142,7 @@ struct Update {
       work.activate(tile);
       block.lanes([&](Lane lane) {
         Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(tile, lane, row);
+        const UInt<Real> index = work.gather(lane, row);
         const Real advantage = block.gather(args.advantages, index, lane);
         samples[lane] = {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
                          (advantage - Real(scale.mean)) * Real(scale.inverse_std)};
@@ -192,7 +195,7 @@ struct Update {
       work.activate(tile);
       block.lanes([&](Lane lane) {
         Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(tile, lane, row);
+        const UInt<Real> index = work.gather(lane, row);
         samples[lane] = {row[Row::kValue], block.gather(args.targets, index, lane)};
         work.prefetch_next(tile, lane, args.targets);
       });

@@ -152,16 +152,17 @@ class CpuBlock {
     }
   }
   template <int Count>
+    requires(Count % 4 == 0)
   PERILUNE_HD void gather_rows(const float* from, PackUInt index, Lane lane, Pack (&x)[Count]) const {
     const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
-    float rows[Count][kPackLanes];
     std::uint32_t indices[kPackLanes];
     memcpy(indices, &safe.value, sizeof indices);
-    for (int i = 0; i < kPackLanes; ++i) {
-      const float* row = from + static_cast<std::size_t>(indices[i]) * Count;
-      for (int k = 0; k < Count; ++k) rows[k][i] = row[k];
+    for (int k = 0; k < Count; k += 4) {
+      Pack four[4];
+      load_quads([&](int l) { return from + static_cast<std::size_t>(indices[l]) * Count + k; }, four);
+      PERILUNE_UNROLL
+      for (int i = 0; i < 4; ++i) x[k + i] = four[i];
     }
-    for (int k = 0; k < Count; ++k) x[k] = load_pack(rows[k]);
   }
 
  private:

@@ -235,30 +235,12 @@ void transpose(int packs, const float* from, float* to) {
       const float* source = from + feature * Stride + p * kPackLanes;
       float* target = to + p * kPackLanes * Features + feature;
 #if defined(__AVX512F__)
-      // Rows i, i+4, i+8, i+12 meet in one register as 128-bit quarters on the way in; two in-lane rounds finish it.
-      __m512 row[16];
       PERILUNE_UNROLL
-      for (int q = 0; q < 4; ++q) {
+      for (int q = 0; q < kPackLanes; q += 4) {
+        Pack samples[4];
+        load_quads([&](int f) { return source + f * Stride + q; }, samples);
         PERILUNE_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          const float* at = source + i * Stride + 4 * q;
-          __m512 r = _mm512_castps128_ps512(_mm_loadu_ps(at));
-          r = _mm512_insertf32x4(r, _mm_loadu_ps(at + 4 * Stride), 1);
-          r = _mm512_insertf32x4(r, _mm_loadu_ps(at + 8 * Stride), 2);
-          row[4 * q + i] = _mm512_insertf32x4(r, _mm_loadu_ps(at + 12 * Stride), 3);
-        }
-        const __m512 a = _mm512_unpacklo_ps(row[4 * q], row[4 * q + 1]);
-        const __m512 b = _mm512_unpackhi_ps(row[4 * q], row[4 * q + 1]);
-        const __m512 c = _mm512_unpacklo_ps(row[4 * q + 2], row[4 * q + 3]);
-        const __m512 d = _mm512_unpackhi_ps(row[4 * q + 2], row[4 * q + 3]);
-        float* out = target + 4 * q * Features;
-        _mm512_storeu_ps(out, _mm512_castpd_ps(_mm512_unpacklo_pd((__m512d)a, (__m512d)c)));
-        _mm512_storeu_ps(out + Features,
-                         _mm512_castpd_ps(_mm512_unpackhi_pd((__m512d)a, (__m512d)c)));
-        _mm512_storeu_ps(out + 2 * Features,
-                         _mm512_castpd_ps(_mm512_unpacklo_pd((__m512d)b, (__m512d)d)));
-        _mm512_storeu_ps(out + 3 * Features,
-                         _mm512_castpd_ps(_mm512_unpackhi_pd((__m512d)b, (__m512d)d)));
+        for (int s = 0; s < 4; ++s) store_pack(target + (q + s) * Features, samples[s]);
       }
 #else
       for (int s = 0; s < kPackLanes; ++s) {

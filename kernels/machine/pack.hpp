@@ -284,4 +284,33 @@ PERILUNE_HD Pack load_pack(const float* from) {
 }
 PERILUNE_HD void store_pack(float* to, Pack x) { memcpy(to, &x.value, sizeof x.value); }
 
+/// Four neighbouring numbers of every lane's row: lane l of to[k] is row(l)[k]; row(l) is a pointer.
+template <class F>
+PERILUNE_HD void load_quads(F&& row, Pack (&to)[4]) {
+#if defined(__AVX512F__)
+  // Rows i, i+4, i+8, i+12 meet in one register as 128-bit quarters on the way in; two in-lane rounds finish it.
+  __m512 four[4];
+  PERILUNE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    __m512 r = _mm512_castps128_ps512(_mm_loadu_ps(row(i)));
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(row(i + 4)), 1);
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(row(i + 8)), 2);
+    four[i] = _mm512_insertf32x4(r, _mm_loadu_ps(row(i + 12)), 3);
+  }
+  const __m512d a = (__m512d)_mm512_unpacklo_ps(four[0], four[1]);
+  const __m512d b = (__m512d)_mm512_unpackhi_ps(four[0], four[1]);
+  const __m512d c = (__m512d)_mm512_unpacklo_ps(four[2], four[3]);
+  const __m512d d = (__m512d)_mm512_unpackhi_ps(four[2], four[3]);
+  to[0] = Pack((FloatVector)_mm512_unpacklo_pd(a, c));
+  to[1] = Pack((FloatVector)_mm512_unpackhi_pd(a, c));
+  to[2] = Pack((FloatVector)_mm512_unpacklo_pd(b, d));
+  to[3] = Pack((FloatVector)_mm512_unpackhi_pd(b, d));
+#else
+  for (int l = 0; l < kPackLanes; ++l) {
+    const float* from = row(l);
+    for (int k = 0; k < 4; ++k) to[k].value[l] = from[k];
+  }
+#endif
+}
+
 }  // namespace perilune::inline PERILUNE_LEVEL
