@@ -68,11 +68,12 @@ Config asks_for(const char* precision, int width = 64) {
   return config;
 }
 
-TEST(Precision, AutoTakesTensorCoresOnlyWhereTheyAre) {
+TEST(Precision, AutoTakesTheFasterWhereTheDeviceHasIt) {
   const Config config = asks_for("auto");
   EXPECT_EQ(choose_precision(config, TableDevice(true, true, kAll)), Precision::kTf32);
   EXPECT_EQ(choose_precision(config, TableDevice(true, false, kAll)), Precision::kFp32);
-  EXPECT_EQ(choose_precision(config, TableDevice(false, true, kAll)), Precision::kFp32);
+  EXPECT_EQ(choose_precision(config, TableDevice(false, true, kAll)), Precision::kBf16);
+  EXPECT_EQ(choose_precision(config, TableDevice(false, false, kAll)), Precision::kFp32);
   EXPECT_EQ(choose_precision(asks_for("auto", 16), TableDevice(true, true, kAll)), Precision::kFp32);
 }
 

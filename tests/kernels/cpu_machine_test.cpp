@@ -15,7 +15,7 @@ class CpuLevel : public EveryMachine {};
 TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
   std::vector<std::uint32_t> one_thread;
   for (const int threads : {1, 2, 3, 5, 8}) {
-    ThreadPool pool(threads, instance(WholeIteration::kWidth).block_storage(kMaxHiddenLayers));
+    ThreadPool pool(threads, instance(small_width()).block_storage(kMaxHiddenLayers));
     Queue queue{&pool, nullptr};
     WholeIteration training(subject(), machine(), 5);
     training.reset(queue);

@@ -22,7 +22,7 @@ struct Subject {
   const Machine& (*machine)();
   /// Widths beyond it are not tested here: fibers are slow.
   int max_width;
-  /// Largest absolute error of the machine's network tanh.
+  /// Largest absolute error of the machine's network tanh, before it is rounded.
   double tanh_error;
   Queue& (*queue)();
   /// Why tests cannot run here, or an empty text.
@@ -32,6 +32,12 @@ struct Subject {
   void (*release)(void*);
   /// Waits for all that was launched.
   void (*finish)();
+  /// What its networks multiply in.
+  Precision precision = Precision::kFp32;
+  /// Largest relative error of a number that is rounded to be multiplied.
+  double rounding = 0.0;
+  /// The narrowest hidden layers it has.
+  int min_width = 16;
 };
 
 /// All subjects of this program.
@@ -53,18 +59,18 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   const Machine& machine() const { return subject().machine(); }
   Queue& queue() const { return subject().queue(); }
   void finish() const { subject().finish(); }
-  /// Hidden widths of CartPole to test.
-  std::vector<int> widths() const {
-    std::vector<int> result;
-    for (int i = 0; i < machine().instance_count; ++i) {
-      if (machine().instances[i].width <= subject().max_width) {
-        result.push_back(machine().instances[i].width);
-      }
-    }
-    return result;
+  /// Whether hidden layers of this width are tested here.
+  bool tests_width(int width) const {
+    return width >= subject().min_width && width <= subject().max_width;
   }
+  /// The width where any will do.
+  int small_width() const { return subject().min_width; }
   const Instance& instance(int width) const {
-    return *find_instance(machine(), "CartPole-v1", width);
+    return *find_instance(machine(), "CartPole-v1", width, subject().precision);
+  }
+  /// Largest error of a hidden unit's result that is at most 1, its inputs being right.
+  double unit_error(Activation activation) const {
+    return (activation == Activation::kTanh ? subject().tanh_error : 0.0) + subject().rounding;
   }
 };
 

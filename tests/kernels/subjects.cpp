@@ -1,4 +1,5 @@
 // The subjects of kernels_tests: each CPU level, and the fiber machine.
+#include <algorithm>
 #include <cstdlib>
 
 #include "kernels/machine/thread_pool.hpp"
@@ -27,9 +28,21 @@ void* allocate(std::size_t bytes) { return std::aligned_alloc(64, (bytes + 63) /
 void release(void* memory) { std::free(memory); }
 void finish() {}
 
+/// What the hungriest kernel of any level that runs here needs.
+std::size_t largest_block_storage() {
+  std::size_t largest = 0;
+  for (const Subject& subject : subjects()) {
+    if (!subject.missing().empty()) continue;
+    const Machine& machine = subject.machine();
+    for (int i = 0; i < machine.instance_count; ++i) {
+      largest = std::max(largest, machine.instances[i].block_storage(kMaxHiddenLayers));
+    }
+  }
+  return largest;
+}
+
 Queue& cpu_queue() {
-  static ThreadPool pool(2, find_instance(portable::level_machine(), "CartPole-v1", kMaxFusedWidth)
-                                ->block_storage(kMaxHiddenLayers));
+  static ThreadPool pool(2, largest_block_storage());
   static Queue queue{&pool, nullptr};
   return queue;
 }
@@ -46,6 +59,19 @@ Subject cpu_level(const char* name, const Machine& (*machine)(), std::string (*m
   return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish};
 }
 
+#if defined(__x86_64__)
+Subject cpu_bf16(const char* name, const Machine& (*machine)()) {
+  Subject subject = cpu_level(name, machine, [] {
+    return std::string(cpu_supports(Precision::kBf16) ? "" : "this CPU lacks AVX512_BF16");
+  });
+  subject.precision = Precision::kBf16;
+  subject.tanh_error = 2.5e-4;
+  subject.rounding = 0x1p-8;  // 8 significant bits
+  subject.min_width = 32;
+  return subject;
+}
+#endif
+
 Subject fibers(const char* name, const Machine& (*machine)()) {
   // 3e-7: the simulators' tanh (sims/math.hpp), a few ulp of 1.
   return {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish};
@@ -61,6 +87,7 @@ const std::vector<Subject>& subjects() {
                 return std::string(__builtin_cpu_supports("x86-64-v4") ? ""
                                                                        : "this CPU lacks AVX-512");
               }),
+    cpu_bf16("CpuV4Bf16", v4::level_machine),
     cpu_level("CpuV3", v3::level_machine,
               [] {
                 return std::string(__builtin_cpu_supports("x86-64-v3") ? ""

@@ -12,13 +12,13 @@ namespace perilune::test {
 /// share its memory.
 class WholeIteration {
  public:
-  static constexpr int kEnvironments = 257, kSteps = 12, kWidth = 16, kMinibatches = 3, kEpochs = 2;
+  static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2;
   static constexpr int kBatch = kEnvironments * kSteps;
 
   WholeIteration(const Subject& subject, const Machine& on, int partial_count)
       : machine(on),
-        kernels(*find_instance(on, "CartPole-v1", kWidth)),
-        networks(place_networks(4, kWidth, 2, 2, 2, Activation::kTanh)),
+        kernels(*find_instance(on, "CartPole-v1", subject.min_width, subject.precision)),
+        networks(place_networks(4, subject.min_width, 2, 2, 2, Activation::kTanh)),
         partials(partial_count),
         environments(subject, kEnvironments, {7, 0}, 15),
         records(subject, at(kBatch * kernels.record_floats)),

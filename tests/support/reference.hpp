@@ -255,9 +255,10 @@ inline double central_difference(const std::function<double(double)>& f, double 
 }
 
 /// Random samples for these networks whose losses are smooth around them: no ratio, value or error
-/// is within 1e-3 of where the clipping switches, so that rounding cannot choose another branch.
+/// is within `margin` of where the clipping switches, so that rounding cannot choose another branch.
 inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters,
-                                        int count, double clip, Draws& draws) {
+                                        int count, double clip, Draws& draws,
+                                        double margin = 1e-3) {
   std::vector<Sample> samples;
   while (static_cast<int>(samples.size()) < count) {
     Sample sample;
@@ -274,10 +275,10 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
     sample.target = draws.uniform(-1.0, 1.0);
     sample.advantage = draws.normal();
     const double limited = sample.old_value + std::clamp(moved, -clip, clip);
-    const double margin = std::min(
+    const double distance = std::min(
         {std::abs(std::exp(log_ratio) - 1.0 - clip), std::abs(std::exp(log_ratio) - 1.0 + clip),
          std::abs(std::abs(moved) - clip), std::abs(value + limited - 2.0 * sample.target)});
-    if (margin > 1e-3) samples.push_back(sample);
+    if (distance > margin) samples.push_back(sample);
   }
   return samples;
 }

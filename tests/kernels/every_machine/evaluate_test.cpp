@@ -15,6 +15,7 @@ class EvaluateTest : public EveryMachine {
   };
 
   void check(const Case& c, std::uint32_t seed) {
+    if (!tests_width(c.width)) return;
     SCOPED_TRACE("episodes " + std::to_string(c.episodes));
     const Networks networks = place_networks(4, c.width, 2, c.depth, 1, c.activation);
     Draws draws(seed);

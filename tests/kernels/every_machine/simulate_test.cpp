@@ -12,7 +12,7 @@ TEST_P(SimulateTest, ResetStartsEpisodeZero) {
     environments.finished.fill(0.0f);
     environments.total_return.fill(0.0f);
     environments.total_length.fill(0.0f);
-    instance(16).reset({environments.batch}, queue());
+    instance(small_width()).reset({environments.batch}, queue());
     finish();
     std::vector<ByHand> expected;
     for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);
@@ -38,11 +38,11 @@ TEST_P(SimulateTest, StepsAsByHand) {
       // A limit of 15 steps truncates some episodes; others fall before it.
       Environments environments(subject(), count, {static_cast<std::uint32_t>(count), 1}, 15,
                                 sutton_barto);
-      instance(16).reset({environments.batch}, queue());
+      instance(small_width()).reset({environments.batch}, queue());
       std::vector<ByHand> expected;
       for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);
       for (int num_steps : {70, 1, 33}) {
-        instance(16).simulate({environments.batch, environments.sums, num_steps}, queue());
+        instance(small_width()).simulate({environments.batch, environments.sums, num_steps}, queue());
         finish();
         for (ByHand& one : expected) simulate_by_hand(one, num_steps);
         expect_environments(environments, expected);

@@ -35,7 +35,8 @@ class Problem {
     Draws draws(seed);
     exact_parameters = networks.draw(draws);
     const int batch_size = c.minibatch_size * c.num_minibatches;
-    batch = draw_samples(networks, exact_parameters, batch_size, settings.clip, draws);
+    batch = draw_samples(networks, exact_parameters, batch_size, settings.clip, draws,
+                         std::max(1e-3, 10.0 * on.rounding));
     settings.clip_vloss = c.clip_vloss;
     Vector records_of, advantages_of, targets_of;
     for (const Sample& sample : batch) {
@@ -157,7 +158,7 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {257, 1, 0, 16, 2, 2, Activation::kRelu, true, 0, 1, 4},
   };
   for (const Case& c : cases) {
-    if (c.width > subject().max_width) continue;
+    if (!tests_width(c.width)) continue;
     for (std::uint32_t seed = 1; seed <= (c.width <= 32 ? 3u : 1u); ++seed) {
       SCOPED_TRACE("minibatch " + std::to_string(c.minibatch_size) + ", width " +
                    std::to_string(c.width) + ", seed " + std::to_string(seed));
@@ -167,10 +168,10 @@ TEST_P(UpdateTest, EqualsTheReference) {
       Vector expected(p.exact_parameters.size(), 0.0);
       const LossTotals totals =
           loss_totals(p.networks, p.exact_parameters, samples, p.settings, &expected);
-      // A tanh error e moves an output by a few e, and each loss by as much per sample; 1e-6 for
-      // rounding.
-      const double tanh_error = c.activation == Activation::kTanh ? subject().tanh_error : 0.0;
-      const double error = 2e-6 + 4.0 * tanh_error;
+      // A hidden unit's error e moves an output by a few e, and each loss by as much per sample;
+      // 1e-6 for float rounding.
+      const double unit = unit_error(c.activation);
+      const double error = 2e-6 + 4.0 * unit;
       const double n = c.minibatch_size;
       expect_close("policy loss", p.sum(kPolicyLoss), totals.policy, {error * n, 1e-6});
       expect_close("entropy", p.sum(kEntropy), totals.entropy, {error * n, 1e-6});
@@ -185,7 +186,7 @@ TEST_P(UpdateTest, EqualsTheReference) {
         // entry.
         expect_close(network == &p.args.actor ? "actor gradient" : "critic gradient",
                      part(gradient, *network), reference,
-                     {(2e-6 + 5.0 * tanh_error) * largest(reference) + 1e-9, 1e-5});
+                     {(2e-6 + 5.0 * unit) * largest(reference) + 1e-9, 1e-5});
       }
     }
   }
@@ -193,8 +194,9 @@ TEST_P(UpdateTest, EqualsTheReference) {
 
 /// Does not trust the reference's backward: differences of its loss.
 TEST_P(UpdateTest, EqualsCentralDifferences) {
+  if (subject().rounding > 0.0) GTEST_SKIP() << "finer than this precision";
   for (const Activation activation : {Activation::kTanh, Activation::kRelu}) {
-    const Case c{65, 1, 0, 16, 2, 3, activation, activation == Activation::kTanh, 0, 0, 2};
+    const Case c{65, 1, 0, small_width(), 2, 3, activation, activation == Activation::kTanh, 0, 0, 2};
     Problem p(subject(), c, 8);
     run(c, p);
     const std::vector<Sample> samples = p.minibatch();
@@ -222,7 +224,7 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
 }
 
 TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
-  const Case c{65, 1, 0, 16, 2, 2, Activation::kTanh, false, 0, 0, 2};
+  const Case c{65, 1, 0, small_width(), 2, 2, Activation::kTanh, false, 0, 0, 2};
   Problem both(subject(), c, 2);
   run(c, both);
   for (const Losses losses : {Losses::kPolicy, Losses::kValue}) {
@@ -245,7 +247,7 @@ TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
 }
 
 TEST_P(UpdateTest, DoesNothingOnceStopped) {
-  const Case c{33, 1, 0, 16, 1, 1, Activation::kTanh, false, 0, 0, 1};
+  const Case c{33, 1, 0, small_width(), 1, 1, Activation::kTanh, false, 0, 0, 1};
   for (const bool nonfinite : {false, true}) {
     Problem p(subject(), c, 3);
     p.control[0].stop_policy = nonfinite ? 0 : 1;
@@ -260,7 +262,7 @@ TEST_P(UpdateTest, DoesNothingOnceStopped) {
 
 /// An epoch's minibatches visit every sample once: their value losses add up to the batch's.
 TEST_P(UpdateTest, AnEpochVisitsEverySample) {
-  const Case c{37, 5, 0, 16, 1, 1, Activation::kTanh, false, 0, 1, 1};
+  const Case c{37, 5, 0, small_width(), 1, 1, Activation::kTanh, false, 0, 1, 1};
   Problem p(subject(), c, 4);
   double total = 0.0;
   for (int minibatch = 0; minibatch < c.num_minibatches; ++minibatch) {
@@ -269,7 +271,9 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
     total += p.sum(kValueLoss);
   }
   const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.batch, p.settings);
-  expect_close("value loss", total, expected.value, {0.0, 2e-5});  // 4e-6 of tanh in each value
+  // 4e-6 of tanh in each value; errors of rounded numbers differ in sign, so that of 185 samples
+  // less than a quarter of one remains, where a missing sample is 1 / 185.
+  expect_close("value loss", total, expected.value, {0.0, 2e-5 + 0.25 * subject().rounding});
 }
 
 TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatchOfEachEpoch) {
