@@ -90,11 +90,9 @@ struct InstanceTable {
   template <class E, int Width>
   constexpr void add() {
     instances[count++] = make_instance<E, Width>();
-#if defined(__AVX512F__)
-    // Part of the whole level: where the processor lacks AVX512_BF16, cpu_supports says so. A width of 16 would leave half of
-    // a register of bf16 empty.
-    if constexpr (Width % 32 == 0) instances[count++] = make_instance<E, Width, Precision::kBf16>();
-#endif
+    if constexpr (has_bf16_networks(Width)) {
+      instances[count++] = make_instance<E, Width, Precision::kBf16>();
+    }
   }
 };
 

@@ -7,8 +7,19 @@
 #include "kernels/machine/dense_bf16_cpu.hpp"
 #include "kernels/network.hpp"
 
-#if defined(__AVX512F__)
 namespace perilune::inline PERILUNE_LEVEL {
+
+/// Whether this level has them. They are part of all of level v4: where the processor lacks AVX512_BF16, cpu_supports() says
+/// so. A width of 16 would leave half of a register of bf16 empty.
+constexpr bool has_bf16_networks(int width) {
+#if defined(__AVX512F__)
+  return width % 32 == 0;
+#else
+  return width < 0;
+#endif
+}
+
+#if defined(__AVX512F__)
 
 template <int L, int Width>
 class HiddenLayers<CpuBlock<L, Precision::kBf16>, Width> {
@@ -170,5 +181,6 @@ class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out> {
   float* gradient_ = nullptr;
 };
 
-}  // namespace perilune::inline PERILUNE_LEVEL
 #endif
+
+}  // namespace perilune::inline PERILUNE_LEVEL
