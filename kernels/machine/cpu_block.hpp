@@ -141,14 +141,15 @@ class CpuBlock {
       for (int k = 0; k < Count; ++k) row[k] = rows[k][i];
     }
   }
-  /// Asks for rows [index][Count] to be brought into the cache: L3 misses of a random gather take longer than its work.
+  /// Asks for rows [index][Count] to be brought into the L2 cache: L3 misses of a random gather take longer than its work.
+  /// Into L1, which a tile's work fills several times, training measured 5% slower.
   template <int Count>
   PERILUNE_HD void prefetch_rows(const float* from, PackUInt index, Lane lane) const {
     const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
     std::uint32_t indices[kPackLanes];
     memcpy(indices, &safe.value, sizeof indices);
     for (int i = 0; i < kPackLanes; ++i) {
-      __builtin_prefetch(from + static_cast<std::size_t>(indices[i]) * Count);
+      __builtin_prefetch(from + static_cast<std::size_t>(indices[i]) * Count, 0, 2);
     }
   }
   template <int Count>
