@@ -4,10 +4,10 @@
   bench/precision.py [PRESET ...] [--seeds 1,2,...] [--precisions fp32,bf16] [--program build/release/perilune]
                      [--set key=value ...] [--threads 1]
 
-Each seed is one `perilune train PRESET` process with an evaluation of 100 greedy episodes at its end. `training_return` is
-the mean episodic return over all iterations of the run: the area under the learning curve, which still tells runs apart
-that all end at the highest score. Precisions not named are those that `perilune info` says this machine has. Differences
-are to the first precision, standard errors over seeds. Needs only Python's own library.
+Each seed is one `perilune train PRESET` process with an evaluation of 100 greedy episodes at its end.
+`training_return` is the mean episodic return over all iterations of the run: the area under the learning curve, which
+still tells runs apart that all end at the highest score. Precisions not named are those that `perilune info` says this
+machine has. Differences are to the first precision, standard errors over seeds. Needs only Python's own library.
 """
 
 import argparse

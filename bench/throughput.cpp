@@ -3,10 +3,10 @@
 //   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--precision P,P,...] [--seconds S]
 //                    [--skip-sgemm]
 //
-// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
-// minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps) in each precision given (none: what "auto"
-// chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32 rate, where libopenblas is installed). A row has the median
-// and the median absolute deviation of repeated timings. FLOP per training step are the 231 k of the two networks
+// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of
+// four minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps) in each precision given (none: what
+// "auto" chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32
+// rate, where libopenblas is installed). A row has the median and the median absolute deviation of repeated timings. FLOP per training step are the 231 k of the two networks
 // (forward 17.8 k, four epochs of forward and backward without the input gradient of the first layer); activations,
 // loss, optimiser and simulator count nothing.
 #include <dlfcn.h>

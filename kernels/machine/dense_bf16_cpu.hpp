@@ -5,24 +5,35 @@
 //   rows    [sample][feature]              what a layer multiplies: pairs of features are neighbours as they are
 //   pairs   [sample / 2][feature][2]       what a weight gradient multiplies, and what derivatives are computed from
 //   weights [in / 2][out][2] for outputs, [out / 2][in][2] for input gradients
-// A layer holds kRows samples by up to 64 features in registers. Sums, biases, the first layer and the head's gradients are
-// fp32; weights, activations between layers and their gradients are rounded to bf16, to nearest even, once each.
+// A layer holds as many samples by up to 64 features in registers as make 24 accumulators. Sums, biases, the first
+// layer, the head's gradients and the losses are fp32; other weights, activations between layers and their gradients
+// are rounded to bf16, to nearest even, once each.
 //
-// Functions here are compiled for AVX512_BF16 whatever the level's own flags: only a processor that has it may call them.
+// Measured on one Zen 4 core, cycles a sample, 96 samples, 64 x 64 (one dot product a cycle: 128): hidden layer 158
+// with tanh and 139 with a rectifier, weight gradient 133, input gradient with the first layer's own 153; first layer
+// of 4 inputs 47, head 3 an output, its gradient 27. What is above 128 is tanh, rounding and first-layer products in
+// the same two units, not waiting: tanh by table look-up, 3 permutations for 4 multiplications, gained 1% of all.
+//
+// Functions here are compiled for AVX512_BF16 whatever the level's own flags: only a processor that has it may call
+// them.
 #pragma once
 
 #include "kernels/machine/dense_cpu.hpp"
 
 #if defined(__AVX512F__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512bf16"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512bf16")
+#endif
 
 namespace perilune::inline PERILUNE_LEVEL::bf16 {
 
 using Bits = std::uint16_t;
 
-/// Packs of features that a layer of this width holds in registers at a time, and samples: 24 accumulators. kRows
-/// divides a tile of 96.
+/// Packs of features and samples that a layer of this width holds in registers at a time. A tile of 96 samples is a
+/// whole number of such blocks.
 constexpr int columns_in_registers(int width) { return width % 64 == 0 ? 4 : 2; }
 constexpr int rows_in_registers(int width) { return 24 / columns_in_registers(width); }
 
@@ -262,8 +273,9 @@ PERILUNE_HD void add_rows(const Accumulators<Rows, Columns>& acc, float* dbias) 
   }
 }
 
-/// Input gradient of a hidden layer for as many samples as rows_in_registers, where the layer below is hidden, too: from dy
-/// rows, dx rows, and pairs in the place of the lower layer's results. weight: pairs [Width / 2][Width][2].
+/// Input gradient of a hidden layer for as many samples as rows_in_registers, where the layer below has one below
+/// itself: from dy rows, dx rows, and pairs in the place of the lower layer's results. weight: row pairs
+/// [Width / 2][Width][2].
 template <int Width>
 void hidden_backward(const Bits* weight, const Bits* dy, Bits* rows, Bits* pairs, float* dbias,
                      Activation activation) {
@@ -310,7 +322,8 @@ void first_backward(const Bits* weight, const Bits* dy, const Bits* pairs, const
   }
 }
 
-/// dweight [In][Width] += x dy for a first layer whose gradients are in `pairs`; x [In][Stride]. Without the layer's bias.
+/// dweight [In][Width] += x dy for a first layer whose gradients are in `pairs`; x [In][Stride]. Its bias is not
+/// touched.
 template <int In, int Width, int Stride>
 void input_weight_gradient(int samples, const Bits* pairs, const float* x, float* dweight) {
   for (int column = 0; column < Width; column += kPackLanes) {
@@ -393,5 +406,9 @@ void round_column_pairs(const float* from, Bits* scratch, Bits* to) {
 
 }  // namespace perilune::inline PERILUNE_LEVEL::bf16
 
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #endif

@@ -1,5 +1,5 @@
-// The bf16 matrix kernels, one by one, against sums in double over the same bf16 numbers. What stays fp32 must be right to
-// fp32's rounding, what is stored as bf16 to half a step of that.
+// The bf16 matrix kernels, one by one, against sums in double over the same bf16 numbers. What stays fp32 must be right
+// to fp32's rounding, what is stored as bf16 to half a step of that.
 #include "kernels/machine/dense_bf16_cpu.hpp"
 
 #include <gtest/gtest.h>
