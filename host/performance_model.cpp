@@ -23,17 +23,28 @@ constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 280.0;
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
 // A layer of 64 lanes: matrix products in flight, activation, two barriers. One environment step around it.
 constexpr double kLayerLatency = 0.15e-6, kStepLatency = 0.35e-6;
-// One step of a serial scan over time whose loads are not hidden: 124 us for 128 steps on an H100.
-constexpr double kScanLatency = 0.97e-6;
-// One of a chain of sums whose loads were started together.
-constexpr double kSumLatency = 0.02e-6;
+// Loads from memory that are started together, and what waits for them. (A serial scan with a load a step took 124 us for
+// 128 steps on an H100, 0.97 us each.)
+constexpr double kLoadLatency = 0.8e-6;
+// What the last block of a grid does alone: a ticket, the sums of the others, a verdict.
+constexpr double kLastBlockLatency = 2.0e-6;
 // Lanes that fill a multiprocessor's four schedulers with a warp each.
 constexpr double kLanesPerProcessor = 128.0;
 
 // As kernels/cuda.cu and kernels/cpu.cpp choose them.
 constexpr double kGpuTile = 64.0, kCpuTile = 96.0, kCpuPartials = 16.0;
+// Lanes that share a column of the scan or of the reduction, and loads that each has in flight.
+constexpr double kSplit = 8.0, kAhead = 8.0;
+
+constexpr double kPack = 16.0;
 
 constexpr double kFloat = 4.0, kSector = 32.0;
+
+// The share of the machine that so many lanes keep busy. CPU threads take packs of lanes, whole ones, in turns.
+double fill_of(const Hardware& hardware, double lanes) {
+  if (hardware.is_gpu) return std::min(1.0, lanes / (kLanesPerProcessor * hardware.processors));
+  return lanes / (kPack * hardware.processors * std::ceil(lanes / (kPack * hardware.processors)));
+}
 
 struct NetworkCounts {
   double parameters = 0.0, hidden_units = 0.0;
@@ -94,9 +105,9 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
 
   PhaseWork gae{Phase::kGae};
   gae.bytes = samples * (4.0 * kFloat + 1.0);
-  gae.launches = 2.0;
-  gae.lanes = envs;
-  gae.chain = steps * kScanLatency;
+  gae.launches = 1.0;
+  gae.lanes = envs * kSplit;
+  gae.chain = 2.0 * std::ceil(steps / (kSplit * kAhead)) * kLoadLatency + kLastBlockLatency;  // two passes
 
   PhaseWork gradient{Phase::kGradient};
   gradient.flop = 6.0 * samples * (actor.parameters * actor_passes + critic.parameters * critic_passes);
@@ -112,15 +123,15 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   reduce.flop = updates * blocks * trained;
   reduce.bytes = updates * (blocks + 1.0) * trained * kFloat;
   reduce.launches = updates;
-  reduce.lanes = trained;
-  reduce.chain = updates * blocks * kSumLatency;
+  reduce.lanes = trained * kSplit;
+  reduce.chain = updates * (std::ceil(blocks / (kSplit * kAhead)) * kLoadLatency + kLastBlockLatency);
 
   PhaseWork apply{Phase::kApply};
   apply.flop = updates * 16.0 * trained;
   apply.bytes = updates * 7.0 * trained * kFloat;
-  apply.launches = 2.0 * updates;
+  apply.launches = updates;
   apply.lanes = trained;
-  apply.chain = updates * 2.0 * blocks * kSumLatency;  // each kernel adds up the losses of the partials
+  apply.chain = updates * kLoadLatency;
   return {rollout, gae, gradient, reduce, apply};
 }
 
@@ -133,8 +144,7 @@ PhasePrediction predict(const PhaseWork& work, const Hardware& hardware, Precisi
   const Precision used = networks ? precision : Precision::kFp32;
   const double flops = hardware.flops[static_cast<std::size_t>(used)];
   const double fp32 = hardware.flops[static_cast<std::size_t>(Precision::kFp32)];
-  const double fill =
-      hardware.is_gpu ? std::min(1.0, work.lanes / (kLanesPerProcessor * hardware.processors)) : 1.0;
+  const double fill = fill_of(hardware, work.lanes);
   const double reached = hardware.is_gpu ? kGpuFlops : kCpuFlops;
   const bool own_tanh = !hardware.is_gpu || used == Precision::kFp32;
   const double tanh_flop = own_tanh ? work.tanh * (hardware.is_gpu ? kGpuTanhFlop : kCpuTanhFlop) : 0.0;
@@ -169,8 +179,8 @@ std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardw
 }
 
 double predict_simulation(const Hardware& hardware, double num_envs) {
-  const double fill = hardware.is_gpu ? std::min(1.0, num_envs / (kLanesPerProcessor * hardware.processors)) : 1.0;
-  return hardware.flops[static_cast<std::size_t>(Precision::kFp32)] * fill / kSimulateFlop;
+  const double flops = hardware.flops[static_cast<std::size_t>(Precision::kFp32)];
+  return flops * fill_of(hardware, num_envs) / kSimulateFlop;
 }
 
 }  // namespace perilune

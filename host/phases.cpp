@@ -1,5 +1,7 @@
 #include "host/phases.hpp"
 
+#include <utility>
+
 namespace perilune {
 
 void SteadyPhaseTimer::begin(Phase phase) { started_[static_cast<std::size_t>(phase)] = Clock::now(); }
@@ -10,6 +12,6 @@ void SteadyPhaseTimer::end(Phase phase) {
   totals_[i].count += 1;
 }
 
-PhaseTotals SteadyPhaseTimer::totals() { return totals_; }
+PhaseTotals SteadyPhaseTimer::take_totals() { return std::exchange(totals_, {}); }
 
 }  // namespace perilune

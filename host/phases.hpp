@@ -67,8 +67,8 @@ using PhaseTotals = std::array<PhaseTotal, kPhases>;
 // Times phases on a device: CPU by the steady clock, CUDA by events in the stream.
 class PhaseTimer : public PhaseListener {
  public:
-  // Since it was made. Waits for what was enqueued.
-  virtual PhaseTotals totals() = 0;
+  // Since it was made or last asked. Waits for what was enqueued.
+  virtual PhaseTotals take_totals() = 0;
 };
 
 // For devices that run a launch at once. No phase contains itself.
@@ -76,7 +76,7 @@ class SteadyPhaseTimer : public PhaseTimer {
  public:
   void begin(Phase phase) override;
   void end(Phase phase) override;
-  PhaseTotals totals() override;
+  PhaseTotals take_totals() override;
 
  private:
   using Clock = std::chrono::steady_clock;

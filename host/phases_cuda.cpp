@@ -49,30 +49,20 @@ class EventTimer : public PhaseTimer {
  public:
   explicit EventTimer(Queue& queue) : queue_(queue) {}
   ~EventTimer() override {
-    for (const Span& span : spans_) {
-      cudaEventDestroy(span.begin);
-      cudaEventDestroy(span.end);
-    }
+    for (cudaEvent_t event : events_) cudaEventDestroy(event);
   }
   EventTimer(const EventTimer&) = delete;
   EventTimer& operator=(const EventTimer&) = delete;
 
   void begin(Phase phase) override {
     open_.push_back(spans_.size());
-    spans_.push_back({phase, nullptr, nullptr});
-    Span& span = spans_.back();
-    check(cudaEventCreate(&span.begin), "creating an event");
-    check(cudaEventCreate(&span.end), "creating an event");
-    check(cudaEventRecord(span.begin, stream()), "recording an event");
-    queue_.after_kernel = false;
+    spans_.push_back({phase, record(), nullptr});
   }
   void end(Phase) override {
-    // Without a check: scopes end while errors pass, and totals() finds an event that was not recorded.
-    cudaEventRecord(spans_[open_.back()].end, stream());
-    queue_.after_kernel = false;
+    spans_[open_.back()].end = record();
     open_.pop_back();
   }
-  PhaseTotals totals() override {
+  PhaseTotals take_totals() override {
     check(cudaStreamSynchronize(stream()), "running kernels");
     PhaseTotals totals{};
     for (const Span& span : spans_) {
@@ -82,6 +72,8 @@ class EventTimer : public PhaseTimer {
       total.seconds += 1e-3 * static_cast<double>(milliseconds);
       total.count += 1;
     }
+    spans_.clear();
+    used_ = 0;
     return totals;
   }
 
@@ -90,9 +82,19 @@ class EventTimer : public PhaseTimer {
     Phase phase;
     cudaEvent_t begin, end;
   };
+
   cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
+  // An event that is recorded now. Unchecked, since a scope may end while an error passes: reading it fails then.
+  cudaEvent_t record() {
+    if (used_ == events_.size()) cudaEventCreate(&events_.emplace_back(nullptr));
+    cudaEventRecord(events_[used_], stream());
+    queue_.after_kernel = false;
+    return events_[used_++];
+  }
 
   Queue& queue_;
+  std::vector<cudaEvent_t> events_;
+  std::size_t used_ = 0;
   std::vector<Span> spans_;
   std::vector<std::size_t> open_;
 };

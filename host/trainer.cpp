@@ -363,7 +363,11 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
     instance_.reset({environments()}, device_.queue());
   }
   device_.synchronize();
-  iteration_ = device_.record([this](Queue& queue) { record_iteration(queue); }, use_graph);
+  record(use_graph);
+}
+
+void Trainer::record(bool as_graph) {
+  iteration_ = device_.record([this](Queue& queue) { record_iteration(queue); }, as_graph);
 }
 
 void Trainer::enqueue_iteration() {
