@@ -1,8 +1,9 @@
 #include "host/profiling.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
+#include <utility>
+#include <vector>
 
 #include "host/error.hpp"
 #include "host/precision.hpp"
@@ -15,11 +16,25 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kWarmUp = 2;
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0.0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+// One iteration's seconds, and its phases'.
+struct Sample {
+  double seconds = 0.0;
+  PhaseTotals phases{};
+};
+
+// The mean over the faster half of the iterations: what another process disturbed is left out, and parts still add up to
+// the whole, which they would not as medians of each.
+Sample typical(std::vector<Sample> samples) {
+  std::sort(samples.begin(), samples.end(), [](const Sample& a, const Sample& b) { return a.seconds < b.seconds; });
+  samples.resize((samples.size() + 1) / 2);
+  Sample mean;
+  const double share = 1.0 / static_cast<double>(samples.size());
+  for (const Sample& sample : samples) {
+    mean.seconds += sample.seconds * share;
+    for (std::size_t p = 0; p < kPhases; ++p) mean.phases[p].seconds += sample.phases[p].seconds * share;
+  }
+  for (std::size_t p = 0; p < kPhases; ++p) mean.phases[p].count = samples.front().phases[p].count;
+  return mean;
 }
 
 // A listener for as long as this lives.
@@ -42,11 +57,10 @@ class Profiler {
   Profiler(Trainer& trainer, Device& device, int iterations)
       : trainer_(trainer), device_(device), iterations_(iterations) {}
 
-  // Median seconds of an iteration.
   double time(int iterations) {
-    std::vector<double> seconds;
-    for (int i = 0; i < iterations; ++i) seconds.push_back(run());
-    return median(seconds);
+    std::vector<Sample> samples;
+    for (int i = 0; i < iterations; ++i) samples.push_back({run(), {}});
+    return typical(std::move(samples)).seconds;
   }
 
   void warm_up() {
@@ -56,26 +70,21 @@ class Profiler {
   // Without timing and with it, in turns, so that a change of clocks meets both.
   void measure(Profile& profile) {
     const std::unique_ptr<PhaseTimer> timer = device_.make_phase_timer();
-    std::vector<double> plain, marked;
-    std::array<std::vector<double>, kPhases> phases;
-    std::array<double, kPhases> marks{};
+    std::vector<Sample> plain, marked;
     for (int i = 0; i < iterations_; ++i) {
-      plain.push_back(run());
+      plain.push_back({run(), {}});
       const Listening listening(device_, *timer);
-      marked.push_back(run());
-      const PhaseTotals totals = timer->take_totals();
-      for (std::size_t p = 0; p < kPhases; ++p) {
-        phases[p].push_back(totals[p].seconds);
-        marks[p] = static_cast<double>(totals[p].count);
-      }
+      const double seconds = run();
+      marked.push_back({seconds, timer->take_totals()});
     }
-    profile.plain = median(plain);
-    profile.marked = median(marked);
-    profile.update = median(phases[static_cast<std::size_t>(Phase::kUpdate)]);
+    profile.plain = typical(std::move(plain)).seconds;
+    const Sample sample = typical(std::move(marked));
+    profile.marked = sample.seconds;
+    profile.update = sample.phases[static_cast<std::size_t>(Phase::kUpdate)].seconds;
     for (ProfileRow& row : profile.rows) {
-      const auto p = static_cast<std::size_t>(row.model.work.phase);
-      row.seconds = median(phases[p]);
-      row.marks = marks[p];
+      const PhaseTotal& total = sample.phases[static_cast<std::size_t>(row.model.work.phase)];
+      row.seconds = total.seconds;
+      row.marks = static_cast<double>(total.count);
     }
   }
 

@@ -33,7 +33,8 @@ struct Profile {
   double predicted = 0.0;       // seconds per iteration
 };
 
-// Trains for a few iterations and times their phases; medians over `iterations`. counters: null, or made before the device.
+// Trains for a few iterations and times their phases; means over the faster half. counters: null, or made before the
+// device.
 Profile profile_training(const Config& config, Device& device, int iterations, CpuCounters* counters);
 
 // The same without running: what the model says of a machine that need not be here.

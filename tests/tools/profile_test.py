@@ -33,9 +33,10 @@ def test_json(perilune):
         assert row["bytes_per_second"] == pytest.approx(row["bytes"] / row["seconds"])
     assert phases["gradient"]["flops"] == pytest.approx(phases["gradient"]["flop"] / phases["gradient"]["seconds"])
     seconds = result["seconds_per_iteration"]
-    # Medians of parts and of the whole need not add up, but the parts cannot be more than a busy machine makes them.
     parts = phases["rollout"]["seconds"] + phases["gae"]["seconds"] + result["update_seconds"]
-    assert 0.3 * seconds["marked"] < parts < 3 * seconds["marked"]
+    assert 0.5 * seconds["marked"] < parts < seconds["marked"]
+    inner = sum(phases[name]["seconds"] for name in ("gradient", "reduce", "apply"))
+    assert 0.5 * result["update_seconds"] < inner < result["update_seconds"]
     assert seconds["graph"] is None and seconds["plain"] > 0
     assert result["counters"]
     assert list(perilune.directory.iterdir()) == []  # no run directory, no report
@@ -59,8 +60,8 @@ def test_table(perilune):
     names = [line.split()[0] for line in lines[head + 1:head + 10]]
     assert "peak" in lines[head] and "model" in lines[head]
     assert names == ["rollout", "gae", "update", "gradient", "reduce", "apply", "rest", "rest", "iteration"]
-    assert "nsys profile" in text and "ncu " in text and "steps/s" in text and "timing phases cost" in text
-    assert "cycles" in text  # counted, or why not
+    assert "nsys profile" in text and "ncu " in text and "steps/s" in text and "timing its phases" in text
+    assert "cycle" in text  # counted, or why not
 
 
 def test_separate_iterations(perilune):

@@ -254,12 +254,15 @@ std::string profile_text(const Terminal& out, const Profile& profile, const std:
   std::string text = fmt::format("{} {}\n", out.styled(Style::kBold, config.env_id), config.name);
   text += labelled(out, "device", profile.device + (profile.iterations > 0 ? "" : " (a prediction: nothing was run)"));
   text += labelled(out, "peak", hardware_text(profile));
-  text += labelled(out, "batch", fmt::format("{} environments x {} steps", grouped(static_cast<std::uint64_t>(config.num_envs)),
-                                             config.num_steps));
+  text += labelled(out, "batch", fmt::format("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)),
+                                             config.num_steps,
+                                             profile.iterations > 0 ? fmt::format("; the faster half of {} iterations",
+                                                                                  profile.iterations)
+                                                                    : ""));
   if (profile.iterations > 0) {
     text += labelled(out, "iteration",
-                     fmt::format("{}, {} (median of {}; timing phases cost {:+.1f}%)", time_text(profile.plain),
-                                 rate(profile.plain), profile.iterations,
+                     fmt::format("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain),
+                                 rate(profile.plain),
                                  100.0 * (profile.marked / profile.plain - 1.0)));
     if (profile.graph > 0.0) {
       text += labelled(out, "as a graph", fmt::format("{}, {}", time_text(profile.graph), rate(profile.graph)));
