@@ -17,7 +17,7 @@ constexpr double kGpuFlops = 0.8, kGpuMemory = 0.9, kCpuFlops = 1.0, kCpuMemory 
 // and both losses; a simulator's step alone. A GPU's fp32 tanh is the polynomial of sims/math.hpp, about 25 instructions;
 // beside tensor cores tanh is one hardware instruction.
 constexpr double kCpuTanhFlop = 30.0, kCpuSlopeFlop = 19.0, kGpuTanhFlop = 50.0;
-constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 280.0;
+constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 230.0;
 
 // Start to start of dependent graph nodes on a GPU; a parallel section of a thread pool.
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
@@ -79,8 +79,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const double parameters = actor.parameters + critic.parameters, hidden = actor.hidden_units + critic.hidden_units;
   const double envs = config.num_envs, steps = config.num_steps, samples = envs * steps;
   const double layers = model.actor.depth + 1;
-  // Observation, action, log-probability and value, filled up to 64 bytes.
-  const double record = std::ceil((environment.obs_dim + 3) * kFloat / 64.0) * 64.0;
+  // Observation, action, log-probability and value, filled up to 32 bytes.
+  const double record = std::ceil((environment.obs_dim + 3) * kFloat / kSector) * kSector;
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const double minibatch = joint ? samples / config.num_minibatches : samples;
