@@ -1,6 +1,7 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
-//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--seconds S] [--skip-sgemm]
+//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W] [--seconds S]
+//                    [--skip-sgemm] [--skip-sim]
 //
 // Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
 // minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps), each over the numbers of environments given,
@@ -37,6 +38,8 @@ struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;
   std::vector<int> envs;   // none given: what suits the device
+  int width = 64;
+  bool sim = true;
   double seconds = 3.0;  // per row
   bool sgemm = true;
 };
@@ -49,8 +52,9 @@ Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
           {"runs", timing.runs}};
 }
 
-Config benchmark_config(int envs) {
+Config benchmark_config(int envs, int width) {
   Config config;
+  config.hidden_width = width;
   config.num_envs = envs;
   config.num_steps = 128;
   config.total_timesteps = 1LL << 40;
@@ -58,8 +62,8 @@ Config benchmark_config(int envs) {
   return config;
 }
 
-Json measure_train(Device& device, const Hardware& hardware, int envs, double seconds) {
-  const Config config = benchmark_config(envs);
+Json measure_train(Device& device, const Hardware& hardware, int envs, int width, double seconds) {
+  const Config config = benchmark_config(envs, width);
   Trainer trainer(config, device);
   trainer.start(std::nullopt, true);
   const auto steps = static_cast<double>(trainer.steps_per_iteration());
@@ -76,6 +80,7 @@ Json measure_train(Device& device, const Hardware& hardware, int envs, double se
   const Timing timing = time_repeatedly(seconds, run);
   Json row = rate_row("train", envs, timing, steps * iterations);
   const double flop = flop_per_step(trainer.model(), config);
+  row["hidden_width"] = width;
   row["num_steps"] = config.num_steps;
   row["flop_per_step"] = flop;
   row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
@@ -171,8 +176,12 @@ Options parse(int argc, char** argv) {
       options.threads = std::atoi(value().c_str());
     } else if (word == "--seconds") {
       options.seconds = std::atof(value().c_str());
+    } else if (word == "--width") {
+      options.width = std::atoi(value().c_str());
     } else if (word == "--skip-sgemm") {
       options.sgemm = false;
+    } else if (word == "--skip-sim") {
+      options.sim = false;
     } else if (word == "--envs") {
       options.envs.clear();
       const std::string list = value();
@@ -181,7 +190,8 @@ Options parse(int argc, char** argv) {
         options.envs.push_back(std::atoi(list.c_str() + at));
       }
     } else {
-      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --seconds, --skip-sgemm");
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --width, --seconds, --skip-sgemm, "
+                              "--skip-sim");
     }
   }
   for (int envs : options.envs) {
@@ -212,9 +222,9 @@ int run(int argc, char** argv) {
       rows.push_back(row);
     }
   }
-  for (int envs : options.envs) rows.push_back(measure_sim(device, hardware, envs, options.seconds));
+  for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_sim(device, hardware, envs, options.seconds));
   for (int envs : options.envs) {
-    Json row = measure_train(device, hardware, envs, options.seconds);
+    Json row = measure_train(device, hardware, envs, options.width, options.seconds);
     if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
     rows.push_back(row);
   }
