@@ -69,7 +69,6 @@ class CpuDevice : public Device {
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
     return std::make_unique<Replay>(std::move(enqueue), queue_);
   }
-  std::unique_ptr<PhaseTimer> make_phase_timer() override { return std::make_unique<SteadyPhaseTimer>(); }
   Hardware hardware() const override { return measure_processor(pool_.threads()); }
 
  private:

@@ -77,9 +77,10 @@ class Device {
 
   // Who is told of the phases of what is enqueued.
   PhaseMarks& phases() { return phases_; }
-  virtual std::unique_ptr<PhaseTimer> make_phase_timer() = 0;
+  // The default is for devices that run a launch at once.
+  virtual std::unique_ptr<PhaseTimer> make_phase_timer() { return std::make_unique<SteadyPhaseTimer>(); }
   // What it can do at most: CUDA from its properties, CPU by measuring, which takes a moment.
-  virtual Hardware hardware() const = 0;
+  virtual Hardware hardware() const { return measure_processor(1); }
   // Bounds what Nsight records with a capture range of cudaProfilerApi.
   virtual void start_profiler() {}
   virtual void stop_profiler() {}
