@@ -1,13 +1,14 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
-//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W] [--seconds S]
-//                    [--skip-sgemm] [--skip-sim]
+//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W] [--precision P,P,...]
+//                    [--seconds S] [--skip-sgemm] [--skip-sim]
 //
 // Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
-// minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps), each over the numbers of environments given,
-// and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32 rate, where libopenblas is installed). A row has the median
-// and the median absolute deviation of repeated timings, and what the performance model predicts. FLOP per training step
-// are nominal: 2 per parameter forward and 4 more backward, 238 k; activations, loss, optimiser and simulator count nothing.
+// minibatches, Adam; CartPole, separate tanh actor and critic with two layers of W, 64 if not given, 128 steps) in each
+// precision given (none: what "auto" chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3,
+// the machine's own fp32 rate, where libopenblas is installed). A row has the median and the median absolute deviation of
+// repeated timings, and what the performance model predicts. FLOP per training step are nominal: 2 per parameter forward
+// and 4 more backward in each epoch, 238 k at width 64; activations, loss, optimiser and simulator count nothing.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -18,6 +19,7 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +29,7 @@
 #include "host/build_info.hpp"
 #include "host/error.hpp"
 #include "host/performance_model.hpp"
+#include "host/precision.hpp"
 #include "host/trainer.hpp"
 
 namespace perilune {
@@ -39,6 +42,7 @@ struct Options {
   int threads = 0;
   std::vector<int> envs;   // none given: what suits the device
   int width = 64;
+  std::vector<std::string> precisions = {"auto"};
   bool sim = true;
   double seconds = 3.0;  // per row
   bool sgemm = true;
@@ -52,8 +56,9 @@ Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
           {"runs", timing.runs}};
 }
 
-Config benchmark_config(int envs, int width) {
+Config benchmark_config(int envs, int width, const std::string& precision) {
   Config config;
+  set_key(config, "precision", precision);
   config.hidden_width = width;
   config.num_envs = envs;
   config.num_steps = 128;
@@ -62,8 +67,7 @@ Config benchmark_config(int envs, int width) {
   return config;
 }
 
-Json measure_train(Device& device, const Hardware& hardware, int envs, int width, double seconds) {
-  const Config config = benchmark_config(envs, width);
+Json measure_train(Device& device, const Hardware& hardware, const Config& config, double seconds) {
   Trainer trainer(config, device);
   trainer.start(std::nullopt, true);
   const auto steps = static_cast<double>(trainer.steps_per_iteration());
@@ -78,9 +82,10 @@ Json measure_train(Device& device, const Hardware& hardware, int envs, int width
   const double once = std::chrono::duration<double>(Clock::now() - begin).count();
   iterations = std::max(1, static_cast<int>(0.01 / once));
   const Timing timing = time_repeatedly(seconds, run);
-  Json row = rate_row("train", envs, timing, steps * iterations);
+  Json row = rate_row("train", config.num_envs, timing, steps * iterations);
   const double flop = flop_per_step(trainer.model(), config);
-  row["hidden_width"] = width;
+  row["hidden_width"] = config.hidden_width;
+  row["precision"] = precision_name(trainer.precision());
   row["num_steps"] = config.num_steps;
   row["flop_per_step"] = flop;
   row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
@@ -178,6 +183,10 @@ Options parse(int argc, char** argv) {
       options.seconds = std::atof(value().c_str());
     } else if (word == "--width") {
       options.width = std::atoi(value().c_str());
+    } else if (word == "--precision") {
+      options.precisions.clear();
+      std::istringstream list(value());
+      for (std::string name; std::getline(list, name, ',');) options.precisions.push_back(name);
     } else if (word == "--skip-sgemm") {
       options.sgemm = false;
     } else if (word == "--skip-sim") {
@@ -190,8 +199,8 @@ Options parse(int argc, char** argv) {
         options.envs.push_back(std::atoi(list.c_str() + at));
       }
     } else {
-      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --width, --seconds, --skip-sgemm, "
-                              "--skip-sim");
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --width, --precision, --seconds, "
+                              "--skip-sgemm, --skip-sim");
     }
   }
   for (int envs : options.envs) {
@@ -224,9 +233,11 @@ int run(int argc, char** argv) {
   }
   for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_sim(device, hardware, envs, options.seconds));
   for (int envs : options.envs) {
-    Json row = measure_train(device, hardware, envs, options.width, options.seconds);
-    if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
-    rows.push_back(row);
+    for (const std::string& precision : options.precisions) {
+      Json row = measure_train(device, hardware, benchmark_config(envs, options.width, precision), options.seconds);
+      if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
+      rows.push_back(row);
+    }
   }
   const Json result = {{"benchmark", "throughput"},
                        {"device", device.description()},
