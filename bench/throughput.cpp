@@ -1,14 +1,14 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
-//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--precision P,P,...] [--seconds S]
-//                    [--skip-sgemm]
+//   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W] [--precision P,P,...]
+//                    [--seconds S] [--skip-sgemm] [--skip-sim]
 //
-// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of
-// four minibatches, Adam; CartPole, separate 2x64 tanh actor and critic, 128 steps) in each precision given (none: what
-// "auto" chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3, the machine's own fp32
-// rate, where libopenblas is installed). A row has the median and the median absolute deviation of repeated timings. FLOP per training step are the 231 k of the two networks
-// (forward 17.8 k, four epochs of forward and backward without the input gradient of the first layer); activations,
-// loss, optimiser and simulator count nothing.
+// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
+// minibatches, Adam; CartPole, separate tanh actor and critic with two layers of W, 64 if not given, 128 steps) in each
+// precision given (none: what "auto" chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3,
+// the machine's own fp32 rate, where libopenblas is installed). A row has the median and the median absolute deviation of
+// repeated timings, and what the performance model predicts. FLOP per training step are nominal: 2 per parameter forward
+// and 4 more backward in each epoch, 238 k at width 64; activations, loss, optimiser and simulator count nothing.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -24,9 +24,11 @@
 #include <thread>
 #include <vector>
 
+#include "bench/measure.hpp"
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/error.hpp"
+#include "host/performance_model.hpp"
 #include "host/precision.hpp"
 #include "host/trainer.hpp"
 
@@ -34,45 +36,17 @@ namespace perilune {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;
   std::vector<int> envs;   // none given: what suits the device
+  int width = 64;
   std::vector<std::string> precisions = {"auto"};
+  bool sim = true;
   double seconds = 3.0;  // per row
   bool sgemm = true;
 };
-
-struct Timing {
-  double median = 0.0, deviation = 0.0;  // seconds
-  int runs = 0;
-};
-
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-// Times f, after one call that is not counted, until `seconds` have passed and at least five times.
-Timing time_repeatedly(double seconds, const std::function<void()>& f) {
-  f();
-  std::vector<double> times;
-  const Clock::time_point begin = Clock::now();
-  while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds) {
-    const Clock::time_point start = Clock::now();
-    f();
-    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  Timing timing;
-  timing.runs = static_cast<int>(times.size());
-  timing.median = median_of(times);
-  for (double& time : times) time = std::abs(time - timing.median);
-  timing.deviation = median_of(times);
-  return timing;
-}
 
 Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
   return {{"what", what},
@@ -82,9 +56,10 @@ Json rate_row(const char* what, int envs, const Timing& timing, double steps) {
           {"runs", timing.runs}};
 }
 
-Config benchmark_config(int envs, const std::string& precision) {
+Config benchmark_config(int envs, int width, const std::string& precision) {
   Config config;
   set_key(config, "precision", precision);
+  config.hidden_width = width;
   config.num_envs = envs;
   config.num_steps = 128;
   config.total_timesteps = 1LL << 40;
@@ -92,19 +67,7 @@ Config benchmark_config(int envs, const std::string& precision) {
   return config;
 }
 
-// Multiply-adds of forward, and of the backward pass that is needed, times two.
-double flop_per_step(const Model& model, int epochs) {
-  double forward = 0.0, first_layers = 0.0;
-  for (const ModelTensor& tensor : model.tensors) {
-    if (tensor.shape.size() != 2) continue;
-    forward += 2.0 * static_cast<double>(tensor.size);
-    if (tensor.name.find(".0.") != std::string::npos) first_layers += 2.0 * static_cast<double>(tensor.size);
-  }
-  return forward + epochs * (3.0 * forward - first_layers);
-}
-
-Json measure_train(Device& device, int envs, const std::string& precision, double seconds) {
-  const Config config = benchmark_config(envs, precision);
+Json measure_train(Device& device, const Hardware& hardware, const Config& config, double seconds) {
   Trainer trainer(config, device);
   trainer.start(std::nullopt, true);
   const auto steps = static_cast<double>(trainer.steps_per_iteration());
@@ -119,17 +82,21 @@ Json measure_train(Device& device, int envs, const std::string& precision, doubl
   const double once = std::chrono::duration<double>(Clock::now() - begin).count();
   iterations = std::max(1, static_cast<int>(0.01 / once));
   const Timing timing = time_repeatedly(seconds, run);
-  Json row = rate_row("train", envs, timing, steps * iterations);
-  const double flop = flop_per_step(trainer.model(), config.update_epochs);
+  Json row = rate_row("train", config.num_envs, timing, steps * iterations);
+  const double flop = flop_per_step(trainer.model(), config);
+  row["hidden_width"] = config.hidden_width;
   row["precision"] = precision_name(trainer.precision());
   row["num_steps"] = config.num_steps;
   row["flop_per_step"] = flop;
   row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
+  double predicted = 0.0;
+  for (const PhasePrediction& phase : predict_iteration(config, hardware, trainer.precision())) predicted += phase.seconds;
+  row["predicted_steps_per_second"] = std::round(steps / predicted);
   row["bytes_per_sample"] = static_cast<double>(trainer.arena().total_bytes()) / steps;
   return row;
 }
 
-Json measure_sim(Device& device, int envs, double seconds) {
+Json measure_sim(Device& device, const Hardware& hardware, int envs, double seconds) {
   const Instance& instance = *find_instance(device.machine(), "CartPole-v1", 64);
   const auto n = static_cast<std::size_t>(envs);
   Arena arena;
@@ -163,6 +130,7 @@ Json measure_sim(Device& device, int envs, double seconds) {
     steps += lengths[i];
   }
   Json row = rate_row("sim", envs, timing, static_cast<double>(envs) * args.num_steps);
+  row["predicted_steps_per_second"] = std::round(predict_simulation(hardware, envs));
   row["mean_episode_length"] = steps / episodes;  // 22.2 with random actions: the check that it simulates CartPole
   return row;
 }
@@ -213,12 +181,16 @@ Options parse(int argc, char** argv) {
       options.threads = std::atoi(value().c_str());
     } else if (word == "--seconds") {
       options.seconds = std::atof(value().c_str());
+    } else if (word == "--width") {
+      options.width = std::atoi(value().c_str());
     } else if (word == "--precision") {
       options.precisions.clear();
       std::istringstream list(value());
       for (std::string name; std::getline(list, name, ',');) options.precisions.push_back(name);
     } else if (word == "--skip-sgemm") {
       options.sgemm = false;
+    } else if (word == "--skip-sim") {
+      options.sim = false;
     } else if (word == "--envs") {
       options.envs.clear();
       const std::string list = value();
@@ -227,8 +199,8 @@ Options parse(int argc, char** argv) {
         options.envs.push_back(std::atoi(list.c_str() + at));
       }
     } else {
-      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --precision, --seconds, "
-                              "--skip-sgemm");
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --width, --precision, --seconds, "
+                              "--skip-sgemm, --skip-sim");
     }
   }
   for (int envs : options.envs) {
@@ -249,6 +221,7 @@ int run(int argc, char** argv) {
   command = command.substr(command.rfind('/') + 1);
   for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
 
+  const Hardware hardware = device.hardware();
   Json rows = Json::array();
   double sgemm = 0.0;
   if (options.sgemm && !device.is_cuda()) {
@@ -258,10 +231,10 @@ int run(int argc, char** argv) {
       rows.push_back(row);
     }
   }
-  for (int envs : options.envs) rows.push_back(measure_sim(device, envs, options.seconds));
+  for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_sim(device, hardware, envs, options.seconds));
   for (int envs : options.envs) {
     for (const std::string& precision : options.precisions) {
-      Json row = measure_train(device, envs, precision, options.seconds);
+      Json row = measure_train(device, hardware, benchmark_config(envs, options.width, precision), options.seconds);
       if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
       rows.push_back(row);
     }

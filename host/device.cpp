@@ -69,6 +69,7 @@ class CpuDevice : public Device {
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
     return std::make_unique<Replay>(std::move(enqueue), queue_);
   }
+  Hardware hardware() const override { return measure_processor(pool_.threads()); }
 
  private:
   const Machine& machine_;

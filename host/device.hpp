@@ -10,6 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "host/hardware.hpp"
+#include "host/phases.hpp"
 #include "kernels/api.hpp"
 
 namespace perilune {
@@ -72,6 +74,19 @@ class Device {
 
   // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each launch.
   virtual std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) = 0;
+
+  // Who is told of the phases of what is enqueued.
+  PhaseMarks& phases() { return phases_; }
+  // The default is for devices that run a launch at once.
+  virtual std::unique_ptr<PhaseTimer> make_phase_timer() { return std::make_unique<SteadyPhaseTimer>(); }
+  // What it can do at most: CUDA from its properties, CPU by measuring, which takes a moment.
+  virtual Hardware hardware() const { return measure_processor(1); }
+  // Bounds what Nsight records with a capture range of cudaProfilerApi.
+  virtual void start_profiler() {}
+  virtual void stop_profiler() {}
+
+ private:
+  PhaseMarks phases_;
 };
 
 enum class DeviceChoice { kAuto, kCpu, kCuda };

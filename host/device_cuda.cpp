@@ -1,10 +1,13 @@
+#include <cuda_profiler_api.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
+#include "host/phases_cuda.hpp"
 
 namespace perilune {
 
@@ -67,6 +70,7 @@ class CudaDevice : public Device {
     for (cudaEvent_t& event : events_) {
       check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
     }
+    phases().add(*ranges_);
   }
   ~CudaDevice() override {
     for (cudaEvent_t event : events_) cudaEventDestroy(event);
@@ -156,9 +160,27 @@ class CudaDevice : public Device {
   }
 
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) override {
-    if (as_graph) return std::make_unique<CudaGraph>(enqueue, queue_);
-    return std::make_unique<Replay>(std::move(enqueue), queue_);
+    if (!as_graph) return std::make_unique<Replay>(std::move(enqueue), queue_);
+    const PhaseMarks listeners = std::exchange(phases(), {});  // capturing is no phase of training
+    auto graph = std::make_unique<CudaGraph>(enqueue, queue_);
+    phases() = listeners;
+    return graph;
   }
+
+  std::unique_ptr<PhaseTimer> make_phase_timer() override { return make_event_timer(queue_); }
+  Hardware hardware() const override {
+    int clock = 0, memory_clock = 0, bus_bits = 0;  // kHz, kHz, bits
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
+    check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "asking for the clock");
+    check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0), "asking for the memory's clock");
+    check(cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, 0), "asking for the memory's width");
+    // Two transfers a clock.
+    return gpu_hardware(name_, 10 * properties.major + properties.minor, properties.multiProcessorCount, 1e3 * clock,
+                        2e3 * memory_clock * bus_bits / 8);
+  }
+  void start_profiler() override { check(cudaProfilerStart(), "starting the profiler"); }
+  void stop_profiler() override { check(cudaProfilerStop(), "stopping the profiler"); }
 
  private:
   // What a stream is being captured into; graph is null if it is not.
@@ -188,6 +210,7 @@ class CudaDevice : public Device {
   cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes
   cudaEvent_t events_[kMarks] = {};
   std::uint64_t marks_ = 0;
+  std::unique_ptr<PhaseListener> ranges_ = make_nvtx_ranges();
 };
 
 // Empty if there is a usable device, else why not.

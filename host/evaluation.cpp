@@ -81,7 +81,10 @@ EvaluationResult evaluate(const Config& config, Device& device, const float* par
   args.key = {static_cast<std::uint32_t>(options.seed), kEvaluationStream};
   args.returns = arena.at(returns);
   args.lengths = arena.at(lengths);
-  instance->evaluate(args, device.queue());
+  {
+    const PhaseScope phase(device.phases(), Phase::kEvaluation);
+    instance->evaluate(args, device.queue());
+  }
 
   std::vector<float> host_returns(episodes), host_lengths(episodes);
   device.download(host_returns.data(), args.returns, episodes * sizeof(float));

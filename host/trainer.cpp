@@ -174,7 +174,10 @@ void Trainer::record_iteration(Queue& queue) const {
   rollout.rewards = arena_.at(a.rewards);
   rollout.values = arena_.at(a.values);
   rollout.ends = arena_.at(a.ends);
-  instance_.rollout(rollout, queue);
+  {
+    const PhaseScope phase(device_.phases(), Phase::kRollout);
+    instance_.rollout(rollout, queue);
+  }
 
   GaeArgs gae{};
   gae.control = control;
@@ -188,12 +191,18 @@ void Trainer::record_iteration(Queue& queue) const {
   gae.gamma = hyper_.gamma;
   gae.gae_lambda = hyper_.gae_lambda;
   gae.discounted_target = hyper_.discounted_target;
-  machine_.gae(gae, queue);
+  {
+    const PhaseScope phase(device_.phases(), Phase::kGae);
+    machine_.gae(gae, queue);
+  }
 
-  if (config_.update_mode == Config::UpdateMode::kJoint) {
-    record_joint_epochs(queue);
-  } else {
-    record_separate_iterations(queue);
+  {
+    const PhaseScope phase(device_.phases(), Phase::kUpdate);
+    if (config_.update_mode == Config::UpdateMode::kJoint) {
+      record_joint_epochs(queue);
+    } else {
+      record_separate_iterations(queue);
+    }
   }
 
   machine_.end_iteration({control, episodes, arena_.at(a.running), ring_, config_.num_envs}, queue);
@@ -273,7 +282,10 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
                    sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * kMomentChunks * 2);
   update.gradients = arena_.at(a.partial_gradients);
   update.sums = arena_.at(a.loss_sums);
-  instance_.update(update, queue);
+  {
+    const PhaseScope phase(device_.phases(), Phase::kGradient);
+    instance_.update(update, queue);
+  }
 
   ReduceGradientsArgs reduce{};
   reduce.hyper = hyper_;
@@ -293,8 +305,12 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
   reduce.square_sums = arena_.at(a.square_sums);
   reduce.step = arena_.at(a.adam_step);
   reduce.running = arena_.at(a.running);
-  machine_.reduce_gradients(reduce, queue);
+  {
+    const PhaseScope phase(device_.phases(), Phase::kReduce);
+    machine_.reduce_gradients(reduce, queue);
+  }
 
+  const PhaseScope phase(device_.phases(), Phase::kApply);
   machine_.apply_gradients({hyper_, reduce.step, reduce.gradient, reduce.begin, reduce.end, model_.actor.end,
                             arena_.at(a.parameters), arena_.at(a.first_moment), arena_.at(a.second_moment)},
                            queue);
@@ -347,10 +363,17 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
     instance_.reset({environments()}, device_.queue());
   }
   device_.synchronize();
-  iteration_ = device_.record([this](Queue& queue) { record_iteration(queue); }, use_graph);
+  record(use_graph);
 }
 
-void Trainer::enqueue_iteration() { iteration_->launch(); }
+void Trainer::record(bool as_graph) {
+  iteration_ = device_.record([this](Queue& queue) { record_iteration(queue); }, as_graph);
+}
+
+void Trainer::enqueue_iteration() {
+  const PhaseScope phase(device_.phases(), Phase::kIteration);
+  iteration_->launch();
+}
 
 const IterationMetrics& Trainer::metrics(std::uint64_t iteration) const { return ring_[iteration % kMetricsRing]; }
 

@@ -42,6 +42,9 @@ class Trainer {
   // Takes the memory and starts from `state`, or afresh. use_graph: see Device::record.
   void start(const std::optional<TrainerState>& state, bool use_graph);
 
+  // Records the iteration again, as a graph or not; it goes on where it is.
+  void record(bool as_graph);
+
   // Enqueues one iteration. Its metrics are valid after Device::synchronize, and until kMetricsRing iterations later.
   void enqueue_iteration();
   const IterationMetrics& metrics(std::uint64_t iteration) const;  // 0-based

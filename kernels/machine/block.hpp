@@ -106,14 +106,17 @@ template <class B>
 PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
   using Real = typename B::Real;
   PerLane<B, Real> total;
-  block.activate(B::kLanes);
+  const int used = n < B::kLanes ? n : B::kLanes;  // a CPU block is mostly wider than the arrays summed here
+  block.activate(used);
   block.lanes([&](typename B::Lane lane) { total[lane] = Real(0.0f); });
   for (int first = 0; first < n; first += B::kLanes) {
     block.activate(n - first < B::kLanes ? n - first : B::kLanes);
     block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + block.load(from + first, lane); });
   }
+  block.activate(used);
+  const float sum = block.sum(total);
   block.activate(B::kLanes);
-  return block.sum(total);
+  return sum;
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -22,10 +22,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   try {
     const Command command = parse_command_line(arguments);
-    if (const auto* train = std::get_if<TrainCommand>(&command)) {
-      Config config;
-      for (const Setting& setting : train->settings) set_key(config, setting.key, setting.value);
-    }
+    Config config;
+    const auto apply = [&](const std::vector<Setting>& settings) {
+      for (const Setting& setting : settings) set_key(config, setting.key, setting.value);
+    };
+    if (const auto* train = std::get_if<TrainCommand>(&command)) apply(train->settings);
+    if (const auto* profile = std::get_if<ProfileCommand>(&command)) apply(profile->settings);
   } catch (const UsageError&) {
   }
   return 0;

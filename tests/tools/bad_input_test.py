@@ -41,7 +41,7 @@ def test_settings(perilune, setting, words):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], ["no command", "train, eval, info, list"]),
+    ([], ["no command", "train, eval, profile, info, list"]),
     (["trian"], ["unknown command", "'trian'", "did you mean train?"]),
     (["train", "--sead", "1"], ["unknown option", "'--sead'", "did you mean --seed?", "perilune train --help"]),
     (["train", "cartpol"], ["unknown preset", "'cartpol'", "cartpole-zoo", "did you mean cartpole?"]),

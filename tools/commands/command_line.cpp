@@ -26,6 +26,7 @@ constexpr std::string_view kMainExamples =
     "Examples:\n"
     "  perilune train                      train CartPole-v1 until it is solved\n"
     "  perilune eval runs/RUN              evaluate what a run has learned\n"
+    "  perilune profile                    see where the time goes\n"
     "  perilune list keys                  what --set can change";
 
 constexpr std::string_view kTrainExamples =
@@ -43,6 +44,16 @@ constexpr std::string_view kEvalExamples =
     "  perilune eval runs/RUN\n"
     "  perilune eval runs/RUN/policy.safetensors --episodes 1000 --seed 7\n"
     "  perilune eval runs/RUN --sampled --json";
+
+constexpr std::string_view kProfileExamples =
+    "Trains for a moment, writes nothing, and shows for each phase its time, the\n"
+    "rates reached with their share of the device's peak, and the time that a model\n"
+    "of the work predicts. Nominal FLOP: 2 per parameter forward, 4 more backward.\n"
+    "\nExamples:\n"
+    "  perilune profile cartpole-zoo\n"
+    "  perilune profile --set num_envs=4096 --set num_steps=128 --iterations 50\n"
+    "  perilune profile cartpole --predict h200 --set num_envs=65536\n"
+    "  perilune profile --json | jq '.phases[] | {phase, seconds, bound}'";
 
 constexpr std::string_view kInfoExamples = "Examples:\n  perilune info\n  perilune info --json | jq .devices";
 
@@ -155,6 +166,7 @@ constexpr std::array<std::string_view, 4> kTopics = {"all", "environments", "pre
 // The option values as text; what is not given stays empty.
 struct Texts {
   std::optional<std::string> preset, config, seed, run_directory, resume, graph, device, threads, episodes, target, topic;
+  std::optional<std::string> iterations, predict;
   std::vector<std::string> settings;
   bool print_config = false, quiet = false, verbose = false, json = false, sampled = false;
 };
@@ -170,15 +182,19 @@ void add_json_option(CLI::App& command, Texts& texts) {
   command.add_flag("--json", texts.json, "print one JSON object to standard output, and nothing else there");
 }
 
-void add_train(CLI::App& app, Texts& texts) {
-  CLI::App& train = *app.add_subcommand("train", "train a policy");
-  train.add_option("preset", texts.preset, "settings to start from (default cartpole; see `perilune list presets`)")
+void add_settings_options(CLI::App& command, Texts& texts) {
+  command.add_option("preset", texts.preset, "settings to start from (default cartpole; see `perilune list presets`)")
       ->type_name("PRESET");
-  train.add_option("--set", texts.settings, "set one key; may be repeated (see `perilune list keys`)")
+  command.add_option("--set", texts.settings, "set one key; may be repeated (see `perilune list keys`)")
       ->type_name("KEY=VALUE")
       ->take_all()
       ->allow_extra_args(false);
-  train.add_option("--config", texts.config, "read keys from a TOML file")->type_name("FILE");
+  command.add_option("--config", texts.config, "read keys from a TOML file")->type_name("FILE");
+}
+
+void add_train(CLI::App& app, Texts& texts) {
+  CLI::App& train = *app.add_subcommand("train", "train a policy");
+  add_settings_options(train, texts);
   train.add_option("--seed", texts.seed, "seed of every random number")->type_name("N");
   add_device_options(train, texts);
   train.add_option("--run-dir", texts.run_directory, "directory of this run (default: a fresh one in runs/)")
@@ -206,6 +222,19 @@ void add_eval(CLI::App& app, Texts& texts) {
   add_device_options(eval, texts);
   add_json_option(eval, texts);
   eval.footer(std::string(kEvalExamples) + std::string(kExitCodes));
+}
+
+void add_profile(CLI::App& app, Texts& texts) {
+  CLI::App& profile = *app.add_subcommand("profile", "show where an iteration's time goes, phase by phase");
+  add_settings_options(profile, texts);
+  profile.add_option("--iterations", texts.iterations, "iterations to measure (default 20)")->type_name("N");
+  add_device_options(profile, texts);
+  profile.add_option("--graph", texts.graph, "off: phases are timed between launches, which a CUDA graph hides")
+      ->type_name("off");
+  profile.add_option("--predict", texts.predict, "run nothing: what the model says of this GPU (h200, a100, rtx-4090 ...)")
+      ->type_name("GPU");
+  add_json_option(profile, texts);
+  profile.footer(std::string(kProfileExamples) + std::string(kExitCodes));
 }
 
 void add_info_and_list(CLI::App& app, Texts& texts) {
@@ -293,6 +322,25 @@ EvalCommand eval_command(const Texts& texts) {
   return command;
 }
 
+ProfileCommand profile_command(const Texts& texts) {
+  ProfileCommand command;
+  if (texts.graph && parse_word("--graph", *texts.graph, kSwitch) == 1) {
+    throw UsageError("--graph on: a graph is one launch, in which no phase can be timed - allowed: off - leave it out "
+                     "(the iteration as a graph is timed beside the phases)");
+  }
+  if (texts.predict && (texts.iterations || texts.device || texts.threads)) {
+    throw UsageError("--predict runs nothing - leave out --iterations, --device and --threads");
+  }
+  if (texts.preset) command.preset = *texts.preset;
+  if (texts.config) command.config_file = parse_path("--config", *texts.config);
+  for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));
+  if (texts.iterations) command.iterations = static_cast<int>(parse_whole("--iterations", *texts.iterations, 1, 100000));
+  command.device = device_options(texts);
+  command.predict = texts.predict;
+  command.json = texts.json;
+  return command;
+}
+
 ListCommand list_command(const Texts& texts) {
   ListCommand command;
   if (texts.topic) command.topic = static_cast<ListCommand::Topic>(parse_word("TOPIC", *texts.topic, kTopics));
@@ -319,6 +367,7 @@ Command parse_command_line(std::span<const std::string> arguments) {
   app.allow_extras();  // collected, so that the nearest known name can be given
   add_train(app, texts);
   add_eval(app, texts);
+  add_profile(app, texts);
   add_info_and_list(app, texts);
   for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
     command->allow_extras();
@@ -343,12 +392,13 @@ Command parse_command_line(std::span<const std::string> arguments) {
   const std::vector<std::string> extra = unexpected_arguments(app);
   if (!extra.empty()) fail_unexpected(app, extra.front());
   if (version) return ShowText{version_text()};
-  if (chosen.empty()) throw UsageError("no command - allowed: train, eval, info, list - `perilune --help` explains");
+  if (chosen.empty()) throw UsageError("no command - allowed: train, eval, profile, info, list - `perilune --help` explains");
   if (chosen.size() > 1) fail_unexpected(*chosen.front(), chosen.back()->get_name());
 
   const std::string name = chosen.front()->get_name();
   if (name == "train") return train_command(texts);
   if (name == "eval") return eval_command(texts);
+  if (name == "profile") return profile_command(texts);
   if (name == "list") return list_command(texts);
   return InfoCommand{texts.json};
 }

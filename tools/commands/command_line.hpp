@@ -48,6 +48,16 @@ struct EvalCommand {
   bool json = false;
 };
 
+struct ProfileCommand {
+  std::string preset = "cartpole";
+  std::optional<std::filesystem::path> config_file;
+  std::vector<Setting> settings;
+  DeviceOptions device;
+  int iterations = 20;
+  std::optional<std::string> predict;  // a GPU's name: predict for it and run nothing
+  bool json = false;
+};
+
 struct InfoCommand {
   bool json = false;
 };
@@ -63,7 +73,7 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, InfoCommand, ListCommand, ShowText>;
+using Command = std::variant<TrainCommand, EvalCommand, ProfileCommand, InfoCommand, ListCommand, ShowText>;
 
 // `arguments` are those after the program's name. Throws UsageError that names the argument, what is allowed and, for
 // an unknown command or option, the nearest known one. Reads no file and opens no device.

@@ -1,0 +1,542 @@
+// Each kernel alone: checked against double, timed, and held against the machine's peak and the performance model, as one
+// JSON object on standard output.
+//
+//   bench_kernels [--device cpu|cuda|auto] [--threads N] [--envs N] [--steps T] [--width W] [--precision P]
+//                 [--seconds S] [--only KERNEL,...] [--states-only]
+//
+// Kernels: simulate rollout gae gradient reduce apply, of CartPole with separate 2xW tanh networks and a quarter of the
+// samples as minibatch. A kernel is launched again and again on the same data, as a CUDA graph of many launches, so that
+// a time is start to start and data may stay in caches; the check is of its first launch. "states" is a hash of
+// the states of 1024 environments after a million random steps each: the same on every machine, or a simulator is wrong.
+// Exit status 1 if a check fails.
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdlib>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bench/kernel_reference.hpp"
+#include "bench/measure.hpp"
+#include "host/arena.hpp"
+#include "host/build_info.hpp"
+#include "host/error.hpp"
+#include "host/performance_model.hpp"
+#include "host/precision.hpp"
+
+namespace perilune {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using reference::Vector;
+
+struct Options {
+  DeviceChoice device = DeviceChoice::kAuto;
+  int threads = 0;
+  int envs = 0, steps = 128, width = 64;  // envs 0: what suits the device
+  std::string precision = "auto";
+  double seconds = 0.5;                   // per kernel
+  std::vector<std::string> only;
+  bool states_only = false;
+};
+
+constexpr std::array<const char*, 6> kKernels = {"simulate", "rollout", "gae", "gradient", "reduce", "apply"};
+
+// Relative distances in units of what the arithmetic allows. fp32: sums of up to 2^17 numbers in another order, tanh to
+// 3e-7; tf32 and bf16: 11 and 8 bits of each factor, several layers deep, twice over.
+double tolerance(Precision precision) {
+  return precision == Precision::kBf16 ? 5e-2 : precision == Precision::kTf32 ? 5e-3 : 2e-4;
+}
+
+// All arrays of a training iteration, and each kernel's launch on them.
+class Subject {
+ public:
+  Subject(Device& device, const Config& config)
+      : device_(device),
+        machine_(device.machine()),
+        precision_(choose_precision(config, device)),
+        kernels_(*find_instance(machine_, config.env_id.c_str(), config.hidden_width, precision_)),
+        config_(config),
+        model_(model_of(config)),
+        envs_(static_cast<std::size_t>(config.num_envs)),
+        steps_(static_cast<std::size_t>(config.num_steps)),
+        samples_(envs_ * steps_),
+        minibatch_(static_cast<int>(samples_) / config.num_minibatches) {
+    const int tiles = (minibatch_ + machine_.update_tile - 1) / machine_.update_tile;
+    partials_ = std::min(tiles, machine_.max_partials());
+    const auto partials = static_cast<std::size_t>(partials_);
+    const auto floats = [&](std::vector<std::size_t> shape) { return arena_.add<float>("", std::move(shape)); };
+    fields_ = floats({static_cast<std::size_t>(kernels_.state_fields), envs_});
+    episode_ = arena_.add<std::uint32_t>("", {envs_});
+    elapsed_ = arena_.add<std::uint32_t>("", {envs_});
+    for (Slot<float>* slot : {&episode_return_, &count_, &total_return_, &total_length_}) *slot = floats({envs_});
+    records_ = floats({samples_, static_cast<std::size_t>(kernels_.record_floats)});
+    rewards_ = floats({samples_});
+    advantages_ = floats({samples_});
+    values_ = floats({samples_ + envs_});
+    ends_ = arena_.add<std::uint8_t>("", {samples_});
+    batch_moments_ = floats({static_cast<std::size_t>(machine_.gae_blocks(config.num_envs)), kBatchMoments});
+    for (Slot<float>* slot : {&parameters_, &first_, &second_, &gradient_}) *slot = floats({model_.floats});
+    partial_gradients_ = floats({partials, model_.floats});
+    sums_ = floats({partials, kLossSums});
+    square_sums_ = floats({static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
+    running_ = floats({kRunningMetrics});
+    control_ = arena_.add<Control>("", {1});
+    adam_ = arena_.add<AdamStep>("", {1});
+    arena_.require_room(device);
+    arena_.take(device);
+    start_ = initial_parameters(model_, 1);
+    // A policy that is not almost uniform, so that its gradient is no rounding error.
+    for (const ModelTensor& tensor : model_.tensors) {
+      if (tensor.name != "actor." + std::to_string(2 * model_.actor.depth) + ".weight") continue;
+      for (std::size_t i = 0; i < tensor.size; ++i) start_[tensor.offset + i] *= 50.0f;
+    }
+    put(parameters_, start_);
+    Control control{};
+    control.clip_coef = 0.2f;
+    control.actor_learning_rate = control.critic_learning_rate = 1e-3f;
+    device.upload(arena_.at(control_), &control, sizeof control);
+    hyper_.gamma = 0.99f;
+    hyper_.gae_lambda = 0.95f;
+    hyper_.clip_coef = 0.2f;
+    hyper_.vf_coef = 0.5f;
+    hyper_.max_grad_norm = 0.5f;
+    hyper_.adam_beta1 = 0.9f;
+    hyper_.adam_beta2 = 0.999f;
+    hyper_.adam_beta1_complement = 0.1f;
+    hyper_.adam_beta2_complement = 0.001f;
+    hyper_.adam_epsilon = 1e-5f;
+    hyper_.num_iterations = 1u << 20;
+    kernels_.reset({environments()}, device.queue());
+    device.synchronize();
+  }
+
+  Precision precision() const { return precision_; }
+  const Model& model() const { return model_; }
+  int partials() const { return partials_; }
+
+  void launch(const std::string& kernel, Queue& queue) const {
+    if (kernel == "simulate") kernels_.simulate({environments(), episodes(), config_.num_steps}, queue);
+    if (kernel == "rollout") rollout(queue);
+    if (kernel == "gae") gae(queue);
+    if (kernel == "gradient") kernels_.update(update(), queue);
+    if (kernel == "reduce") machine_.reduce_gradients(reduce(), queue);
+    if (kernel == "apply") {
+      machine_.apply_gradients({hyper_, arena_.at(adam_), arena_.at(gradient_), 0, model_.critic.end, model_.actor.end,
+                                arena_.at(parameters_), arena_.at(first_), arena_.at(second_)},
+                               queue);
+    }
+  }
+
+  // Launches each kernel once, in the order of training, and compares what it left: relative distance to the reference.
+  double check(const std::string& kernel) {
+    const std::vector<float> rewards = get(rewards_), values = get(values_);
+    const std::vector<float> parameters = get(parameters_);
+    launch(kernel, device_.queue());
+    device_.synchronize();
+    if (kernel == "simulate") return check_episodes();
+    if (kernel == "rollout") return check_records();
+    if (kernel == "gae") {
+      Vector advantage, target;
+      reference::advantages(rewards, values, get(ends_), envs_, steps_, 0.99, 0.95, advantage, target);
+      return std::max(reference::relative_distance(get(advantages_), advantage),
+                      reference::relative_distance(get(values_), target));
+    }
+    if (kernel == "gradient") return check_gradient();
+    if (kernel == "reduce") {
+      const std::vector<float> partials = get(partial_gradients_);
+      Vector sum(model_.floats, 0.0);
+      for (std::size_t i = 0; i < partials.size(); ++i) sum[i % model_.floats] += partials[i];
+      return reference::relative_distance(get(gradient_), sum);
+    }
+    // Adam's first step moves every parameter by its learning rate times g / (|g| + epsilon).
+    AdamStep step{};
+    device_.download(&step, arena_.at(adam_), sizeof step);
+    const std::vector<float> gradient = get(gradient_), now = get(parameters_);
+    Vector moved(now.size());
+    std::vector<float> really(now.size());
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      const double g = static_cast<double>(gradient[i]) * static_cast<double>(step.gradient_factor);
+      moved[i] = -1e-3 * g / (std::abs(g) + 1e-5);
+      really[i] = now[i] - parameters[i];
+    }
+    return reference::relative_distance(really, moved);
+  }
+
+  // The states, 64-bit FNV-1a.
+  std::uint64_t state_hash() const {
+    std::uint64_t hash = 14695981039346656037ull;
+    const auto add = [&](const auto& values) {
+      for (std::size_t i = 0; i < values.size() * sizeof(values[0]); ++i) {
+        hash = (hash ^ reinterpret_cast<const unsigned char*>(values.data())[i]) * 1099511628211ull;
+      }
+    };
+    add(get(fields_));
+    add(get(episode_));
+    add(get(elapsed_));
+    return hash;
+  }
+
+ private:
+  template <class T>
+  std::vector<T> get(Slot<T> slot) const {
+    std::vector<T> values(arena_.size(slot));
+    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(T));
+    return values;
+  }
+  template <class T>
+  void put(Slot<T> slot, const std::vector<T>& values) {
+    device_.upload(arena_.at(slot), values.data(), values.size() * sizeof(T));
+  }
+
+  EnvironmentBatch environments() const {
+    EnvironmentBatch batch{};
+    batch.fields = arena_.at(fields_);
+    batch.episode = arena_.at(episode_);
+    batch.elapsed = arena_.at(elapsed_);
+    batch.episode_return = arena_.at(episode_return_);
+    batch.count = config_.num_envs;
+    batch.max_episode_steps = 500;
+    batch.key = {1, 0};
+    return batch;
+  }
+  EpisodeSums episodes() const { return {arena_.at(count_), arena_.at(total_return_), arena_.at(total_length_)}; }
+
+  void rollout(Queue& queue) const {
+    RolloutArgs args{};
+    args.environments = environments();
+    args.episodes = episodes();
+    args.parameters = arena_.at(parameters_);
+    args.actor = model_.actor;
+    args.critic = model_.critic;
+    args.num_steps = config_.num_steps;
+    args.gamma = hyper_.gamma;
+    args.records = arena_.at(records_);
+    args.rewards = arena_.at(rewards_);
+    args.values = arena_.at(values_);
+    args.ends = arena_.at(ends_);
+    kernels_.rollout(args, queue);
+  }
+  void gae(Queue& queue) const {
+    GaeArgs args{};
+    args.control = arena_.at(control_);
+    args.rewards = arena_.at(rewards_);
+    args.values = arena_.at(values_);
+    args.ends = arena_.at(ends_);
+    args.advantages = arena_.at(advantages_);
+    args.moments = arena_.at(batch_moments_);
+    args.count = config_.num_envs;
+    args.num_steps = config_.num_steps;
+    args.gamma = hyper_.gamma;
+    args.gae_lambda = hyper_.gae_lambda;
+    machine_.gae(args, queue);
+  }
+  // In order, so that the reference knows the minibatch; norm_adv 0 and no entropy keep its formula short.
+  UpdateArgs update() const {
+    UpdateArgs args{};
+    args.sampling = {static_cast<std::int32_t>(samples_), minibatch_, 0, 0, {1, 0}};
+    args.hyper = hyper_;
+    args.control = arena_.at(control_);
+    args.losses = Losses::kBoth;
+    args.partials = partials_;
+    args.parameters = arena_.at(parameters_);
+    args.actor = model_.actor;
+    args.critic = model_.critic;
+    args.records = arena_.at(records_);
+    args.advantages = arena_.at(advantages_);
+    args.targets = arena_.at(values_);
+    args.gradients = arena_.at(partial_gradients_);
+    args.sums = arena_.at(sums_);
+    return args;
+  }
+  ReduceGradientsArgs reduce() const {
+    ReduceGradientsArgs args{};
+    args.hyper = hyper_;
+    args.control = arena_.at(control_);
+    args.losses = Losses::kBoth;
+    args.minibatch_size = minibatch_;
+    args.partials = partials_;
+    args.parameter_count = static_cast<std::int32_t>(model_.floats);
+    args.end = model_.critic.end;
+    args.actor_end = model_.actor.end;
+    args.gradients = arena_.at(partial_gradients_);
+    args.sums = arena_.at(sums_);
+    args.gradient = arena_.at(gradient_);
+    args.square_sums = arena_.at(square_sums_);
+    args.step = arena_.at(adam_);
+    args.running = arena_.at(running_);
+    return args;
+  }
+
+  std::vector<int> sizes(int outputs) const {
+    std::vector<int> all(static_cast<std::size_t>(model_.actor.depth) + 2, config_.hidden_width);
+    all.front() = kernels_.observation_dim;
+    all.back() = outputs;
+    return all;
+  }
+
+  // Episodes of CartPole under random actions last 22.2 steps on average: relative distance to that.
+  double check_episodes() {
+    double episodes = 0.0, steps = 0.0;
+    for (float x : get(count_)) episodes += x;
+    for (float x : get(total_length_)) steps += x;
+    return std::abs(steps / episodes / 22.2 - 1.0);
+  }
+
+  // Values and log-probabilities of up to 500 records all over the batch.
+  double check_records() {
+    const std::vector<float> records = get(records_);
+    const auto width = static_cast<std::size_t>(kernels_.record_floats);
+    const auto obs = static_cast<std::size_t>(kernels_.observation_dim);
+    Vector wanted;
+    std::vector<float> found;
+    for (std::size_t i = 0; i < samples_; i += std::max<std::size_t>(1, samples_ / 500)) {
+      const float* record = &records[i * width];
+      const Vector p = reference::softmax(
+          reference::forward(start_.data(), model_.actor, sizes(kernels_.num_actions), record).back());
+      wanted.push_back(std::log(p[static_cast<std::size_t>(record[obs])]));
+      found.push_back(record[obs + 1]);
+      wanted.push_back(reference::forward(start_.data(), model_.critic, sizes(1), record).back()[0]);
+      found.push_back(record[obs + 2]);
+    }
+    return reference::relative_distance(found, wanted);
+  }
+
+  // At the policy that took the records: ratio 1, nothing clipped.
+  double check_gradient() {
+    const std::vector<float> records = get(records_), advantage = get(advantages_), target = get(values_);
+    const std::vector<float> partials = get(partial_gradients_);
+    const auto width = static_cast<std::size_t>(kernels_.record_floats);
+    const auto obs = static_cast<std::size_t>(kernels_.observation_dim);
+    Vector gradient(model_.floats, 0.0), found(model_.floats, 0.0);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(minibatch_); ++i) {
+      const float* record = &records[i * width];
+      const auto actor = reference::forward(start_.data(), model_.actor, sizes(kernels_.num_actions), record);
+      Vector slope = reference::softmax(actor.back());
+      slope[static_cast<std::size_t>(record[obs])] -= 1.0;
+      for (double& x : slope) x *= advantage[i] / static_cast<double>(minibatch_);
+      reference::add_gradient(start_.data(), model_.actor, actor, slope, gradient);
+      const auto critic = reference::forward(start_.data(), model_.critic, sizes(1), record);
+      const double error = 0.5 * (critic.back()[0] - target[i]) / minibatch_;
+      reference::add_gradient(start_.data(), model_.critic, critic, {error}, gradient);
+    }
+    for (std::size_t i = 0; i < partials.size(); ++i) found[i % model_.floats] += partials[i];
+    return reference::relative_distance(found, gradient);
+  }
+
+  Device& device_;
+  const Machine& machine_;
+  Precision precision_;
+  const Instance& kernels_;
+  Config config_;
+  Model model_;
+  std::size_t envs_, steps_, samples_;
+  int minibatch_, partials_ = 1;
+  Hyperparameters hyper_{};
+  std::vector<float> start_;
+  Arena arena_;
+  Slot<float> fields_, episode_return_, count_, total_return_, total_length_, records_, rewards_, advantages_, values_,
+      batch_moments_, parameters_, first_, second_, gradient_, partial_gradients_, sums_, square_sums_, running_;
+  Slot<std::uint32_t> episode_, elapsed_;
+  Slot<std::uint8_t> ends_;
+  Slot<Control> control_;
+  Slot<AdamStep> adam_;
+};
+
+Config config_of(const Options& options, int envs, int steps) {
+  Config config;
+  set_key(config, "precision", options.precision);
+  config.num_envs = envs;
+  config.num_steps = steps;
+  config.hidden_width = options.width;
+  return config;
+}
+
+// The work of one launch.
+PhaseWork work_of(const std::string& kernel, const Config& config, const Hardware& hardware, int partials) {
+  for (PhaseWork work : iteration_work(config, hardware, partials)) {
+    if (kernel != kPhaseNames[static_cast<std::size_t>(work.phase)]) continue;
+    for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain}) *amount /= work.launches;
+    work.launches = 1.0;
+    return work;
+  }
+  return {};
+}
+
+Json measure(const std::string& kernel, Subject& subject, Device& device, const Hardware& hardware, const Config& config,
+             double seconds, double distance) {
+  const auto record = [&](int launches) {
+    return device.record(
+        [&, launches](Queue& queue) {
+          for (int i = 0; i < launches; ++i) subject.launch(kernel, queue);
+        },
+        true);
+  };
+  const auto run = [&](Recording& recording) {
+    const Clock::time_point begin = Clock::now();
+    recording.launch();
+    device.synchronize();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  const std::unique_ptr<Recording> one = record(1);
+  run(*one);
+  const int launches = std::clamp(static_cast<int>(2e-3 / run(*one)), 1, 500);
+  const std::unique_ptr<Recording> many = record(launches);
+  const Timing timing = time_repeatedly(seconds, [&] { run(*many); });
+  const double time = timing.median / launches;
+  Json row = {{"kernel", kernel},
+              {"num_envs", config.num_envs},
+              {"num_steps", config.num_steps},
+              {"width", config.hidden_width},
+              {"precision", precision_name(subject.precision())},
+              {"relative_error", distance},
+              {"seconds", time},
+              {"relative_deviation", timing.deviation / timing.median},
+              {"runs", timing.runs}};
+  if (kernel == "simulate") {
+    const double rate = static_cast<double>(config.num_envs) * config.num_steps / time;
+    row["steps_per_second"] = rate;
+    row["predicted_seconds"] = time * rate / predict_simulation(hardware, config.num_envs);
+    return row;
+  }
+  const PhaseWork work = work_of(kernel, config, hardware, subject.partials());
+  const PhasePrediction prediction = predict(work, hardware, subject.precision());
+  row["flops"] = work.flop / time;
+  row["share_of_peak_flops"] = work.flop / time / hardware.flops[static_cast<std::size_t>(subject.precision())];
+  row["bytes_per_second"] = work.bytes / time;
+  row["share_of_peak_bytes"] = work.bytes / time / hardware.memory;
+  row["predicted_seconds"] = prediction.seconds;
+  row["bound"] = prediction.bound;
+  return row;
+}
+
+// CartPole under random actions for a million steps of each of 1024 environments.
+struct States {
+  std::string hash;
+  double distance;  // of the mean length of the episodes of the first thousand steps
+};
+
+States run_states(const Options& options, Device& device) {
+  Subject subject(device, config_of(options, 1024, 1000));
+  const double distance = subject.check("simulate");
+  for (int i = 1; i < 1000; ++i) subject.launch("simulate", device.queue());
+  device.synchronize();
+  return {fmt::format("{:016x}", subject.state_hash()), distance};
+}
+
+// What a kernel's first launch may differ by. simulate: 46000 episodes of 22 +- 12 steps, of which the last is cut: 2%.
+double allowed_distance(const std::string& kernel, Precision precision) {
+  if (kernel == "simulate") return 0.02;
+  return kernel == "rollout" || kernel == "gradient" ? tolerance(precision) : tolerance(Precision::kFp32);
+}
+
+// Checks at a small size, because the reference takes its time, and rollouts and reductions also at the size that is timed.
+bool run_kernels(const Options& options, Device& device, const Hardware& hardware, double simulate_distance, Json& rows) {
+  const Config large = config_of(options, options.envs, options.steps);
+  Subject checked(device, config_of(options, 256, 32));
+  Subject timed(device, large);
+  bool good = true;
+  for (const std::string kernel : kKernels) {
+    double distance = kernel == "simulate" ? simulate_distance : checked.check(kernel);
+    if (kernel == "rollout" || kernel == "reduce") distance = std::max(distance, timed.check(kernel));
+    const double allowed = allowed_distance(kernel, checked.precision());
+    if (!(distance <= allowed)) {
+      good = false;
+      fmt::print(stderr, "bench_kernels: {} is wrong: relative distance {:.3g} to the reference, allowed {:.3g}\n", kernel,
+                 distance, allowed);
+    }
+    const bool wanted =
+        options.only.empty() || std::find(options.only.begin(), options.only.end(), kernel) != options.only.end();
+    if (wanted) rows.push_back(measure(kernel, timed, device, hardware, large, options.seconds, distance));
+  }
+  return good;
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const auto value = [&]() -> std::string {
+      if (++i >= argc) throw UsageError(word + " needs a value");
+      return argv[i];
+    };
+    const auto count = [&] {
+      const int number = std::atoi(value().c_str());
+      if (number < 1) throw UsageError(word + " takes a number, at least 1");
+      return number;
+    };
+    if (word == "--device") {
+      const std::string name = value();
+      options.device = name == "cuda" ? DeviceChoice::kCuda : name == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+    } else if (word == "--threads") {
+      options.threads = count();
+    } else if (word == "--envs") {
+      options.envs = count();
+    } else if (word == "--steps") {
+      options.steps = count();
+    } else if (word == "--width") {
+      options.width = count();
+    } else if (word == "--precision") {
+      options.precision = value();
+    } else if (word == "--seconds") {
+      options.seconds = std::atof(value().c_str());
+    } else if (word == "--only") {
+      std::istringstream list(value());
+      for (std::string name; std::getline(list, name, ',');) {
+        if (std::find(kKernels.begin(), kKernels.end(), name) == kKernels.end()) {
+          throw UsageError(fmt::format("--only {} - allowed: {}", name, fmt::join(kKernels, ", ")));
+        }
+        options.only.push_back(name);
+      }
+    } else if (word == "--states-only") {
+      options.states_only = true;
+    } else {
+      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --steps, --width, --precision, "
+                              "--seconds, --only, --states-only");
+    }
+  }
+  return options;
+}
+
+int run(int argc, char** argv) {
+  Options options = parse(argc, argv);
+  const SelectedDevice selected = select_device(options.device, options.threads);
+  Device& device = *selected.device;
+  if (options.envs == 0) options.envs = device.is_cuda() ? 16384 : 1024;
+  std::string command = argv[0];
+  command = command.substr(command.rfind('/') + 1);
+  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
+
+  const Hardware hardware = device.hardware();
+  const States states = run_states(options, device);
+  Json result = {{"benchmark", "kernels"},
+                 {"device", device.description()},
+                 {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
+                 {"command", command},
+                 {"peak", {{"fp32", hardware.flops[0]}, {"tf32", hardware.flops[1]}, {"bf16", hardware.flops[2]},
+                           {"bytes_per_second", hardware.memory}}},
+                 {"states", states.hash}};
+  Json rows = Json::array();
+  const bool good = options.states_only || run_kernels(options, device, hardware, states.distance, rows);
+  result["rows"] = rows;
+  fmt::print("{}\n", result.dump(1));
+  return good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace perilune
+
+int main(int argc, char** argv) {
+  try {
+    return perilune::run(argc, argv);
+  } catch (const perilune::Error& error) {
+    fmt::print(stderr, "bench_kernels: {}\n", error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "bench_kernels: {}\n", error.what());
+    return 1;
+  }
+}

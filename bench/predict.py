@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""What the performance model says of a GPU that need not be here: CartPole, 2x64 tanh, 128 steps, 4 epochs of 4 minibatches.
+
+  bench/predict.py GPU [--program build/release/perilune] > bench/results/GPU-predicted/model.json
+
+No row was measured; tools/gpu-check writes measured ones, with the prediction beside each. The model itself is
+host/performance_model.cpp: this only asks `perilune profile --predict`. Needs only Python's own library.
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ["num_steps=128", "num_minibatches=4", "update_epochs=4", "hidden_width=64", "hidden_layers=2"]
+
+
+def rounded(x):
+    return float(f"{x:.4g}") if isinstance(x, float) else x
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gpu")
+    parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "perilune")
+    options = parser.parse_args()
+    train, simulate, gae = [], [], None
+    for envs in (4096, 8192, 16384, 32768, 65536):
+        for precision in ("fp32", "tf32", "bf16"):
+            words = [options.program, "profile", "cartpole", "--json", "--predict", options.gpu]
+            for setting in [*SETTINGS, f"num_envs={envs}", f"precision={precision}"]:
+                words += ["--set", setting]
+            told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+            seconds = told["seconds_per_iteration"]["predicted"]
+            phases = {row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
+                      for row in told["phases"]}
+            train.append({"num_envs": envs, "precision": precision, "seconds_per_iteration": rounded(seconds),
+                          "steps_per_second": rounded(told["steps_per_iteration"] / seconds), "phases": phases})
+            if envs == 4096:
+                gae = {"num_envs": envs, "num_steps": 128, **phases["gae"]}
+        simulate.append({"num_envs": envs, "steps_per_second": rounded(told["simulation_steps_per_second"])})
+    print(json.dumps({"benchmark": "prediction", "measured": False, "gpu": options.gpu, "version": told["version"],
+                      "command": f"bench/predict.py {options.gpu}", "flop_per_step": told["flop_per_step"],
+                      "peak": told["peak"], "train": train, "simulate": simulate, "gae": gae}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

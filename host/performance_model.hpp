@@ -1,0 +1,53 @@
+// What an iteration of training has to do, and how long that should take on a given machine.
+//
+// Work is nominal: what the algorithm needs, counted from the configuration, whatever the kernels really execute. A
+// measured time divided into it gives rates that can be compared between machines and versions. A prediction takes the
+// ceilings of a Hardware, the share of each that is reached in practice, the lanes there are to fill the machine, and
+// the chains of dependent steps that no width shortens; it names the one that binds. Constants and their sources are in
+// performance_model.cpp. It is a model, to tell good from bad: expect a factor of two, not ten percent.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "host/config.hpp"
+#include "host/hardware.hpp"
+#include "host/model.hpp"
+#include "host/phases.hpp"
+
+namespace perilune {
+
+// One phase's work in one iteration.
+struct PhaseWork {
+  Phase phase;
+  double flop = 0.0;      // of the networks: 2 per parameter and sample forward, 4 more backward; tanh counts apart
+  double tanh = 0.0;      // activations evaluated
+  double other = 0.0;     // environment steps, losses and the like, in FLOP that take as long
+  double bytes = 0.0;     // to and from device memory, each array once, 32 at least where samples are drawn at random
+  double launches = 0.0;
+  double lanes = 0.0;     // that can run side by side
+  double chain = 0.0;     // seconds of dependent steps on a GPU, however wide it is
+};
+
+struct PhasePrediction {
+  PhaseWork work;
+  double seconds = 0.0;
+  std::string_view bound;  // "fp32", "tf32", "bf16", "tanh", "memory", "latency", "launches"
+};
+
+// Nominal FLOP of one training step: rollout and every epoch.
+double flop_per_step(const Model& model, const Config& config);
+
+// Rollout, gae, gradient, reduce and apply, in this order; partials: blocks that an update gives each network (0: what
+// the hardware would take).
+std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, int partials = 0);
+
+std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardware& hardware, Precision precision,
+                                               int partials = 0);
+// Of one phase; also for a kernel that is launched alone.
+PhasePrediction predict(const PhaseWork& work, const Hardware& hardware, Precision precision);
+
+// Steps per second of a simulator alone, CartPole's.
+double predict_simulation(const Hardware& hardware, double num_envs);
+
+}  // namespace perilune

@@ -1,0 +1,313 @@
+// `perilune profile`: a table of phases, measured and predicted, and the command lines that show more.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "host/build_info.hpp"
+#include "host/precision.hpp"
+#include "host/profiling.hpp"
+#include "tools/commands/commands.hpp"
+#include "tools/commands/terminal.hpp"
+
+namespace perilune {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Config resolve_config(const ProfileCommand& command) {
+  Config config = preset(command.preset);
+  if (command.config_file) apply_toml_file(config, *command.config_file);
+  for (const Setting& setting : command.settings) set_key(config, setting.key, setting.value);
+  // How long a run would go on does not matter here.
+  config.total_timesteps = std::max(config.total_timesteps, std::int64_t{config.num_envs} * config.num_steps);
+  validate(config, built_widths(cpu_machine(), config.env_id));
+  return config;
+}
+
+// What a machine that is not here is predicted with: as `auto` would choose there.
+Precision predicted_precision(const Config& config, const Hardware& hardware) {
+  switch (config.precision) {
+    case Config::Precision::kFp32: return Precision::kFp32;
+    case Config::Precision::kTf32: return Precision::kTf32;
+    case Config::Precision::kBf16: return Precision::kBf16;
+    case Config::Precision::kAuto: break;
+  }
+  return hardware.is_gpu ? Precision::kTf32 : Precision::kFp32;
+}
+
+// ---- the command lines of Nsight ----
+
+struct NsightCommands {
+  std::string nsys, ncu;
+};
+
+NsightCommands nsight_commands(const ProfileCommand& command, const std::string& program) {
+  std::string own = fmt::format("{} profile {} --device cuda", shell_quoted(program), shell_quoted(command.preset));
+  if (command.config_file) own += " --config " + shell_quoted(command.config_file->string());
+  for (const Setting& setting : command.settings) own += " --set " + shell_quoted(setting.key + "=" + setting.value);
+  // A capture range drops what ran before; --cuda-graph-trace=node shows the kernels inside graphs.
+  // Lines end as a shell goes on with the next.
+  const std::string nsys = fmt::format(
+      "nsys profile -o perilune -f true -t cuda,nvtx --cuda-graph-trace=node \\\n"
+      "  -c cudaProfilerApi --capture-range-end=stop \\\n"
+      "  {} --iterations {}",
+      own, command.iterations);
+  // Each kernel is replayed some forty times, so one iteration and few of its kernels.
+  const std::string ncu = fmt::format(
+      "ncu -o perilune -f --profile-from-start off --set full --import-source on \\\n"
+      "  --nvtx --nvtx-include \"perilune@update/\" --launch-count 12 \\\n"
+      "  {} --iterations 1",
+      own);
+  return {nsys, ncu};
+}
+
+// ---- JSON ----
+
+Json or_null(double value) { return value > 0.0 && std::isfinite(value) ? Json(value) : Json(); }
+
+Json row_json(const Profile& profile, const ProfileRow& row) {
+  const PhaseWork& work = row.model.work;
+  const double peak = profile.hardware.flops[static_cast<std::size_t>(profile.precision)];
+  Json json = {{"phase", kPhaseNames[static_cast<std::size_t>(work.phase)]},
+               {"seconds", or_null(row.seconds)},
+               {"share", or_null(row.seconds / profile.marked)},
+               {"count", or_null(row.marks)},
+               {"flop", work.flop},
+               {"tanh", work.tanh},
+               {"bytes", work.bytes},
+               {"launches", work.launches},
+               {"flops", or_null(work.flop / row.seconds)},
+               {"share_of_peak_flops", or_null(work.flop / row.seconds / peak)},
+               {"bytes_per_second", or_null(work.bytes / row.seconds)},
+               {"share_of_peak_bytes", or_null(work.bytes / row.seconds / profile.hardware.memory)},
+               {"predicted_seconds", row.model.seconds},
+               {"bound", row.model.bound}};
+  if (row.counters.cycles > 0) {
+    json["cycles"] = row.counters.cycles;
+    json["instructions"] = row.counters.instructions;
+  }
+  return json;
+}
+
+std::string profile_json(const Profile& profile, const NsightCommands* commands, const std::string& counters) {
+  const Config& config = profile.config;
+  const Hardware& hardware = profile.hardware;
+  Json json = {{"measured", profile.iterations > 0},
+               {"preset", config.name},
+               {"env", config.env_id},
+               {"device", profile.device},
+               {"precision", precision_name(profile.precision)},
+               {"num_envs", config.num_envs},
+               {"num_steps", config.num_steps},
+               {"iterations", profile.iterations},
+               {"version", fmt::format("{} {}", build_info().version, build_info().commit)},
+               {"peak",
+                {{"flops", {{"fp32", hardware.flops[0]}, {"tf32", hardware.flops[1]}, {"bf16", hardware.flops[2]}}},
+                 {"bytes_per_second", hardware.memory},
+                 {"gpu", hardware.is_gpu},
+                 {"processors", hardware.processors}}},
+               {"steps_per_iteration", profile.steps_per_iteration},
+               {"flop_per_step", flop_per_step(model_of(config), config)},
+               {"simulation_steps_per_second", predict_simulation(hardware, config.num_envs)},
+               {"seconds_per_iteration",
+                {{"plain", or_null(profile.plain)},
+                 {"marked", or_null(profile.marked)},
+                 {"graph", or_null(profile.graph)},
+                 {"predicted", profile.predicted}}}};
+  json["phases"] = Json::array();
+  for (const ProfileRow& row : profile.rows) json["phases"].push_back(row_json(profile, row));
+  if (profile.iterations > 0) {
+    json["update_seconds"] = profile.update;
+    json["counters"] = counters.empty() ? "counted" : counters;
+  }
+  if (commands != nullptr) json["commands"] = {{"nsys", commands->nsys}, {"ncu", commands->ncu}};
+  return json.dump(2) + "\n";
+}
+
+// ---- the table ----
+
+std::string time_text(double seconds) {
+  if (!(seconds > 0.0)) return "-";
+  if (seconds < 9.995e-6) return fmt::format("{:.2f} us", seconds * 1e6);
+  if (seconds < 99.95e-6) return fmt::format("{:.1f} us", seconds * 1e6);
+  if (seconds < 999.5e-6) return fmt::format("{:.0f} us", seconds * 1e6);
+  if (seconds < 99.95e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return fmt::format("{:.0f} ms", seconds * 1e3);
+}
+
+std::string rate_text(double rate) { return rate > 0.0 && std::isfinite(rate) ? scaled(rate) : "-"; }
+
+std::string share_text(double share) {
+  if (!(share > 0.0) || !std::isfinite(share)) return "-";
+  return share < 0.005 ? "<1%" : fmt::format("{:.0f}%", 100.0 * share);
+}
+
+using Cells = std::vector<std::string>;
+
+Cells row_cells(const Profile& profile, const ProfileRow& row, bool counted) {
+  const PhaseWork& work = row.model.work;
+  const bool nested = work.phase == Phase::kGradient || work.phase == Phase::kReduce || work.phase == Phase::kApply;
+  const bool measured = profile.iterations > 0;
+  const double seconds = measured ? row.seconds : row.model.seconds;
+  const double peak = profile.hardware.flops[static_cast<std::size_t>(profile.precision)];
+  // Adding and scaling gradients are no matrix products: their FLOP are not held against that peak.
+  const double flops = work.phase == Phase::kRollout || work.phase == Phase::kGradient ? work.flop / seconds : 0.0;
+  Cells cells = {fmt::format("{}{}", nested ? "  " : "", kPhaseNames[static_cast<std::size_t>(work.phase)])};
+  if (measured) {
+    cells.push_back(time_text(seconds));
+    cells.push_back(share_text(seconds / profile.marked));
+  }
+  for (std::string cell : {rate_text(flops), share_text(flops / peak), rate_text(work.bytes / seconds),
+                           share_text(work.bytes / seconds / profile.hardware.memory), time_text(row.model.seconds)}) {
+    cells.push_back(std::move(cell));
+  }
+  if (!measured) cells.push_back(share_text(seconds / profile.predicted));
+  cells.push_back(std::string(row.model.bound));
+  if (counted) {
+    cells.push_back(rate_text(static_cast<double>(row.counters.cycles)));
+    cells.push_back(fmt::format("{:.2f}", static_cast<double>(row.counters.instructions) /
+                                              std::max(1.0, static_cast<double>(row.counters.cycles))));
+  }
+  return cells;
+}
+
+// The first and the words of the "bound by" column to the left, numbers to the right.
+std::string table_text(const Terminal& out, const std::vector<Cells>& rows, std::size_t word_column) {
+  std::vector<std::size_t> widths(rows.front().size());
+  for (const Cells& row : rows) {
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+  std::string text;
+  for (const Cells& row : rows) {
+    std::string line = " ";
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const bool left = c == 0 || c == word_column;
+      line += left ? fmt::format(" {:<{}} ", row[c], widths[c]) : fmt::format("{:>{}}  ", row[c], widths[c]);
+      if (c == 0) line += ' ';
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += out.styled(&row == &rows.front() ? Style::kDim : Style::kPlain, line) + "\n";
+  }
+  return text;
+}
+
+std::string table_of(const Terminal& out, const Profile& profile) {
+  const bool measured = profile.iterations > 0;
+  const bool counted = std::any_of(profile.rows.begin(), profile.rows.end(),
+                                   [](const ProfileRow& row) { return row.counters.cycles > 0; });
+  Cells head = {"phase"};
+  if (measured) head.insert(head.end(), {"time", "share"});
+  head.insert(head.end(), {"FLOP/s", "peak", "bytes/s", "peak", measured ? "model" : "time"});
+  if (!measured) head.push_back("share");
+  const std::size_t word_column = head.size();
+  head.push_back("bound by");
+  if (counted) head.insert(head.end(), {"cycles", "instr/cycle"});
+  std::vector<Cells> rows = {head};
+
+  // A row with nothing but a time: what is measured but not modelled.
+  const auto add_rest = [&](std::string name, double seconds, double predicted) {
+    Cells cells(head.size(), "-");
+    cells[0] = std::move(name);
+    if (measured) {
+      cells[1] = time_text(seconds);
+      cells[2] = share_text(seconds / profile.marked);
+    }
+    cells[measured ? 7 : 5] = time_text(predicted);
+    if (!measured) cells[6] = share_text(predicted / profile.predicted);
+    cells[word_column] = "";
+    rows.push_back(std::move(cells));
+  };
+  double top = 0.0, inner = 0.0, update_model = 0.0;
+  for (const ProfileRow& row : profile.rows) {
+    const bool nested = row.model.work.phase >= Phase::kGradient;
+    (nested ? inner : top) += row.seconds;
+    if (nested) update_model += row.model.seconds;
+  }
+  bool update_shown = false;
+  for (const ProfileRow& row : profile.rows) {
+    if (row.model.work.phase >= Phase::kGradient && !update_shown) {
+      update_shown = true;
+      add_rest("update", profile.update, update_model);
+    }
+    rows.push_back(row_cells(profile, row, counted));
+  }
+  if (measured) {
+    add_rest("  rest", profile.update - inner, 0.0);
+    add_rest("rest", profile.marked - top - profile.update, 0.0);
+  }
+  add_rest("iteration", profile.marked, profile.predicted);
+  return table_text(out, rows, word_column);
+}
+
+std::string hardware_text(const Profile& profile) {
+  const Hardware& hardware = profile.hardware;
+  return fmt::format("{}FLOP/s {}, {}B/s{}", scaled(hardware.flops[static_cast<std::size_t>(profile.precision)]),
+                     precision_name(profile.precision), scaled(hardware.memory),
+                     hardware.is_gpu ? ", by its properties" : ", measured just now");
+}
+
+std::string profile_text(const Terminal& out, const Profile& profile, const std::string& counters) {
+  const Config& config = profile.config;
+  const auto rate = [&](double seconds) { return scaled(profile.steps_per_iteration / seconds) + " steps/s"; };
+  std::string text = fmt::format("{} {}\n", out.styled(Style::kBold, config.env_id), config.name);
+  text += labelled(out, "device", profile.device + (profile.iterations > 0 ? "" : " (a prediction: nothing was run)"));
+  text += labelled(out, "peak", hardware_text(profile));
+  text += labelled(out, "batch", fmt::format("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)),
+                                             config.num_steps,
+                                             profile.iterations > 0 ? fmt::format("; the faster half of {} iterations",
+                                                                                  profile.iterations)
+                                                                    : ""));
+  if (profile.iterations > 0) {
+    text += labelled(out, "iteration",
+                     fmt::format("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain),
+                                 rate(profile.plain),
+                                 100.0 * (profile.marked / profile.plain - 1.0)));
+    if (profile.graph > 0.0) {
+      text += labelled(out, "as a graph", fmt::format("{}, {}", time_text(profile.graph), rate(profile.graph)));
+    }
+  }
+  text += labelled(out, "model", fmt::format("{}, {}", time_text(profile.predicted), rate(profile.predicted)));
+  text += "\n" + table_of(out, profile);
+  if (profile.iterations > 0 && !counters.empty()) {
+    text += "\n" + out.styled(Style::kDim, "no cycle counts: " + counters) + "\n";
+  }
+  return text;
+}
+
+std::string commands_text(const Terminal& out, const NsightCommands& commands) {
+  return fmt::format("\n{}\n{}\n\n{}\n{}\n", out.styled(Style::kDim, "the timeline in Nsight Systems, on a machine with a GPU:"),
+                     commands.nsys, out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
+}
+
+}  // namespace
+
+ExitCode run_profile(const ProfileCommand& command, const Process& process) {
+  const Config config = resolve_config(command);
+  CpuCounters counters;  // before the device: its threads are counted too
+  Profile profile;
+  if (command.predict) {
+    const Hardware& hardware = find_hardware(*command.predict);
+    profile = predict_training(config, hardware, predicted_precision(config, hardware));
+  } else {
+    const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+    const bool counting = !selected.device->is_cuda();
+    profile = profile_training(config, *selected.device, command.iterations, counting ? &counters : nullptr);
+  }
+  const std::string no_counters = profile.hardware.is_gpu ? "only of a CPU" : counters.obstacle();
+  const NsightCommands commands = nsight_commands(command, process.program);
+  Terminal out = Terminal::standard_output();
+  if (command.json) {
+    out.print(profile_json(profile, command.predict ? nullptr : &commands, no_counters));
+  } else {
+    out.print(profile_text(out, profile, profile.hardware.is_gpu ? "" : no_counters));
+    if (!command.predict) out.print(commands_text(out, commands));
+  }
+  out.check();
+  return ExitCode::kOk;
+}
+
+}  // namespace perilune
