@@ -55,7 +55,9 @@ TEST(CpuMachine, InstancesAreFoundByEnvironmentAndWidth) {
   const Machine& machine = subjects().back().machine();
   EXPECT_NE(find_instance(machine, "CartPole-v1", 16), nullptr);
   EXPECT_EQ(find_instance(machine, "CartPole-v1", 16)->precision, Precision::kFp32);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 16, Precision::kTf32), nullptr);
+  EXPECT_EQ(find_instance(machine, "CartPole-v1", 16, Precision::kTf32)->precision, Precision::kTf32);
+  EXPECT_NE(find_instance(machine, "CartPole-v1", 64, Precision::kTf32), nullptr);
+  EXPECT_EQ(find_instance(machine, "CartPole-v1", 64), nullptr);
   EXPECT_EQ(find_instance(machine, "CartPole-v1", 17), nullptr);
   EXPECT_EQ(find_instance(machine, "CartPole-v2", 16), nullptr);
 }

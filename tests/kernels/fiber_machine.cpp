@@ -1,88 +1,35 @@
 #include "tests/kernels/fiber_machine.hpp"
 
-#include <algorithm>
-
-#include "kernels/evaluate.hpp"
 #include "kernels/gae.hpp"
-#include "kernels/machine/fiber_block.hpp"
 #include "kernels/optimizer.hpp"
-#include "kernels/rollout.hpp"
-#include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
-#include "kernels/update.hpp"
-#include "sims/cartpole.hpp"
+#include "tests/kernels/fiber_instances.hpp"
 
 namespace perilune::test {
 
 namespace {
 
-constexpr int kLanes = 32;
-using Block = FiberBlock<kLanes>;
+using Block = FiberBlock<kFiberLanes>;
 
-constexpr int blocks_for(int lanes) { return (lanes + kLanes - 1) / kLanes; }
 constexpr int columns_for(int n) { return (n + Block::kColumns - 1) / Block::kColumns; }
-
-template <class K, LaneOrder Order, class Args>
-void launch(const Args& args, int blocks, int storage_floats = 0) {
-  launch_fibers<K, kLanes>(args, blocks, static_cast<std::size_t>(storage_floats), Order);
-}
 
 template <class K, LaneOrder Order, class Args>
 void launch_one(const Args& args, Queue&) {
   launch<K, Order>(args, 1);
 }
 
-int depth_of(const Network& actor, const Network& critic) {
-  return std::max(actor.depth, critic.depth);
-}
-
-template <int Width, LaneOrder Order>
-Instance make_instance() {
-  using E = CartPole;
-  Instance instance{};
-  instance.environment = E::kId;
-  instance.width = Width;
-  instance.observation_dim = E::kObsDim;
-  instance.num_actions = E::Action::kCount;
-  instance.state_fields = E::State<float>::kFields;
-  instance.record_floats = Record<E>::kFloats;
-  instance.reset = [](const ResetArgs& args, Queue&) {
-    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  instance.rollout = [](const RolloutArgs& args, Queue&) {
-    using K = Rollout<E, Width>;
-    launch<K, Order>(args, blocks_for(args.environments.count),
-                     K::template storage_floats<Block>(depth_of(args.actor, args.critic)));
-  };
-  instance.update = [](const UpdateArgs& args, Queue&) {
-    using K = Update<E, Width>;
-    launch<K, Order>(args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
-                     K::template storage_floats<Block>(depth_of(args.actor, args.critic)));
-  };
-  instance.evaluate = [](const EvaluateArgs& args, Queue&) {
-    using K = Evaluate<E, Width>;
-    launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<Block>(args.actor.depth));
-  };
-  instance.simulate = [](const SimulateArgs& args, Queue&) {
-    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  instance.block_storage = [](int depth) -> std::size_t {
-    return sizeof(float) *
-           static_cast<std::size_t>(Update<E, Width>::template storage_floats<Block>(depth));
-  };
-  return instance;
-}
-
 template <LaneOrder Order>
 const Machine& fiber_machine() {
-  static const Instance instances[] = {make_instance<16, Order>(), make_instance<32, Order>()};
+  static const std::vector<Instance> instances = [] {
+    std::vector<Instance> result = {make_instance<16, Order>(), make_instance<32, Order>()};
+    for (const Instance& instance : tensor_fiber_instances(Order)) result.push_back(instance);
+    return result;
+  }();
   static const Machine machine = [] {
     Machine result{};
     result.name = "fiber";
-    result.instances = instances;
-    result.instance_count = 2;
-    result.update_tile = kLanes;
-    result.max_partials = [] { return 4; };
+    result.instances = instances.data();
+    result.instance_count = static_cast<int>(instances.size());
     result.gae_blocks = columns_for;
     result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {

@@ -38,6 +38,9 @@ struct Subject {
   double rounding = 0.0;
   /// The narrowest hidden layers it has.
   int min_width = 16;
+
+  /// Significant bits of parameters and observations that every rounding of this subject leaves as they are.
+  int input_bits() const { return rounding > 0.0 ? 8 : 24; }
 };
 
 /// All subjects of this program.
@@ -74,9 +77,12 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   }
 };
 
-inline std::vector<const Subject*> all_subjects() {
+/// Those of every precision, or one for each machine.
+inline std::vector<const Subject*> all_subjects(bool every_precision) {
   std::vector<const Subject*> result;
-  for (const Subject& subject : subjects()) result.push_back(&subject);
+  for (const Subject& subject : subjects()) {
+    if (every_precision || subject.precision == Precision::kFp32) result.push_back(&subject);
+  }
   return result;
 }
 
@@ -84,8 +90,14 @@ inline std::string subject_name(const ::testing::TestParamInfo<const Subject*>& 
   return info.param->name;
 }
 
-#define PERILUNE_ON_EVERY_MACHINE(fixture)                                                     \
-  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(::perilune::test::all_subjects()), \
+#define PERILUNE_ON_EVERY_MACHINE(fixture)                                           \
+  INSTANTIATE_TEST_SUITE_P(On, fixture,                                              \
+                           ::testing::ValuesIn(::perilune::test::all_subjects(false)), \
+                           ::perilune::test::subject_name)
+/// For what networks take part in.
+#define PERILUNE_IN_EVERY_PRECISION(fixture)                                        \
+  INSTANTIATE_TEST_SUITE_P(On, fixture,                                             \
+                           ::testing::ValuesIn(::perilune::test::all_subjects(true)), \
                            ::perilune::test::subject_name)
 
 /// An array in the subject's memory, with the tail that kernels may read: NaN, and checked to be

@@ -77,6 +77,15 @@ Subject fibers(const char* name, const Machine& (*machine)()) {
   return {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish};
 }
 
+/// Emulated tensor cores.
+Subject tensor_fibers(const char* name, const Machine& (*machine)(), Precision precision) {
+  Subject subject = fibers(name, machine);
+  subject.max_width = 64;
+  subject.precision = precision;
+  subject.rounding = precision == Precision::kBf16 ? 0x1p-8 : 0x1p-11;  // 8 and 11 significant bits
+  return subject;
+}
+
 }  // namespace
 
 const std::vector<Subject>& subjects() {
@@ -97,6 +106,10 @@ const std::vector<Subject>& subjects() {
     cpu_level("CpuPortable", portable::level_machine, nothing_missing),
     fibers("FibersForward", forward_fiber_machine),
     fibers("FibersReverse", reverse_fiber_machine),
+    tensor_fibers("FibersForwardTf32", forward_fiber_machine, Precision::kTf32),
+    tensor_fibers("FibersReverseTf32", reverse_fiber_machine, Precision::kTf32),
+    tensor_fibers("FibersForwardBf16", forward_fiber_machine, Precision::kBf16),
+    tensor_fibers("FibersReverseBf16", reverse_fiber_machine, Precision::kBf16),
   };
   return all;
 }

@@ -77,25 +77,32 @@ struct TrainOnce {
 /// Relative error of one rounding.
 double unit_of(Precision precision) { return precision == Precision::kBf16 ? 0x1p-8 : 0x1p-11; }
 
-float bf16_number(double x) { return EmulatedTensorCore::round_bf16(static_cast<float>(x)); }
-
 template <int In, int Width, int Out, Precision P>
 void check(int depth, int tiles, Activation activation, LaneOrder order, std::uint64_t seed) {
   SCOPED_TRACE(::testing::Message() << In << " x " << Width << " x " << Out << ", depth " << depth
                                     << ", tiles " << tiles << ", precision " << static_cast<int>(P)
                                     << ", seed " << seed);
-  Draws draws(seed);
+  Draws draws(seed, 8), fine_draws(seed);
   int next = 0;
   place_mlp(3, 16, 1, 1, activation, next);  // so that the network does not begin at 0
   const Mlp mlp = place_mlp(In, Width, Out, depth, activation, next);
   Vector parameters(at(next), std::numeric_limits<double>::quiet_NaN());
   const double range = 1.5 / std::sqrt(static_cast<double>(Width));
-  for (int i : mlp.positions()) parameters[at(i)] = bf16_number(draws.uniform(-range, range));
+  for (int i : mlp.positions()) parameters[at(i)] = draws.uniform(-range, range);
 
   const int samples = tiles * kLanes;
   std::vector<float> inputs(at(In * samples)), slopes(at(Out * samples));
-  for (float& x : inputs) x = bf16_number(draws.uniform(-1.5, 1.5));
-  for (float& x : slopes) x = draws.uniform(-1.0, 1.0) / static_cast<float>(samples);
+  const auto index = [](int features, int i, int s) {
+    return at((s / kLanes * features + i) * kLanes + s % kLanes);
+  };
+  for (int s = 0; s < samples; ++s) {
+    Vector x(In);
+    do {  // no ReLU so near to 0 that rounding could decide whether it is on
+      for (double& value : x) value = draws.uniform(-1.5, 1.5);
+    } while (mlp.nearest_kink(parameters, mlp.forward(parameters, x)) < 3.0 * unit_of(P));
+    for (int i = 0; i < In; ++i) inputs[index(In, i, s)] = static_cast<float>(x[at(i)]);
+  }
+  for (float& x : slopes) x = fine_draws.uniform(-1.0, 1.0) / static_cast<float>(samples);
   std::vector<float> inferred(slopes.size()), outputs(slopes.size());
   const std::vector<float> weights(parameters.begin(), parameters.end());
   std::vector<float> gradient(at(next), std::numeric_limits<float>::quiet_NaN());
@@ -107,14 +114,11 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
 
   Vector expected_outputs(slopes.size()), expected_gradient(at(next), 0.0);
   for (int s = 0; s < samples; ++s) {
-    const auto index = [&](int features, int i) {
-      return at((s / kLanes * features + i) * kLanes + s % kLanes);
-    };
     Vector x, slope;
-    for (int i = 0; i < In; ++i) x.push_back(inputs[index(In, i)]);
-    for (int o = 0; o < Out; ++o) slope.push_back(slopes[index(Out, o)]);
+    for (int i = 0; i < In; ++i) x.push_back(inputs[index(In, i, s)]);
+    for (int o = 0; o < Out; ++o) slope.push_back(slopes[index(Out, o, s)]);
     const std::vector<Vector> layers = mlp.forward(parameters, x);
-    for (int o = 0; o < Out; ++o) expected_outputs[index(Out, o)] = layers.back()[at(o)];
+    for (int o = 0; o < Out; ++o) expected_outputs[index(Out, o, s)] = layers.back()[at(o)];
     mlp.backward(parameters, layers, slope, expected_gradient);
   }
 
@@ -146,22 +150,23 @@ void check_both(int depth, int tiles, Activation activation, LaneOrder order, st
 }
 
 TEST(TensorNetwork, EqualsTheReference) {
-  check_both<4, 64, 2>(2, 2, Activation::kTanh, LaneOrder::kForward, 1);
-  check_both<4, 64, 1>(3, 1, Activation::kTanh, LaneOrder::kReverse, 2);
-  check_both<4, 32, 2>(1, 2, Activation::kRelu, LaneOrder::kForward, 3);
-  check_both<4, 32, 1>(3, 1, Activation::kTanh, LaneOrder::kReverse, 4);
-  check_both<4, 16, 2>(2, 3, Activation::kTanh, LaneOrder::kReverse, 5);
-  check_both<4, 16, 1>(3, 1, Activation::kRelu, LaneOrder::kForward, 6);
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    check_both<4, 64, 2>(2, 2, Activation::kTanh, order, 1);
+    check_both<4, 64, 2>(3, 1, Activation::kTanh, order, 2);
+    check_both<8, 32, 4>(1, 2, Activation::kRelu, order, 3);
+    check_both<8, 32, 4>(3, 1, Activation::kTanh, order, 4);
+    check_both<4, 16, 1>(2, 3, Activation::kTanh, order, 5);
+    check_both<4, 16, 1>(3, 1, Activation::kRelu, order, 6);
+  }
 }
 TEST(TensorNetwork, AnyObservationsAndActions) {
-  check_both<8, 32, 4>(2, 1, Activation::kTanh, LaneOrder::kForward, 7);
-  check_both<24, 32, 5>(1, 1, Activation::kTanh, LaneOrder::kReverse, 8);
-  check_both<3, 16, 24>(2, 1, Activation::kRelu, LaneOrder::kForward, 9);
-  check_both<11, 16, 9>(1, 2, Activation::kTanh, LaneOrder::kReverse, 10);
+  check_both<24, 32, 5>(1, 1, Activation::kTanh, LaneOrder::kReverse, 7);
+  check_both<3, 16, 24>(2, 1, Activation::kRelu, LaneOrder::kForward, 8);
+  check_both<11, 16, 9>(1, 2, Activation::kTanh, LaneOrder::kReverse, 9);
 }
 TEST(TensorNetwork, WidestAccumulatesInMemory) {
-  check_both<4, 128, 2>(2, 2, Activation::kTanh, LaneOrder::kForward, 11);
-  check_both<8, 128, 1>(3, 1, Activation::kRelu, LaneOrder::kReverse, 12);
+  check_both<4, 128, 2>(2, 2, Activation::kTanh, LaneOrder::kForward, 10);
+  check_both<4, 128, 2>(3, 1, Activation::kTanh, LaneOrder::kReverse, 11);
 }
 
 }  // namespace

@@ -21,13 +21,16 @@ namespace perilune::test {
 
 using Vector = std::vector<double>;
 
-/// Random test inputs; every number is a float.
+/// Random test inputs; every number is a float, of so many significant bits.
 class Draws {
  public:
-  explicit Draws(std::uint64_t seed) : engine_(seed) {}
+  explicit Draws(std::uint64_t seed, int bits = 24) : engine_(seed), bits_(bits) {}
   float uniform(double low, double high) {
     const double unit = static_cast<double>(engine_() >> 11) * 0x1p-53;
-    return static_cast<float>(low + (high - low) * unit);
+    const double x = low + (high - low) * unit;
+    int exponent;
+    std::frexp(x, &exponent);
+    return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(x, bits_ - exponent)), exponent - bits_));
   }
   float normal() {
     double sum = 0.0;
@@ -38,6 +41,7 @@ class Draws {
 
  private:
   std::mt19937_64 engine_;
+  int bits_;
 };
 
 inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
@@ -68,6 +72,22 @@ struct Mlp {
       layers.push_back(y);
     }
     return layers;
+  }
+
+  /// Distance of the nearest hidden unit from where its activation's slope jumps, given what forward returned.
+  double nearest_kink(const Vector& parameters, const std::vector<Vector>& layers) const {
+    double nearest = std::numeric_limits<double>::infinity();
+    if (network.activation == Activation::kTanh) return nearest;
+    for (int l = 0; l < network.depth; ++l) {
+      for (int o = 0; o < out(l); ++o) {
+        double sum = parameters[at(network.bias[l] + o)];
+        for (int i = 0; i < in(l); ++i) {
+          sum += parameters[at(network.weight[l] + o * in(l) + i)] * layers[at(l)][at(i)];
+        }
+        nearest = std::min(nearest, std::abs(sum));
+      }
+    }
+    return nearest;
   }
 
   /// Adds d(loss)/d(parameter) to gradient, given what forward returned and d(loss)/d(output).
@@ -255,18 +275,25 @@ inline double central_difference(const std::function<double(double)>& f, double 
 }
 
 /// Random samples for these networks whose losses are smooth around them: no ratio, value or error
-/// is within `margin` of where the clipping switches, so that rounding cannot choose another branch.
+/// is within `margin` of where the clipping switches, and no ReLU within `kink_margin` of 0, so that rounding cannot choose
+/// another branch.
 inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters,
                                         int count, double clip, Draws& draws,
-                                        double margin = 1e-3) {
+                                        double margin = 1e-3, double kink_margin = 0.0) {
   std::vector<Sample> samples;
   while (static_cast<int>(samples.size()) < count) {
     Sample sample;
     for (int i = 0; i < networks.actor.inputs; ++i) {
       sample.observation.push_back(draws.uniform(-1.5, 1.5));
     }
-    const Vector log_p = log_softmax(networks.actor.forward(parameters, sample.observation).back());
-    const double value = networks.critic.forward(parameters, sample.observation).back()[0];
+    const auto actor = networks.actor.forward(parameters, sample.observation);
+    const auto critic = networks.critic.forward(parameters, sample.observation);
+    if (networks.actor.nearest_kink(parameters, actor) < kink_margin ||
+        networks.critic.nearest_kink(parameters, critic) < kink_margin) {
+      continue;
+    }
+    const Vector log_p = log_softmax(actor.back());
+    const double value = critic.back()[0];
     sample.action = draws.below(networks.actor.outputs);
     const double log_ratio = draws.uniform(-0.5, 0.5);
     sample.old_log_probability = static_cast<float>(log_p[at(sample.action)] - log_ratio);

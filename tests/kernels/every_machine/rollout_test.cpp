@@ -236,7 +236,7 @@ TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
   expect_close("tanh", problem.values.copy(), expected, {unit_error(c.activation), 0.0});
 }
 
-PERILUNE_ON_EVERY_MACHINE(RolloutTest);
+PERILUNE_IN_EVERY_PRECISION(RolloutTest);
 
 }  // namespace
 }  // namespace perilune::test

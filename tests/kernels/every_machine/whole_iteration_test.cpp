@@ -34,7 +34,7 @@ TEST_P(WholeIterationTest, TheValueLossFalls) {
   EXPECT_LT(training.ring[14].value_loss, 0.5f * training.ring[0].value_loss);
 }
 
-PERILUNE_ON_EVERY_MACHINE(WholeIterationTest);
+PERILUNE_IN_EVERY_PRECISION(WholeIterationTest);
 
 }  // namespace
 }  // namespace perilune::test

@@ -1,0 +1,85 @@
+// The launchers of one network on fibers, for the files that instantiate them: fiber_machine.cpp (fp32) and
+// fiber_machine_tensor.cpp.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/evaluate.hpp"
+#include "kernels/machine/fiber_block.hpp"
+#include "kernels/rollout.hpp"
+#include "kernels/simulate.hpp"
+#include "kernels/update.hpp"
+#include "sims/cartpole.hpp"
+
+namespace perilune::test {
+
+inline constexpr int kFiberLanes = 32;
+
+/// Launches K over as many lanes as it is asked for.
+template <class K, LaneOrder Order, int Lanes = kFiberLanes, Precision P = Precision::kFp32, class Args>
+void launch(const Args& args, int blocks, int storage_floats = 0) {
+  launch_fibers<K, Lanes, P>(args, blocks, static_cast<std::size_t>(storage_floats), Order);
+}
+
+constexpr int blocks_for(int lanes, int of = kFiberLanes) { return (lanes + of - 1) / of; }
+
+inline int depth_of(const Network& actor, const Network& critic) {
+  return std::max(actor.depth, critic.depth);
+}
+
+template <int Width, LaneOrder Order, Precision P = Precision::kFp32>
+Instance make_instance() {
+  using E = CartPole;
+  // Updates on tensor cores are for four warps, as on a GPU; rollouts for two, so that warps meet as well.
+  static constexpr int kUpdateLanes = P == Precision::kFp32 ? kFiberLanes : 128;
+  static constexpr int kRolloutLanes = P == Precision::kFp32 ? kFiberLanes : 64;
+  using UpdateBlock = FiberBlock<kUpdateLanes, P>;
+  using RolloutBlock = FiberBlock<kRolloutLanes, P>;
+  using EvaluateBlock = FiberBlock<kFiberLanes>;
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.precision = P;
+  instance.width = Width;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.update_tile = kUpdateLanes;
+  instance.max_partials = [] { return 4; };
+  instance.reset = [](const ResetArgs& args, Queue&) {
+    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.rollout = [](const RolloutArgs& args, Queue&) {
+    using K = Rollout<E, Width>;
+    launch<K, Order, kRolloutLanes, P>(
+        args, blocks_for(args.environments.count, kRolloutLanes),
+        K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic)));
+  };
+  instance.update = [](const UpdateArgs& args, Queue&) {
+    using K = Update<E, Width>;
+    launch<K, Order, kUpdateLanes, P>(
+        args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
+        K::template storage_floats<UpdateBlock>(depth_of(args.actor, args.critic)));
+  };
+  if constexpr (P == Precision::kFp32) {
+    instance.evaluate = [](const EvaluateArgs& args, Queue&) {
+      using K = Evaluate<E, Width>;
+      launch<K, Order>(args, blocks_for(args.episodes),
+                       K::template storage_floats<EvaluateBlock>(args.actor.depth));
+    };
+    instance.simulate = [](const SimulateArgs& args, Queue&) {
+      launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+    };
+  }
+  instance.block_storage = [](int depth) -> std::size_t {
+    return sizeof(float) *
+           static_cast<std::size_t>(Update<E, Width>::template storage_floats<UpdateBlock>(depth));
+  };
+  return instance;
+}
+
+/// Widths 16, 32 and 64 in tf32 and bf16; neither evaluates nor simulates.
+std::vector<Instance> tensor_fiber_instances(LaneOrder order);
+
+}  // namespace perilune::test
