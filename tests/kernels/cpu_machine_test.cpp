@@ -29,6 +29,14 @@ TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
   }
 }
 
+TEST_P(CpuLevel, OnlyLevelV4HasBf16) {
+  const bool v4 = std::string(subject().name).rfind("CpuV4", 0) == 0;
+  for (const int width : {16, 32, 64, 128}) {
+    const Instance* found = find_instance(machine(), "CartPole-v1", width, Precision::kBf16);
+    EXPECT_EQ(found != nullptr, v4 && width >= 32) << "width " << width;
+  }
+}
+
 std::vector<const Subject*> cpu_levels() {
   std::vector<const Subject*> result;
   for (const Subject& subject : subjects()) {
