@@ -206,6 +206,18 @@ def test_check_refuses_unknown_stages(gpu):
     assert "sanitizer-racecheck" in gpu.check("--list").stdout
 
 
+def test_check_packs_what_it_runs(gpu):
+    missing = [name for name in ("perilune", "gpu_tests", "bench_kernels", "bench_throughput")
+               if not (ROOT / "build" / "release" / name).exists()]
+    done = gpu.run("gpu-check", "--pack", gpu.tmp / "carried")
+    if missing:
+        assert done.returncode == 1 and missing[0] in done.stderr
+    else:
+        assert done.returncode == 0 and len(list((gpu.tmp / "carried").iterdir())) == 4
+        told = subprocess.run([gpu.tmp / "carried" / "perilune", "--version"], capture_output=True, text=True)
+        assert told.stdout.startswith("perilune ")
+
+
 # ---- profile ----
 
 def test_profile_combines_timeline_and_counters(gpu):
