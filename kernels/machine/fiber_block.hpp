@@ -195,13 +195,13 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
 
   bool last_of_grid(std::uint32_t& ticket,
                     std::source_location where = std::source_location::current()) const {
-    group_.wait(lane_, where);
+    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
     std::uint32_t& done = group_.last_ticket();
     if (lane_ == 0) {
       done = ticket + 1;
       ticket = done == static_cast<std::uint32_t>(count_) ? 0 : done;
     }
-    group_.wait(lane_, where);
+    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
     return done == static_cast<std::uint32_t>(count_);
   }
 
