@@ -65,8 +65,8 @@ class Subject {
         steps_(static_cast<std::size_t>(config.num_steps)),
         samples_(envs_ * steps_),
         minibatch_(static_cast<int>(samples_) / config.num_minibatches) {
-    const int tiles = (minibatch_ + machine_.update_tile - 1) / machine_.update_tile;
-    partials_ = std::min(tiles, machine_.max_partials());
+    const int tiles = (minibatch_ + kernels_.update_tile - 1) / kernels_.update_tile;
+    partials_ = std::min(tiles, kernels_.max_partials());
     const auto partials = static_cast<std::size_t>(partials_);
     const auto floats = [&](std::vector<std::size_t> shape) { return arena_.add<float>("", std::move(shape)); };
     fields_ = floats({static_cast<std::size_t>(kernels_.state_fields), envs_});
@@ -356,8 +356,8 @@ Config config_of(const Options& options, int envs, int steps) {
 }
 
 // The work of one launch.
-PhaseWork work_of(const std::string& kernel, const Config& config, const Hardware& hardware, int partials) {
-  for (PhaseWork work : iteration_work(config, hardware, partials)) {
+PhaseWork work_of(const std::string& kernel, const Config& config, const Hardware& hardware, const Subject& subject) {
+  for (PhaseWork work : iteration_work(config, hardware, subject.precision(), subject.partials())) {
     if (kernel != kPhaseNames[static_cast<std::size_t>(work.phase)]) continue;
     for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain}) *amount /= work.launches;
     work.launches = 1.0;
@@ -402,7 +402,7 @@ Json measure(const std::string& kernel, Subject& subject, Device& device, const 
     row["predicted_seconds"] = time * rate / predict_simulation(hardware, config.num_envs);
     return row;
   }
-  const PhaseWork work = work_of(kernel, config, hardware, subject.partials());
+  const PhaseWork work = work_of(kernel, config, hardware, subject);
   const PhasePrediction prediction = predict(work, hardware, subject.precision());
   row["flops"] = work.flop / time;
   row["share_of_peak_flops"] = work.flop / time / hardware.flops[static_cast<std::size_t>(subject.precision())];

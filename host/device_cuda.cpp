@@ -161,10 +161,12 @@ class CudaDevice : public Device {
 
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) override {
     if (!as_graph) return std::make_unique<Replay>(std::move(enqueue), queue_);
-    const PhaseMarks listeners = std::exchange(phases(), {});  // capturing is no phase of training
-    auto graph = std::make_unique<CudaGraph>(enqueue, queue_);
-    phases() = listeners;
-    return graph;
+    struct Silence {  // capturing is no phase of training
+      PhaseMarks& marks;
+      PhaseMarks listeners = std::exchange(marks, {});
+      ~Silence() { marks = listeners; }
+    } const silence{phases()};
+    return std::make_unique<CudaGraph>(enqueue, queue_);
   }
 
   std::unique_ptr<PhaseTimer> make_phase_timer() override { return make_event_timer(queue_); }

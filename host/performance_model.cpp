@@ -31,8 +31,8 @@ constexpr double kLastBlockLatency = 2.0e-6;
 // Lanes that fill a multiprocessor's four schedulers with a warp each.
 constexpr double kLanesPerProcessor = 128.0;
 
-// As kernels/cuda.cu and kernels/cpu.cpp choose them.
-constexpr double kGpuTile = 64.0, kCpuTile = 96.0, kCpuPartials = 16.0;
+// As kernels/cuda_instances.cuh and kernels/cpu.cpp choose them.
+constexpr double kGpuTile = 64.0, kTensorTile = 128.0, kCpuTile = 96.0, kCpuPartials = 16.0;
 // Lanes that share a column of the scan or of the reduction, and loads that each has in flight.
 constexpr double kSplit = 8.0, kAhead = 8.0;
 
@@ -72,7 +72,7 @@ double flop_per_step(const Model& model, const Config& config) {
   return actor.parameters * (2.0 + 6.0 * actor_passes) + critic.parameters * (2.0 + 6.0 * critic_passes);
 }
 
-std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, int partials) {
+std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, Precision precision, int partials) {
   const Model model = model_of(config);
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const NetworkCounts actor = count(model, "actor", model.actor), critic = count(model, "critic", model.critic);
@@ -90,9 +90,10 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const double critic_passes = joint ? config.update_epochs : config.value_iterations;
   const double networks = joint ? 2.0 : 1.0;
   const double trained = joint ? parameters : parameters / 2.0;
-  const double tiles = std::ceil(minibatch / (hardware.is_gpu ? kGpuTile : kCpuTile));
-  const double blocks = partials > 0 ? partials
-                                     : std::min(tiles, hardware.is_gpu ? 2.0 * hardware.processors : kCpuPartials);
+  const bool tensor = hardware.is_gpu && precision != Precision::kFp32;
+  const double tiles = std::ceil(minibatch / (!hardware.is_gpu ? kCpuTile : tensor ? kTensorTile : kGpuTile));
+  const double most = !hardware.is_gpu ? kCpuPartials : (tensor ? 1.0 : 2.0) * hardware.processors;
+  const double blocks = partials > 0 ? partials : std::min(tiles, most);
 
   PhaseWork rollout{Phase::kRollout};
   rollout.flop = 2.0 * parameters * samples;
@@ -172,7 +173,7 @@ PhasePrediction predict(const PhaseWork& work, const Hardware& hardware, Precisi
 std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardware& hardware, Precision precision,
                                                int partials) {
   std::vector<PhasePrediction> predictions;
-  for (const PhaseWork& work : iteration_work(config, hardware, partials)) {
+  for (const PhaseWork& work : iteration_work(config, hardware, precision, partials)) {
     predictions.push_back(predict(work, hardware, precision));
   }
   return predictions;

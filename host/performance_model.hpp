@@ -40,7 +40,7 @@ double flop_per_step(const Model& model, const Config& config);
 
 // Rollout, gae, gradient, reduce and apply, in this order; partials: blocks that an update gives each network (0: what
 // the hardware would take).
-std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, int partials = 0);
+std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, Precision precision, int partials = 0);
 
 std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardware& hardware, Precision precision,
                                                int partials = 0);

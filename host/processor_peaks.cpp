@@ -43,11 +43,11 @@ struct MultiplyAdd {
 MultiplyAdd best_multiply_add() {
 #if defined(__x86_64__)
   struct Level {
-    [[gnu::target("arch=x86-64-v4")]] static void v4(float* out, int repeats) { multiply_add<Wide16>(out, repeats); }
-    [[gnu::target("arch=x86-64-v3")]] static void v3(float* out, int repeats) { multiply_add<Wide8>(out, repeats); }
+    [[gnu::target("avx512f")]] static void v4(float* out, int repeats) { multiply_add<Wide16>(out, repeats); }
+    [[gnu::target("avx2,fma")]] static void v3(float* out, int repeats) { multiply_add<Wide8>(out, repeats); }
   };
-  if (__builtin_cpu_supports("x86-64-v4")) return {Level::v4, 16};
-  if (__builtin_cpu_supports("x86-64-v3")) return {Level::v3, 8};
+  if (__builtin_cpu_supports("avx512f")) return {Level::v4, 16};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {Level::v3, 8};
 #endif
   return {[](float* out, int repeats) { multiply_add<Wide4>(out, repeats); }, 4};
 }

@@ -62,7 +62,7 @@ TEST(Hardware, MeasuresThisProcessor) {
 TEST(PerformanceModel, CountsNominalFlop) {
   const Config config = cartpole(1024);
   EXPECT_DOUBLE_EQ(flop_per_step(model_of(config), config), 9155.0 * 26.0);
-  const std::vector<PhaseWork> work = iteration_work(config, find_hardware("h200"));
+  const std::vector<PhaseWork> work = iteration_work(config, find_hardware("h200"), Precision::kFp32);
   ASSERT_EQ(work.size(), 5u);
   const double samples = 1024.0 * 128.0;
   EXPECT_DOUBLE_EQ(work[0].flop + work[2].flop, 9155.0 * 26.0 * samples);
@@ -78,7 +78,7 @@ TEST(PerformanceModel, SeparateIterationsTrainOneNetworkEach) {
   config.value_iterations = 5;
   const double actor = 4610.0, critic = 4545.0;
   EXPECT_DOUBLE_EQ(flop_per_step(model_of(config), config), 2.0 * (actor + critic) + 6.0 * (3.0 * actor + 5.0 * critic));
-  EXPECT_DOUBLE_EQ(iteration_work(config, find_hardware("h200"))[2].launches, 8.0);
+  EXPECT_DOUBLE_EQ(iteration_work(config, find_hardware("h200"), Precision::kFp32)[2].launches, 8.0);
 }
 
 TEST(PerformanceModel, NeverBeatsTheCeilings) {
@@ -112,10 +112,10 @@ TEST(PerformanceModel, FewEnvironmentsLeaveACpuIdle) {
   processor.processors = 2;
   processor.flops = {2e11, 2e11, 2e11};
   processor.memory = 4e10;
-  const double one = iteration_work(cartpole(1), processor)[0].flop;
-  EXPECT_DOUBLE_EQ(one * 32.0, iteration_work(cartpole(32), processor)[0].flop);
+  const double one = iteration_work(cartpole(1), processor, Precision::kFp32)[0].flop;
+  EXPECT_DOUBLE_EQ(one * 32.0, iteration_work(cartpole(32), processor, Precision::kFp32)[0].flop);
   const auto seconds = [&](int envs) {
-    return predict(iteration_work(cartpole(envs), processor)[0], processor, Precision::kFp32).seconds;
+    return predict(iteration_work(cartpole(envs), processor, Precision::kFp32)[0], processor, Precision::kFp32).seconds;
   };
   EXPECT_NEAR(seconds(1), seconds(32), 1e-12);
   EXPECT_GT(seconds(33), 1.9 * seconds(32));

@@ -1,12 +1,17 @@
 #include "host/phases.hpp"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "host/device.hpp"
 #include "host/trainer.hpp"
+#if PERILUNE_HAS_CUDA
+#include "host/phases_cuda.hpp"
+#endif
 
 namespace perilune {
 namespace {
@@ -74,6 +79,25 @@ TEST(Phases, TheTimerCountsAndForgets) {
   EXPECT_LE(gradient.seconds, update.seconds);
   EXPECT_EQ(timer.take_totals()[static_cast<std::size_t>(Phase::kUpdate)].count, 0u);
 }
+
+#if PERILUNE_HAS_CUDA
+// As under a profiler: ranges of our own domain with registered names, which its filters need. No GPU takes part.
+TEST(Phases, NvtxShowsRangesOfTheDomain) {
+  ASSERT_EQ(setenv("NVTX_INJECTION64_PATH", PERILUNE_NVTX_RECORDER, 1), 0);  // read at the first call of NVTX
+  {
+    const std::unique_ptr<PhaseListener> ranges = make_nvtx_ranges();
+    PhaseMarks marks;
+    marks.add(*ranges);
+    const PhaseScope iteration(marks, Phase::kIteration);
+    { const PhaseScope rollout(marks, Phase::kRollout); }
+    { const PhaseScope update(marks, Phase::kUpdate); }
+  }
+  void* recorder = dlopen(PERILUNE_NVTX_RECORDER, RTLD_NOW);
+  ASSERT_NE(recorder, nullptr) << dlerror();
+  const auto record = reinterpret_cast<const char* (*)()>(dlsym(recorder, "nvtx_record"));
+  EXPECT_EQ(std::string(record()), "domain perilune\npush iteration\npush rollout\npop\npush update\npop\npop\n");
+}
+#endif
 
 }  // namespace
 }  // namespace perilune

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,25 @@ def test_check_refuses_unknown_stages(gpu):
     done = gpu.check("--only", "sweap")
     assert done.returncode == 2 and "did you mean sweep?" in done.stderr
     assert "sanitizer-racecheck" in gpu.check("--list").stdout
+
+
+def test_check_packs_what_it_runs(gpu):
+    missing = [name for name in ("perilune", "gpu_tests", "bench_kernels", "bench_throughput")
+               if not (ROOT / "build" / "release" / name).exists()]
+    done = gpu.run("gpu-check", "--pack", gpu.tmp / "carried.tar.xz")
+    if missing:
+        assert done.returncode == 1 and missing[0] in done.stderr
+    else:
+        assert done.returncode == 0 and (gpu.tmp / "carried.tar.xz").stat().st_size < 40 << 20
+
+
+def test_check_runs_an_archive(gpu):
+    with tarfile.open(gpu.tmp / "carried.tar.xz", "w:xz") as tar:
+        for path in (gpu.tmp / "build").iterdir():
+            tar.add(path, path.name)
+    done = gpu.run("gpu-check", gpu.folder, "--build", gpu.tmp / "carried.tar.xz", "--only", "build-info,states,solve")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {stage["status"] for stage in gpu.report()["stages"].values()} == {"passed"}
 
 
 # ---- profile ----

@@ -6,7 +6,8 @@ import pytest
 
 USAGE = 2
 SMALL = ["--device", "cpu", "--threads", "1", "--iterations", "3"]
-for setting in ("num_envs=64", "num_steps=16", "update_epochs=2", "num_minibatches=2", "hidden_width=32"):
+for setting in ("num_envs=64", "num_steps=16", "update_epochs=2", "num_minibatches=2", "hidden_width=32",
+                "precision=fp32"):
     SMALL += ["--set", setting]
 PHASES = ["rollout", "gae", "gradient", "reduce", "apply"]
 # 2 networks of 4-32-32-2 and 4-32-32-1: weights and biases.
