@@ -1,0 +1,80 @@
+// `perilune train` on the fiber machine: a whole run on emulated tensor cores, for machines without a GPU.
+//
+//   perilune_emulated train PRESET [--seed N] [--set key=value ...] [--run-dir DIR] [--json]
+//
+// The same trainer, configuration and run directory as the program's; only the device is another. Slow: about 0.1 s per
+// thousand samples of an update. bench/precision.py takes it as --program, to see whether tf32 and bf16 learn as fp32 does.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "host/error.hpp"
+#include "host/training.hpp"
+#include "tests/kernels/fiber_machine.hpp"
+#include "tools/commands/command_line.hpp"
+#include "tools/commands/results_json.hpp"
+
+namespace perilune {
+namespace {
+
+class FiberDevice : public Device {
+ public:
+  const Machine& machine() const override { return test::forward_fiber_machine(); }
+  std::string description() const override { return "fibers"; }
+  bool is_cuda() const override { return false; }
+  bool supports(Precision) const override { return true; }
+  Queue& queue() override { return queue_; }
+  std::size_t free_memory() const override { return std::size_t{1} << 32; }
+  std::size_t max_block_storage() const override { return std::size_t{1} << 18; }
+  void* allocate(std::size_t bytes) override {
+    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (memory == nullptr) throw OutOfMemoryError("no memory is left");
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+  void release(void* memory) override { std::free(memory); }
+  void* allocate_shared(std::size_t bytes) override { return allocate(bytes); }
+  void release_shared(void* memory) override { std::free(memory); }
+  void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void synchronize() override {}
+  std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
+    return std::make_unique<Replay>(std::move(enqueue), queue_);
+  }
+
+ private:
+  Queue queue_;
+};
+
+ExitCode run(const TrainCommand& command) {
+  TrainingOptions options;
+  options.config = preset(command.preset);
+  for (const Setting& setting : command.settings) set_key(options.config, setting.key, setting.value);
+  options.run_directory = command.run_directory;
+  FiberDevice device;
+  const TrainingResult result = train(options, device);
+  std::fputs(training_json(result, device.description(), result.seconds).c_str(), stdout);
+  return ExitCode::kOk;
+}
+
+}  // namespace
+}  // namespace perilune
+
+int main(int argc, char** argv) {
+  using namespace perilune;
+  try {
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    const Command command = parse_command_line(arguments);
+    const auto* train = std::get_if<TrainCommand>(&command);
+    if (train == nullptr) throw UsageError("perilune_emulated only trains");
+    return static_cast<int>(run(*train));
+  } catch (const Error& error) {
+    std::fprintf(stderr, "perilune_emulated: %s\n", error.what());
+    return static_cast<int>(error.exit_code());
+  }
+}
