@@ -15,7 +15,8 @@
 namespace perilune {
 
 inline constexpr int kTailPadding = 128;
-inline constexpr int kMaxHiddenLayers = 3;
+inline constexpr int kMaxHiddenLayers = 8;
+inline constexpr int kMaxFusedLayers = 3;
 inline constexpr int kMaxFusedWidth = 128;
 inline constexpr int kMaxEnvParameters = 8;
 /// Tensors start at multiples of this many floats inside the parameter array.
@@ -28,9 +29,11 @@ enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 
 /// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
 /// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
+/// Fused kernels serve networks of at most kMaxFusedLayers hidden layers of one width, and do not look at `width`.
 struct Network {
   std::int32_t depth;
   Activation activation;
+  std::int32_t width[kMaxHiddenLayers];  ///< units of each hidden layer
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];
   std::int32_t begin, end;  ///< the network's range of the parameter array
