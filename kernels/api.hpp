@@ -110,6 +110,12 @@ struct ResetArgs {
   EnvironmentBatch environments;
 };
 
+/// Where a wide instance keeps what lies between its kernels; fused ones do not look at it.
+struct Workspace {
+  float* data;
+  std::int32_t columns;            ///< samples that go through a network at a time, at least 1; more take turns
+};
+
 struct RolloutArgs {
   EnvironmentBatch environments;
   EpisodeSums episodes;
@@ -123,6 +129,7 @@ struct RolloutArgs {
   float* values;                   ///< [T+1][N]; the last row is the value of the observation after the last step
   std::uint8_t* ends;              ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
   std::uint8_t* truncations;       ///< [T][N] or null; 1 where it was truncated (tests only)
+  Workspace workspace;
 };
 
 struct GaeArgs {
@@ -175,6 +182,7 @@ struct UpdateArgs {
   const float* moments;            ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
   float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
   float* sums;                     ///< [kLossSums][P]
+  Workspace workspace;
 };
 /// Sums over a block's samples, in this order.
 enum LossSum { kPolicyLoss, kEntropy, kKl1, kKl3, kClipped, kValueLoss, kLossSums };
@@ -251,6 +259,7 @@ struct EvaluateArgs {
   RngKey key;
   float* returns;                  ///< [episodes]
   float* lengths;                  ///< [episodes]
+  Workspace workspace;
 };
 
 /// Steps environments with uniformly random actions and no policy: the simulator alone.
@@ -260,7 +269,8 @@ struct SimulateArgs {
   std::int32_t num_steps;
 };
 
-/// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
+/// The launchers of one (environment, hidden width, precision), or a wide one: width 0, layers of any sizes, through the
+/// matrix library of its queue, which also decides the precision; one partial gradient. Only rollout and update differ between precisions:
 /// evaluation is always fp32, which is what others will run the policy in.
 struct Instance {
   const char* environment;
@@ -275,6 +285,10 @@ struct Instance {
   void (*simulate)(const SimulateArgs&, Queue&);
   /// Bytes of block storage (CUDA: dynamic shared memory) the largest kernel needs at this depth.
   std::size_t (*block_storage)(int depth);
+  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Wide only.
+  std::size_t (*rollout_workspace)(const RolloutArgs&);
+  std::size_t (*update_workspace)(const UpdateArgs&);
+  std::size_t (*evaluate_workspace)(const EvaluateArgs&);
 };
 
 /// All kernels of one machine.
@@ -282,6 +296,8 @@ struct Machine {
   const char* name;                ///< "cuda", "cpu x86-64-v4", ...
   const Instance* instances;
   std::int32_t instance_count;
+  const Instance* wide_instances;  ///< one for each environment
+  std::int32_t wide_instance_count;
   std::int32_t (*gae_blocks)(std::int32_t count);
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
@@ -310,5 +326,8 @@ bool cuda_supports(Precision precision);
 /// The instance for this environment, width and precision, or null.
 const Instance* find_instance(const Machine&, const char* environment, int width,
                               Precision precision = Precision::kFp32);
+
+/// The wide instance for this environment, or null.
+const Instance* find_wide_instance(const Machine&, const char* environment);
 
 }  // namespace perilune

@@ -10,6 +10,7 @@
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
 #include "kernels/update.hpp"
+#include "kernels/wide_launch.hpp"
 #include "sims/cartpole.hpp"
 
 namespace perilune::test {
@@ -36,12 +37,12 @@ int depth_of(const Network& actor, const Network& critic) {
   return std::max(actor.depth, critic.depth);
 }
 
-template <int Width, LaneOrder Order>
-Instance make_instance() {
-  using E = CartPole;
+using E = CartPole;
+
+template <LaneOrder Order>
+Instance make_environment() {
   Instance instance{};
   instance.environment = E::kId;
-  instance.width = Width;
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
   instance.state_fields = E::State<float>::kFields;
@@ -49,6 +50,16 @@ Instance make_instance() {
   instance.reset = [](const ResetArgs& args, Queue&) {
     launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
   };
+  instance.simulate = [](const SimulateArgs& args, Queue&) {
+    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  return instance;
+}
+
+template <int Width, LaneOrder Order>
+Instance make_instance() {
+  Instance instance = make_environment<Order>();
+  instance.width = Width;
   instance.rollout = [](const RolloutArgs& args, Queue&) {
     using K = Rollout<E, Width>;
     launch<K, Order>(args, blocks_for(args.environments.count),
@@ -63,9 +74,6 @@ Instance make_instance() {
     using K = Evaluate<E, Width>;
     launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<Block>(args.actor.depth));
   };
-  instance.simulate = [](const SimulateArgs& args, Queue&) {
-    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
-  };
   instance.block_storage = [](int depth) -> std::size_t {
     return sizeof(float) *
            static_cast<std::size_t>(Update<E, Width>::template storage_floats<Block>(depth));
@@ -73,14 +81,36 @@ Instance make_instance() {
   return instance;
 }
 
+/// See kernels/wide_launch.hpp.
+template <LaneOrder Order>
+struct FiberLauncher {
+  template <class K, class Args>
+  static void lanes(const Args& args, int lanes, Queue&) {
+    launch<K, Order>(args, blocks_for(lanes));
+  }
+  template <class K, class Args>
+  static void rows(const Args& args, int rows, Queue&) {
+    launch<K, Order>(args, rows < 3 ? rows : 3);
+  }
+  template <class K, class Args>
+  static void single(const Args& args, Queue&) {
+    launch<K, Order>(args, 1);
+  }
+  static float read(const float* value, Queue&) { return *value; }
+  static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+};
+
 template <LaneOrder Order>
 const Machine& fiber_machine() {
   static const Instance instances[] = {make_instance<16, Order>(), make_instance<32, Order>()};
+  static const Instance wide = wide_instance<E, FiberLauncher<Order>>(make_environment<Order>());
   static const Machine machine = [] {
     Machine result{};
     result.name = "fiber";
     result.instances = instances;
     result.instance_count = 2;
+    result.wide_instances = &wide;
+    result.wide_instance_count = 1;
     result.update_tile = kLanes;
     result.max_partials = [] { return 4; };
     result.gae_blocks = columns_for;
