@@ -455,6 +455,11 @@ double env_parameter(const Config& config, const EnvironmentParameter& parameter
   return found == config.env_parameters.end() ? parameter.default_value : found->second;
 }
 
+std::uint32_t episode_limit(const Config& config) {
+  const int own = find_environment(config.env_id).max_episode_steps;
+  return static_cast<std::uint32_t>(config.max_episode_steps > 0 ? config.max_episode_steps : own);
+}
+
 std::vector<int> layer_sizes(const Config& config) {
   if (!config.hidden_sizes.empty()) return config.hidden_sizes;
   return std::vector<int>(static_cast<std::size_t>(config.hidden_layers), config.hidden_width);

@@ -97,6 +97,9 @@ struct Config {
 // The value of an environment parameter: as set, or its default.
 double env_parameter(const Config& config, const EnvironmentParameter& parameter);
 
+// Steps after which an episode is cut: max_episode_steps, or the environment's own limit.
+std::uint32_t episode_limit(const Config& config);
+
 // Units of each hidden layer, as hidden_sizes or hidden_width and hidden_layers say.
 std::vector<int> layer_sizes(const Config& config);
 
@@ -117,8 +120,7 @@ const KeyInfo& find_key(std::string_view name);
 // is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
 void set_key(Config& config, std::string_view key, std::string_view value);
 
-// Throws UsageError if keys that replace each other were given together, in one file or on one
-// command line.
+// Throws UsageError if keys that replace each other stand in one file, where neither is the later.
 void require_no_rivals(std::span<const std::string> keys);
 
 // Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with

@@ -23,8 +23,9 @@ SharedLibrary::SharedLibrary(const std::string& product, const std::vector<std::
     if (handle_ != nullptr) return;
     if (problem.empty()) problem = dlerror();
   }
-  throw Error(fmt::format("these hidden layers have no fused kernels and need {}, which cannot be opened ({}) - {}, or "
-                          "name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` lists",
+  throw Error(fmt::format("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
+                          "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
+                          "lists as fused",
                           product, problem, is_chosen ? "unset PERILUNE_MATRIX_LIBRARY" : advice));
 }
 

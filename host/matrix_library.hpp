@@ -8,13 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "kernels/api.hpp"
 #include "kernels/machine/matrix.hpp"
 
 namespace perilune {
 
 // Both throw Error that names the file and what to install when it cannot be opened.
 std::unique_ptr<MatrixLibrary> open_openblas();
-std::unique_ptr<MatrixLibrary> open_cublas(void* stream);
+std::unique_ptr<MatrixLibrary> open_cublas(Precision precision);
 
 // A shared library that stays open as long as this lives; for the two above.
 class SharedLibrary {

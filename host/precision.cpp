@@ -6,6 +6,7 @@
 #include <string>
 
 #include "host/error.hpp"
+#include "host/networks.hpp"
 
 namespace perilune {
 
@@ -35,6 +36,18 @@ Precision automatic(const Device& device, const std::vector<Precision>& availabl
   return has_it ? wanted : Precision::kFp32;
 }
 
+// Those of the configuration's fused kernels, or else of the matrix library: cuBLAS multiplies fp32 matrices in tf32.
+std::vector<Precision> precisions_for(const Config& config, const Device& device) {
+  std::vector<Precision> fused, wide;
+  for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
+    if (!device.supports(precision)) continue;
+    if (find_fused(config, device, precision) != nullptr) fused.push_back(precision);
+    const bool in_library = precision == Precision::kFp32 || (precision == Precision::kTf32 && device.is_cuda());
+    if (in_library && config.fused != Config::Fused::kTrue) wide.push_back(precision);
+  }
+  return fused.empty() ? wide : fused;
+}
+
 }  // namespace
 
 std::string_view precision_name(Precision precision) {
@@ -59,7 +72,7 @@ std::vector<Precision> available_precisions(const Device& device, std::string_vi
 }
 
 Precision choose_precision(const Config& config, const Device& device) {
-  const std::vector<Precision> available = available_precisions(device, config.env_id, config.hidden_width);
+  const std::vector<Precision> available = precisions_for(config, device);
   if (config.precision == Config::Precision::kAuto) return automatic(device, available);
   std::string names;
   for (const Precision precision : available) {
@@ -67,10 +80,10 @@ Precision choose_precision(const Config& config, const Device& device) {
     names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
   }
   constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
-  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden_width {} - set precision to one of these or to "
+  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
                                "auto (a run's config.toml holds it when the run is resumed)",
                                kAsked[static_cast<int>(config.precision)], device.description(),
-                               names.empty() ? "none" : names, config.env_id, config.hidden_width));
+                               names.empty() ? "none" : names, config.env_id, fmt::join(layer_sizes(config), ", ")));
 }
 
 Config with_chosen_precision(Config config, const Device& device) {

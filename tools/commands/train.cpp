@@ -47,12 +47,7 @@ Config resolve_config(const TrainCommand& command) {
   if (command.resume) return read_run_config(*command.resume);
   Config config = preset(command.preset);
   if (command.config_file) apply_toml_file(config, *command.config_file);
-  std::vector<std::string> keys;
-  for (const Setting& setting : command.settings) {
-    keys.push_back(setting.key);
-    require_no_rivals(keys);
-    set_key(config, setting.key, setting.value);
-  }
+  for (const Setting& setting : command.settings) set_key(config, setting.key, setting.value);
   return config;
 }
 
