@@ -42,7 +42,7 @@ void Arena::require_room(const Device& device) const {
   const std::size_t free = device.free_memory();
   if (total_bytes_ > free) {
     throw OutOfMemoryError(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
-                            "hidden_width:\n{}",
+                            "the hidden layers' sizes:\n{}",
                             format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
   }
 }
@@ -52,8 +52,8 @@ void Arena::take(Device& device) {
   try {
     base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
   } catch (const OutOfMemoryError& error) {
-    throw OutOfMemoryError(fmt::format("{} for {} of arrays - lower num_envs, num_steps or hidden_width:\n{}", error.what(),
-                                       format_bytes(total_bytes_), table()));
+    throw OutOfMemoryError(fmt::format("{} for {} of arrays - lower num_envs, num_steps or the hidden layers' sizes:\n{}",
+                                       error.what(), format_bytes(total_bytes_), table()));
   }
   device_ = &device;
 }

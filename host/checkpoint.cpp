@@ -79,6 +79,8 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
   return config;
 }
 
+std::string sizes_text(const Config& config) { return fmt::format("{}", fmt::join(layer_sizes(config), ", ")); }
+
 // What must agree between a checkpoint and the run it is loaded into, for its arrays to fit.
 void require_same(const SafetensorsFile& file, const char* key, const std::string& there, const std::string& here) {
   if (there == here) return;
@@ -118,8 +120,7 @@ TrainerState load_checkpoint(const std::filesystem::path& path, const Config& co
   require_same(file, "env_id", made_with.env_id, config.env_id);
   require_same(file, "num_envs", std::to_string(made_with.num_envs), std::to_string(config.num_envs));
   require_same(file, "num_steps", std::to_string(made_with.num_steps), std::to_string(config.num_steps));
-  require_same(file, "hidden_width", std::to_string(made_with.hidden_width), std::to_string(config.hidden_width));
-  require_same(file, "hidden_layers", std::to_string(made_with.hidden_layers), std::to_string(config.hidden_layers));
+  require_same(file, "hidden_sizes", sizes_text(made_with), sizes_text(config));
 
   const Model model = model_of(config);
   TrainerState state;

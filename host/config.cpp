@@ -2,6 +2,7 @@
 #include "host/config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -13,6 +14,7 @@
 
 #include "host/error.hpp"
 #include "host/text.hpp"
+#include "kernels/api.hpp"
 
 namespace perilune {
 namespace {
@@ -44,7 +46,8 @@ ChoiceField choice(std::vector<std::string_view> names, std::string_view when_tr
 
 using Field =
     std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
-                 double Config::*, std::optional<double> Config::*, ChoiceField>;
+                 double Config::*, std::optional<double> Config::*, std::vector<int> Config::*,
+                 ChoiceField>;
 
 struct Key {
   std::string_view name;
@@ -55,6 +58,7 @@ struct Key {
 };
 
 constexpr double kMaxInt = std::numeric_limits<int>::max();
+constexpr double kMaxLayerSize = 16384;
 
 // In the order in which they are listed and printed.
 const std::vector<Key>& keys() {
@@ -110,13 +114,16 @@ const std::vector<Key>& keys() {
        "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator>({"k1", "k3"}), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
-      {"hidden_width", &Config::hidden_width, 1, 65536,
-       "units per hidden layer (see `perilune info` for those built)"},
-      {"hidden_layers", &Config::hidden_layers, 1, 3,
+      {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer"},
+      {"hidden_layers", &Config::hidden_layers, 1, kMaxHiddenLayers,
        "hidden layers of the actor and of the critic"},
+      {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
+       "units of each hidden layer, instead of hidden_width and hidden_layers"},
       {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
       {"precision", choice<&Config::precision>({"auto", "fp32", "tf32", "bf16"}), 0, 0,
        "of matrix products in training; auto: the fastest that the device has"},
+      {"fused", choice<&Config::fused>({"auto", "true", "false"}), 0, 0,
+       "fused kernels (see `perilune info`) or a matrix library; auto: fused where there are any"},
       {"eval_every", &Config::eval_every, 0, kMaxInt,
        "iterations between evaluations; 0: only at the end"},
       {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},
@@ -129,6 +136,14 @@ const std::vector<Key>& keys() {
 }
 
 constexpr std::string_view kParameterPrefix = "env.";
+
+// Hidden layers of one size; hidden_sizes is the other way to say it.
+constexpr std::array<std::string_view, 2> kUniformKeys = {"hidden_width", "hidden_layers"};
+constexpr std::string_view kSizesKey = "hidden_sizes";
+
+bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
   for (const EnvironmentParameter& parameter : environment.parameters) {
@@ -214,6 +229,31 @@ std::string parse_name(std::string_view key, std::string_view value) {
   return std::string(value);
 }
 
+// "2048,1536", with or without blanks and brackets.
+std::vector<int> parse_list(std::string_view key, std::string_view value, double min, double max) {
+  const std::string allowed =
+      fmt::format("1 to {} whole numbers separated by commas, each {}", kMaxHiddenLayers,
+                  range_text(min, max));
+  std::string_view rest = value;
+  if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
+  std::vector<int> list;
+  for (bool more = true; more;) {
+    const std::size_t comma = rest.find(',');
+    std::string_view item = rest.substr(0, comma);
+    while (item.starts_with(' ')) item.remove_prefix(1);
+    while (item.ends_with(' ')) item.remove_suffix(1);
+    const std::optional<std::int64_t> number = parse_whole<std::int64_t>(item);
+    if (!number) fail_value(key, value, "is not a list of whole numbers", allowed);
+    const auto size = static_cast<double>(*number);
+    if (size < min || size > max) fail_value(key, value, "is out of range", allowed);
+    list.push_back(static_cast<int>(*number));
+    more = comma != std::string_view::npos;
+    if (more) rest.remove_prefix(comma + 1);
+  }
+  if (list.size() > kMaxHiddenLayers) fail_value(key, value, "has too many layers", allowed);
+  return list;
+}
+
 int parse_choice(std::string_view key, std::string_view value, const ChoiceField& field) {
   std::string_view name = value;
   if (value == "true" && !field.when_true.empty()) name = field.when_true;
@@ -233,6 +273,7 @@ void set_field(Config& config, const Key& key, std::string_view value) {
           [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
           [&](int Config::*field) {
             config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
+            if (is_one_of(key.name, kUniformKeys)) config.hidden_sizes.clear();
           },
           [&](std::int64_t Config::*field) {
             config.*field = parse_integer(key.name, value, key.min, key.max);
@@ -244,6 +285,12 @@ void set_field(Config& config, const Key& key, std::string_view value) {
             config.*field = value == "none"
                                 ? std::nullopt
                                 : std::optional(parse_number(key.name, value, key.min, key.max));
+          },
+          [&](std::vector<int> Config::*field) {
+            if (value == "none") return (config.*field).clear();
+            config.*field = parse_list(key.name, value, key.min, key.max);
+            config.hidden_width = Config().hidden_width;
+            config.hidden_layers = Config().hidden_layers;
           },
           [&](const ChoiceField& field) {
             field.set(config, parse_choice(key.name, value, field));
@@ -278,6 +325,10 @@ std::string value_text(const Config& config, const Field& field) {
           [&](std::optional<double> Config::*member) {
             return config.*member ? shortest_text(*(config.*member)) : std::string("none");
           },
+          [&](std::vector<int> Config::*member) {
+            const std::vector<int>& list = config.*member;
+            return list.empty() ? "none" : fmt::format("{}", fmt::join(list, ", "));
+          },
           [&](const ChoiceField& member) {
             return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
           },
@@ -298,6 +349,7 @@ std::string type_text(const Field& field) {
                         [](std::int64_t Config::*) { return "integer"; },
                         [](double Config::*) { return "number"; },
                         [](std::optional<double> Config::*) { return "number"; },
+                        [](std::vector<int> Config::*) { return "list"; },
                         [](const ChoiceField&) { return "choice"; },
                     },
                     field);
@@ -314,6 +366,9 @@ std::string allowed_text(const Key& key) {
           },
           [](bool Config::*) { return std::string("true | false"); },
           [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
+          [&](std::vector<int> Config::*) {
+            return fmt::format("none | 1 to {} of {}", kMaxHiddenLayers, range_text(key.min, key.max));
+          },
           [](const ChoiceField& field) { return choices_text(field); },
           [&](auto) { return range_text(key.min, key.max); },
       },
@@ -378,11 +433,36 @@ void validate_environment(const Config& config) {
   }
 }
 
+// fused = true: layers of one size, and kernels for it.
+void require_fused(const Config& config, std::span<const int> widths) {
+  const std::vector<int> sizes = layer_sizes(config);
+  const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) ==
+                       static_cast<std::ptrdiff_t>(sizes.size());
+  if (uniform && sizes.size() <= kMaxFusedLayers &&
+      std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
+    return;
+  }
+  throw UsageError(fmt::format(
+      "hidden layers of {} units have no fused kernels - allowed with fused = true: 1 to {} layers "
+      "of {} - choose one of them, or set fused = auto",
+      fmt::join(sizes, ", "), kMaxFusedLayers, fmt::join(widths, " or ")));
+}
+
 }  // namespace
 
 double env_parameter(const Config& config, const EnvironmentParameter& parameter) {
   const auto found = config.env_parameters.find(parameter.name);
   return found == config.env_parameters.end() ? parameter.default_value : found->second;
+}
+
+std::uint32_t episode_limit(const Config& config) {
+  const int own = find_environment(config.env_id).max_episode_steps;
+  return static_cast<std::uint32_t>(config.max_episode_steps > 0 ? config.max_episode_steps : own);
+}
+
+std::vector<int> layer_sizes(const Config& config) {
+  if (!config.hidden_sizes.empty()) return config.hidden_sizes;
+  return std::vector<int>(static_cast<std::size_t>(config.hidden_layers), config.hidden_width);
 }
 
 const std::vector<KeyInfo>& config_keys() {
@@ -427,6 +507,18 @@ void set_key(Config& config, std::string_view key, std::string_view value) {
   find_key(key);  // throws
 }
 
+void require_no_rivals(std::span<const std::string> keys) {
+  const auto given = [&](std::string_view key) {
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
+  };
+  for (std::string_view key : kUniformKeys) {
+    if (given(key) && given(kSizesKey)) {
+      throw UsageError(fmt::format("{} and {} are both given - {} says what every hidden layer has - leave one out",
+                                   key, kSizesKey, kSizesKey));
+    }
+  }
+}
+
 std::string to_toml(const Config& config) {
   std::string out;
   const auto append = [&](std::string_view name, std::string_view type, std::string value) {
@@ -434,11 +526,15 @@ std::string to_toml(const Config& config) {
     // A TOML float needs a point or an exponent to be one.
     if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos)
       value += ".0";
-    out += is_quoted ? fmt::format("{} = \"{}\"\n", name, value)
-                     : fmt::format("{} = {}\n", name, value);
+    out += is_quoted        ? fmt::format("{} = \"{}\"\n", name, value)
+           : type == "list" ? fmt::format("{} = [{}]\n", name, value)
+                            : fmt::format("{} = {}\n", name, value);
   };
-  for (const Key& key : keys())
+  const bool has_sizes = !config.hidden_sizes.empty();
+  for (const Key& key : keys()) {
+    if (has_sizes ? is_one_of(key.name, kUniformKeys) : key.name == kSizesKey) continue;
     append(key.name, type_text(key.field), value_text(config, key.field));
+  }
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (!environment.parameters.empty()) out += "\n[env]\n";
   for (const EnvironmentParameter& parameter : environment.parameters) {
@@ -459,12 +555,7 @@ void validate(const Config& config, std::span<const int> widths) {
         "iterations between evaluations, or target_return = none",
         shortest_text(*config.target_return)));
   }
-  if (std::find(widths.begin(), widths.end(), config.hidden_width) == widths.end()) {
-    throw UsageError(
-        fmt::format("hidden_width = {} is not built in - allowed: {} - choose one, or add it to "
-                    "kernels/instances.def and build again",
-                    config.hidden_width, fmt::join(widths.begin(), widths.end(), ", ")));
-  }
+  if (config.fused == Config::Fused::kTrue) require_fused(config, widths);
 }
 
 Config preset(std::string_view name) {

@@ -32,6 +32,7 @@ struct Config {
   enum class ValueTarget { kLambda, kDiscounted };
   enum class Activation { kTanh, kRelu };
   enum class Precision { kAuto, kFp32, kTf32, kBf16 };
+  enum class Fused { kAuto, kTrue, kFalse };
 
   // What is run.
   std::string name = "custom";
@@ -79,8 +80,10 @@ struct Config {
   // Networks.
   int hidden_width = 64;
   int hidden_layers = 2;
+  std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
   Precision precision = Precision::kAuto;  // see precision.hpp
+  Fused fused = Fused::kAuto;
 
   // Evaluation and checkpoints.
   int eval_every = 0;  // iterations; 0: only at the end
@@ -94,10 +97,16 @@ struct Config {
 // The value of an environment parameter: as set, or its default.
 double env_parameter(const Config& config, const EnvironmentParameter& parameter);
 
+// Steps after which an episode is cut: max_episode_steps, or the environment's own limit.
+std::uint32_t episode_limit(const Config& config);
+
+// Units of each hidden layer, as hidden_sizes or hidden_width and hidden_layers say.
+std::vector<int> layer_sizes(const Config& config);
+
 // One line of `perilune list keys`.
 struct KeyInfo {
   std::string name;
-  std::string type;           // "integer", "number", "boolean", "text", "choice"
+  std::string type;           // "integer", "number", "boolean", "text", "choice", "list"
   std::string default_value;  // as it is written in a file, without quotes
   std::string allowed;        // "1 .. 4096", "tanh | relu"
   std::string help;
@@ -106,21 +115,25 @@ const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
 const KeyInfo& find_key(std::string_view name);
 
-// Sets one key from text, as `--set key=value` does. Throws UsageError that names key, value, what
+// Sets one key from text, as `--set key=value` does. hidden_sizes replaces hidden_width and
+// hidden_layers, and they replace it. Throws UsageError that names key, value, what
 // is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
 void set_key(Config& config, std::string_view key, std::string_view value);
+
+// Throws UsageError if keys that replace each other stand in one file, where neither is the later.
+void require_no_rivals(std::span<const std::string> keys);
 
 // Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with
 // source_name and line. `config` is unchanged when it throws.
 void apply_toml(Config& config, std::string_view text, std::string_view source_name);
 void apply_toml_file(Config& config, const std::filesystem::path& path);
 
-// Every key, as TOML that apply_toml reads back into an equal configuration (environment parameters
-// at their resolved values).
+// Every key that is in force, as TOML that apply_toml reads back into an equal configuration
+// (environment parameters at their resolved values).
 std::string to_toml(const Config& config);
 
-// What no single key can tell: combinations, totals that overflow, and hidden_width among those
-// that were built.
+// What no single key can tell: combinations, totals that overflow, and with fused = true a
+// hidden_width among those that were built.
 void validate(const Config& config, std::span<const int> widths);
 
 struct PresetInfo {

@@ -41,7 +41,7 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   const bool takes_numbers = key.type == "integer" || key.type == "number";
   if (const auto* text = node.as_string()) {
     require(key.type == "text" || key.type == "choice" ||
-                (key.type == "number" && text->get() == "none"),
+                ((key.type == "number" || key.type == "list") && text->get() == "none"),
             "text", in_quotes(text->get()));
     return text->get();
   }
@@ -52,13 +52,22 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   }
   if (const auto* integer = node.as_integer()) {
     const std::string text = std::to_string(integer->get());
-    require(takes_numbers, "a number", text);
+    require(takes_numbers || key.type == "list", "a number", text);
     return text;
   }
   if (const auto* number = node.as_floating_point()) {
     const std::string text = shortest_text(number->get());
     require(takes_numbers, "a number", text);
     return text;
+  }
+  if (const auto* array = node.as_array(); array != nullptr && key.type == "list") {
+    std::string text;
+    for (const toml::node& item : *array) {
+      const auto* integer = item.as_integer();
+      text += text.empty() ? "" : ",";
+      text += integer != nullptr ? std::to_string(integer->get()) : "?";
+    }
+    return "[" + text + "]";
   }
   throw UsageError(
       fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
@@ -78,13 +87,16 @@ std::string as_ascii(std::string_view text) {
 
 void apply_table(Config& config, const toml::table& table, const std::string& prefix,
                  std::string_view source_name) {
+  std::vector<std::string> names;
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
+    names.push_back(name);
     if (const toml::table* inner = node.as_table()) {
       apply_table(config, *inner, name + ".", source_name);
       continue;
     }
     try {
+      require_no_rivals(names);
       set_key(config, name, scalar_text(node, find_key(name)));
     } catch (const UsageError& error) {
       throw UsageError(

@@ -9,6 +9,7 @@
 
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
+#include "host/matrix_library.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
 namespace perilune {
@@ -18,7 +19,7 @@ namespace {
 std::size_t largest_block_storage(const Machine& machine) {
   std::size_t largest = 0;
   for (int i = 0; i < machine.instance_count; ++i) {
-    largest = std::max(largest, machine.instances[i].block_storage(kMaxHiddenLayers));
+    largest = std::max(largest, machine.instances[i].block_storage(kMaxFusedLayers));
   }
   return largest;
 }
@@ -38,6 +39,10 @@ class CpuDevice : public Device {
   bool is_cuda() const override { return false; }
   bool supports(Precision precision) const override { return cpu_supports(precision); }
   Queue& queue() override { return queue_; }
+  MatrixLibrary& matrix_library(Precision) override {
+    if (!matrix_library_) matrix_library_ = open_openblas();
+    return *matrix_library_;
+  }
 
   // What the kernel could hand out without swapping.
   std::size_t free_memory() const override {
@@ -75,6 +80,7 @@ class CpuDevice : public Device {
   const Machine& machine_;
   ThreadPool pool_;
   Queue queue_;
+  std::unique_ptr<MatrixLibrary> matrix_library_;
 };
 
 std::unique_ptr<Device> open_cpu(int threads) {

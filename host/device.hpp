@@ -13,6 +13,7 @@
 #include "host/hardware.hpp"
 #include "host/phases.hpp"
 #include "kernels/api.hpp"
+#include "kernels/machine/matrix.hpp"
 
 namespace perilune {
 
@@ -44,6 +45,9 @@ class Device {
   // Whether the hardware runs kernels of this precision, where they were built (see precision.hpp).
   virtual bool supports(Precision precision) const = 0;
   virtual Queue& queue() = 0;
+  // Multiplies matrices for networks without fused kernels; opened at the first call. Whoever launches them puts it into
+  // the queue. Throws Error where the library is not installed.
+  virtual MatrixLibrary& matrix_library(Precision precision) = 0;
 
   virtual std::size_t free_memory() const = 0;
   // Bytes of block storage a kernel may have (CUDA: shared memory per block).

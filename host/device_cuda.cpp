@@ -7,6 +7,7 @@
 
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
+#include "host/matrix_library.hpp"
 #include "host/phases_cuda.hpp"
 
 namespace perilune {
@@ -83,6 +84,11 @@ class CudaDevice : public Device {
   bool is_cuda() const override { return true; }
   bool supports(Precision precision) const override { return cuda_supports(precision); }
   Queue& queue() override { return queue_; }
+  MatrixLibrary& matrix_library(Precision precision) override {
+    std::unique_ptr<MatrixLibrary>& library = matrix_libraries_[precision == Precision::kTf32 ? 1 : 0];
+    if (!library) library = open_cublas(precision);
+    return *library;
+  }
 
   std::size_t free_memory() const override {
     std::size_t free = 0, total = 0;
@@ -209,6 +215,7 @@ class CudaDevice : public Device {
   std::string name_;
   std::size_t block_storage_ = 0;
   Queue queue_;
+  std::unique_ptr<MatrixLibrary> matrix_libraries_[2];  // fp32, tf32
   cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes
   cudaEvent_t events_[kMarks] = {};
   std::uint64_t marks_ = 0;

@@ -8,6 +8,7 @@
 #include "host/arena.hpp"
 #include "host/checkpoint.hpp"
 #include "host/error.hpp"
+#include "host/networks.hpp"
 #include "host/run_directory.hpp"
 
 namespace perilune {
@@ -58,20 +59,26 @@ std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
 EvaluationResult evaluate(const Config& config, Device& device, const float* parameters,
                           const EvaluationOptions& options) {
   const EnvironmentInfo& info = find_environment(config.env_id);
-  const Instance* instance = find_instance(device.machine(), config.env_id.c_str(), config.hidden_width);
-  if (instance == nullptr) {
-    throw UsageError(fmt::format("{} has no kernels for {} with hidden_width {} - see `perilune info` for what was built",
-                                 device.machine().name, config.env_id, config.hidden_width));
-  }
+  const Instance& instance = choose_instance(config, device, Precision::kFp32);
+  const Model model = model_of(config);
   const auto episodes = static_cast<std::size_t>(options.episodes);
+  Queue& queue = device.queue();
+  EvaluateArgs args{};
+  args.actor = model.actor;
+  args.episodes = options.episodes;
+  std::size_t workspace_floats = 0;
+  if (is_wide(instance)) {
+    queue.matrix = &device.matrix_library(Precision::kFp32);
+    args.workspace.columns = workspace_columns(model, options.episodes);
+    workspace_floats = instance.evaluate_workspace(args);
+  }
   Arena arena;
   const Slot<float> returns = arena.add<float>("returns", {episodes}), lengths = arena.add<float>("lengths", {episodes});
+  const Slot<float> workspace = arena.add<float>("workspace", {workspace_floats});
   arena.take(device);
 
-  EvaluateArgs args{};
   args.parameters = parameters;
-  args.actor = model_of(config).actor;
-  args.episodes = options.episodes;
+  args.workspace.data = arena.at(workspace);
   args.first_episode = options.set;
   args.max_episode_steps = static_cast<std::uint32_t>(info.max_episode_steps);
   args.deterministic = options.deterministic;
@@ -83,7 +90,7 @@ EvaluationResult evaluate(const Config& config, Device& device, const float* par
   args.lengths = arena.at(lengths);
   {
     const PhaseScope phase(device.phases(), Phase::kEvaluation);
-    instance->evaluate(args, device.queue());
+    instance.evaluate(args, queue);
   }
 
   std::vector<float> host_returns(episodes), host_lengths(episodes);

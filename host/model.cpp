@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 #include <numbers>
-#include <random>
-#include <string_view>
+
+#include "host/error.hpp"
+#include "host/orthogonal.hpp"
 
 namespace perilune {
 
@@ -18,7 +20,11 @@ std::size_t align(std::size_t floats) {
 
 Network add_network(Model& model, const std::string& name, const Config& config, int inputs, int outputs) {
   Network network{};
-  network.depth = config.hidden_layers;
+  std::vector<int> sizes = layer_sizes(config);
+  network.depth = static_cast<std::int32_t>(sizes.size());
+  std::copy(sizes.begin(), sizes.end(), network.width);
+  sizes.insert(sizes.begin(), inputs);
+  sizes.push_back(outputs);
   network.activation =
       config.activation == Config::Activation::kTanh ? Activation::kTanh : Activation::kRelu;
   network.begin = static_cast<std::int32_t>(model.floats);
@@ -28,60 +34,23 @@ Network add_network(Model& model, const std::string& name, const Config& config,
     const std::size_t offset = model.floats;
     model.tensors.push_back({name + "." + part, std::move(shape), offset, size});
     model.floats = align(offset + size);
+    constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();  // offsets in Network, indices in kernels
+    if (model.floats > kMost) {
+      throw UsageError(fmt::format("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
+                                   "fewer or smaller ones",
+                                   fmt::join(layer_sizes(config), ", "), kMost));
+    }
     return static_cast<std::int32_t>(offset);
   };
   for (int l = 0; l <= network.depth; ++l) {
-    const auto in = static_cast<std::uint64_t>(l == 0 ? inputs : config.hidden_width);
-    const auto out = static_cast<std::uint64_t>(l == network.depth ? outputs : config.hidden_width);
+    const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);
+    const auto out = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l) + 1]);
     const std::string number = std::to_string(2 * l);  // activations take the odd places of the Sequential
     network.weight[l] = add_tensor(number + ".weight", {out, in});
     network.bias[l] = add_tensor(number + ".bias", {out});
   }
   network.end = static_cast<std::int32_t>(model.floats);
   return network;
-}
-
-// Standard normals by Box and Muller, so that they do not depend on the standard library.
-class Normals {
- public:
-  explicit Normals(std::uint64_t seed) : generator_(seed) {}
-  double operator()() {
-    const double u = (static_cast<double>(generator_() >> 11) + 1.0) * 0x1p-53;
-    const double v = static_cast<double>(generator_() >> 11) * 0x1p-53;
-    return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
-  }
-
- private:
-  std::mt19937_64 generator_;
-};
-
-// Rows (or, if there are more rows than columns, columns) of a random matrix made orthonormal, twice for accuracy, by
-// Gram and Schmidt's method; times gain.
-std::vector<double> orthogonal(std::size_t rows, std::size_t columns, double gain, Normals& normal) {
-  const bool tall = rows > columns;
-  const std::size_t count = tall ? columns : rows, length = tall ? rows : columns;
-  std::vector<double> vectors(count * length);
-  for (double& x : vectors) x = normal();
-  for (std::size_t i = 0; i < count; ++i) {
-    double* mine = &vectors[i * length];
-    for (int pass = 0; pass < 2; ++pass) {
-      for (std::size_t j = 0; j < i; ++j) {
-        const double* other = &vectors[j * length];
-        double dot = 0.0;
-        for (std::size_t k = 0; k < length; ++k) dot += mine[k] * other[k];
-        for (std::size_t k = 0; k < length; ++k) mine[k] -= dot * other[k];
-      }
-    }
-    double square = 0.0;
-    for (std::size_t k = 0; k < length; ++k) square += mine[k] * mine[k];
-    for (std::size_t k = 0; k < length; ++k) mine[k] *= gain / std::sqrt(square);
-  }
-  if (!tall) return vectors;
-  std::vector<double> matrix(rows * columns);
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t c = 0; c < columns; ++c) matrix[r * columns + c] = vectors[c * length + r];
-  }
-  return matrix;
 }
 
 }  // namespace
@@ -104,7 +73,7 @@ std::vector<float> initial_parameters(const Model& model, std::int64_t seed) {
     double gain = std::numbers::sqrt2;
     if (tensor.name == actor_head) gain = 0.01;
     if (tensor.name == critic_head) gain = 1.0;
-    const std::vector<double> values = orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
+    const std::vector<double> values = random_orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
     for (std::size_t i = 0; i < tensor.size; ++i) {
       parameters[tensor.offset + i] = static_cast<float>(values[i]);
     }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "host/error.hpp"
+#include "host/networks.hpp"
 
 namespace perilune {
 
@@ -29,13 +30,22 @@ Config::Precision key_value(Precision precision) {
 //   width 64     1.23  1.38  1.51  1.45  1.59  1.65  1.73
 //   width 128    1.23  1.39  1.53  1.48  1.63  1.69  1.79
 // and it learns as well (bench/precision.py).
-Precision automatic(const Config& config, const Device& device, const std::vector<Precision>& available) {
+Precision automatic(const Device& device, const std::vector<Precision>& available) {
   const Precision wanted = device.is_cuda() ? Precision::kTf32 : Precision::kBf16;
-  if (std::find(available.begin(), available.end(), wanted) == available.end()) return Precision::kFp32;
-  // Tensor-core networks keep their weights in shared memory: 2 layers of 128 need 200 KB, which few GPUs have.
-  const Instance* instance = find_instance(device.machine(), config.env_id.c_str(), config.hidden_width, wanted);
-  const bool fits = instance->block_storage(config.hidden_layers) <= device.max_block_storage();
-  return fits ? wanted : Precision::kFp32;
+  const bool has_it = std::find(available.begin(), available.end(), wanted) != available.end();
+  return has_it ? wanted : Precision::kFp32;
+}
+
+// Those of the configuration's fused kernels, or else of the matrix library: cuBLAS multiplies fp32 matrices in tf32.
+std::vector<Precision> precisions_for(const Config& config, const Device& device) {
+  std::vector<Precision> fused, wide;
+  for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
+    if (!device.supports(precision)) continue;
+    if (find_fused(config, device, precision) != nullptr) fused.push_back(precision);
+    const bool in_library = precision == Precision::kFp32 || (precision == Precision::kTf32 && device.is_cuda());
+    if (in_library && config.fused != Config::Fused::kTrue) wide.push_back(precision);
+  }
+  return fused.empty() ? wide : fused;
 }
 
 }  // namespace
@@ -62,18 +72,18 @@ std::vector<Precision> available_precisions(const Device& device, std::string_vi
 }
 
 Precision choose_precision(const Config& config, const Device& device) {
-  const std::vector<Precision> available = available_precisions(device, config.env_id, config.hidden_width);
-  if (config.precision == Config::Precision::kAuto) return automatic(config, device, available);
+  const std::vector<Precision> available = precisions_for(config, device);
+  if (config.precision == Config::Precision::kAuto) return automatic(device, available);
   std::string names;
   for (const Precision precision : available) {
     if (key_value(precision) == config.precision) return precision;
     names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
   }
   constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
-  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden_width {} - set precision to one of these or to "
+  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
                                "auto (a run's config.toml holds it when the run is resumed)",
                                kAsked[static_cast<int>(config.precision)], device.description(),
-                               names.empty() ? "none" : names, config.env_id, config.hidden_width));
+                               names.empty() ? "none" : names, config.env_id, fmt::join(layer_sizes(config), ", ")));
 }
 
 Config with_chosen_precision(Config config, const Device& device) {

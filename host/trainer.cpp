@@ -14,17 +14,6 @@ namespace perilune {
 
 namespace {
 
-const Instance& instance_for(const Device& device, const Config& config) {
-  const Machine& machine = device.machine();
-  const Instance* instance =
-      find_instance(machine, config.env_id.c_str(), config.hidden_width, choose_precision(config, device));
-  if (instance == nullptr) {
-    throw UsageError(fmt::format("{} has no kernels for {} with hidden_width {} - see `perilune info` for what was built",
-                                 machine.name, config.env_id, config.hidden_width));
-  }
-  return *instance;
-}
-
 Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iterations) {
   Hyperparameters hyper{};
   const auto number = [](double x) { return static_cast<float>(x); };
@@ -77,13 +66,15 @@ struct Trainer::Arrays {
   Slot<float> square_sums;                                              // [reduce blocks]
   Slot<AdamStep> adam_step;                                             // [1]
   Slot<float> running;                                                  // [kRunningMetrics]
+  Slot<float> workspace;                                                // of wide networks
 };
 
 Trainer::Trainer(const Config& config, Device& device)
     : config_(config),
       device_(device),
       machine_(device.machine()),
-      instance_(instance_for(device, config)),
+      precision_(choose_precision(config, device)),
+      instance_(choose_instance(config, device, precision_)),
       model_(model_of(config)),
       arrays_(new Arrays) {
   const auto steps = static_cast<std::size_t>(config.num_steps);
@@ -96,15 +87,6 @@ Trainer::Trainer(const Config& config, Device& device)
     throw UsageError(fmt::format("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either",
                                  batch, limit));
   }
-  const std::size_t storage = instance_.block_storage(config.hidden_layers);
-  if (storage > device.max_block_storage()) {
-    const bool tensor = instance_.precision != Precision::kFp32;
-    throw UsageError(fmt::format("hidden_width {} with {} hidden layers in {} needs {} of shared memory per block, {} has "
-                                 "{} - lower hidden_width or hidden_layers{}",
-                                 config.hidden_width, config.hidden_layers, precision_name(instance_.precision),
-                                 format_bytes(storage), device.description(), format_bytes(device.max_block_storage()),
-                                 tensor ? ", or set precision = fp32" : ""));
-  }
   batch_size_ = static_cast<int>(batch);
   iterations_ = static_cast<std::uint32_t>((static_cast<std::uint64_t>(config.total_timesteps) + batch - 1) / batch);
   hyper_ = hyperparameters_of(config, iterations_);
@@ -114,6 +96,10 @@ Trainer::Trainer(const Config& config, Device& device)
   const int epochs = joint ? config.update_epochs : 1;
   const int tiles = (batch_size_ / minibatches + instance_.update_tile - 1) / instance_.update_tile;
   partials_ = std::min(tiles, instance_.max_partials());
+  if (is_wide(instance_)) {
+    matrix_library_ = &device.matrix_library(precision_);
+    columns_ = workspace_columns(model_, std::max(config.num_envs, batch_size_ / minibatches));
+  }
 
   const auto partials = static_cast<std::size_t>(partials_);
   Arrays& a = *arrays_;
@@ -144,6 +130,8 @@ Trainer::Trainer(const Config& config, Device& device)
       "square sums", {static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
   a.adam_step = arena_.add<AdamStep>("Adam step", {1});
   a.running = arena_.add<float>("running metrics", {kRunningMetrics});
+  a.workspace =
+      arena_.add<float>("workspace", {training_workspace(instance_, config, model_, batch_size_ / minibatches, columns_)});
 }
 
 Trainer::~Trainer() {
@@ -161,6 +149,7 @@ void Trainer::record_iteration(Queue& queue) const {
   Control* control = arena_.at(a.control);
   const EpisodeSums episodes{arena_.at(a.episodes_count), arena_.at(a.episodes_return), arena_.at(a.episodes_length)};
 
+  queue.matrix = matrix_library_;
   machine_.begin_iteration({hyper_, control, arena_.at(a.running)}, queue);
 
   RolloutArgs rollout{};
@@ -176,6 +165,7 @@ void Trainer::record_iteration(Queue& queue) const {
   rollout.rewards = arena_.at(a.rewards);
   rollout.values = arena_.at(a.values);
   rollout.ends = arena_.at(a.ends);
+  rollout.workspace = {arena_.at(a.workspace), columns_};
   {
     const PhaseScope phase(device_.phases(), Phase::kRollout);
     instance_.rollout(rollout, queue);
@@ -284,6 +274,7 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
                    sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * kMomentChunks * 2);
   update.gradients = arena_.at(a.partial_gradients);
   update.sums = arena_.at(a.loss_sums);
+  update.workspace = {arena_.at(a.workspace), columns_};
   {
     const PhaseScope phase(device_.phases(), Phase::kGradient);
     instance_.update(update, queue);
@@ -329,8 +320,7 @@ EnvironmentBatch Trainer::environments() const {
   batch.elapsed = arena_.at(a.elapsed);
   batch.episode_return = arena_.at(a.episode_return);
   batch.count = config_.num_envs;
-  batch.max_episode_steps =
-      static_cast<std::uint32_t>(config_.max_episode_steps > 0 ? config_.max_episode_steps : info.max_episode_steps);
+  batch.max_episode_steps = episode_limit(config_);
   for (std::size_t i = 0; i < info.parameters.size(); ++i) {
     batch.parameters[i] = static_cast<float>(env_parameter(config_, info.parameters[i]));
   }

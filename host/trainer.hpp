@@ -14,6 +14,7 @@
 #include "host/config.hpp"
 #include "host/device.hpp"
 #include "host/model.hpp"
+#include "host/networks.hpp"
 
 namespace perilune {
 
@@ -35,7 +36,8 @@ class Trainer {
 
   const Arena& arena() const { return arena_; }
   const Model& model() const { return model_; }
-  Precision precision() const { return instance_.precision; }
+  Precision precision() const { return precision_; }
+  std::string networks() const { return networks_text(config_, instance_, device_, precision_); }
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
   std::uint64_t steps_per_iteration() const;
 
@@ -72,12 +74,15 @@ class Trainer {
   Config config_;
   Device& device_;
   const Machine& machine_;
+  Precision precision_;
   const Instance& instance_;
+  MatrixLibrary* matrix_library_ = nullptr;  // where instance_ is a wide one
   Model model_;
   Hyperparameters hyper_{};
   std::uint32_t iterations_ = 0;
   int batch_size_ = 0;
   int partials_ = 1;
+  int columns_ = 1;                          // of a wide instance's workspace
   Arena arena_;
   std::unique_ptr<Arrays> arrays_;
   IterationMetrics* ring_ = nullptr;

@@ -136,7 +136,7 @@ class Run {
 void Run::plan() {
   if (start_.state) first_iteration_ = start_.state->iteration;
   if (!options_.on_plan) return;
-  options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.arena().total_bytes(), trainer_.arena().table(),
+  options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(), trainer_.arena().total_bytes(), trainer_.arena().table(),
                     trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_)});
 }
 

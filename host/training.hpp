@@ -21,6 +21,7 @@ struct TrainingPlan {
   std::filesystem::path run_directory;
   std::string device;          // its description
   Precision precision;         // of rollouts and updates
+  std::string networks;        // their hidden layers, and what runs them
   std::size_t device_bytes;    // total memory the run takes
   std::string memory_table;    // name, shape and bytes of every array, a line each
   std::uint64_t iterations;    // of the whole run

@@ -15,7 +15,8 @@
 namespace perilune {
 
 inline constexpr int kTailPadding = 128;
-inline constexpr int kMaxHiddenLayers = 3;
+inline constexpr int kMaxHiddenLayers = 8;
+inline constexpr int kMaxFusedLayers = 3;
 inline constexpr int kMaxFusedWidth = 128;
 inline constexpr int kMaxEnvParameters = 8;
 /// Tensors start at multiples of this many floats inside the parameter array.
@@ -28,9 +29,11 @@ enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 
 /// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
 /// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
+/// Fused kernels serve networks of at most kMaxFusedLayers hidden layers of one width, and do not look at `width`.
 struct Network {
   std::int32_t depth;
   Activation activation;
+  std::int32_t width[kMaxHiddenLayers];  ///< units of each hidden layer
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];
   std::int32_t begin, end;  ///< the network's range of the parameter array
@@ -107,6 +110,12 @@ struct ResetArgs {
   EnvironmentBatch environments;
 };
 
+/// Where a wide instance keeps what lies between its kernels; fused ones do not look at it.
+struct Workspace {
+  float* data;
+  std::int32_t columns;            ///< samples that go through a network at a time, at least 1; more take turns
+};
+
 struct RolloutArgs {
   EnvironmentBatch environments;
   EpisodeSums episodes;
@@ -120,6 +129,7 @@ struct RolloutArgs {
   float* values;                   ///< [T+1][N]; the last row is the value of the observation after the last step
   std::uint8_t* ends;              ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
   std::uint8_t* truncations;       ///< [T][N] or null; 1 where it was truncated (tests only)
+  Workspace workspace;
 };
 
 struct GaeArgs {
@@ -172,6 +182,7 @@ struct UpdateArgs {
   const float* moments;            ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
   float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
   float* sums;                     ///< [kLossSums][P]
+  Workspace workspace;
 };
 /// Sums over a block's samples, in this order.
 enum LossSum { kPolicyLoss, kEntropy, kKl1, kKl3, kClipped, kValueLoss, kLossSums };
@@ -248,6 +259,7 @@ struct EvaluateArgs {
   RngKey key;
   float* returns;                  ///< [episodes]
   float* lengths;                  ///< [episodes]
+  Workspace workspace;
 };
 
 /// Steps environments with uniformly random actions and no policy: the simulator alone.
@@ -262,8 +274,9 @@ struct KernelStorage {
   std::size_t rollout, update, evaluate;
 };
 
-/// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
-/// evaluation is always fp32, which is what others will run the policy in.
+/// The launchers of one (environment, hidden width, precision), or a wide one: width 0, layers of any sizes, through the
+/// matrix library of its queue, which also decides the precision; one partial gradient. Only rollout and update differ
+/// between precisions: evaluation is always fp32, which is what others will run the policy in.
 struct Instance {
   const char* environment;
   Precision precision;
@@ -279,6 +292,10 @@ struct Instance {
   std::size_t (*block_storage)(int depth);
   /// The same for each kernel with networks; null where block storage is no resource (CPU).
   KernelStorage (*kernel_storage)(int depth);
+  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Wide only.
+  std::size_t (*rollout_workspace)(const RolloutArgs&);
+  std::size_t (*update_workspace)(const UpdateArgs&);
+  std::size_t (*evaluate_workspace)(const EvaluateArgs&);
 };
 
 /// All kernels of one machine.
@@ -286,6 +303,8 @@ struct Machine {
   const char* name;                ///< "cuda", "cpu x86-64-v4", ...
   const Instance* instances;
   std::int32_t instance_count;
+  const Instance* wide_instances;  ///< one for each environment
+  std::int32_t wide_instance_count;
   std::int32_t (*gae_blocks)(std::int32_t count);
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
@@ -314,5 +333,8 @@ bool cuda_supports(Precision precision);
 /// The instance for this environment, width and precision, or null.
 const Instance* find_instance(const Machine&, const char* environment, int width,
                               Precision precision = Precision::kFp32);
+
+/// The wide instance for this environment, or null.
+const Instance* find_wide_instance(const Machine&, const char* environment);
 
 }  // namespace perilune

@@ -10,6 +10,7 @@
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
 #include "kernels/update.hpp"
+#include "kernels/wide_launch.hpp"
 #include "sims/cartpole.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
@@ -43,12 +44,11 @@ int lane_blocks(int lanes, const Queue& queue) {
   return even < packs ? even : packs;
 }
 
-template <class E, int Width, Precision P = Precision::kFp32>
-constexpr Instance make_instance() {
+/// What instances of every width have.
+template <class E>
+constexpr Instance make_environment() {
   Instance instance{};
   instance.environment = E::kId;
-  instance.precision = P;
-  instance.width = Width;
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
   instance.state_fields = E::template State<float>::kFields;
@@ -58,6 +58,17 @@ constexpr Instance make_instance() {
   instance.reset = [](const ResetArgs& args, Queue& queue) {
     launch_cpu<Reset<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };
+  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
+    launch_cpu<Simulate<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
+  };
+  return instance;
+}
+
+template <class E, int Width, Precision P = Precision::kFp32>
+constexpr Instance make_instance() {
+  Instance instance = make_environment<E>();
+  instance.precision = P;
+  instance.width = Width;
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
     launch_cpu<Rollout<E, Width>, NetworkBlock<P>>(
         args, lane_blocks(args.environments.count, queue), queue);
@@ -68,9 +79,6 @@ constexpr Instance make_instance() {
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     launch_cpu<Evaluate<E, Width>, TileBlock>(args, lane_blocks(args.episodes, queue), queue);
-  };
-  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
-    launch_cpu<Simulate<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };
   instance.block_storage = [](int depth) -> std::size_t {
     int floats = Update<E, Width>::template storage_floats<NetworkBlock<P>>(depth);
@@ -110,11 +118,39 @@ void launch_single(const Args& args, Queue& queue) {
   launch_cpu<K, ScanBlock>(args, 1, queue);
 }
 
+/// See wide_launch.hpp.
+struct CpuLauncher {
+  template <class K, class Args>
+  static void lanes(const Args& args, int lanes, Queue& queue) {
+    launch_cpu<K, TileBlock>(args, lane_blocks(lanes, queue), queue);
+  }
+  template <class K, class Args>
+  static void rows(const Args& args, int rows, Queue& queue) {
+    // Each worth the price of handing it to a thread, and enough of them for any number of cores.
+    constexpr std::int64_t kLeast = 8192;
+    constexpr int kMost = 64;
+    const std::int64_t worth = 1 + std::int64_t{rows} * args.columns / kLeast;
+    const int most = rows < kMost ? rows : kMost;
+    launch_cpu<K, WideBlock>(args, worth < most ? static_cast<int>(worth) : most, queue);
+  }
+  template <class K, class Args>
+  static void single(const Args& args, Queue& queue) {
+    launch_single<K>(args, queue);
+  }
+  static float read(const float* value, Queue&) { return *value; }
+  static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+};
+
+constexpr Instance kWideInstances[] = {
+    wide_instance<CartPole, CpuLauncher>(make_environment<CartPole>())};
+
 Machine make_machine() {
   Machine machine{};
   machine.name = kLevelName;
   machine.instances = kTable.instances;
   machine.instance_count = kTable.count;
+  machine.wide_instances = kWideInstances;
+  machine.wide_instance_count = static_cast<int>(sizeof kWideInstances / sizeof kWideInstances[0]);
   machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
   machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
   machine.gae = [](const GaeArgs& args, Queue& queue) {

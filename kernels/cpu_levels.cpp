@@ -76,6 +76,14 @@ const Instance* find_instance(const Machine& machine, const char* environment, i
   return nullptr;
 }
 
+const Instance* find_wide_instance(const Machine& machine, const char* environment) {
+  for (int i = 0; i < machine.wide_instance_count; ++i) {
+    const Instance& instance = machine.wide_instances[i];
+    if (std::strcmp(instance.environment, environment) == 0) return &instance;
+  }
+  return nullptr;
+}
+
 #if !PERILUNE_HAS_CUDA
 const Machine* cuda_machine() { return nullptr; }
 bool cuda_supports(Precision) { return false; }

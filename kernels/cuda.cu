@@ -11,6 +11,7 @@
 #include "kernels/optimizer.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
+#include "kernels/wide_launch.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -36,22 +37,33 @@ constexpr int kSimulateLanes = 128;
 /// Blocks of kernels that split their lanes into columns.
 std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
 
-template <class E, int Width>
-Instance make_instance() {
-  Instance instance = make_network_instance<E, Width, Precision::kFp32>();
+/// What does not depend on the network.
+template <class E>
+Instance with_simulator(Instance instance) {
+  instance.environment = E::kId;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::template State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
   instance.reset = [](const ResetArgs& args, Queue& queue) {
     launch_cuda<Reset<E>, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0,
                                       queue);
   };
+  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
+    launch_cuda<Simulate<E>, kSimulateLanes>(
+        args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
+  };
+  return instance;
+}
+
+template <class E, int Width>
+Instance make_instance() {
+  Instance instance = with_simulator<E>(make_network_instance<E, Width, Precision::kFp32>());
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     using K = Evaluate<E, Width>;
     launch_cuda<K, kTileLanes>(
         args, divide_up(args.episodes, kTileLanes),
         storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
-  };
-  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
-    launch_cuda<Simulate<E>, kSimulateLanes>(
-        args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
   };
   return instance;
 }
@@ -87,6 +99,34 @@ void launch_single(const Args& args, Queue& queue) {
   launch_cuda<K, kWideLanes>(args, 1, 0, queue);
 }
 
+/// See wide_launch.hpp.
+struct CudaLauncher {
+  template <class K, class Args>
+  static void lanes(const Args& args, int lanes, Queue& queue) {
+    launch_cuda<K, kTileLanes>(args, divide_up(lanes, kTileLanes), 0, queue);
+  }
+  template <class K, class Args>
+  static void rows(const Args& args, int rows, Queue& queue) {
+    launch_cuda<K, kWideLanes>(args, rows, 0, queue);
+  }
+  template <class K, class Args>
+  static void single(const Args& args, Queue& queue) {
+    launch_single<K>(args, queue);
+  }
+  static float read(const float* value, Queue& queue) {
+    const auto stream = static_cast<cudaStream_t>(queue.stream);
+    float result = 0.0f;
+    check_cuda(cudaMemcpyAsync(&result, value, sizeof result, cudaMemcpyDeviceToHost, stream),
+               "reading a result");
+    check_cuda(cudaStreamSynchronize(stream), "running kernels");
+    queue.after_kernel = false;
+    return result;
+  }
+  static bool skips(const Control*, Losses) { return false; }
+};
+
+const Instance kWideInstances[] = {wide_instance<CartPole, CudaLauncher>(with_simulator<CartPole>({}))};
+
 __global__ void set_condition(const Control* control, cudaGraphConditionalHandle handle) {
   cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == 0 ? 1 : 0);
 }
@@ -96,6 +136,8 @@ Machine make_machine() {
   machine.name = "cuda";
   machine.instances = instances().data();
   machine.instance_count = static_cast<int>(instances().size());
+  machine.wide_instances = kWideInstances;
+  machine.wide_instance_count = static_cast<int>(sizeof kWideInstances / sizeof kWideInstances[0]);
   machine.gae_blocks = wide_columns;
   machine.reduce_blocks = wide_columns;
   machine.gae = [](const GaeArgs& args, Queue& queue) {

@@ -44,6 +44,15 @@ PERILUNE_DEVICE void load_environment(const B& block, const EnvironmentBatch& ba
   to.total_length = Real(0.0f);
 }
 
+/// Goes on with the sums that an earlier launch of the same rollout stored.
+template <class E, class B>
+PERILUNE_DEVICE void load_sums(const B& block, const EpisodeSums& sums, int first,
+                               typename B::Lane lane, EnvironmentLane<E, typename B::Real>& to) {
+  to.finished = block.load(sums.count + first, lane);
+  to.total_return = block.load(sums.total_return + first, lane);
+  to.total_length = block.load(sums.total_length + first, lane);
+}
+
 template <class E, class B>
 PERILUNE_DEVICE void store_environment(const B& block, const EnvironmentBatch& batch,
                                        const EpisodeSums& sums, int first,
@@ -94,6 +103,16 @@ PERILUNE_DEVICE void count_episode(Mask<Real> ended, EnvironmentLane<E, Real>& l
   lane.episode_return = select(ended, zero, lane.episode_return);
   lane.elapsed = select(ended, UInt<Real>(0u), lane.elapsed);
   lane.episode = select(ended, lane.episode + UInt<Real>(1u), lane.episode);
+}
+
+/// Where `ended`: counts the episode and starts the next one.
+template <class E, class Real>
+PERILUNE_DEVICE void next_episode(const typename E::Params& params, RngKey key,
+                                  UInt<Real> environment, Mask<Real> ended,
+                                  EnvironmentLane<E, Real>& lane) {
+  count_episode(ended, lane);
+  const auto fresh = first_state<E, Real>(params, key, environment, lane.episode);
+  select_state<E, Real>(ended, fresh, lane.state);
 }
 
 /// Starts episode 0 everywhere.

@@ -8,6 +8,57 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// One episode that is being played.
+template <Env E, class Real>
+struct PlayedLane {
+  typename E::template State<Real> state;
+  Real total, length;
+  Mask<Real> running;
+};
+
+template <Env E, class Real>
+PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Params& params,
+                                UInt<Real> environment, Mask<Real> running,
+                                PlayedLane<E, Real>& lane) {
+  lane.state =
+      first_state<E, Real>(params, args.key, environment, UInt<Real>(args.first_episode));
+  lane.total = Real(0.0f);
+  lane.length = Real(0.0f);
+  lane.running = running;
+}
+
+/// The action to play: the most probable one, or a draw.
+template <class Real, int Actions>
+PERILUNE_DEVICE UInt<Real> choose_action(const Real (&logits)[Actions], bool deterministic,
+                                         CounterRandom<Real>& random) {
+  if (!deterministic) {
+    const Categorical<Real, Actions> policy(logits);
+    return sample_categorical(policy.probability, Actions, random.uniform());
+  }
+  UInt<Real> action(0u);
+  Real best = logits[0];
+  for (int i = 1; i < Actions; ++i) {
+    action = select(logits[i] > best, UInt<Real>(static_cast<std::uint32_t>(i)), action);
+    best = max(logits[i], best);
+  }
+  return action;
+}
+
+/// Step t. An episode that is over is stepped on, but no longer counted.
+template <Env E, class Real>
+PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params,
+                               UInt<Real> environment, std::uint32_t t,
+                               const Real (&logits)[E::Action::kCount], PlayedLane<E, Real>& lane) {
+  const UInt<Real> step(t), episode(args.first_episode);
+  CounterRandom<Real> draw(args.key, environment, episode, step, Purpose::kAction);
+  const UInt<Real> action = choose_action(logits, args.deterministic != 0, draw);
+  CounterRandom<Real> random(args.key, environment, episode, step, Purpose::kStep);
+  const Outcome<Real> outcome = E::step(params, lane.state, action, random);
+  lane.total = lane.total + select(lane.running, outcome.reward, Real(0.0f));
+  lane.length = lane.length + select(lane.running, Real(1.0f), Real(0.0f));
+  lane.running = lane.running && !outcome.terminated;
+}
+
 template <Env E, int Width>
 struct Evaluate {
   static constexpr int kActions = E::Action::kCount;
@@ -19,22 +70,6 @@ struct Evaluate {
   static constexpr int storage_floats(int depth) {
     return (E::kObsDim + kActions) * B::kStride + Actor<B>::Hidden::inference_floats() +
            Actor<B>::storage_floats(depth);
-  }
-
-  template <class Real>
-  PERILUNE_DEVICE static UInt<Real> choose(const Real (&logits)[kActions], bool deterministic,
-                                           CounterRandom<Real>& random) {
-    if (!deterministic) {
-      const Categorical<Real, kActions> policy(logits);
-      return sample_categorical(policy.probability, kActions, random.uniform());
-    }
-    UInt<Real> action(0u);
-    Real best = logits[0];
-    for (int i = 1; i < kActions; ++i) {
-      action = select(logits[i] > best, UInt<Real>(static_cast<std::uint32_t>(i)), action);
-      best = max(logits[i], best);
-    }
-    return action;
   }
 
   template <class B>
@@ -49,24 +84,19 @@ struct Evaluate {
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
 
-    PerLane<B, typename E::template State<Real>> states;
-    PerLane<B, Real> total, length;
+    PerLane<B, PlayedLane<E, Real>> lanes;
     PerLane<B, Mask<Real>> running;
     const auto number = [&](Lane lane) {
       return block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
     };
-    const UInt<Real> episode(args.first_episode);
     block.lanes([&](Lane lane) {
-      CounterRandom<Real> random(args.key, number(lane), episode, UInt<Real>(0u), Purpose::kReset);
-      states[lane] = E::template reset<Real>(params, random);
-      total[lane] = Real(0.0f);
-      length[lane] = Real(0.0f);
       running[lane] = block.active(lane);
+      begin_play<E, Real>(args, params, number(lane), running[lane], lanes[lane]);
     });
     for (std::uint32_t t = 0; t < args.max_episode_steps && block.any(running); ++t) {
       block.lanes([&](Lane lane) {
         Real values[E::kObsDim];
-        E::observe(params, states[lane], values);
+        E::observe(params, lanes[lane].state, values);
         for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, values[i]);
       });
       block.sync();
@@ -74,19 +104,13 @@ struct Evaluate {
       block.lanes([&](Lane lane) {
         Real values[kActions];
         for (int i = 0; i < kActions; ++i) values[i] = logits.load(i, lane);
-        const UInt<Real> step(t);
-        CounterRandom<Real> draw(args.key, number(lane), episode, step, Purpose::kAction);
-        const UInt<Real> action = choose(values, args.deterministic != 0, draw);
-        CounterRandom<Real> random(args.key, number(lane), episode, step, Purpose::kStep);
-        const Outcome<Real> outcome = E::step(params, states[lane], action, random);
-        total[lane] = total[lane] + select(running[lane], outcome.reward, Real(0.0f));
-        length[lane] = length[lane] + select(running[lane], Real(1.0f), Real(0.0f));
-        running[lane] = running[lane] && !outcome.terminated;
+        play_step<E, Real>(args, params, number(lane), t, values, lanes[lane]);
+        running[lane] = lanes[lane].running;
       });
     }
     block.lanes([&](Lane lane) {
-      block.store(args.returns + share.first, lane, total[lane]);
-      block.store(args.lengths + share.first, lane, length[lane]);
+      block.store(args.returns + share.first, lane, lanes[lane].total);
+      block.store(args.lengths + share.first, lane, lanes[lane].length);
     });
   }
 };

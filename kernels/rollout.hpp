@@ -12,6 +12,47 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// One lane's step t of a rollout: samples an action, steps, and stores the record and the value. Returns where the
+/// episode was cut by its limit.
+template <Env E, class B, class Real>
+PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
+                                       const typename E::Params& params,
+                                       const Real (&observation)[E::kObsDim],
+                                       const Real (&logits)[E::Action::kCount], Real value, int t,
+                                       int first, typename B::Lane lane,
+                                       EnvironmentLane<E, Real>& mine, Real& reward,
+                                       Mask<Real>& ended) {
+  constexpr int kActions = E::Action::kCount;
+  const EnvironmentBatch& batch = args.environments;
+  const UInt<Real> environment =
+      block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
+  const Categorical<Real, kActions> policy(logits);
+  CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
+  const UInt<Real> action = sample_categorical(policy.probability, kActions, draw.uniform());
+
+  using Row = Record<E>;
+  Real record[Row::kFloats];
+  for (int i = 0; i < Row::kFloats; ++i) record[i] = Real(0.0f);
+  for (int i = 0; i < E::kObsDim; ++i) record[i] = observation[i];
+  record[Row::kAction] = to_real<Real>(action);
+  record[Row::kLogProbability] = policy.log_probability_of(action);
+  record[Row::kValue] = value;
+  const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count);
+  block.scatter_rows(args.records + row * Row::kFloats, environment, lane, record);
+  block.store(args.values + row + first, lane, value);
+
+  CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
+  const Outcome<Real> outcome = E::step(params, mine.state, action, random);
+  mine.elapsed = mine.elapsed + UInt<Real>(1u);
+  mine.episode_return = mine.episode_return + outcome.reward;
+  reward = outcome.reward;
+  const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
+  const Mask<Real> cut = !outcome.terminated &&
+                         (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
+  ended = outcome.terminated || cut;
+  return cut;
+}
+
 template <Env E, int Width>
 struct Rollout {
   static constexpr int kActions = E::Action::kCount;
@@ -51,45 +92,6 @@ struct Rollout {
     block.sync();
   }
 
-  /// Samples an action, steps, and stores the record. Returns where the episode was cut by its limit.
-  template <class B>
-  PERILUNE_DEVICE static Mask<typename B::Real> step(
-      B& block, const RolloutArgs& args, const typename E::Params& params, const Tiles<B>& tiles,
-      int t, int first, typename B::Lane lane, EnvironmentLane<E, typename B::Real>& mine,
-      typename B::Real& reward, Mask<typename B::Real>& ended) {
-    using Real = typename B::Real;
-    const EnvironmentBatch& batch = args.environments;
-    const UInt<Real> environment =
-        block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
-    Real logits[kActions];
-    for (int i = 0; i < kActions; ++i) logits[i] = tiles.logits.load(i, lane);
-    const Categorical<Real, kActions> policy(logits);
-    CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
-    const UInt<Real> action = sample_categorical(policy.probability, kActions, draw.uniform());
-
-    using Row = Record<E>;
-    Real record[Row::kFloats];
-    for (int i = 0; i < Row::kFloats; ++i) record[i] = Real(0.0f);
-    for (int i = 0; i < E::kObsDim; ++i) record[i] = tiles.observation.load(i, lane);
-    record[Row::kAction] = to_real<Real>(action);
-    record[Row::kLogProbability] = policy.log_probability_of(action);
-    record[Row::kValue] = tiles.value.load(0, lane);
-    const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count);
-    block.scatter_rows(args.records + row * Row::kFloats, environment, lane, record);
-    block.store(args.values + row + first, lane, record[Row::kValue]);
-
-    CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
-    const Outcome<Real> outcome = E::step(params, mine.state, action, random);
-    mine.elapsed = mine.elapsed + UInt<Real>(1u);
-    mine.episode_return = mine.episode_return + outcome.reward;
-    reward = outcome.reward;
-    const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
-    const Mask<Real> cut = !outcome.terminated &&
-                           (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
-    ended = outcome.terminated || cut;
-    return cut;
-  }
-
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const RolloutArgs& args) {
     using Real = typename B::Real;
@@ -114,8 +116,12 @@ struct Rollout {
       actor.infer(tiles.observation, tiles.logits);
       critic.infer(tiles.observation, tiles.value);
       block.lanes([&](Lane lane) {
-        cut[lane] = step(block, args, params, tiles, t, share.first, lane, lanes[lane],
-                         reward[lane], ended[lane]);
+        Real observation[E::kObsDim], logits[kActions];
+        for (int i = 0; i < E::kObsDim; ++i) observation[i] = tiles.observation.load(i, lane);
+        for (int i = 0; i < kActions; ++i) logits[i] = tiles.logits.load(i, lane);
+        cut[lane] = policy_step<E>(block, args, params, observation, logits,
+                                   tiles.value.load(0, lane), t, share.first, lane, lanes[lane],
+                                   reward[lane], ended[lane]);
       });
       if (block.any(cut)) {
         observe(block, params, lanes, tiles.observation);
@@ -135,10 +141,7 @@ struct Rollout {
         if (some_ended) {
           const UInt<Real> environment =
               block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-          count_episode(ended[lane], lanes[lane]);
-          const auto fresh =
-              first_state<E, Real>(params, batch.key, environment, lanes[lane].episode);
-          select_state<E, Real>(ended[lane], fresh, lanes[lane].state);
+          next_episode<E>(params, batch.key, environment, ended[lane], lanes[lane]);
         }
       });
       observe(block, params, lanes, tiles.observation);

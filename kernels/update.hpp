@@ -34,6 +34,113 @@ PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   return {sum / n, 1.0f / (sqrt(sample_variance(sum, squares, n)) + 1e-8f)};
 }
 
+/// The policy loss over the samples that a block takes: their terms, summed lane by lane.
+template <class E, class B>
+class PolicyLosses {
+ public:
+  using Real = typename B::Real;
+  using Lane = typename B::Lane;
+  using Row = Record<E>;
+  static constexpr int kActions = E::Action::kCount;
+  static constexpr int kOutputs = kActions;
+  static constexpr int kSums = kValueLoss;  // LossSum begins with them
+  struct Sample {
+    UInt<Real> action;
+    Real old_log_probability, advantage;
+  };
+
+  /// What a sample's loss needs besides its record.
+  PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.advantages; }
+
+  /// Every lane must be active.
+  PERILUNE_DEVICE PolicyLosses(B& block, const UpdateArgs& args)
+      : block_(block),
+        clip_(args.control->clip_coef),
+        ent_coef_(args.hyper.ent_coef),
+        weight_(1.0f / static_cast<float>(args.sampling.minibatch_size)),
+        scale_(advantage_scale(args)) {
+    block.lanes([&](Lane lane) {
+      for (int k = 0; k < kSums; ++k) sums_[k][lane] = Real(0.0f);
+    });
+  }
+  PERILUNE_DEVICE Sample sample(const Real (&row)[Row::kFloats], Real advantage) const {
+    return {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
+            (advantage - Real(scale_.mean)) * Real(scale_.inverse_std)};
+  }
+  /// Adds a sample's terms. Replaces its logits by d(loss)/d(logits), 0 in inactive lanes.
+  PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&logits)[kActions]) {
+    const Mask<Real> active = block_.active(lane);
+    const Real zero(0.0f);
+    Real slope[kActions];
+    const PolicyTerms<Real> terms = policy_loss(logits, sample.action, sample.old_log_probability,
+                                                sample.advantage, Real(clip_), Real(ent_coef_), slope);
+    for (int i = 0; i < kActions; ++i) {
+      logits[i] = select(active, slope[i] * Real(weight_), zero);
+    }
+    const Real each[kSums] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
+                              select(terms.clipped, Real(1.0f), zero)};
+    for (int k = 0; k < kSums; ++k) {
+      sums_[k][lane] = sums_[k][lane] + select(active, each[k], zero);
+    }
+  }
+  /// Calls f(which sum, total). Collective; every lane must be active.
+  template <class F>
+  PERILUNE_DEVICE void totals(F&& f) {
+    for (int k = 0; k < kSums; ++k) f(k, block_.sum(sums_[k]));
+  }
+
+ private:
+  B& block_;
+  float clip_, ent_coef_, weight_;
+  AdvantageScale scale_;
+  PerLane<B, Real> sums_[kSums];
+};
+
+/// The same of the value loss.
+template <class E, class B>
+class ValueLosses {
+ public:
+  using Real = typename B::Real;
+  using Lane = typename B::Lane;
+  using Row = Record<E>;
+  static constexpr int kOutputs = 1;
+  struct Sample {
+    Real old_value, target;
+  };
+
+  PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.targets; }
+
+  PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args)
+      : block_(block),
+        clip_(args.control->clip_coef),
+        weight_(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size)),
+        clip_vloss_(args.hyper.clip_vloss != 0) {
+    block.lanes([&](Lane lane) { sum_[lane] = Real(0.0f); });
+  }
+  PERILUNE_DEVICE Sample sample(const Real (&row)[Row::kFloats], Real target) const {
+    return {row[Row::kValue], target};
+  }
+  PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&value)[1]) {
+    const Mask<Real> active = block_.active(lane);
+    const Real zero(0.0f);
+    Real slope;
+    const Real loss =
+        value_loss(value[0], sample.old_value, sample.target, Real(clip_), clip_vloss_, slope);
+    value[0] = select(active, slope * Real(weight_), zero);
+    sum_[lane] = sum_[lane] + select(active, loss, zero);
+  }
+  template <class F>
+  PERILUNE_DEVICE void totals(F&& f) {
+    f(kValueLoss, block_.sum(sum_));
+  }
+
+ private:
+  B& block_;
+  float clip_, weight_;
+  bool clip_vloss_;
+  PerLane<B, Real> sum_;
+};
+
 template <Env E, int Width>
 struct Update {
   static constexpr int kActions = E::Action::kCount;
@@ -110,111 +217,46 @@ struct Update {
       return args.gradients +
              static_cast<std::size_t>(partial) * static_cast<std::size_t>(args.critic.end);
     }
-    PERILUNE_DEVICE void write_sum(int which, const PerLane<B, Real>& value) {
-      block.activate(B::kLanes);
-      const float total = block.sum(value);
-      block.one([&] { args.sums[which * args.partials + partial] = total; });
-    }
   };
 
-  template <class B>
-  PERILUNE_DEVICE static void train_actor(Work<B>& work) {
+  /// Trains one network on this block's tiles.
+  template <class Net, class Terms, class B>
+  PERILUNE_DEVICE static void train(Work<B>& work, const Network& network) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
+    constexpr int kOutputs = Terms::kOutputs;
     B& block = work.block;
     const UpdateArgs& args = work.args;
-    const Real zero(0.0f), clip(args.control->clip_coef), ent_coef(args.hyper.ent_coef);
-    const Real mean_weight(1.0f / static_cast<float>(args.sampling.minibatch_size));
-    const AdvantageScale scale = advantage_scale(args);
-    Actor<B> actor(block, work.carver, args.parameters, args.actor, work.hidden);
-    actor.begin_gradient(work.gradient());
-    struct Sample {
-      UInt<Real> action;
-      Real old_log_probability, advantage;
-    };
-    PerLane<B, Sample> samples;
-    PerLane<B, Real> sums[kValueLoss];
+    const float* per_sample = Terms::per_sample(args);
+    Net net(block, work.carver, args.parameters, network, work.hidden);
+    net.begin_gradient(work.gradient());
+    PerLane<B, typename Terms::Sample> samples;
     block.activate(B::kLanes);
-    block.lanes([&](Lane lane) {
-      for (int k = 0; k < kValueLoss; ++k) sums[k][lane] = zero;
+    Terms losses(block, args);
+    for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
+      work.activate(tile);
+      block.lanes([&](Lane lane) {
+        Real row[Row::kFloats];
+        const UInt<Real> index = work.gather(lane, row);
+        samples[lane] = losses.sample(row, block.gather(per_sample, index, lane));
+        work.prefetch_next(tile, lane, per_sample);
+      });
+      block.sync();
+      net.forward(work.observation, work.output);
+      block.lanes([&](Lane lane) {
+        Real output[kOutputs];
+        for (int i = 0; i < kOutputs; ++i) output[i] = work.output.load(i, lane);
+        losses.add(lane, samples[lane], output);
+        for (int i = 0; i < kOutputs; ++i) work.output.store(i, lane, output[i]);
+      });
+      block.sync();
+      net.backward(work.observation, work.output);
+    }
+    net.finish_gradient();
+    block.activate(B::kLanes);
+    losses.totals([&](int which, float total) {
+      block.one([&] { args.sums[which * args.partials + work.partial] = total; });
     });
-    for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
-      work.activate(tile);
-      block.lanes([&](Lane lane) {
-        Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(lane, row);
-        const Real advantage = block.gather(args.advantages, index, lane);
-        samples[lane] = {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
-                         (advantage - Real(scale.mean)) * Real(scale.inverse_std)};
-        work.prefetch_next(tile, lane, args.advantages);
-      });
-      block.sync();
-      actor.forward(work.observation, work.output);
-      block.lanes([&](Lane lane) {
-        const Mask<Real> active = block.active(lane);
-        const Sample& sample = samples[lane];
-        Real logits[kActions], slope[kActions];
-        for (int i = 0; i < kActions; ++i) logits[i] = work.output.load(i, lane);
-        const PolicyTerms<Real> terms =
-            policy_loss(logits, sample.action, sample.old_log_probability, sample.advantage, clip,
-                        ent_coef, slope);
-        for (int i = 0; i < kActions; ++i) {
-          work.output.store(i, lane, select(active, slope[i] * mean_weight, zero));
-        }
-        const Real each[kValueLoss] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
-                                       select(terms.clipped, Real(1.0f), zero)};
-        for (int k = 0; k < kValueLoss; ++k) {
-          sums[k][lane] = sums[k][lane] + select(active, each[k], zero);
-        }
-      });
-      block.sync();
-      actor.backward(work.observation, work.output);
-    }
-    actor.finish_gradient();
-    for (int k = 0; k < kValueLoss; ++k) work.write_sum(k, sums[k]);
-  }
-
-  template <class B>
-  PERILUNE_DEVICE static void train_critic(Work<B>& work) {
-    using Real = typename B::Real;
-    using Lane = typename B::Lane;
-    B& block = work.block;
-    const UpdateArgs& args = work.args;
-    const Real zero(0.0f), clip(args.control->clip_coef);
-    const Real weight(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size));
-    Critic<B> critic(block, work.carver, args.parameters, args.critic, work.hidden);
-    critic.begin_gradient(work.gradient());
-    struct Sample {
-      Real old_value, target;
-    };
-    PerLane<B, Sample> samples;
-    PerLane<B, Real> loss_sum;
-    block.activate(B::kLanes);
-    block.lanes([&](Lane lane) { loss_sum[lane] = zero; });
-    for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
-      work.activate(tile);
-      block.lanes([&](Lane lane) {
-        Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(lane, row);
-        samples[lane] = {row[Row::kValue], block.gather(args.targets, index, lane)};
-        work.prefetch_next(tile, lane, args.targets);
-      });
-      block.sync();
-      critic.forward(work.observation, work.output);
-      block.lanes([&](Lane lane) {
-        const Mask<Real> active = block.active(lane);
-        Real slope;
-        const Real loss =
-            value_loss(work.output.load(0, lane), samples[lane].old_value, samples[lane].target,
-                       clip, args.hyper.clip_vloss != 0, slope);
-        work.output.store(0, lane, select(active, slope * weight, zero));
-        loss_sum[lane] = loss_sum[lane] + select(active, loss, zero);
-      });
-      block.sync();
-      critic.backward(work.observation, work.output);
-    }
-    critic.finish_gradient();
-    work.write_sum(kValueLoss, loss_sum);
   }
 
   template <class B>
@@ -224,9 +266,9 @@ struct Update {
     const bool actor = policy && block.index() < args.partials;
     Work<B> work(block, args, block.index() % args.partials);
     if (actor) {
-      train_actor(work);
+      train<Actor<B>, PolicyLosses<E, B>>(work, args.actor);
     } else {
-      train_critic(work);
+      train<Critic<B>, ValueLosses<E, B>>(work, args.critic);
     }
   }
 };

@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   } catch (const std::invalid_argument& error) {  // PERILUNE_CPU_LEVEL
     return fail(error.what(), ExitCode::kUsage);
   } catch (const std::bad_alloc&) {
-    return fail("out of memory - lower num_envs or num_steps", ExitCode::kFailed);
+    return fail("out of memory - lower num_envs, num_steps or the hidden layers' sizes", ExitCode::kFailed);
   } catch (const std::exception& error) {
     return fail(std::string("internal error: ") + error.what(), ExitCode::kFailed);
   }

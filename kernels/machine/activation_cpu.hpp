@@ -5,6 +5,7 @@
 // degree 3 made for this file. Largest absolute error 4e-6, all of it beyond the clamp; |result| < 1; NaN stays NaN.
 #pragma once
 
+#include "kernels/api.hpp"
 #include "kernels/machine/pack.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
@@ -49,5 +50,14 @@ PERILUNE_HD Pack short_tanh(Pack x) {
   return (y * p) * Pack((FloatVector)_mm512_rcp14_ps((__m512)q.value));
 }
 #endif
+
+PERILUNE_HD Pack activate_value(Pack x, Activation activation) {
+  return activation == Activation::kTanh ? network_tanh(x) : max(Pack(0.0f), x);
+}
+/// d(loss)/d(x), given d(loss)/d(y) and y = activate_value(x).
+PERILUNE_HD Pack activation_slope(Pack dy, Pack y, Activation activation) {
+  return activation == Activation::kTanh ? dy * mul_add(-y, y, Pack(1.0f))
+                                         : select(y > Pack(0.0f), dy, Pack(0.0f));
+}
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -134,10 +134,7 @@ void dense_backward_input_group(const float* weight, const float* dy, float* x,
       for (int p = 0; p < Packs; ++p) {
         float* place = x + (in + r) * Stride + p * kPackLanes;
         const Pack h = load_pack(place);
-        const Pack g = activation == Activation::kTanh
-                           ? acc[r][p] * mul_add(-h, h, Pack(1.0f))
-                           : select(h > Pack(0.0f), acc[r][p], Pack(0.0f));
-        store_pack(place, g);
+        store_pack(place, activation_slope(acc[r][p], h, activation));
       }
     }
   }

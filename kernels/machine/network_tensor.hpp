@@ -142,7 +142,7 @@ class Mlp<B, In, Width, Out> {
     write_head();
     if constexpr (kInRegisters) {
       PERILUNE_UNROLL
-      for (int l = 1; l < kMaxHiddenLayers; ++l) {
+      for (int l = 1; l < kMaxFusedLayers; ++l) {
         if (l < network_.depth && shares()) write_piece(pieces_[l - 1], l, 0, 0);
       }
     }
@@ -425,7 +425,7 @@ class Mlp<B, In, Width, Out> {
     if (!shares()) return;
     if constexpr (kInRegisters) {
       PERILUNE_UNROLL
-      for (int i = 1; i < kMaxHiddenLayers; ++i) {
+      for (int i = 1; i < kMaxFusedLayers; ++i) {
         if (i == l) add_piece(pieces_[i - 1], l, 0, 0);
       }
     } else {
@@ -562,7 +562,7 @@ class Mlp<B, In, Width, Out> {
     }
   }
 
-  static constexpr int kPieces = kInRegisters ? kMaxHiddenLayers - 1 : 0;
+  static constexpr int kPieces = kInRegisters ? kMaxFusedLayers - 1 : 0;
 
   B& block_;
   const Network& network_;

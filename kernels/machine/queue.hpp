@@ -4,6 +4,7 @@
 
 namespace perilune {
 
+class MatrixLibrary;
 class ThreadPool;
 
 struct Queue {
@@ -11,6 +12,7 @@ struct Queue {
   void* stream = nullptr;      ///< CUDA machine: a cudaStream_t, never the default stream
   bool overlaps = false;       ///< CUDA: the device can start a kernel's blocks while the kernel before it ends
   bool after_kernel = false;   ///< CUDA: what was enqueued last is a kernel (kept by the launches)
+  MatrixLibrary* matrix = nullptr;  ///< null until a network without fused kernels needs it
 };
 
 }  // namespace perilune

@@ -43,6 +43,7 @@ class FiberDevice : public Device {
   void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void synchronize() override {}
+  MatrixLibrary& matrix_library(Precision) override { throw UsageError("fibers have no matrix library - set fused = true"); }
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
     return std::make_unique<Replay>(std::move(enqueue), queue_);
   }

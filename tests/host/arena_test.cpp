@@ -24,6 +24,7 @@ class SmallDevice : public Device {
   bool is_cuda() const override { return false; }
   bool supports(Precision) const override { return true; }
   Queue& queue() override { return queue_; }
+  MatrixLibrary& matrix_library(Precision) override { throw std::logic_error("multiplies nothing"); }
   std::size_t free_memory() const override { return free_; }
   std::size_t max_block_storage() const override { return 0; }
   void* allocate(std::size_t bytes) override {

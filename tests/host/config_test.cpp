@@ -140,7 +140,55 @@ TEST(Config, OutOfRangeNamesTheRange) {
   EXPECT_THAT(set_error("seed", "4294967296"), HasSubstr("out of range"));
   EXPECT_THAT(set_error("gamma", "1.01"),
               HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
-  EXPECT_THAT(set_error("hidden_layers", "4"), HasSubstr("1 .. 3"));
+  EXPECT_THAT(set_error("hidden_layers", "9"), HasSubstr("1 .. 8"));
+  EXPECT_THAT(set_error("hidden_width", "16385"), HasSubstr("1 .. 16384"));
+}
+
+TEST(Config, HiddenSizesReplaceWidthAndLayersAndAreReplacedByThem) {
+  Config config;
+  EXPECT_EQ(layer_sizes(config), (std::vector<int>{64, 64}));
+  set_key(config, "hidden_width", "16");
+  set_key(config, "hidden_sizes", " 2048, 1536 ");
+  EXPECT_EQ(layer_sizes(config), (std::vector<int>{2048, 1536}));
+  set_key(config, "hidden_sizes", "[7,33,5]");
+  EXPECT_EQ(layer_sizes(config), (std::vector<int>{7, 33, 5}));
+  EXPECT_THAT(to_toml(config),
+              AllOf(HasSubstr("hidden_sizes = [7, 33, 5]\n"), testing::Not(HasSubstr("hidden_width"))));
+  Config again;
+  apply_toml(again, to_toml(config), "written");
+  again.env_parameters.clear();
+  EXPECT_EQ(again, config);
+  set_key(config, "hidden_layers", "3");
+  EXPECT_EQ(layer_sizes(config), (std::vector<int>{64, 64, 64}));
+  apply_toml(config, "hidden_sizes = 100\nfused = false", "run.toml");
+  EXPECT_EQ(layer_sizes(config), std::vector<int>{100});
+  EXPECT_EQ(config.fused, Config::Fused::kFalse);
+  set_key(config, "hidden_sizes", "none");
+  EXPECT_EQ(layer_sizes(config), (std::vector<int>{64, 64}));
+}
+
+TEST(Config, HiddenSizesThatCannotBe) {
+  constexpr const char* kAllowed = "allowed: 1 to 8 whole numbers separated by commas, each 1 .. 16384";
+  for (const char* sizes : {"0", "-5", "64,0", "16385", "99999999999999999999"}) {
+    EXPECT_THAT(set_error("hidden_sizes", sizes), AllOf(HasSubstr(std::string("hidden_sizes = '") + sizes),
+                                                        HasSubstr(kAllowed)));
+  }
+  for (const char* sizes : {"", "[]", "wide", "64,", ",64", "64 32", "64;32", "6.5", "1e3", "[64", "[[64]]"}) {
+    EXPECT_THAT(set_error("hidden_sizes", sizes), AllOf(HasSubstr("is not a list of whole numbers"),
+                                                        HasSubstr(kAllowed)));
+  }
+  EXPECT_THAT(set_error("hidden_sizes", "1,2,3,4,5,6,7,8,9"), HasSubstr("has too many layers"));
+  EXPECT_EQ(set_error("hidden_sizes", "1,2,3,4,5,6,7,8"), "no error");
+  EXPECT_THAT(toml_error("hidden_sizes = \"64\""), HasSubstr("is text, not a list"));
+  EXPECT_THAT(toml_error("hidden_sizes = true"), HasSubstr("is a boolean, not a list"));
+  EXPECT_THAT(toml_error("seed = 1\nhidden_sizes = [64, \"32\"]"),
+              StartsWith("run.toml:2: hidden_sizes = '[64,?]' is not a list"));
+  EXPECT_THAT(toml_error("hidden_sizes = [64, 32.5]"), HasSubstr("is not a list of whole numbers"));
+  EXPECT_THAT(toml_error("hidden_sizes = []"), HasSubstr("is not a list of whole numbers"));
+  EXPECT_THAT(toml_error("hidden_width = [64]"), HasSubstr("is an array or a date"));
+  for (const char* other : {"hidden_width = 16", "hidden_layers = 1"}) {
+    EXPECT_THAT(toml_error(std::string("hidden_sizes = [64]\n") + other), HasSubstr("are both given"));
+  }
 }
 
 TEST(Config, UnknownEnvironmentAndPresetListTheKnown) {
@@ -217,8 +265,14 @@ TEST(Config, CombinationsThatCannotRun) {
               HasSubstr("is too large"));
   EXPECT_THAT(validation_error({{"total_timesteps", "100"}}),
               HasSubstr("total_timesteps = 100 is less than one iteration"));
-  EXPECT_THAT(validation_error({{"hidden_width", "48"}}),
-              AllOf(HasSubstr("hidden_width = 48"), HasSubstr("allowed: 16, 32, 64, 128")));
+  for (const char* sizes : {"48", "16,16,16,16", "64,32"}) {
+    EXPECT_EQ(validation_error({{"hidden_sizes", sizes}}), "no error");
+    EXPECT_EQ(validation_error({{"hidden_sizes", sizes}, {"fused", "false"}}), "no error");
+    EXPECT_THAT(validation_error({{"hidden_sizes", sizes}, {"fused", "true"}}),
+                AllOf(HasSubstr("no fused kernels"), HasSubstr("1 to 3 layers of 16 or 32 or 64 or 128"),
+                      HasSubstr("fused = auto")));
+  }
+  EXPECT_EQ(validation_error({{"hidden_sizes", "32,32,32"}, {"fused", "true"}}), "no error");
   EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"epoch_lr_decay", "0.9"}}),
               HasSubstr("epoch_lr_decay = 0.9"));
   EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}),
@@ -270,6 +324,10 @@ TEST(Config, ArbitraryValuesRoundTrip) {
     config.gamma = arbitrary_in(0, 1);
     config.max_grad_norm = arbitrary_in(0, 1e6);
     if (*rc::gen::arbitrary<bool>()) config.target_return = arbitrary_in(-1e9, 1e9);
+    if (*rc::gen::arbitrary<bool>()) {
+      config.hidden_sizes = *rc::gen::resize(8, rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 16385))));
+      if (config.hidden_sizes.size() > 8) config.hidden_sizes.resize(8);
+    }
     config.clip_vloss = *rc::gen::arbitrary<bool>();
     config.norm_adv = static_cast<Config::Normalization>(*rc::gen::inRange(0, 3));
     config.kl_estimator = static_cast<Config::KlEstimator>(*rc::gen::inRange(0, 2));

@@ -31,6 +31,7 @@ class TableDevice : public Device {
   bool is_cuda() const override { return cuda_; }
   bool supports(Precision precision) const override { return tensor_cores_ || precision == Precision::kFp32; }
   Queue& queue() override { throw std::logic_error("runs nothing"); }
+  MatrixLibrary& matrix_library(Precision) override { throw std::logic_error("multiplies nothing"); }
   std::size_t free_memory() const override { return 0; }
   std::size_t max_block_storage() const override { return 100; }
   void* allocate(std::size_t) override { return nullptr; }
@@ -53,7 +54,7 @@ Instance instance(int width, Precision precision, const char* environment = "Car
   result.environment = environment;
   result.width = width;
   result.precision = precision;
-  result.block_storage = [](int depth) -> std::size_t { return depth <= 2 ? 100 : 101; };
+  result.block_storage = [](int depth) -> std::size_t { return depth < 3 ? 100 : 101; };
   return result;
 }
 
@@ -97,7 +98,31 @@ TEST(Precision, WhatTheDeviceLacksIsAnErrorThatNamesWhatItHas) {
               ThrowsMessage<UsageError>(
                   AllOf(HasSubstr("precision tf32: a table of kernels has fp32 "), Not(HasSubstr("has fp32, ")))));
   EXPECT_THAT([] { choose_precision(asks_for("tf32", 16), TableDevice(true, true, kAll)); },
-              ThrowsMessage<UsageError>(AllOf(HasSubstr("has fp32, bf16 for CartPole-v1 with hidden_width 16"))));
+              ThrowsMessage<UsageError>(AllOf(HasSubstr("has fp32, bf16 for CartPole-v1 with hidden layers of 16, 16 units"))));
+}
+
+/// Networks without fused kernels go through a matrix library, which multiplies in fp32, and on a GPU in tf32.
+TEST(Precision, WideNetworksHaveThoseOfTheMatrixLibrary) {
+  const TableDevice gpu(true, true, kAll), cpu(false, true, kAll);
+  Config config = asks_for("auto");
+  const auto expect_wide = [&] {
+    EXPECT_EQ(choose_precision(config, gpu), Precision::kTf32);
+    EXPECT_EQ(choose_precision(config, TableDevice(true, false, kAll)), Precision::kFp32);
+    EXPECT_EQ(choose_precision(config, cpu), Precision::kFp32);
+    Config bf16 = config;
+    set_key(bf16, "precision", "bf16");
+    EXPECT_THAT([&] { choose_precision(bf16, gpu); }, ThrowsMessage<UsageError>(HasSubstr("has fp32, tf32 for")));
+  };
+  set_key(config, "hidden_sizes", "2048,1536");
+  expect_wide();
+  config = asks_for("auto", 48);  // was not built
+  expect_wide();
+  config = asks_for("auto");
+  set_key(config, "hidden_layers", "3");  // needs more storage than the device's blocks have
+  expect_wide();
+  config = asks_for("auto");
+  set_key(config, "fused", "false");
+  expect_wide();
 }
 
 TEST(Precision, AvailableAreThoseBuiltThatTheDeviceRuns) {

@@ -22,6 +22,7 @@ class ScarceDevice : public Device {
   bool is_cuda() const override { return false; }
   bool supports(Precision precision) const override { return inner_->supports(precision); }
   Queue& queue() override { return inner_->queue(); }
+  MatrixLibrary& matrix_library(Precision precision) override { return inner_->matrix_library(precision); }
   std::size_t free_memory() const override { return inner_->free_memory(); }
   std::size_t max_block_storage() const override { return inner_->max_block_storage(); }
   void* allocate(std::size_t bytes) override {

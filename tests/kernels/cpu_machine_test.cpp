@@ -6,6 +6,7 @@
 
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/whole_iteration.hpp"
+#include "tests/support/naive_matrix.hpp"
 
 namespace perilune::test {
 namespace {
@@ -13,18 +14,22 @@ namespace {
 class CpuLevel : public EveryMachine {};
 
 TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
-  std::vector<std::uint32_t> one_thread;
-  for (const int threads : {1, 2, 3, 5, 8}) {
-    ThreadPool pool(threads, instance(small_width()).block_storage(kMaxHiddenLayers));
-    Queue queue{&pool, nullptr};
-    WholeIteration training(subject(), machine(), 5);
-    training.reset(queue);
-    for (int i = 0; i < 2; ++i) training.launch(queue);
-    if (threads == 1) {
-      one_thread = training.bits();
-    } else {
-      SCOPED_TRACE("threads " + std::to_string(threads));
-      expect_same_bits("word", training.bits(), one_thread);
+  NaiveMatrixLibrary matrix;
+  for (const bool wide : {false, true}) {
+    std::vector<std::uint32_t> one_thread;
+    for (const int threads : {1, 2, 3, 5, 8}) {
+      if (wide && (threads > 3 || !tests_width(0))) continue;  // naive products take seconds
+      ThreadPool pool(threads, instance(small_width()).block_storage(kMaxFusedLayers));
+      Queue queue{.pool = &pool, .matrix = &matrix};
+      WholeIteration training(subject(), machine(), wide ? 1 : 5, wide);
+      training.reset(queue);
+      for (int i = 0; i < 2; ++i) training.launch(queue);
+      if (threads == 1) {
+        one_thread = training.bits();
+      } else {
+        SCOPED_TRACE("threads " + std::to_string(threads) + (wide ? ", wide" : ""));
+        expect_same_bits("word", training.bits(), one_thread);
+      }
     }
   }
 }
@@ -68,6 +73,9 @@ TEST(CpuMachine, InstancesAreFoundByEnvironmentAndWidth) {
   EXPECT_EQ(find_instance(machine, "CartPole-v1", 64), nullptr);
   EXPECT_EQ(find_instance(machine, "CartPole-v1", 17), nullptr);
   EXPECT_EQ(find_instance(machine, "CartPole-v2", 16), nullptr);
+  EXPECT_EQ(find_instance(machine, "CartPole-v1", 0), nullptr);
+  EXPECT_NE(find_wide_instance(machine, "CartPole-v1"), nullptr);
+  EXPECT_EQ(find_wide_instance(machine, "CartPole-v2"), nullptr);
 }
 
 }  // namespace

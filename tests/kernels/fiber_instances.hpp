@@ -28,6 +28,25 @@ inline int depth_of(const Network& actor, const Network& critic) {
   return std::max(actor.depth, critic.depth);
 }
 
+/// What all instances of the environment have in common.
+template <LaneOrder Order>
+Instance make_environment() {
+  using E = CartPole;
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.reset = [](const ResetArgs& args, Queue&) {
+    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue&) {
+    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  return instance;
+}
+
 template <int Width, LaneOrder Order, Precision P = Precision::kFp32>
 Instance make_instance() {
   using E = CartPole;
@@ -37,19 +56,11 @@ Instance make_instance() {
   using UpdateBlock = FiberBlock<kUpdateLanes, P>;
   using RolloutBlock = FiberBlock<kRolloutLanes, P>;
   using EvaluateBlock = FiberBlock<kFiberLanes>;
-  Instance instance{};
-  instance.environment = E::kId;
+  Instance instance = make_environment<Order>();
   instance.precision = P;
   instance.width = Width;
-  instance.observation_dim = E::kObsDim;
-  instance.num_actions = E::Action::kCount;
-  instance.state_fields = E::State<float>::kFields;
-  instance.record_floats = Record<E>::kFloats;
   instance.update_tile = kUpdateLanes;
   instance.max_partials = [] { return 4; };
-  instance.reset = [](const ResetArgs& args, Queue&) {
-    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
-  };
   instance.rollout = [](const RolloutArgs& args, Queue&) {
     using K = Rollout<E, Width>;
     launch<K, Order, kRolloutLanes, P>(
@@ -68,9 +79,6 @@ Instance make_instance() {
       launch<K, Order>(args, blocks_for(args.episodes),
                        K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
-    instance.simulate = [](const SimulateArgs& args, Queue&) {
-      launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
-    };
   }
   instance.block_storage = [](int depth) -> std::size_t {
     return sizeof(float) *
@@ -79,7 +87,7 @@ Instance make_instance() {
   return instance;
 }
 
-/// Widths 16, 32 and 64 in tf32 and bf16; neither evaluates nor simulates.
+/// Widths 16, 32 and 64 in tf32 and bf16; they do not evaluate.
 std::vector<Instance> tensor_fiber_instances(LaneOrder order);
 
 }  // namespace perilune::test

@@ -3,6 +3,7 @@
 #include "kernels/gae.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/statistics.hpp"
+#include "kernels/wide_launch.hpp"
 #include "tests/kernels/fiber_instances.hpp"
 
 namespace perilune::test {
@@ -18,8 +19,29 @@ void launch_one(const Args& args, Queue&) {
   launch<K, Order>(args, 1);
 }
 
+/// See kernels/wide_launch.hpp.
+template <LaneOrder Order>
+struct FiberLauncher {
+  template <class K, class Args>
+  static void lanes(const Args& args, int lanes, Queue&) {
+    launch<K, Order>(args, blocks_for(lanes));
+  }
+  template <class K, class Args>
+  static void rows(const Args& args, int rows, Queue&) {
+    launch<K, Order>(args, rows < 3 ? rows : 3);
+  }
+  template <class K, class Args>
+  static void single(const Args& args, Queue&) {
+    launch<K, Order>(args, 1);
+  }
+  static float read(const float* value, Queue&) { return *value; }
+  static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+};
+
 template <LaneOrder Order>
 const Machine& fiber_machine() {
+  static const Instance wide =
+      wide_instance<CartPole, FiberLauncher<Order>>(make_environment<Order>());
   static const std::vector<Instance> instances = [] {
     std::vector<Instance> result = {make_instance<16, Order>(), make_instance<32, Order>()};
     for (const Instance& instance : tensor_fiber_instances(Order)) result.push_back(instance);
@@ -30,6 +52,8 @@ const Machine& fiber_machine() {
     result.name = "fiber";
     result.instances = instances.data();
     result.instance_count = static_cast<int>(instances.size());
+    result.wide_instances = &wide;
+    result.wide_instance_count = 1;
     result.gae_blocks = columns_for;
     result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {

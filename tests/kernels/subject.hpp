@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,12 +65,19 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   void finish() const { subject().finish(); }
   /// Whether hidden layers of this width are tested here.
   bool tests_width(int width) const {
+    if (width == 0) return subject().precision == Precision::kFp32;  // wide: a matter of its library
     return width >= subject().min_width && width <= subject().max_width;
   }
   /// The width where any will do.
   int small_width() const { return subject().min_width; }
+  /// The same, and 0 where the wide instance is tested.
+  std::vector<int> small_widths() const {
+    return tests_width(0) ? std::vector<int>{small_width(), 0} : std::vector<int>{small_width()};
+  }
+  /// width 0: the wide one.
   const Instance& instance(int width) const {
-    return *find_instance(machine(), "CartPole-v1", width, subject().precision);
+    return *(width == 0 ? find_wide_instance(machine(), "CartPole-v1")
+                        : find_instance(machine(), "CartPole-v1", width, subject().precision));
   }
   /// Largest error of a hidden unit's result that is at most 1, its inputs being right.
   double unit_error(Activation activation) const {
@@ -142,6 +150,16 @@ class Buffer {
   std::size_t size_;
   T* data_;
 };
+
+/// Gives a wide instance's launch the memory it asks for; does nothing for a fused one, which asks for none.
+template <class Args>
+void add_workspace(const Subject& on, std::size_t (*floats)(const Args&), int columns, Args& args,
+                   std::optional<Buffer<float>>& memory) {
+  if (floats == nullptr) return;
+  args.workspace.columns = columns;
+  memory.emplace(on, floats(args));
+  args.workspace.data = memory->data();
+}
 
 struct Tolerance {
   double absolute, relative;

@@ -5,6 +5,7 @@
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/fiber_machine.hpp"
 #include "tests/kernels/subject.hpp"
+#include "tests/support/naive_matrix.hpp"
 
 namespace perilune {
 
@@ -35,7 +36,7 @@ std::size_t largest_block_storage() {
     if (!subject.missing().empty()) continue;
     const Machine& machine = subject.machine();
     for (int i = 0; i < machine.instance_count; ++i) {
-      largest = std::max(largest, machine.instances[i].block_storage(kMaxHiddenLayers));
+      largest = std::max(largest, machine.instances[i].block_storage(kMaxFusedLayers));
     }
   }
   return largest;
@@ -43,12 +44,14 @@ std::size_t largest_block_storage() {
 
 Queue& cpu_queue() {
   static ThreadPool pool(2, largest_block_storage());
-  static Queue queue{&pool, nullptr};
+  static NaiveMatrixLibrary matrix;
+  static Queue queue{.pool = &pool, .matrix = &matrix};
   return queue;
 }
 
 Queue& no_queue() {
-  static Queue queue;
+  static NaiveMatrixLibrary matrix;
+  static Queue queue{.matrix = &matrix};
   return queue;
 }
 

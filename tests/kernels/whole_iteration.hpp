@@ -15,9 +15,11 @@ class WholeIteration {
   static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2;
   static constexpr int kBatch = kEnvironments * kSteps;
 
-  WholeIteration(const Subject& subject, const Machine& on, int partial_count)
+  /// wide: the same networks through the wide instance, which has one partial gradient.
+  WholeIteration(const Subject& subject, const Machine& on, int partial_count, bool wide = false)
       : machine(on),
-        kernels(*find_instance(on, "CartPole-v1", subject.min_width, subject.precision)),
+        kernels(*(wide ? find_wide_instance(on, "CartPole-v1")
+                       : find_instance(on, "CartPole-v1", subject.min_width, subject.precision))),
         networks(place_networks(4, subject.min_width, 2, 2, 2, Activation::kTanh)),
         partials(partial_count),
         environments(subject, kEnvironments, {7, 0}, 15),
@@ -37,7 +39,8 @@ class WholeIteration {
         ends(subject, at(kBatch)),
         control(subject, 1),
         step(subject, 1),
-        ring(subject, kMetricsRing) {
+        ring(subject, kMetricsRing),
+        workspace(subject, wide ? workspace_floats() : 0) {
     Draws draws(7);
     parameters.fill(0.0f);
     const Vector start = networks.draw(draws);
@@ -62,7 +65,8 @@ class WholeIteration {
     machine.begin_iteration({hyper, control.data(), running.data()}, queue);
     kernels.rollout(
         {environments.batch, environments.sums, parameters.data(), actor, critic, kSteps,
-         hyper.gamma, 0, records.data(), rewards.data(), values.data(), ends.data(), nullptr},
+         hyper.gamma, 0, records.data(), rewards.data(), values.data(), ends.data(), nullptr,
+         {workspace.data(), kColumns}},
         queue);
     machine.gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(),
                  gae_moments.data(), kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
@@ -81,7 +85,8 @@ class WholeIteration {
         const int size = sampling.minibatch_size;
         kernels.update({sampling, hyper, control.data(), both, minibatch, partials,
                         parameters.data(), actor, critic, records.data(), rewards.data(),
-                        values.data(), epoch_moments, gradients.data(), sums.data()},
+                        values.data(), epoch_moments, gradients.data(), sums.data(),
+                        {workspace.data(), kColumns}},
                        queue);
         const std::uint32_t last = minibatch + 1 == kMinibatches ? 1u : 0u;
         machine.reduce_gradients(
@@ -133,6 +138,25 @@ class WholeIteration {
   Buffer<Control> control;
   Buffer<AdamStep> step;
   Buffer<IterationMetrics> ring;
+  Buffer<float> workspace;
+
+ private:
+  static constexpr int kColumns = 500;
+
+  std::size_t workspace_floats() const {
+    RolloutArgs rollout{};
+    rollout.environments = environments.batch;
+    rollout.actor = networks.actor.network;
+    rollout.critic = networks.critic.network;
+    rollout.num_steps = kSteps;
+    rollout.workspace.columns = kColumns;
+    UpdateArgs update{};
+    update.actor = rollout.actor;
+    update.critic = rollout.critic;
+    update.sampling.minibatch_size = kBatch / kMinibatches;
+    update.workspace.columns = kColumns;
+    return std::max(kernels.rollout_workspace(rollout), kernels.update_workspace(update));
+  }
 };
 
 }  // namespace perilune::test

@@ -13,7 +13,8 @@ SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh", ".def", ".h"}
 MAY_INCLUDE = {
     "sims": [],
     "kernels": ["sims/"],
-    "host": ["kernels/api.hpp", "kernels/machine/queue.hpp", "kernels/machine/thread_pool.hpp"],
+    "host": ["kernels/api.hpp", "kernels/machine/matrix.hpp", "kernels/machine/queue.hpp",
+             "kernels/machine/thread_pool.hpp"],
     "tools": ["host/"],
     "bench": None,
     "tests": None,

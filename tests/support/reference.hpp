@@ -49,10 +49,10 @@ inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 /// A multilayer perceptron over a parameter array.
 struct Mlp {
   Network network;
-  int inputs, width, outputs;
+  int inputs, outputs;
 
-  int in(int layer) const { return layer == 0 ? inputs : width; }
-  int out(int layer) const { return layer == network.depth ? outputs : width; }
+  int in(int layer) const { return layer == 0 ? inputs : network.width[layer - 1]; }
+  int out(int layer) const { return layer == network.depth ? outputs : network.width[layer]; }
 
   /// Every layer's output: [0] is x, back() the network's output.
   std::vector<Vector> forward(const Vector& parameters, const Vector& x) const {
@@ -117,9 +117,16 @@ struct Mlp {
   std::vector<int> positions() const {
     std::vector<int> result;
     for (int l = 0; l <= network.depth; ++l) {
-      for (int i = 0; i < out(l) * in(l); ++i) result.push_back(network.weight[l] + i);
-      for (int i = 0; i < out(l); ++i) result.push_back(network.bias[l] + i);
+      const std::vector<int> layer = positions(l);
+      result.insert(result.end(), layer.begin(), layer.end());
     }
+    return result;
+  }
+  /// Those of one layer.
+  std::vector<int> positions(int layer) const {
+    std::vector<int> result;
+    for (int i = 0; i < out(layer) * in(layer); ++i) result.push_back(network.weight[layer] + i);
+    for (int i = 0; i < out(layer); ++i) result.push_back(network.bias[layer] + i);
     return result;
   }
 };
@@ -133,18 +140,25 @@ struct Networks {
   Vector draw(Draws& draws) const {
     Vector parameters(at(parameter_count), std::numeric_limits<double>::quiet_NaN());
     for (const Mlp* mlp : {&actor, &critic}) {
-      const double range = 1.5 / std::sqrt(static_cast<double>(mlp->width));
-      for (int i : mlp->positions()) parameters[at(i)] = draws.uniform(-range, range);
+      for (int l = 0; l <= mlp->network.depth; ++l) {
+        const double range = 1.5 / std::sqrt(static_cast<double>(l == 0 ? mlp->out(0) : mlp->in(l)));
+        for (int i : mlp->positions(l)) parameters[at(i)] = draws.uniform(-range, range);
+      }
     }
     return parameters;
   }
 };
 
+/// Hidden layers of a network that only wide instances can run, as tests write width 0.
+inline constexpr int kOddWidths[kMaxHiddenLayers] = {7, 33, 5, 20, 9, 17, 1, 6};
+
+/// width 0: kOddWidths.
 inline Mlp place_mlp(int inputs, int width, int outputs, int depth, Activation activation,
                      int& next) {
-  Mlp mlp{{}, inputs, width, outputs};
+  Mlp mlp{{}, inputs, outputs};
   mlp.network.depth = depth;
   mlp.network.activation = activation;
+  for (int l = 0; l < depth; ++l) mlp.network.width[l] = width == 0 ? kOddWidths[l] : width;
   mlp.network.begin = next;
   const auto take = [&](int count) {
     const int start = next;

@@ -28,7 +28,13 @@ SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
     ("num_envs=99999999999999999999", ["num_envs", "99999999999999999999", "out of range"]),
     ("seed=-1", ["seed", "'-1'", "0 .. 4294967295"]),
     ("num_minibatches=7", ["num_envs * num_steps", "num_minibatches = 7", "not divisible", "4 and 8"]),
-    ("hidden_width=48", ["hidden_width = 48", "16, 32, 64, 128"]),
+    ("hidden_sizes=48,0", ["hidden_sizes", "'48,0'", "out of range", "1 to 8", "1 .. 16384"]),
+    ("hidden_sizes=-1", ["hidden_sizes", "'-1'", "out of range"]),
+    ("hidden_sizes=", ["hidden_sizes", "''", "not a list"]),
+    ("hidden_sizes=wide", ["hidden_sizes", "'wide'", "not a list"]),
+    ("hidden_sizes=1,2,3,4,5,6,7,8,9", ["hidden_sizes", "too many layers", "1 to 8"]),
+    ("hidden_layers=9", ["hidden_layers", "'9'", "1 .. 8"]),
+    ("fused=maybe", ["fused", "'maybe'", "auto | true | false"]),
     ("precision=fp64", ["precision", "'fp64'", "auto | fp32 | tf32 | bf16"]),
     ("env_id=CartPole-v9", ["unknown environment", "'CartPole-v9'", "CartPole-v1"]),
     ("name=../x", ["name", "'../x'", "allowed"]),
@@ -83,6 +89,29 @@ def test_configuration_file(perilune, text, words):
     perilune.fails(USAGE, *words, arguments=["train", "--config", "mine.toml"])
 
 
+def test_hidden_sizes_beside_hidden_width(perilune):
+    for other in ("hidden_width = 64", "hidden_layers = 2"):
+        (perilune.directory / "mine.toml").write_text(f"hidden_sizes = [64, 32]\n{other}\n")
+        perilune.fails(USAGE, "mine.toml:", "hidden_sizes", other.split()[0], "both given",
+                       arguments=["train", "--config", "mine.toml"])
+
+
+def test_fused_kernels_that_were_not_built(perilune):
+    perilune.fails(USAGE, "48, 48", "16 or 32 or 64 or 128", "fused = auto",
+                   arguments=["train", "--set", "hidden_width=48", "--set", "fused=true"])
+
+
+def test_matrix_library_that_is_not_installed(perilune, short):
+    """Only networks without fused kernels need it."""
+    missing = {"PERILUNE_MATRIX_LIBRARY": "/nowhere/libopenblas.so.0"}
+    perilune.good("train", *short, env=missing)
+    wide = ["train", *short, "--set", "hidden_sizes=48,20", "--run-dir", "run"]
+    perilune.fails(FAILED, "OpenBLAS", "/nowhere/libopenblas.so.0", "PERILUNE_MATRIX_LIBRARY", arguments=wide, env=missing)
+    assert not (perilune.directory / "run").exists()
+    perilune.good(*wide)
+    perilune.fails(FAILED, "OpenBLAS", "/nowhere/libopenblas.so.0", arguments=["eval", "run"], env=missing)
+
+
 def test_unknown_cpu_level(perilune):
     perilune.fails(USAGE, "PERILUNE_CPU_LEVEL", "v9", "portable", arguments=["train", "--device", "cpu"],
                    env={"PERILUNE_CPU_LEVEL": "v9"})
@@ -114,6 +143,19 @@ def test_more_memory_than_the_process_may_have(perilune, short):
     if SANITIZED:
         pytest.skip("the address sanitizer reserves more than any limit")
     perilune.fails(FAILED, "memory", "lower num_envs", arguments=["train", *short, *LARGE, "--quiet"], preexec_fn=limit)
+
+
+def test_hidden_layers_larger_than_the_memory(perilune, short):
+    """Fits an index, but neither the machine's memory nor, on a large machine, the process's."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    if SANITIZED:
+        pytest.skip("the address sanitizer reserves more than any limit")
+    line = perilune.fails(FAILED, "memory", "hidden layers", preexec_fn=limit,
+                          arguments=["train", *short, "--set", "hidden_sizes=16384,16384,16384", "--quiet"])
+    assert "GiB" in line
+    perilune.fails(USAGE, "parameters", "fewer or smaller",
+                   arguments=["train", *short, "--set", "hidden_width=16384", "--set", "hidden_layers=8"])
+    assert not (perilune.directory / "runs").exists()
 
 
 def test_run_directory_that_holds_a_run(perilune, short):

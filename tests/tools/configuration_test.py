@@ -18,11 +18,20 @@ def test_precedence(perilune):
     assert (resolved["gamma"], resolved["num_steps"], resolved["seed"]) == (0.75, 16, 9)
 
 
+def test_of_hidden_sizes_and_hidden_width_the_later_counts(perilune):
+    (perilune.directory / "mine.toml").write_text("hidden_sizes = [2048, 1536]\n")
+    wide = config(perilune, "cartpole", "--config", "mine.toml")
+    assert wide["hidden_sizes"] == [2048, 1536] and "hidden_width" not in wide
+    narrow = config(perilune, "--config", "mine.toml", "--set", "hidden_width=32")
+    assert (narrow["hidden_width"], narrow["hidden_layers"]) == (32, 2) and "hidden_sizes" not in narrow
+    assert config(perilune, "--set", "hidden_width=32", "--set", "hidden_sizes=7")["hidden_sizes"] == [7]
+
+
 def test_default_preset_is_cartpole(perilune):
     assert config(perilune) == config(perilune, "cartpole")
 
 
-@pytest.mark.parametrize("preset", ["cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup"])
+@pytest.mark.parametrize("preset", ["cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "cartpole-td"])
 def test_printed_configuration_reads_back_as_itself(perilune, preset):
     printed = perilune.good("train", preset, "--print-config", "--set", "learning_rate=1.23456789e-5", "--seed",
                             "4294967295").stdout

@@ -63,11 +63,18 @@ def test_info(perilune):
     text = perilune.good("info").stdout
     assert "CUDA" in text and "hidden_width 16, 32, 64, 128" in text
     info = perilune.json("info")
-    assert set(info) == {"version", "build", "devices", "instances"}
+    assert set(info) == {"version", "build", "devices", "matrix_library", "instances"}
+    assert info["matrix_library"] == {"usable": True, "status": "OpenBLAS"} and "layer by layer with OpenBLAS" in text
     assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
     assert info["devices"]["cuda"]["status"]
     assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [("CartPole-v1", [16, 32, 64, 128])]
     assert info["instances"][0]["precisions"][0] == "fp32"
+
+
+def test_info_without_a_matrix_library(perilune):
+    missing = {"PERILUNE_MATRIX_LIBRARY": "missing.so"}
+    assert "missing.so" in perilune.good("info", env=missing).stdout
+    assert not perilune.json("info", env=missing)["matrix_library"]["usable"]
 
 
 def test_info_names_the_cpu_level(perilune):
@@ -92,7 +99,7 @@ def test_list(perilune):
 def test_train_in_words(perilune, short):
     done = perilune.good("train", "--run-dir", "my run", "--verbose", *short)
     assert done.stderr == ""
-    for word in ["CartPole-v1", "device", "memory", "records", "evaluation", "over 10 episodes", "5,120", "steps/s",
+    for word in ["CartPole-v1", "device", "hidden layers of 16, 16, fused", "memory", "records", "evaluation", "over 10 episodes", "5,120", "steps/s",
                  "eval 'my run'", "list keys"]:
         assert word in done.stdout, done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "device" not in line) <= 80

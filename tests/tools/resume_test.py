@@ -33,9 +33,10 @@ def test_same_seed_same_bytes(perilune, short):
     assert policy(perilune, "a") == policy(perilune, "b") != policy(perilune, "other")
 
 
-def test_threads_do_not_change_a_bit(perilune, short):
+@pytest.mark.parametrize("networks", [[], ["--set", "hidden_sizes=300,260"]])
+def test_threads_do_not_change_a_bit(perilune, short, networks):
     for threads in (1, 2, 3, 8):
-        perilune.good("train", *short, "--run-dir", threads, "--threads", threads)
+        perilune.good("train", *short, *networks, "--run-dir", threads, "--threads", threads)
         assert policy(perilune, str(threads)) == policy(perilune, "1")
 
 
@@ -51,10 +52,14 @@ def interrupt(perilune, arguments, when, signal_number=signal.SIGINT):
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_goes_on_bit_for_bit(perilune, short, signal_number):
+WIDE = ["--set", "hidden_sizes=150,70"]
+
+
+@pytest.mark.parametrize("networks, signal_number", [([], signal.SIGINT), ([], signal.SIGTERM), (WIDE, signal.SIGINT)])
+def test_interrupted_run_goes_on_bit_for_bit(perilune, short, networks, signal_number):
     """N iterations = k + resume + N - k, with another number of threads, and the metrics of both are the same rows."""
-    settings = [*short, "--set", "total_timesteps=128000", "--set", "checkpoint_every=20"]
+    steps = 25600 if networks else 128000  # layer by layer is slower
+    settings = [*short, *networks, "--set", f"total_timesteps={steps}", "--set", "checkpoint_every=20"]
     perilune.good("train", *settings, "--run-dir", "whole", "--threads", "1")
     checkpoint = perilune.directory / "parts" / "checkpoint.safetensors"
     done = interrupt(perilune, ["train", *settings, "--run-dir", "parts", "--threads", "2"], checkpoint.exists,
@@ -65,10 +70,10 @@ def test_interrupted_run_goes_on_bit_for_bit(perilune, short, signal_number):
     assert done.stderr.startswith("perilune: interrupted at step ") and "train --resume parts\n" in done.stderr
     assert done.stderr.count("\n") == 1
     interrupted_at = steps_in(perilune, "parts")[-1]
-    assert 0 < interrupted_at < 128000
+    assert 0 < interrupted_at < steps
     perilune.good("train", "--resume", "parts", "--threads", "3", "--device", "cpu")
     assert policy(perilune, "parts") == policy(perilune, "whole")
-    assert steps_in(perilune, "parts") == steps_in(perilune, "whole") == list(range(256, 128001, 256))
+    assert steps_in(perilune, "parts") == steps_in(perilune, "whole") == list(range(256, steps + 1, 256))
 
 
 def test_interrupted_with_json_prints_no_half_object(perilune, short):

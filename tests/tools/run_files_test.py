@@ -44,11 +44,11 @@ def test_tensorboard(run):
     np.testing.assert_allclose([s.value for s in scalars], [row["losses/value_loss"] for row in rows], rtol=1e-6)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_policy_is_named_as_a_pytorch_sequential(perilune, short, layers):
-    perilune.good("train", *short, "--run-dir", "run", "--set", f"hidden_layers={layers}", "--set", "hidden_width=32")
+@pytest.mark.parametrize("hidden", [[32], [32, 32], [32, 32, 32], [7, 33, 5], [3] * 8])
+def test_policy_is_named_as_a_pytorch_sequential(perilune, short, hidden):
+    perilune.good("train", *short, "--run-dir", "run", "--set", f"hidden_sizes={hidden}")
     tensors = load_file(perilune.directory / "run" / "policy.safetensors")
-    sizes = [4] + [32] * layers
+    sizes = [4] + hidden
     expected = {}
     for network, outputs in (("actor", 2), ("critic", 1)):
         for layer, (inputs, out) in enumerate(zip(sizes, sizes[1:] + [outputs])):

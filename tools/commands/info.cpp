@@ -10,6 +10,7 @@
 #include "host/build_info.hpp"
 #include "host/config.hpp"
 #include "host/environments.hpp"
+#include "host/error.hpp"
 #include "host/precision.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
@@ -38,7 +39,7 @@ nlohmann::ordered_json shared_memory_json(const Machine& cuda) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (int i = 0; i < cuda.instance_count; ++i) {
     const Instance& instance = cuda.instances[i];
-    for (int layers = 1; layers <= kMaxHiddenLayers; ++layers) {
+    for (int layers = 1; layers <= kMaxFusedLayers; ++layers) {
       const KernelStorage bytes = instance.kernel_storage(layers);
       rows.push_back({{"env", instance.environment},
                       {"hidden_width", instance.width},
@@ -50,6 +51,20 @@ nlohmann::ordered_json shared_memory_json(const Machine& cuda) {
     }
   }
   return rows;
+}
+
+// What wide networks would multiply their matrices with.
+struct MatrixLibraryStatus {
+  bool usable;
+  std::string text;  // its name, or what is wrong
+};
+
+MatrixLibraryStatus matrix_library_of(Device& device) {
+  try {
+    return {true, device.matrix_library(Precision::kFp32).name()};
+  } catch (const Error& error) {
+    return {false, error.what()};
+  }
 }
 
 std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* cuda, const SelectedDevice& automatic) {
@@ -64,6 +79,8 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
       {"cpu", {{"level", cpu.machine().name}, {"threads", available_cores()}, {"free_memory", cpu.free_memory()}}},
       {"cuda", {{"usable", automatic.device->is_cuda()}, {"status", describe_cuda()}}}};
   if (cuda != nullptr) json["devices"]["cuda"]["shared_memory"] = shared_memory_json(*cuda);
+  const MatrixLibraryStatus matrices = matrix_library_of(*automatic.device);
+  json["matrix_library"] = {{"usable", matrices.usable}, {"status", matrices.text}};
   json["instances"] = nlohmann::ordered_json::array();
   for (const EnvironmentInfo& environment : environments()) {
     json["instances"].push_back(
@@ -87,10 +104,12 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   for (const EnvironmentInfo& environment : environments()) {
     const std::vector<int> widths = built_widths(cpu.machine(), environment.id);
     const std::vector<std::string_view> precisions = precision_names(*automatic.device, environment.id);
-    text += labelled(out, "networks", fmt::format("{}: hidden_width {}; {}", environment.id,
-                                                  fmt::join(widths.begin(), widths.end(), ", "),
-                                                  fmt::join(precisions.begin(), precisions.end(), ", ")));
+    text += labelled(out, "fused", fmt::format("{}: hidden_width {}, 1 to {} layers; {}", environment.id,
+                                               fmt::join(widths.begin(), widths.end(), ", "), kMaxFusedLayers,
+                                               fmt::join(precisions.begin(), precisions.end(), ", ")));
   }
+  text += labelled(out, "others", fmt::format("up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
+                                              matrix_library_of(*automatic.device).text));
   return text;
 }
 

@@ -49,6 +49,7 @@ void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, 
   std::string text =
       fmt::format("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
   text += labelled(out_, "device", fmt::format("{}, {} - {}", plan.device, precision_name(plan.precision), reason));
+  text += labelled(out_, "networks", plan.networks);
   text += labelled(out_, "memory", fmt::format("{} of {} free", format_bytes(plan.device_bytes),
                                                format_bytes(free_memory)));
   if (memory_table) text += plan.memory_table;

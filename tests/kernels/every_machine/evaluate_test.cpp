@@ -22,16 +22,18 @@ class EvaluateTest : public EveryMachine {
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
     Buffer<float> returns(subject(), at(c.episodes)), lengths(subject(), at(c.episodes));
-    const EvaluateArgs args{parameters.data(),
-                            networks.actor.network,
-                            c.episodes,
-                            c.first_episode,
-                            c.max_episode_steps,
-                            c.deterministic ? 1u : 0u,
-                            {},
-                            {seed, 1},
-                            returns.data(),
-                            lengths.data()};
+    EvaluateArgs args{};
+    args.parameters = parameters.data();
+    args.actor = networks.actor.network;
+    args.episodes = c.episodes;
+    args.first_episode = c.first_episode;
+    args.max_episode_steps = c.max_episode_steps;
+    args.deterministic = c.deterministic ? 1 : 0;
+    args.key = {seed, 1};
+    args.returns = returns.data();
+    args.lengths = lengths.data();
+    std::optional<Buffer<float>> workspace;
+    add_workspace(subject(), instance(c.width).evaluate_workspace, 48, args, workspace);
     instance(c.width).evaluate(args, queue());
     finish();
 
@@ -69,11 +71,13 @@ TEST_P(EvaluateTest, Deterministic) {
   check({1, 16, 1, Activation::kTanh, true, 0, 500}, 2);
   check({97, 32, 2, Activation::kTanh, true, 3, 500}, 3);
   check({33, 16, 3, Activation::kRelu, true, 100, 20}, 4);
+  check({65, 0, 3, Activation::kTanh, true, 9, 500}, 7);
 }
 
 TEST_P(EvaluateTest, Sampled) {
   check({7, 16, 2, Activation::kRelu, false, 0, 500}, 5);
   check({65, 32, 1, Activation::kTanh, false, 7, 25}, 6);
+  check({7, 0, 8, Activation::kTanh, false, 3, 21}, 8);
 }
 
 PERILUNE_ON_EVERY_MACHINE(EvaluateTest);

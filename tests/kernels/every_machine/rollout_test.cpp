@@ -51,13 +51,17 @@ class Problem {
   Environments environments;
   Buffer<float> records, rewards, values;
   Buffer<std::uint8_t> ends, truncations;
+  std::optional<Buffer<float>> workspace;
   RolloutArgs args{};
 };
 
 class RolloutTest : public EveryMachine {
  protected:
+  static constexpr int kColumns = 48;  // of a wide instance's workspace: fewer than some cases have environments
+
   void run(const Case& c, Problem& problem) {
     const Instance& kernels = instance(c.width);
+    add_workspace(subject(), kernels.rollout_workspace, kColumns, problem.args, problem.workspace);
     kernels.reset({problem.environments.batch}, queue());
     kernels.rollout(problem.args, queue());
     finish();
@@ -143,6 +147,10 @@ TEST_P(RolloutTest, ReplaysByHand) {
       {65, 30, 16, 3, 2, Activation::kRelu, 11, false},
       {97, 12, 64, 2, 2, Activation::kTanh, 500, false},
       {257, 3, 128, 1, 3, Activation::kTanh, 2, false},
+      {1, 40, 0, 1, 2, Activation::kTanh, 9, false},
+      {33, 9, 0, 3, 8, Activation::kTanh, 4, true},
+      {97, 12, 0, 4, 1, Activation::kRelu, 500, true},
+      {65, 7, 0, 2, 3, Activation::kTanh, 1, false},
   };
   std::uint32_t seed = 1;
   for (const Case& c : cases) {
@@ -156,44 +164,51 @@ TEST_P(RolloutTest, ReplaysByHand) {
 }
 
 TEST_P(RolloutTest, NoStepsValueTheObservation) {
-  const Case c{33, 0, small_width(), 2, 2, Activation::kTanh, 500, false};
-  Problem problem(subject(), c, 5);
-  run(c, problem);
-  check(c, problem);
+  for (const int width : small_widths()) {
+    const Case c{33, 0, width, 2, 2, Activation::kTanh, 500, false};
+    Problem problem(subject(), c, 5);
+    run(c, problem);
+    check(c, problem);
+  }
 }
 
 /// Environments are carried from launch to launch: 8 + 13 steps are 21 steps.
 TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
-  const Case c{65, 21, small_width(), 2, 2, Activation::kTanh, 15, false};
-  const int first_steps = 8;
-  Problem whole(subject(), c, 3), parts(subject(), c, 3);
-  run(c, whole);
-  const std::size_t done = at(first_steps * c.count);
-  RolloutArgs args = parts.args;
-  args.num_steps = first_steps;
-  instance(c.width).reset({parts.environments.batch}, queue());
-  instance(c.width).rollout(args, queue());
-  finish();
-  Vector finished;
-  for (float count : parts.environments.finished.copy()) finished.push_back(count);
-  args.num_steps = c.num_steps - first_steps;
-  args.records += done * Problem::kRecord;
-  args.rewards += done;
-  args.values += done;
-  args.ends += done;
-  args.truncations = nullptr;
-  instance(c.width).rollout(args, queue());
-  finish();
-  expect_same_bits("record", parts.records.copy(), whole.records.copy());
-  expect_same_bits("reward", parts.rewards.copy(), whole.rewards.copy());
-  expect_same_bits("value", parts.values.copy(), whole.values.copy());
-  expect_same_bits("ends", parts.ends.copy(), whole.ends.copy());
-  expect_same_bits("state", parts.environments.fields.copy(), whole.environments.fields.copy());
-  expect_same_bits("elapsed", parts.environments.elapsed.copy(), whole.environments.elapsed.copy());
-  for (std::size_t n = 0; n < finished.size(); ++n) {
-    finished[n] += parts.environments.finished[n];
+  for (const int width : small_widths()) {
+    const Case c{65, 21, width, 2, 2, Activation::kTanh, 15, false};
+    const Instance& kernels = instance(width);
+    const int first_steps = 8;
+    Problem whole(subject(), c, 3), parts(subject(), c, 3);
+    run(c, whole);
+    const std::size_t done = at(first_steps * c.count);
+    add_workspace(subject(), kernels.rollout_workspace, kColumns, parts.args, parts.workspace);
+    RolloutArgs args = parts.args;
+    args.num_steps = first_steps;
+    kernels.reset({parts.environments.batch}, queue());
+    kernels.rollout(args, queue());
+    finish();
+    Vector finished;
+    for (float count : parts.environments.finished.copy()) finished.push_back(count);
+    args.num_steps = c.num_steps - first_steps;
+    args.records += done * Problem::kRecord;
+    args.rewards += done;
+    args.values += done;
+    args.ends += done;
+    args.truncations = nullptr;
+    kernels.rollout(args, queue());
+    finish();
+    expect_same_bits("record", parts.records.copy(), whole.records.copy());
+    expect_same_bits("reward", parts.rewards.copy(), whole.rewards.copy());
+    expect_same_bits("value", parts.values.copy(), whole.values.copy());
+    expect_same_bits("ends", parts.ends.copy(), whole.ends.copy());
+    expect_same_bits("state", parts.environments.fields.copy(), whole.environments.fields.copy());
+    expect_same_bits("elapsed", parts.environments.elapsed.copy(),
+                     whole.environments.elapsed.copy());
+    for (std::size_t n = 0; n < finished.size(); ++n) {
+      finished[n] += parts.environments.finished[n];
+    }
+    expect_close("finished episodes", whole.environments.finished.copy(), finished, {0.0, 0.0});
   }
-  expect_close("finished episodes", whole.environments.finished.copy(), finished, {0.0, 0.0});
 }
 
 /// An environment's numbers do not depend on which others run beside it.

@@ -18,30 +18,33 @@ class CudaMachine : public EveryMachine {
 
 /// One iteration captured once and replayed leaves the bits of eager launches.
 TEST_P(CudaMachine, GraphEqualsEager) {
-  const int partials = instance(16).max_partials();
-  WholeIteration eager(subject(), machine(), partials);
-  eager.reset(queue());
-  for (int i = 0; i < kIterations; ++i) eager.launch(queue());
-  finish();
+  for (const bool wide : {false, true}) {
+    if (wide && !tests_width(0)) continue;
+    const int partials = wide ? 1 : instance(small_width()).max_partials();
+    WholeIteration eager(subject(), machine(), partials, wide);
+    eager.reset(queue());
+    for (int i = 0; i < kIterations; ++i) eager.launch(queue());
+    finish();
 
-  WholeIteration captured(subject(), machine(), partials);
-  captured.reset(queue());
-  finish();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  queue().after_kernel = false;
-  ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
-  captured.launch(queue());
-  ASSERT_EQ(cudaStreamEndCapture(stream(), &graph), cudaSuccess);
-  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
-  for (int i = 0; i < kIterations; ++i) {
-    ASSERT_EQ(cudaGraphLaunch(executable, stream()), cudaSuccess);
+    WholeIteration captured(subject(), machine(), partials, wide);
+    captured.reset(queue());
+    finish();
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    queue().after_kernel = false;
+    ASSERT_EQ(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    captured.launch(queue());
+    ASSERT_EQ(cudaStreamEndCapture(stream(), &graph), cudaSuccess);
+    ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+    for (int i = 0; i < kIterations; ++i) {
+      ASSERT_EQ(cudaGraphLaunch(executable, stream()), cudaSuccess);
+    }
+    finish();
+    EXPECT_EQ(captured.control[0].iteration, static_cast<std::uint32_t>(kIterations));
+    expect_same_bits("word", captured.bits(), eager.bits());
+    EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+    EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
   }
-  finish();
-  EXPECT_EQ(captured.control[0].iteration, static_cast<std::uint32_t>(kIterations));
-  expect_same_bits("word", captured.bits(), eager.bits());
-  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
-  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
 /// The simulator alone: a million steps with the CPU machine's bits.

@@ -4,8 +4,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 
+#include "host/matrix_library.hpp"
 #include "tests/kernels/subject.hpp"
 
 namespace perilune::test {
@@ -35,6 +37,8 @@ Queue& queue() {
     int major = 0;
     check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "asking for the capability");
     result.overlaps = major >= 9;
+    static const std::unique_ptr<MatrixLibrary> cublas = open_cublas(Precision::kFp32);
+    result.matrix = cublas.get();
     return result;
   }();
   return stream_queue;

@@ -1,0 +1,35 @@
+// Which kernels a configuration's networks run on: fused ones, where their shape was built, or wide ones, layer by layer
+// through a matrix library.
+#pragma once
+
+#include <string>
+
+#include "host/config.hpp"
+#include "host/device.hpp"
+#include "host/model.hpp"
+
+namespace perilune {
+
+// The width to look for among the fused instances; 0 if the shape is not for them, or fused = false.
+int fused_width(const Config& config);
+
+// The fused instance for this configuration; null if there is none here, or its blocks need more storage than the
+// device's have.
+const Instance* find_fused(const Config& config, const Device& device, Precision precision);
+
+// The fused instance or else the wide one. Throws UsageError if fused = true and there is none.
+const Instance& choose_instance(const Config& config, const Device& device, Precision precision);
+
+inline bool is_wide(const Instance& instance) { return instance.width == 0; }
+
+// Samples that go through wide networks at a time: `wanted`, or as many as 256 MiB of hidden layers hold.
+int workspace_columns(const Model& model, int wanted);
+
+// Floats of workspace that rollouts and updates need; none for a fused instance.
+std::size_t training_workspace(const Instance& instance, const Config& config, const Model& model, int minibatch_size,
+                               int columns);
+
+// "hidden layers of 64, 64, fused", "hidden layers of 2048, 1536, layer by layer with OpenBLAS".
+std::string networks_text(const Config& config, const Instance& instance, Device& device, Precision precision);
+
+}  // namespace perilune

@@ -1,0 +1,89 @@
+// Models of any shape: where their tensors lie, and first weights that are orthogonal.
+#include "host/model.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "host/error.hpp"
+
+namespace perilune {
+namespace {
+
+Config with_sizes(const char* sizes) {
+  Config config;
+  set_key(config, "hidden_sizes", sizes);
+  return config;
+}
+
+TEST(Model, TensorsFollowEachOtherAsTheNetworkSays) {
+  const Model model = model_of(with_sizes("7,33,5"));
+  const std::vector<std::vector<std::uint64_t>> shapes = {{7, 4}, {7}, {33, 7}, {33}, {5, 33}, {5}, {2, 5}, {2},
+                                                          {7, 4}, {7}, {33, 7}, {33}, {5, 33}, {5}, {1, 5}, {1}};
+  ASSERT_EQ(model.tensors.size(), shapes.size());
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const ModelTensor& tensor = model.tensors[i];
+    const Network& network = i < 8 ? model.actor : model.critic;
+    const std::size_t layer = i % 8 / 2;
+    EXPECT_EQ(tensor.name, std::string(i < 8 ? "actor." : "critic.") + std::to_string(2 * layer) +
+                               (i % 2 == 0 ? ".weight" : ".bias"));
+    EXPECT_EQ(tensor.shape, shapes[i]) << tensor.name;
+    EXPECT_EQ(tensor.offset, static_cast<std::size_t>(i % 2 == 0 ? network.weight[layer] : network.bias[layer]));
+    EXPECT_GE(tensor.offset, end);
+    EXPECT_EQ(tensor.offset % kTensorAlignment, 0u);
+    end = tensor.offset + tensor.size;
+  }
+  EXPECT_EQ(model.actor.depth, 3);
+  EXPECT_THAT(std::span(model.critic.width, 3), testing::ElementsAre(7, 33, 5));
+}
+
+TEST(Model, MoreParametersThanCanBeIndexed) {
+  EXPECT_THAT([] { model_of(with_sizes("16384,16384,16384,16384,16384,16384,16384,16384")); },
+              testing::ThrowsMessage<UsageError>(testing::HasSubstr("parameters")));
+}
+
+/// Rows, or columns where they are fewer, have the gain's length and are at right angles.
+void expect_orthogonal(const ModelTensor& tensor, const std::vector<float>& parameters, double gain) {
+  const std::size_t rows = tensor.shape[0], columns = tensor.shape[1];
+  const bool tall = rows > columns;
+  const std::size_t count = std::min(rows, columns), length = std::max(rows, columns);
+  const auto at = [&](std::size_t vector, std::size_t i) {
+    const std::size_t index = tall ? i * columns + vector : vector * columns + i;
+    return static_cast<double>(parameters[tensor.offset + index]);
+  };
+  double worst = 0.0;
+  for (std::size_t a = 0; a < count; ++a) {
+    for (std::size_t b = 0; b <= a; ++b) {
+      double dot = 0.0;
+      for (std::size_t i = 0; i < length; ++i) dot += at(a, i) * at(b, i);
+      worst = std::max(worst, std::abs(dot / (gain * gain) - (a == b ? 1.0 : 0.0)));
+    }
+  }
+  EXPECT_LT(worst, 1e-6) << tensor.name;  // what rounding the weights to float leaves
+}
+
+TEST(Model, FirstWeightsAreOrthogonal) {
+  for (const char* sizes : {"16", "64,64", "7,33,5", "300,200", "65,64,129,130"}) {
+    SCOPED_TRACE(sizes);
+    const Model model = model_of(with_sizes(sizes));
+    const std::vector<float> parameters = initial_parameters(model, 3);
+    EXPECT_EQ(parameters, initial_parameters(model, 3));
+    EXPECT_NE(parameters, initial_parameters(model, 4));
+    for (const ModelTensor& tensor : model.tensors) {
+      if (tensor.shape.size() == 1) {
+        for (std::size_t i = 0; i < tensor.size; ++i) ASSERT_EQ(parameters[tensor.offset + i], 0.0f);
+        continue;
+      }
+      const bool head = tensor.shape[0] <= 2;
+      expect_orthogonal(tensor, parameters,
+                        !head ? std::sqrt(2.0) : tensor.name.starts_with("actor") ? 0.01 : 1.0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace perilune
