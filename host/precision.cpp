@@ -29,10 +29,13 @@ Config::Precision key_value(Precision precision) {
 //   width 64     1.23  1.38  1.51  1.45  1.59  1.65  1.73
 //   width 128    1.23  1.39  1.53  1.48  1.63  1.69  1.79
 // and it learns as well (bench/precision.py).
-Precision automatic(const Device& device, const std::vector<Precision>& available) {
+Precision automatic(const Config& config, const Device& device, const std::vector<Precision>& available) {
   const Precision wanted = device.is_cuda() ? Precision::kTf32 : Precision::kBf16;
-  const bool has_it = std::find(available.begin(), available.end(), wanted) != available.end();
-  return has_it ? wanted : Precision::kFp32;
+  if (std::find(available.begin(), available.end(), wanted) == available.end()) return Precision::kFp32;
+  // Tensor-core networks keep their weights in shared memory: 2 layers of 128 need 200 KB, which few GPUs have.
+  const Instance* instance = find_instance(device.machine(), config.env_id.c_str(), config.hidden_width, wanted);
+  const bool fits = instance->block_storage(config.hidden_layers) <= device.max_block_storage();
+  return fits ? wanted : Precision::kFp32;
 }
 
 }  // namespace
@@ -60,7 +63,7 @@ std::vector<Precision> available_precisions(const Device& device, std::string_vi
 
 Precision choose_precision(const Config& config, const Device& device) {
   const std::vector<Precision> available = available_precisions(device, config.env_id, config.hidden_width);
-  if (config.precision == Config::Precision::kAuto) return automatic(device, available);
+  if (config.precision == Config::Precision::kAuto) return automatic(config, device, available);
   std::string names;
   for (const Precision precision : available) {
     if (key_value(precision) == config.precision) return precision;

@@ -98,10 +98,12 @@ Trainer::Trainer(const Config& config, Device& device)
   }
   const std::size_t storage = instance_.block_storage(config.hidden_layers);
   if (storage > device.max_block_storage()) {
-    throw UsageError(fmt::format("hidden_width {} with {} hidden layers needs {} of shared memory per block, {} has {} - "
-                                 "lower hidden_width or hidden_layers",
-                                 config.hidden_width, config.hidden_layers, format_bytes(storage),
-                                 device.description(), format_bytes(device.max_block_storage())));
+    const bool tensor = instance_.precision != Precision::kFp32;
+    throw UsageError(fmt::format("hidden_width {} with {} hidden layers in {} needs {} of shared memory per block, {} has "
+                                 "{} - lower hidden_width or hidden_layers{}",
+                                 config.hidden_width, config.hidden_layers, precision_name(instance_.precision),
+                                 format_bytes(storage), device.description(), format_bytes(device.max_block_storage()),
+                                 tensor ? ", or set precision = fp32" : ""));
   }
   batch_size_ = static_cast<int>(batch);
   iterations_ = static_cast<std::uint32_t>((static_cast<std::uint64_t>(config.total_timesteps) + batch - 1) / batch);

@@ -257,6 +257,11 @@ struct SimulateArgs {
   std::int32_t num_steps;
 };
 
+/// Bytes of block storage of kernels with networks.
+struct KernelStorage {
+  std::size_t rollout, update, evaluate;
+};
+
 /// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
 /// evaluation is always fp32, which is what others will run the policy in.
 struct Instance {
@@ -272,6 +277,8 @@ struct Instance {
   void (*simulate)(const SimulateArgs&, Queue&);
   /// Bytes of block storage (CUDA: dynamic shared memory) the largest kernel needs at this depth.
   std::size_t (*block_storage)(int depth);
+  /// The same for each kernel with networks; null where block storage is no resource (CPU).
+  KernelStorage (*kernel_storage)(int depth);
 };
 
 /// All kernels of one machine.

@@ -65,6 +65,11 @@ Instance make_network_instance() {
         args, networks * args.partials,
         storage_bytes<K, kUpdateLanes<P>, P>(depth_of(args.actor, args.critic)), queue);
   };
+  instance.kernel_storage = [](int depth) -> KernelStorage {
+    return {storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
+            storage_bytes<Update<E, Width>, kUpdateLanes<P>, P>(depth),
+            storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)};
+  };
   instance.block_storage = [](int depth) -> std::size_t {
     return std::max({storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
                      storage_bytes<Update<E, Width>, kUpdateLanes<P>, P>(depth),

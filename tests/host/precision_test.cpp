@@ -32,7 +32,7 @@ class TableDevice : public Device {
   bool supports(Precision precision) const override { return tensor_cores_ || precision == Precision::kFp32; }
   Queue& queue() override { throw std::logic_error("runs nothing"); }
   std::size_t free_memory() const override { return 0; }
-  std::size_t max_block_storage() const override { return 0; }
+  std::size_t max_block_storage() const override { return 100; }
   void* allocate(std::size_t) override { return nullptr; }
   void release(void*) override {}
   void* allocate_shared(std::size_t) override { return nullptr; }
@@ -53,6 +53,7 @@ Instance instance(int width, Precision precision, const char* environment = "Car
   result.environment = environment;
   result.width = width;
   result.precision = precision;
+  result.block_storage = [](int depth) -> std::size_t { return depth <= 2 ? 100 : 101; };
   return result;
 }
 
@@ -75,6 +76,12 @@ TEST(Precision, AutoTakesTheFasterWhereTheDeviceHasIt) {
   EXPECT_EQ(choose_precision(config, TableDevice(false, true, kAll)), Precision::kBf16);
   EXPECT_EQ(choose_precision(config, TableDevice(false, false, kAll)), Precision::kFp32);
   EXPECT_EQ(choose_precision(asks_for("auto", 16), TableDevice(true, true, kAll)), Precision::kFp32);
+}
+
+TEST(Precision, AutoTakesWhatFitsIntoABlock) {
+  Config config = asks_for("auto");
+  set_key(config, "hidden_layers", "3");
+  EXPECT_EQ(choose_precision(config, TableDevice(true, true, kAll)), Precision::kFp32);
 }
 
 TEST(Precision, AskedForIsWhatOneGets) {

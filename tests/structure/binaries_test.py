@@ -91,6 +91,16 @@ def test_no_kernel_uses(what, meaning):
     assert not wrong, f"\n{meaning}:\n" + "\n".join(wrong)
 
 
+def test_tensor_cores_work_where_they_should():
+    """In kernels of networks in tf32 and bf16, from sm_80 on; below, those are traps, and fp32 is fp32 everywhere."""
+    for k in table()["kernels"]:
+        precision = re.search(r"\(Precision\)(\d)", k["kernel"])
+        tensor = precision is not None and precision[1] != "0" and k["arch"] != "sm_75"
+        assert (k["ptx_mma"] > 0) == tensor, f"{k['arch']} {k['kernel']}: {k['ptx_mma']} mma instructions"
+    sources = {k["source"] for k in table()["kernels"]}
+    assert {"kernels/cuda_tf32.cu", "kernels/cuda_bf16.cu"} <= sources
+
+
 def test_resource_table_knows_every_architecture():
     kernels = table()["kernels"]
     names = {arch: {k["kernel"] for k in kernels if k["arch"] == arch} for arch in ("sm_90", "sm_75")}

@@ -14,9 +14,10 @@ if(NOT DEFINED ENV{CUDACXX})
   endif()
 endif()
 
-# Not `native`, which is an error without a GPU. sm_90 as machine code, PTX for all from sm_75 on.
+# Not `native`, which is an error without a GPU. sm_90 as machine code, PTX for all from sm_75 on; tensor-core kernels
+# begin with 80, so that PTX of it is needed for all other GPUs that have them.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 90-real 75-virtual)
+  set(CMAKE_CUDA_ARCHITECTURES 90-real 80-virtual 75-virtual)
   if(PERILUNE_ALL_GPUS)
     set(CMAKE_CUDA_ARCHITECTURES 75 80 86 89 90 100 120)
   endif()

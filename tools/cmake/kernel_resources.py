@@ -2,7 +2,7 @@
 
 FOLDER holds <source>_<arch>.ptx and <source>_<arch>.log; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are
 ptxas's figures; f64 and local count PTX instructions, which show double arithmetic and indexed local arrays at their
-source, before ptxas may have hidden them.
+source, before ptxas may have hidden them; mma counts the multiplies of tensor cores.
 """
 
 import json
@@ -55,17 +55,18 @@ def parse_log(text):
 def parse_ptx(text):
     """({mangled kernel: counts}, counts in device functions that were not inlined)."""
     kernels = {}
-    outside = {"f64": 0, "local": 0}
+    outside = {"f64": 0, "local": 0, "mma": 0}
     current = outside
     for line in text.splitlines():
         if m := re.search(r"\.entry (\w+)", line):
-            current = kernels.setdefault(m.group(1), {"f64": 0, "local": 0})
+            current = kernels.setdefault(m.group(1), {"f64": 0, "local": 0, "mma": 0})
         elif re.match(r"\s*(\.visible |\.weak )*\.func ", line):
             current = outside
         code = line.split("//")[0].strip()
         if code.startswith((".loc ", ".file ", ".reg ", ".param ")) or '"' in code:
             continue
         current["f64"] += ".f64" in code
+        current["mma"] += code.startswith("mma.sync")
         current["local"] += bool(re.search(r"\.local\b", code))
     return kernels, outside
 
@@ -84,8 +85,8 @@ def main(folder, output):
     rows.sort(key=lambda row: (row["source"], row["arch"], row["kernel"]))
     Path(output + ".json").write_text(json.dumps({"kernels": rows, "not_inlined": outside}, indent=1) + "\n")
 
-    keys = ["registers", "shared_bytes", "stack_bytes", "spill_store_bytes", "spill_load_bytes", "ptx_f64", "ptx_local"]
-    heads = ["regs", "shared", "stack", "spill st", "spill ld", "f64", "local"]
+    keys = ["registers", "shared_bytes", "stack_bytes", "spill_store_bytes", "spill_load_bytes", "ptx_f64", "ptx_local", "ptx_mma"]
+    heads = ["regs", "shared", "stack", "spill st", "spill ld", "f64", "local", "mma"]
     lines = [f"{'arch':6}" + "".join(f"{head:>9}" for head in heads) + "  kernel"]
     lines += [f"{row['arch']:6}" + "".join(f"{row[key]:9}" for key in keys) + "  " + row["kernel"] for row in rows]
     Path(output + ".txt").write_text("\n".join(lines) + "\n")

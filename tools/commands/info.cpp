@@ -33,6 +33,25 @@ std::vector<std::string_view> precision_names(const Device& device, std::string_
   return names;
 }
 
+// Bytes of dynamic shared memory of each kernel with networks, for bench/occupancy.py.
+nlohmann::ordered_json shared_memory_json(const Machine& cuda) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (int i = 0; i < cuda.instance_count; ++i) {
+    const Instance& instance = cuda.instances[i];
+    for (int layers = 1; layers <= kMaxHiddenLayers; ++layers) {
+      const KernelStorage bytes = instance.kernel_storage(layers);
+      rows.push_back({{"env", instance.environment},
+                      {"hidden_width", instance.width},
+                      {"hidden_layers", layers},
+                      {"precision", precision_name(instance.precision)},
+                      {"rollout", bytes.rollout},
+                      {"update", bytes.update},
+                      {"evaluate", bytes.evaluate}});
+    }
+  }
+  return rows;
+}
+
 std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* cuda, const SelectedDevice& automatic) {
   nlohmann::ordered_json json;
   json["version"] = build.version;
@@ -44,6 +63,7 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
       {"auto", {{"device", automatic.device->description()}, {"reason", automatic.reason}}},
       {"cpu", {{"level", cpu.machine().name}, {"threads", available_cores()}, {"free_memory", cpu.free_memory()}}},
       {"cuda", {{"usable", automatic.device->is_cuda()}, {"status", describe_cuda()}}}};
+  if (cuda != nullptr) json["devices"]["cuda"]["shared_memory"] = shared_memory_json(*cuda);
   json["instances"] = nlohmann::ordered_json::array();
   for (const EnvironmentInfo& environment : environments()) {
     json["instances"].push_back(

@@ -54,9 +54,25 @@ void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
 
 const std::vector<Subject>& subjects() {
   // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
-  static const std::vector<Subject> all = {
-      {"Cuda", []() -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth, 3e-7, queue,
-       missing, allocate, release, finish}};
+  static const std::vector<Subject> all = [] {
+    const Subject plain = {"Cuda", []() -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth,
+                           3e-7,   queue, missing, allocate, release, finish};
+    Subject tf32 = plain, bf16 = plain;
+    tf32.name = "CudaTf32";
+    tf32.precision = Precision::kTf32;
+    tf32.rounding = 0x1p-11;  // 11 significant bits
+    bf16.name = "CudaBf16";
+    bf16.precision = Precision::kBf16;
+    bf16.rounding = 0x1p-8;
+    for (Subject* subject : {&tf32, &bf16}) {
+      subject->tanh_error = 0x1p-11;  // tanh.approx
+      subject->missing = [] {
+        const std::string why = missing();
+        return !why.empty() || cuda_supports(Precision::kTf32) ? why : "no tensor cores for tf32 and bf16";
+      };
+    }
+    return std::vector<Subject>{plain, tf32, bf16};
+  }();
   return all;
 }
 
