@@ -100,7 +100,7 @@ Trainer::Trainer(const Config& config, Device& device)
   if (storage > device.max_block_storage()) {
     const bool tensor = instance_.precision != Precision::kFp32;
     throw UsageError(fmt::format("hidden_width {} with {} hidden layers in {} needs {} of shared memory per block, {} has "
-                                 "{} - lower hidden_width or hidden_layers{}",
+                                 "{} - lower hidden_width or hidden_layers{}, or set fused = false",
                                  config.hidden_width, config.hidden_layers, precision_name(instance_.precision),
                                  format_bytes(storage), device.description(), format_bytes(device.max_block_storage()),
                                  tensor ? ", or set precision = fp32" : ""));
