@@ -34,6 +34,7 @@
 //   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
 // A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
 // Inactive lanes must hold dy = 0 and finite x in dense_backward_weights.
+// Blocks for tensor cores have sync_warp() and the warp collective mma() instead (tensor_operands.hpp, network_tensor.hpp).
 #pragma once
 
 #include <cstddef>

@@ -111,6 +111,84 @@ TEST(FiberBlock, DivergedLanesThrow) {
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
 }
 
+constexpr int kTwoWarps = 64;
+
+/// Each warp meets as often as its number says, and then with the other.
+struct WarpsOnTheirOwn {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    const int lane = block.lane().number, warp = lane / 32;
+    float* slots = block.storage();
+    for (int i = 0; i <= warp; ++i) {
+      slots[lane] = static_cast<float>(lane + i);
+      block.sync_warp();
+      args.out[lane] = slots[warp * 32 + (lane + 1) % 32] - static_cast<float>(i);
+      block.sync_warp();
+    }
+    block.sync();
+    args.out[lane] += 1000.0f * slots[(lane + 32) % kTwoWarps];
+  }
+};
+
+/// The last lane of the second warp is missing from its warp's collective.
+struct OneLaneMissing {
+  template <class B>
+  static void run(B& block, const Args&) {
+    if (block.lane().number != 63) block.sync_warp();
+    block.sync();
+  }
+};
+
+/// Whole warps at different places of the block's collective.
+struct WarpsApart {
+  template <class B>
+  static void run(B& block, const Args&) {
+    if (block.lane().number >= 32) {
+      block.sync();
+    } else {
+      block.sync();
+    }
+  }
+};
+
+struct UnroundedOperand {
+  template <class B>
+  static void run(B& block, const Args&) {
+    float c[4] = {};
+    const std::uint32_t a[4] = {as_uint(0.1f), 0, 0, 0}, b[2] = {};
+    block.mma(Tf32Fragment{}, c, a, b);
+  }
+};
+
+template <class K>
+void launch_two_warps() {
+  launch_fibers<K, kTwoWarps>(Args{nullptr, true}, 1, 0, LaneOrder::kForward);
+}
+
+TEST(FiberBlock, WarpsRunOnTheirOwnUntilTheBlockMeets) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    std::vector<float> out(kTwoWarps);
+    launch_fibers<WarpsOnTheirOwn, kTwoWarps>(Args{out.data(), true}, 1, kTwoWarps, order);
+    for (int lane = 0; lane < kTwoWarps; ++lane) {
+      const int warp = lane / 32, other = (lane + 32) % kTwoWarps;
+      const int neighbour = warp * 32 + (lane + 1) % 32;
+      EXPECT_EQ(out[static_cast<std::size_t>(lane)],
+                static_cast<float>(neighbour + 1000 * (other + other / 32)));
+    }
+  }
+}
+
+TEST(FiberBlock, DivergedWarpsThrow) {
+  SKIP_WITH_ADDRESS_SANITIZER();
+  using ::testing::HasSubstr;
+  EXPECT_THAT(launch_two_warps<OneLaneMissing>,
+              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 63 is at")));
+  EXPECT_THAT(launch_two_warps<WarpsApart>,
+              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 32 is at")));
+  EXPECT_THAT(launch_two_warps<UnroundedOperand>,
+              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("not rounded to tf32")));
+}
+
 TEST(FiberBlock, ExceptionsReachTheCaller) {
   SKIP_WITH_ADDRESS_SANITIZER();
   EXPECT_THROW(launch<Throws>(), std::runtime_error);
