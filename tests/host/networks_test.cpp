@@ -85,7 +85,8 @@ TEST_F(WideTraining, ThreadsDoNotChangeTheBits) {
 
 /// Through OpenBLAS or in one kernel: the same but for rounding, which Adam's epsilon of 1 keeps small.
 TEST_F(WideTraining, IsCloseToFused) {
-  const Config config = with({{"num_envs", "33"}, {"num_steps", "20"}, {"adam_epsilon", "1"}, {"learning_rate", "0.1"}});
+  const Config config = with({{"num_envs", "33"}, {"num_steps", "20"}, {"precision", "fp32"},
+                              {"adam_epsilon", "1"}, {"learning_rate", "0.1"}});
   Config wide = config;
   set_key(wide, "fused", "false");
   const TrainerState a = trained(config, 1, 2), b = trained(wide, 1, 2);

@@ -82,7 +82,9 @@ TEST(Precision, AutoTakesTheFasterWhereTheDeviceHasIt) {
 TEST(Precision, AutoTakesWhatFitsIntoABlock) {
   Config config = asks_for("auto");
   set_key(config, "hidden_layers", "3");
-  EXPECT_EQ(choose_precision(config, TableDevice(true, true, kAll)), Precision::kFp32);
+  Instance small = instance(64, Precision::kFp32);
+  small.block_storage = [](int) -> std::size_t { return 50; };
+  EXPECT_EQ(choose_precision(config, TableDevice(true, true, {small, instance(64, Precision::kTf32)})), Precision::kFp32);
 }
 
 TEST(Precision, AskedForIsWhatOneGets) {
