@@ -274,9 +274,9 @@ struct KernelStorage {
   std::size_t rollout, update, evaluate;
 };
 
-/// The launchers of one (environment, hidden width, precision), or a wide one: width 0, layers of any sizes, through the
-/// matrix library of its queue, which also decides the precision; one partial gradient. Only rollout and update differ
-/// between precisions: evaluation is always fp32, which is what others will run the policy in.
+/// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
+/// evaluation is always fp32, which is what others will run the policy in. A wide instance has width 0: layers of any
+/// sizes, through the matrix library of its queue, which also decides the precision, and one partial gradient.
 struct Instance {
   const char* environment;
   Precision precision;
