@@ -37,4 +37,4 @@ def test_a_precision_that_no_kernel_has_is_refused(tmp_path):
     process = subprocess.run([PROGRAM, "train", "cartpole", "--run-dir", tmp_path / "run", "--set", "precision=bf16", "--set",
                               "hidden_width=128"], capture_output=True, text=True)
     assert process.returncode == 2
-    assert "hidden_width" in process.stderr
+    assert "precision bf16: fibers has fp32" in process.stderr
