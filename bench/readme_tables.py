@@ -23,17 +23,20 @@ def number(x):
     return f"{x:.3g}"
 
 
-def best(rows, what):
-    return max((row for row in rows if row["what"] == what), key=lambda row: row["steps_per_second"])
+def best(rows, what, **wanted):
+    rows = [row for row in rows if row["what"] == what and all(row[key] == value for key, value in wanted.items())]
+    return max(rows, key=lambda row: row["steps_per_second"])
 
 
 def throughput_rows(result):
     rows, command = result["rows"], result["command"]
-    sim, train = best(rows, "sim"), best(rows, "train")
+    sim = best(rows, "sim")
     yield (f"simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
-    share = f", {100 * train['share_of_sgemm']:.0f}% of OpenBLAS's sgemm rate" if "share_of_sgemm" in train else ""
-    yield (f"training, {train['num_envs']} environments x {train['num_steps']} steps, 2x64 tanh actor and critic, 4 epochs",
-           f"{number(train['steps_per_second'])} steps/s ({train['gflops']:.0f} GFLOP/s{share})", command)
+    for precision in dict.fromkeys(row["precision"] for row in rows if row["what"] == "train"):
+        row = best(rows, "train", precision=precision)
+        share = f", {100 * row['share_of_sgemm']:.0f}% of OpenBLAS's fp32 rate" if "share_of_sgemm" in row else ""
+        yield (f"training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
+               "critic, 4 epochs", f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})", command)
 
 
 def solve_rows(result):
