@@ -1,8 +1,12 @@
-// A whole run on a CPU device whose memory runs out in the middle.
+// Whole runs on CPU devices that differ from the usual: memory runs out in the middle, or nothing is skipped.
 #include "host/training.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
 
 #include "host/error.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -48,6 +52,15 @@ class ScarceDevice : public Device {
   int left_;
 };
 
+/// Launches what a KL stop or a NaN makes pointless, as a GPU does without a graph: kernels see for themselves.
+class EagerDevice : public ScarceDevice {
+ public:
+  EagerDevice() : ScarceDevice(-1) {}
+  void unless_stopped(Queue& queue, const Control*, const std::function<void(Queue&)>& body) override {
+    body(queue);
+  }
+};
+
 TrainingOptions small_run(const std::filesystem::path& directory) {
   TrainingOptions options;
   options.config.num_envs = 8;
@@ -88,6 +101,69 @@ TEST(Training, OutOfMemoryAtTheStartNamesThePlan) {
   ScarceDevice none(0);
   EXPECT_THAT([&] { train(small_run(scratch / "run"), none); },
               testing::ThrowsMessage<OutOfMemoryError>(HasSubstr("partial gradients")));
+}
+
+/// policy_updates of each iteration of a run with a KL target.
+std::vector<double> policy_updates(const std::filesystem::path& run) {
+  std::vector<double> result;
+  std::istringstream lines(test::read_text(run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    result.push_back(nlohmann::json::parse(line).at("losses/policy_updates").get<double>());
+  }
+  return result;
+}
+
+/// Every update moves the policy further than this.
+constexpr const char* kTinyKl = "1e-12";
+
+TEST(Training, AKlTargetStopsAfterTheEpochThatPassesIt) {
+  const test::TemporaryDirectory scratch;
+  TrainingOptions options = small_run(scratch / "run");
+  options.config.num_minibatches = 2;
+  options.config.update_epochs = 3;
+  set_key(options.config, "target_kl", kTinyKl);
+  ScarceDevice cpu(-1);
+  train(options, cpu);
+  // The second minibatch of the first epoch is beyond the target, and still applied.
+  EXPECT_THAT(policy_updates(scratch / "run"), testing::AllOf(testing::SizeIs(10), testing::Each(2.0)));
+  options.run_directory = scratch / "none";
+  set_key(options.config, "target_kl", "0");
+  train(options, cpu);
+  EXPECT_THAT(policy_updates(scratch / "none"), testing::Each(6.0));
+}
+
+TEST(Training, AKlTargetStopsBeforeThePolicyIterationBeyondIt) {
+  const test::TemporaryDirectory scratch;
+  TrainingOptions options = small_run(scratch / "run");
+  options.config.policy_iterations = 20;
+  options.config.value_iterations = 2;
+  set_key(options.config, "update_mode", "separate");
+  set_key(options.config, "kl_stop", "iteration");
+  set_key(options.config, "target_kl", kTinyKl);
+  ScarceDevice cpu(-1);
+  train(options, cpu);
+  // The first one starts from the old policy itself, at a divergence of 0.
+  EXPECT_THAT(policy_updates(scratch / "run"), testing::AllOf(testing::SizeIs(10), testing::Each(1.0)));
+}
+
+TEST(Training, LaunchesAfterAKlStopChangeNothing) {
+  for (const char* mode : {"joint", "separate"}) {
+    const test::TemporaryDirectory scratch;
+    TrainingOptions options = small_run(scratch / "skipping");
+    set_key(options.config, "update_mode", mode);
+    set_key(options.config, "kl_stop", mode == std::string("joint") ? "epoch" : "iteration");
+    set_key(options.config, "target_kl", "2e-4");
+    options.config.policy_iterations = 20;
+    ScarceDevice skipping(-1);
+    train(options, skipping);
+    options.run_directory = scratch / "eager";
+    EagerDevice eager;
+    train(options, eager);
+    EXPECT_EQ(test::read_text(scratch / "skipping" / "checkpoint.safetensors"),
+              test::read_text(scratch / "eager" / "checkpoint.safetensors"))
+        << mode;
+    EXPECT_EQ(policy_updates(scratch / "skipping"), policy_updates(scratch / "eager"));
+  }
 }
 
 }  // namespace
