@@ -22,6 +22,7 @@ struct CartPole {
   static constexpr const char* kId = "CartPole-v1";
   static constexpr int kObsDim = 4;
   using Action = Discrete<2>;  // push left, push right
+  static constexpr int kBodies = 0;
   static constexpr int kMaxEpisodeSteps = 500;
   static constexpr float kSolvedReturn = 475.0f;
 
@@ -50,6 +51,9 @@ struct CartPole {
       f(position), f(velocity), f(angle), f(angular_velocity);
     }
   };
+
+  static constexpr std::array<const char*, 4> kFieldNames = {"position", "velocity", "angle",
+                                                             "angular_velocity"};
 
   static constexpr double kGravity = 9.8;
   static constexpr double kPoleMass = 0.1;

@@ -7,9 +7,12 @@
 //   kId, kObsDim       name, observation size
 //   kMaxEpisodeSteps   default time limit, for the caller
 //   kSolvedReturn      mean return from which the task is called solved
-//   Action             Discrete<N>
-//   State<Real>        fields(f) calls f(field) for each of the kFields Real or UInt<Real> fields,
-//                      in fixed order: the caller decides how states are laid out in memory
+//   Action             Discrete<N> or Box<N>; a step takes an Action::Value<Real>
+//   kBodies            how many rigid bodies bodies(state, out) describes, 0 if it has none: x, y,
+//                      angle, vx, vy, w of each (body origin, velocity of the centre of mass)
+//   kFieldNames        a name for each field of the state
+//   State<Real>        fields(f) calls f(field) for each of the kFields Real fields, in fixed
+//                      order: the caller decides how states are laid out in memory
 //   Params             floats and bools, the same for all environments; params(values) makes it
 //                      from one value per entry of kParameters, in that order
 //   reset<Real>(params, rng)           a fresh episode's state
@@ -36,15 +39,30 @@ struct ParameterInfo {
   const char* help;
 };
 
+}  // namespace perilune
+
+namespace perilune::inline PERILUNE_LEVEL {
+
 /// An action that is one of N choices, 0 to N - 1.
 template <int N>
 struct Discrete {
   static constexpr int kCount = N;
+  static constexpr bool kContinuous = false;
+  template <class Real>
+  using Value = UInt<Real>;
 };
 
-}  // namespace perilune
-
-namespace perilune::inline PERILUNE_LEVEL {
+/// An action that is N numbers. Any are accepted; the environment clips them to its bounds of -1
+/// and 1, as Gymnasium's do.
+template <int N>
+struct Box {
+  static constexpr int kCount = N;
+  static constexpr bool kContinuous = true;
+  template <class Real>
+  struct Value {
+    Real at[N];
+  };
+};
 
 /// What a step returns besides the state. `terminated` is the environment's own end, never the time
 /// limit.
@@ -65,17 +83,21 @@ template <class E>
 concept Env = requires(const typename E::Params& params,
                        typename E::template State<float>& state,
                        const typename E::template State<float>& const_state,
+                       const typename E::Action::template Value<float>& action,
                        CounterRandom<float>& rng, float* out, const float* values) {
   { E::kId } -> std::convertible_to<const char*>;
   { E::kObsDim } -> std::convertible_to<int>;
   { E::kMaxEpisodeSteps } -> std::convertible_to<int>;
   { E::kSolvedReturn } -> std::convertible_to<float>;
   { E::Action::kCount } -> std::convertible_to<int>;
+  { E::Action::kContinuous } -> std::convertible_to<bool>;
+  { E::kBodies } -> std::convertible_to<int>;
   { E::template State<float>::kFields } -> std::convertible_to<int>;
   { std::size(E::kParameters) } -> std::convertible_to<std::size_t>;
+  requires std::size(E::kFieldNames) == std::size_t{E::template State<float>::kFields};
   { E::params(values) } -> std::same_as<typename E::Params>;
   { E::template reset<float>(params, rng) } -> std::same_as<typename E::template State<float>>;
-  { E::step(params, state, UInt<float>{}, rng) } -> std::same_as<Outcome<float>>;
+  { E::step(params, state, action, rng) } -> std::same_as<Outcome<float>>;
   state.fields(AnyField{});
   const_state.fields(AnyField{});
   E::observe(params, const_state, out);

@@ -53,6 +53,13 @@ PERILUNE_HD Real divide_by_constant(Real x, double divisor) {
   }
 }
 
+/// The greatest integer that is not above x; |x| < 2^31.
+template <class Real>
+PERILUNE_HD Real floor(Real x) {
+  const Real truncated = to_real<Real>(to_int(x));
+  return select(truncated > x, truncated - Real(1.0f), truncated);
+}
+
 template <class Real>
 struct SinCos {
   Real sin;

@@ -19,6 +19,22 @@
 #define PERILUNE_DEVICE inline __attribute__((always_inline))
 #endif
 
+// PERILUNE_INLINED: stands before a lambda's body that the compiler would keep out of line, and with it all that it knows
+// about the variables around it. nvcc inlines them anyway.
+#ifdef __CUDACC__
+#define PERILUNE_INLINED
+#else
+#define PERILUNE_INLINED __attribute__((always_inline))
+#endif
+
+// PERILUNE_OUTLINED: a function large enough that one copy per translation unit and number type must do, for the time
+// that compilers take.
+#ifdef __CUDACC__
+#define PERILUNE_OUTLINED __host__ __device__ __noinline__
+#else
+#define PERILUNE_OUTLINED __attribute__((noinline))
+#endif
+
 // PERILUNE_ROLLED: a loop that must stay one, for the registers that overlapping its rounds would take.
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_ROLLED _Pragma("unroll 1")

@@ -24,10 +24,9 @@ struct PhiloxBlock {
   U word[4];
 };
 
-/// The Philox4x32-10 bijection of `counter` under the key {key0, key1}.
-template <class U>
-PERILUNE_HD PhiloxBlock<U> philox4x32(PhiloxBlock<U> counter, std::uint32_t key0,
-                                      std::uint32_t key1) {
+/// The Philox4x32-10 bijection of `counter` under the key {key0, key1}. Key: std::uint32_t or U.
+template <class U, class Key>
+PERILUNE_HD PhiloxBlock<U> philox4x32(PhiloxBlock<U> counter, Key key0, std::uint32_t key1) {
   U c0 = counter.word[0], c1 = counter.word[1], c2 = counter.word[2], c3 = counter.word[3];
   const U multiplier0(0xD2511F53u), multiplier1(0xCD9E8D57u);
   PERILUNE_UNROLL
@@ -44,13 +43,20 @@ PERILUNE_HD PhiloxBlock<U> philox4x32(PhiloxBlock<U> counter, std::uint32_t key0
   return {{c0, c1, c2, c3}};
 }
 
+/// A key whose seed each lane has its own of.
+template <class Real>
+struct LaneKey {
+  UInt<Real> seed;
+  std::uint32_t stream;
+};
+
 /// The random source of simulators and kernels: consecutive draws of one sequence per environment.
 /// The position is a plain int that the compiler folds when draws are in straight-line code, so
-/// unused words cost nothing.
-template <class Real>
+/// unused words cost nothing. Key: RngKey or LaneKey<Real>.
+template <class Real, class Key = RngKey>
 class CounterRandom {
  public:
-  PERILUNE_HD CounterRandom(RngKey key, UInt<Real> environment, UInt<Real> episode, UInt<Real> step,
+  PERILUNE_HD CounterRandom(Key key, UInt<Real> environment, UInt<Real> episode, UInt<Real> step,
                             Purpose purpose)
       : key_(key),
         environment_(environment),
@@ -84,6 +90,14 @@ class CounterRandom {
     return low + (high - low) * uniform();
   }
 
+  /// One of the integers from low to high - 1, equally likely to within 2^-16 of it; high - low <=
+  /// 2^16, |low| and |high| < 2^24.
+  PERILUNE_HD Real integer(int low, int high) {
+    const UInt<Real> count(static_cast<std::uint32_t>(high - low));
+    const Int<Real> drawn = to_int(to_real<Real>(mul_hi(bits(), count)));
+    return to_real<Real>(drawn + Int<Real>(low));
+  }
+
   /// Standard normal, |value| < 5.8 for float; uses two words (Box and Muller 1958).
   PERILUNE_HD Real normal() {
     const Real radius_draw = Real(1.0f) - uniform();  // in (0, 1]: the logarithm is finite
@@ -92,7 +106,7 @@ class CounterRandom {
   }
 
  private:
-  RngKey key_;
+  Key key_;
   UInt<Real> environment_;
   UInt<Real> episode_;
   UInt<Real> step_;

@@ -26,6 +26,7 @@ class TapeRandom {
   UInt<Real> bits() { return static_cast<std::uint32_t>(next()); }
   Real uniform() { return static_cast<Real>(next()); }
   Real uniform(math::Scalar<Real> /*low*/, math::Scalar<Real> /*high*/) { return uniform(); }
+  Real integer(int /*low*/, int /*high*/) { return uniform(); }
   Real normal() { return uniform(); }
 
   /// How many draws are left.

@@ -137,6 +137,21 @@ TEST(CounterRandom, UniformRange) {
   EXPECT_NEAR(moments(values).mean, 1.0, 4 * 8 * 2.8e-4);
 }
 
+TEST(CounterRandom, Integer) {
+  const auto values = draws<float>([](auto& rng) { return rng.integer(-5, 11); });
+  std::vector<int> counts(16);
+  for (const double v : values) {
+    ASSERT_EQ(v, std::floor(v));
+    ++counts.at(static_cast<std::size_t>(v + 5));
+  }
+  // 15 degrees of freedom: above 44.3 once in 10^4.
+  EXPECT_LT(chi_square(counts, kDraws / 16.0), 44.3);
+  const auto far = draws<float>([](auto& rng) { return rng.integer(-9999, 9999); });
+  const auto [lowest, highest] = std::minmax_element(far.begin(), far.end());
+  EXPECT_EQ(*lowest, -9999);
+  EXPECT_EQ(*highest, 9998);
+}
+
 template <class Real>
 void check_normal() {
   const auto values = draws<Real>([](auto& rng) { return rng.normal(); });
@@ -183,11 +198,12 @@ TEST(SampleCategorical, NeverOutOfRange) {
 }
 
 TEST(TapeRandom, ReturnsTheRecordedDraws) {
-  TapeRandom<double> tape({0.25, -7.5, 3.0, 4.0});
+  TapeRandom<double> tape({0.25, -7.5, 3.0, 4.0, -12.0});
   EXPECT_EQ(tape.uniform(), 0.25);
   EXPECT_EQ(tape.uniform(-10.0, 10.0), -7.5);
   EXPECT_EQ(tape.normal(), 3.0);
   EXPECT_EQ(tape.bits(), 4u);
+  EXPECT_EQ(tape.integer(-20, 20), -12.0);
   EXPECT_EQ(tape.remaining(), 0u);
   EXPECT_THROW(tape.uniform(), std::out_of_range);
 }

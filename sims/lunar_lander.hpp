@@ -1,0 +1,142 @@
+// LunarLander-v3 and LunarLanderContinuous-v3: a lander with two hinged legs is thrown over uneven
+// ground and is to come to rest on the pad, exact to Gymnasium 1.x on Box2D 2.3.
+//
+// The task (draws, engines, reward) is lander_task.hpp, the world lunar_world.hpp. Recorded episodes
+// replay to the same last step; until the first contact nothing is off by more than 1e-5.
+#pragma once
+
+#include <array>
+
+#include "sims/lander_task.hpp"
+#include "sims/lunar_world.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+template <class Engines>
+struct LunarLanderWith {
+  static constexpr const char* kId =
+      Engines::kContinuous ? "LunarLanderContinuous-v3" : "LunarLander-v3";
+  static constexpr int kObsDim = 8;
+  using Action = Engines;
+  static constexpr int kBodies = 3;
+  static constexpr int kMaxEpisodeSteps = 1000;
+  static constexpr float kSolvedReturn = 200.0f;
+
+  struct Params {
+    lunar::TaskParams task;
+    bool fast;
+  };
+
+  template <class Real>
+  struct State {
+    lunar::World<Real> world;
+    lunar::TaskState<Real> task;
+    static constexpr int kFields = 77;
+
+    template <class F>
+    PERILUNE_HD void fields(F&& f) {
+      world.fields(f), task.fields(f);
+    }
+    template <class F>
+    PERILUNE_HD void fields(F&& f) const {
+      world.fields(f), task.fields(f);
+    }
+  };
+
+  static constexpr std::array<const char*, 77> kFieldNames = {
+      "hull_x", "hull_y", "hull_angle", "hull_vx", "hull_vy", "hull_spin",
+      "right_leg_x", "right_leg_y", "right_leg_angle", "right_leg_vx", "right_leg_vy",
+      "right_leg_spin",
+      "left_leg_x", "left_leg_y", "left_leg_angle", "left_leg_vx", "left_leg_vy", "left_leg_spin",
+      "left_joint_x", "left_joint_y", "left_joint_limit", "left_joint_motor",
+      "right_joint_x", "right_joint_y", "right_joint_limit", "right_joint_motor",
+      "right_leg_even_id0", "right_leg_even_normal0", "right_leg_even_tangent0",
+      "right_leg_even_id1", "right_leg_even_normal1", "right_leg_even_tangent1",
+      "right_leg_odd_id0", "right_leg_odd_normal0", "right_leg_odd_tangent0",
+      "right_leg_odd_id1", "right_leg_odd_normal1", "right_leg_odd_tangent1",
+      "left_leg_even_id0", "left_leg_even_normal0", "left_leg_even_tangent0",
+      "left_leg_even_id1", "left_leg_even_normal1", "left_leg_even_tangent1",
+      "left_leg_odd_id0", "left_leg_odd_normal0", "left_leg_odd_tangent0",
+      "left_leg_odd_id1", "left_leg_odd_normal1", "left_leg_odd_tangent1",
+      "right_leg_room_left", "right_leg_room_bottom", "right_leg_room_right",
+      "right_leg_room_top",
+      "left_leg_room_left", "left_leg_room_bottom", "left_leg_room_right", "left_leg_room_top",
+      "right_leg_left_is_newer", "left_leg_left_is_newer",
+      "right_leg_contact", "left_leg_contact", "quiet_time",
+      "height0", "height1", "height2", "height3", "height4", "height5", "height6", "height7",
+      "height8", "height9", "height10",
+      "shaping", "wind_index", "torque_index"};
+
+  static constexpr std::array<ParameterInfo, 5> kParameters = {{
+      lunar::kTaskParameters[0], lunar::kTaskParameters[1], lunar::kTaskParameters[2],
+      lunar::kTaskParameters[3],
+      {"fast_solver", 0.0f, 0.0f, 1.0f,
+       "1: fewer, larger solver steps, equal in distribution; 0: Box2D's own"},
+  }};
+
+  PERILUNE_HD static Params params(const float* values) {
+    return {lunar::task_params(values), values[4] != 0.0f};
+  }
+
+  template <class Real, class Rng>
+  PERILUNE_HD static State<Real> reset(const Params& params, Rng& rng) {
+    State<Real> state{};
+    lunar::draw_ground<Real>(rng, state.world.heights);
+    const Vec2<Real> force = lunar::draw_start_force<Real>(rng);
+    state.task = lunar::begin_task<Real>(params.task, rng);
+    state.world.place();
+    advance(params, state, lunar::Throttle<lunar::Number<Real>>{}, force, rng);
+    return state;
+  }
+
+  template <class Real, class Rng>
+  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
+                                        typename Action::template Value<Real> action, Rng& rng) {
+    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), Vec2<Real>{Real(0.0f), Real(0.0f)},
+                   rng);
+  }
+
+  template <class Real>
+  PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
+    const Body<Real>& hull = state.world.bodies[0];
+    lunar::observe_lander(hull.frame(lunar::kHullMass).origin, hull.velocity, hull.angle, hull.spin,
+                          state.world.leg_contact[0], state.world.leg_contact[1], out);
+  }
+
+  /// The hull, the right and the left leg.
+  template <class Real>
+  PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {
+    for (int b = 0; b < kBodies; ++b) {
+      const Body<Real>& body = state.world.bodies[b];
+      const Vec2<Real> origin = body.frame(lunar::Model::mass(b)).origin;
+      const Real values[6] = {origin.x,        origin.y,        body.angle,
+                              body.velocity.x, body.velocity.y, body.spin};
+      for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
+    }
+  }
+
+ private:
+  template <class Real, class Rng>
+  PERILUNE_HD static Outcome<Real> advance(const Params& params, State<Real>& state,
+                                           const lunar::Throttle<lunar::Number<Real>>& throttle, Vec2<Real> force,
+                                           Rng& rng) {
+    lunar::World<Real>& world = state.world;
+    const Mask<Real> landed = world.leg_contact[0] + world.leg_contact[1] > Real(0.0f);
+    const lunar::Wind<Real> wind = lunar::blow(params.task, landed, state.task);
+    force.x = force.x + wind.force;
+    lunar::fire_engines(throttle, lunar::kHullMass, rng, world.bodies[0]);
+    const auto events = lunar::World<Real>::step(world, params.fast, params.task.gravity, force,
+                                                 wind.torque);
+    Real observation[kObsDim];
+    observe(params, state, observation);
+    const Real x = world.bodies[0].frame(lunar::kHullMass).origin.x;
+    return lunar::judge(observation, x, throttle, events.crashed, events.asleep, state.task);
+  }
+};
+
+using LunarLander = LunarLanderWith<lunar::DiscreteEngines>;
+using LunarLanderContinuous = LunarLanderWith<lunar::ContinuousEngines>;
+
+static_assert(Env<LunarLander> && Env<LunarLanderContinuous>);
+
+}  // namespace perilune::inline PERILUNE_LEVEL
