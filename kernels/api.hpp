@@ -37,6 +37,7 @@ struct Network {
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];
   std::int32_t begin, end;  ///< the network's range of the parameter array
+  std::int32_t log_std;     ///< of a continuous policy: its log standard deviations [actions], after the layers; else 0
 };
 
 /// What is annealed or counted: lives in device memory, so that the same launches serve every iteration.
@@ -81,6 +82,7 @@ struct Hyperparameters {
   std::uint32_t num_iterations;
   std::uint32_t anneal_lr, anneal_clip_coef;   ///< 1: linearly to 0 over num_iterations
   std::uint32_t clip_vloss;
+  std::uint32_t fixed_std;                     ///< 1: a continuous policy's standard deviations are not trained
   std::uint32_t norm_adv;                      ///< 0 none, 1 minibatch, 2 batch
   std::uint32_t kl_stop_each_iteration;        ///< 0: checked after an epoch; 1: before each policy step
   std::uint32_t kl_k1;                         ///< 1: mean(old - new), 0: mean((ratio - 1) - log ratio)
@@ -110,6 +112,56 @@ struct ResetArgs {
   EnvironmentBatch environments;
 };
 
+/// What becomes of an environment whose episode has ended, as Gymnasium's vector environments name it: reset by the step
+/// after, which ignores its action; reset at once; or left to the caller.
+enum class Autoreset : std::uint32_t { kNextStep, kSameStep, kDisabled };
+
+/// What actions lie in memory as: choices are integers, numbers are floats.
+enum class ActionType : std::uint32_t { kInt32, kInt64, kFloat32, kFloat64 };
+
+/// What environments that are stepped by a caller carry besides EnvironmentBatch, each [N]. Their draws are those of
+/// environment `number` under the key {seed, batch.key.stream}; batch.key.seed is not looked at.
+struct StateArrays {
+  std::uint32_t* seed;
+  std::uint32_t* number;
+  std::uint8_t* ended;             ///< 1: the episode is over, and its environment not yet reset
+};
+
+/// What steps tell the host besides their results.
+struct StepFlags {
+  std::uint64_t fault;             ///< kNoFault, or the lowest fault that was found; nothing is stepped then
+  std::uint32_t any_ended;         ///< 1 once an episode ended; the host clears it
+};
+inline constexpr std::uint64_t kNoFault = ~std::uint64_t{0};
+/// A fault: place << 33 | FaultKind << 32 | value. kAction: the place in the array of actions, and the action as an int32
+/// (the nearest one) or float. kEnded: an environment that waits for its reset and was stepped.
+enum class FaultKind : std::uint32_t { kAction, kEnded };
+
+/// Starts the next episode of some environments, and writes the observations of all.
+struct RestartArgs {
+  EnvironmentBatch environments;
+  StateArrays more;
+  const std::uint8_t* restart;     ///< [N], 1: this one; null: none
+  float* observations;             ///< [N][observation dim], without padding
+};
+
+/// One step of every environment. What the caller gives and gets is row by row and without padding.
+struct StepArgs {
+  EnvironmentBatch environments;
+  StateArrays more;
+  Autoreset autoreset;
+  ActionType action_type;          ///< not kFloat64
+  const void* actions;             ///< [N], or [N][numbers per action]
+  StepFlags* flags;
+  float* observations;             ///< [N][observation dim]
+  float* rewards;                  ///< [N]
+  std::uint8_t* terminated;        ///< [N]
+  std::uint8_t* truncated;         ///< [N]
+  float* final_observations;       ///< [N][observation dim] or null; written where an episode ended
+  float* episode_returns;          ///< [N] or null; the same
+  std::uint32_t* episode_lengths;  ///< [N] or null; the same
+};
+
 /// Where a wide instance keeps what lies between its kernels; fused ones do not look at it.
 struct Workspace {
   float* data;
@@ -124,7 +176,7 @@ struct RolloutArgs {
   std::int32_t num_steps;
   float gamma;                     ///< discounts the value of a truncated episode's final observation
   std::uint32_t truncate_at_end;   ///< 1: the last step truncates every episode
-  float* records;                  ///< [B][record floats]: observation, action, log-probability, value, zeros
+  float* records;                  ///< [B][record floats]: observation, action(s), log-probability, value, zeros
   float* rewards;                  ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
   float* values;                   ///< [T+1][N]; the last row is the value of the observation after the last step
   std::uint8_t* ends;              ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
@@ -254,11 +306,26 @@ struct EvaluateArgs {
   std::int32_t episodes;
   std::uint32_t first_episode;     ///< episode index of the first environment, so that sets never repeat
   std::uint32_t max_episode_steps;
-  std::uint32_t deterministic;     ///< 1: argmax action
+  std::uint32_t deterministic;     ///< 1: the policy's mode: argmax, or the mean
   float env_parameters[kMaxEnvParameters];
   RngKey key;
   float* returns;                  ///< [episodes]
   float* lengths;                  ///< [episodes]
+  Workspace workspace;
+};
+
+/// Observations to actions with a frozen policy. Rows are without padding.
+struct ActArgs {
+  const float* parameters;
+  Network actor;
+  std::int32_t count;
+  std::uint32_t call;              ///< counts calls with the same key, so that they draw differently
+  std::uint32_t deterministic;     ///< 1: argmax action
+  RngKey key;
+  const float* observations;       ///< [count][observation dim]
+  std::int64_t* choices;           ///< [count] or null
+  float* numbers;                  ///< [count][numbers per action] or null
+  float* outputs;                  ///< [count][head's outputs] or null
   Workspace workspace;
 };
 
@@ -280,7 +347,9 @@ struct KernelStorage {
 struct Instance {
   const char* environment;
   Precision precision;
-  std::int32_t width, observation_dim, num_actions, state_fields, record_floats;
+  std::int32_t width, observation_dim;
+  std::int32_t num_actions;        ///< choices, or numbers of a continuous action
+  std::int32_t state_fields, record_floats;
   std::int32_t update_tile;        ///< samples an update block takes at a time
   std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
   void (*reset)(const ResetArgs&, Queue&);
@@ -288,6 +357,12 @@ struct Instance {
   void (*update)(const UpdateArgs&, Queue&);
   void (*evaluate)(const EvaluateArgs&, Queue&);
   void (*simulate)(const SimulateArgs&, Queue&);
+  bool continuous;                 ///< actions are num_actions numbers, not one of num_actions choices
+  const char* const* field_names;  ///< [state_fields]
+  void (*restart)(const RestartArgs&, Queue&);
+  void (*check_step)(const StepArgs&, Queue&);  ///< writes what is wrong with actions and environments into the flags
+  void (*step)(const StepArgs&, Queue&);
+  void (*act)(const ActArgs&, Queue&);
   /// Bytes of block storage (CUDA: dynamic shared memory) the largest kernel needs at this depth.
   std::size_t (*block_storage)(int depth);
   /// The same for each kernel with networks; null where block storage is no resource (CPU).
@@ -296,6 +371,7 @@ struct Instance {
   std::size_t (*rollout_workspace)(const RolloutArgs&);
   std::size_t (*update_workspace)(const UpdateArgs&);
   std::size_t (*evaluate_workspace)(const EvaluateArgs&);
+  std::size_t (*act_workspace)(const ActArgs&);
 };
 
 /// All kernels of one machine.

@@ -3,15 +3,22 @@
 #include "kernels/machine/dense_cpu.hpp"
 #include "kernels/machine/mlp_bf16_cpu.hpp"
 
+#include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
+#include "kernels/step.hpp"
 #include "kernels/update.hpp"
 #include "kernels/wide_launch.hpp"
 #include "sims/cartpole.hpp"
+
+// Tests compile this file once more, with environments of their own.
+#ifndef PERILUNE_INSTANCES
+#define PERILUNE_INSTANCES "kernels/instances.def"
+#endif
 
 namespace perilune::inline PERILUNE_LEVEL {
 namespace {
@@ -21,6 +28,8 @@ namespace {
 constexpr int kTileLanes = 96;
 constexpr int kScanLanes = 64;
 constexpr int kWideLanes = 1024;
+constexpr int kStepLanes = 4096;
+constexpr int kCheckLanes = 32768;
 // Enough blocks for sixteen cores; each costs a pass over its partial gradient.
 constexpr int kPartials = 16;
 
@@ -29,6 +38,8 @@ template <Precision P>
 using NetworkBlock = CpuBlock<kTileLanes, P>;
 using ScanBlock = CpuBlock<kScanLanes>;
 using WideBlock = CpuBlock<kWideLanes>;
+using StepBlock = CpuBlock<kStepLanes>;
+using CheckBlock = CpuBlock<kCheckLanes>;
 
 #define PERILUNE_TEXT_OF(x) #x
 #define PERILUNE_TEXT(x) PERILUNE_TEXT_OF(x)
@@ -44,11 +55,24 @@ int lane_blocks(int lanes, const Queue& queue) {
   return even < packs ? even : packs;
 }
 
+/// Blocks for one step of n environments: as many as are worth handing to a thread, which is some microseconds of work;
+/// how much that is, is taken from the size of a state.
+template <class E>
+int step_blocks(int n, const Queue& queue) {
+  constexpr int kWorth = 4096 / E::template State<float>::kFields;
+  const int worth = divide_up(n, kWorth > kPackLanes ? kWorth : kPackLanes);
+  const int fitting = divide_up(n, kStepLanes);
+  const int blocks = worth < 4 * queue.pool->threads() ? worth : 4 * queue.pool->threads();
+  return blocks > fitting ? blocks : fitting;
+}
+
 /// What instances of every width have.
 template <class E>
 constexpr Instance make_environment() {
   Instance instance{};
   instance.environment = E::kId;
+  instance.continuous = E::Action::kContinuous;
+  instance.field_names = E::kFieldNames.data();
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
   instance.state_fields = E::template State<float>::kFields;
@@ -60,6 +84,15 @@ constexpr Instance make_environment() {
   };
   instance.simulate = [](const SimulateArgs& args, Queue& queue) {
     launch_cpu<Simulate<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
+  };
+  instance.restart = [](const RestartArgs& args, Queue& queue) {
+    launch_cpu<RestartEnvironments<E>, StepBlock>(args, step_blocks<E>(args.environments.count, queue), queue);
+  };
+  instance.check_step = [](const StepArgs& args, Queue& queue) {
+    launch_cpu<CheckStep<E>, CheckBlock>(args, divide_up(args.environments.count, kCheckLanes), queue);
+  };
+  instance.step = [](const StepArgs& args, Queue& queue) {
+    launch_cpu<StepEnvironments<E>, StepBlock>(args, step_blocks<E>(args.environments.count, queue), queue);
   };
   return instance;
 }
@@ -79,6 +112,11 @@ constexpr Instance make_instance() {
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     launch_cpu<Evaluate<E, Width>, TileBlock>(args, lane_blocks(args.episodes, queue), queue);
+  };
+  instance.act = [](const ActArgs& args, Queue& queue) {
+    // One tile's worth is not handed to another thread.
+    const int blocks = args.count <= kTileLanes ? 1 : lane_blocks(args.count, queue);
+    launch_cpu<Act<E, Width>, TileBlock>(args, blocks, queue);
   };
   instance.block_storage = [](int depth) -> std::size_t {
     int floats = Update<E, Width>::template storage_floats<NetworkBlock<P>>(depth);
@@ -108,7 +146,7 @@ struct InstanceTable {
 constexpr InstanceTable kTable = [] {
   InstanceTable table{};
 #define PERILUNE_INSTANCE(environment, width) table.add<environment, width>();
-#include "kernels/instances.def"
+#include PERILUNE_INSTANCES
 #undef PERILUNE_INSTANCE
   return table;
 }();
@@ -142,7 +180,11 @@ struct CpuLauncher {
 };
 
 constexpr Instance kWideInstances[] = {
-    wide_instance<CartPole, CpuLauncher>(make_environment<CartPole>())};
+#define PERILUNE_ENVIRONMENT(environment) \
+  wide_instance<environment, CpuLauncher>(make_environment<environment>()),
+#include PERILUNE_INSTANCES
+#undef PERILUNE_ENVIRONMENT
+};
 
 Machine make_machine() {
   Machine machine{};

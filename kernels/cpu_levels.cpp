@@ -1,4 +1,4 @@
-// Chooses, once, which of the compiled CPU levels this processor runs.
+// The program's machines: which of the compiled CPU levels this processor runs, chosen once, and the CUDA machine.
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -84,7 +84,16 @@ const Instance* find_wide_instance(const Machine& machine, const char* environme
   return nullptr;
 }
 
-#if !PERILUNE_HAS_CUDA
+#if PERILUNE_HAS_CUDA
+namespace base {
+const Machine& level_machine();
+bool has_tensor_kernels();
+}
+const Machine* cuda_machine() { return &base::level_machine(); }
+bool cuda_supports(Precision precision) {
+  return precision == Precision::kFp32 || base::has_tensor_kernels();
+}
+#else
 const Machine* cuda_machine() { return nullptr; }
 bool cuda_supports(Precision) { return false; }
 #endif

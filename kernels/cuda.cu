@@ -7,10 +7,12 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/act.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/statistics.hpp"
+#include "kernels/step.hpp"
 #include "kernels/wide_launch.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
@@ -37,6 +39,12 @@ constexpr int kSimulateLanes = 128;
 /// Blocks of kernels that split their lanes into columns.
 std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
 
+/// Launches K over environments that a caller steps.
+template <class K, class Args>
+void launch_step(const Args& args, Queue& queue) {
+  launch_cuda<K, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0, queue);
+}
+
 /// What does not depend on the network.
 template <class E>
 Instance with_simulator(Instance instance) {
@@ -53,6 +61,11 @@ Instance with_simulator(Instance instance) {
     launch_cuda<Simulate<E>, kSimulateLanes>(
         args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
   };
+  instance.continuous = E::Action::kContinuous;
+  instance.field_names = E::kFieldNames.data();
+  instance.restart = launch_step<RestartEnvironments<E>, RestartArgs>;
+  instance.check_step = launch_step<CheckStep<E>, StepArgs>;
+  instance.step = launch_step<StepEnvironments<E>, StepArgs>;
   return instance;
 }
 
@@ -65,6 +78,12 @@ Instance make_instance() {
         args, divide_up(args.episodes, kTileLanes),
         storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
+  instance.act = [](const ActArgs& args, Queue& queue) {
+    using K = Act<E, Width>;
+    launch_cuda<K, kTileLanes>(
+        args, divide_up(args.count, kTileLanes),
+        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
+  };
   return instance;
 }
 
@@ -73,7 +92,7 @@ const std::vector<Instance>& instances() {
   static const std::vector<Instance> all = [] {
     std::vector<Instance> result = {
 #define PERILUNE_INSTANCE(environment, width) make_instance<environment, width>(),
-#include "kernels/instances.def"
+#include PERILUNE_INSTANCES
 #undef PERILUNE_INSTANCE
     };
     const std::vector<Instance> plain = result;
@@ -86,6 +105,12 @@ const std::vector<Instance>& instances() {
         instance.reset = same->reset;
         instance.evaluate = same->evaluate;
         instance.simulate = same->simulate;
+        instance.continuous = same->continuous;
+        instance.field_names = same->field_names;
+        instance.restart = same->restart;
+        instance.check_step = same->check_step;
+        instance.step = same->step;
+        instance.act = same->act;
         result.push_back(instance);
       }
     }
@@ -125,7 +150,12 @@ struct CudaLauncher {
   static bool skips(const Control*, Losses) { return false; }
 };
 
-const Instance kWideInstances[] = {wide_instance<CartPole, CudaLauncher>(with_simulator<CartPole>({}))};
+const Instance kWideInstances[] = {
+#define PERILUNE_ENVIRONMENT(environment) \
+  wide_instance<environment, CudaLauncher>(with_simulator<environment>({})),
+#include PERILUNE_INSTANCES
+#undef PERILUNE_ENVIRONMENT
+};
 
 __global__ void set_condition(const Control* control, cudaGraphConditionalHandle handle) {
   cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == 0 ? 1 : 0);
@@ -168,17 +198,10 @@ Machine make_machine() {
 }
 
 }  // namespace
-}  // namespace perilune::inline PERILUNE_LEVEL
 
-namespace perilune {
-
-const Machine* cuda_machine() {
+const Machine& level_machine() {
   static const Machine machine = make_machine();
-  return &machine;
+  return machine;
 }
 
-bool cuda_supports(Precision precision) {
-  return precision == Precision::kFp32 || has_tensor_kernels();
-}
-
-}  // namespace perilune
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -7,7 +7,7 @@ std::span<const Instance> bf16_instances() {
   static const Instance instances[] = {
 #define PERILUNE_INSTANCE(environment, width) \
   make_network_instance<environment, width, Precision::kBf16>(),
-#include "kernels/instances.def"
+#include PERILUNE_INSTANCES
 #undef PERILUNE_INSTANCE
   };
   return instances;

@@ -11,6 +11,11 @@
 #include "kernels/update.hpp"
 #include "sims/cartpole.hpp"
 
+// Tests compile the three files once more, with environments of their own.
+#ifndef PERILUNE_INSTANCES
+#define PERILUNE_INSTANCES "kernels/instances.def"
+#endif
+
 namespace perilune::inline PERILUNE_LEVEL {
 
 // 64 lanes: the tiles of a 64-wide, two-layer fp32 network then take 36 KB of shared memory, so that several blocks share a
@@ -37,7 +42,7 @@ inline int depth_of(const Network& actor, const Network& critic) {
 /// `per_processor` blocks for each multiprocessor of the current device.
 int update_blocks(int per_processor);
 
-/// Everything but reset, evaluate and simulate, which are the same in every precision.
+/// Everything but act and evaluate, and what knows no network, which are the same in every precision.
 template <class E, int Width, Precision P>
 Instance make_network_instance() {
   Instance instance{};

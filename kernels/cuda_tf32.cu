@@ -7,7 +7,7 @@ std::span<const Instance> tf32_instances() {
   static const Instance instances[] = {
 #define PERILUNE_INSTANCE(environment, width) \
   make_network_instance<environment, width, Precision::kTf32>(),
-#include "kernels/instances.def"
+#include PERILUNE_INSTANCES
 #undef PERILUNE_INSTANCE
   };
   return instances;

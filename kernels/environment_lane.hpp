@@ -84,12 +84,12 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
   });
 }
 
-/// The first state of an episode.
-template <class E, class Real>
+/// The first state of an episode. Key: RngKey or LaneKey<Real>.
+template <class E, class Real, class Key>
 PERILUNE_DEVICE typename E::template State<Real> first_state(const typename E::Params& params,
-                                                             RngKey key, UInt<Real> environment,
+                                                             Key key, UInt<Real> environment,
                                                              UInt<Real> episode) {
-  CounterRandom<Real> random(key, environment, episode, UInt<Real>(0u), Purpose::kReset);
+  CounterRandom<Real, Key> random(key, environment, episode, UInt<Real>(0u), Purpose::kReset);
   return E::template reset<Real>(params, random);
 }
 

@@ -4,7 +4,7 @@
 
 #include "kernels/environment_lane.hpp"
 #include "kernels/network.hpp"
-#include "kernels/ppo_loss.hpp"
+#include "kernels/policy.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -27,31 +27,17 @@ PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Para
   lane.running = running;
 }
 
-/// The action to play: the most probable one, or a draw.
-template <class Real, int Actions>
-PERILUNE_DEVICE UInt<Real> choose_action(const Real (&logits)[Actions], bool deterministic,
-                                         CounterRandom<Real>& random) {
-  if (!deterministic) {
-    const Categorical<Real, Actions> policy(logits);
-    return sample_categorical(policy.probability, Actions, random.uniform());
-  }
-  UInt<Real> action(0u);
-  Real best = logits[0];
-  for (int i = 1; i < Actions; ++i) {
-    action = select(logits[i] > best, UInt<Real>(static_cast<std::uint32_t>(i)), action);
-    best = max(logits[i], best);
-  }
-  return action;
-}
-
 /// Step t. An episode that is over is stepped on, but no longer counted.
 template <Env E, class Real>
 PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params,
                                UInt<Real> environment, std::uint32_t t,
-                               const Real (&logits)[E::Action::kCount], PlayedLane<E, Real>& lane) {
+                               const Real (&outputs)[E::Action::kCount],
+                               const typename PolicyOf<E, Real>::Spread& spread,
+                               PlayedLane<E, Real>& lane) {
   const UInt<Real> step(t), episode(args.first_episode);
   CounterRandom<Real> draw(args.key, environment, episode, step, Purpose::kAction);
-  const UInt<Real> action = choose_action(logits, args.deterministic != 0, draw);
+  const auto action =
+      choose_action<PolicyOf<E, Real>>(outputs, spread, args.deterministic != 0, draw);
   CounterRandom<Real> random(args.key, environment, episode, step, Purpose::kStep);
   const Outcome<Real> outcome = E::step(params, lane.state, action, random);
   lane.total = lane.total + select(lane.running, outcome.reward, Real(0.0f));
@@ -80,10 +66,11 @@ struct Evaluate {
     block.activate(share.count);
     const typename E::Params params = E::params(args.env_parameters);
     Carver<B> carver{block.storage()};
-    const Tile<B> observation = carver.tile(E::kObsDim), logits = carver.tile(kActions);
+    const Tile<B> observation = carver.tile(E::kObsDim), outputs = carver.tile(kActions);
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
 
+    const typename PolicyOf<E, Real>::Spread spread(args.parameters + args.actor.log_std);
     PerLane<B, PlayedLane<E, Real>> lanes;
     PerLane<B, Mask<Real>> running;
     const auto number = [&](Lane lane) {
@@ -100,11 +87,11 @@ struct Evaluate {
         for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, values[i]);
       });
       block.sync();
-      actor.infer(observation, logits);
+      actor.infer(observation, outputs);
       block.lanes([&](Lane lane) {
         Real values[kActions];
-        for (int i = 0; i < kActions; ++i) values[i] = logits.load(i, lane);
-        play_step<E, Real>(args, params, number(lane), t, values, lanes[lane]);
+        for (int i = 0; i < kActions; ++i) values[i] = outputs.load(i, lane);
+        play_step<E, Real>(args, params, number(lane), t, values, spread, lanes[lane]);
         running[lane] = lanes[lane].running;
       });
     }

@@ -124,13 +124,15 @@ class Mlp<B, In, Width, Out> {
   float* gradient_ = nullptr;
 };
 
-/// A sample's record: observation, action, log-probability, value, padding to a multiple of 8 floats.
+/// A sample's record: observation, action (the number of a discrete one, or each of a box's), log-probability, value,
+/// padding to a multiple of 8 floats.
 template <class E>
 struct Record {
   static constexpr int kAction = E::kObsDim;
-  static constexpr int kLogProbability = kAction + 1;
-  static constexpr int kValue = kAction + 2;
-  static constexpr int kFloats = (kAction + 3 + 7) / 8 * 8;
+  static constexpr int kLogProbability =
+      kAction + (E::Action::kContinuous ? E::Action::kCount : 1);
+  static constexpr int kValue = kLogProbability + 1;
+  static constexpr int kFloats = round_up(kValue + 1, 8);
 };
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -5,48 +5,11 @@
 //   value   0.5 (V - R)^2, or with clip_vloss 0.5 max((V - R)^2, (V_old + clip(V - V_old, -c, c) - R)^2)
 #pragma once
 
+#include "kernels/policy.hpp"
 #include "sims/math.hpp"
 #include "sims/real.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
-
-/// A categorical distribution over N actions, from its logits.
-template <class Real, int N>
-struct Categorical {
-  Real log_probability[N];
-  Real probability[N];
-
-  PERILUNE_HD explicit Categorical(const Real (&logits)[N]) {
-    Real top = logits[0];
-    for (int i = 1; i < N; ++i) top = max(top, logits[i]);
-    Real total(0.0f);
-    for (int i = 0; i < N; ++i) {
-      probability[i] = math::exp(logits[i] - top);
-      total = total + probability[i];
-    }
-    const Real log_total = math::log(total);
-    const Real scale = Real(1.0f) / total;
-    for (int i = 0; i < N; ++i) {
-      log_probability[i] = logits[i] - top - log_total;
-      probability[i] = probability[i] * scale;
-    }
-  }
-
-  PERILUNE_HD Real log_probability_of(UInt<Real> action) const {
-    Real chosen = log_probability[0];
-    for (int i = 1; i < N; ++i) {
-      chosen = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), log_probability[i],
-                      chosen);
-    }
-    return chosen;
-  }
-
-  PERILUNE_HD Real entropy() const {
-    Real total(0.0f);
-    for (int i = 0; i < N; ++i) total = total - probability[i] * log_probability[i];
-    return total;
-  }
-};
 
 template <class Real>
 struct PolicyTerms {
@@ -57,12 +20,12 @@ struct PolicyTerms {
   Mask<Real> clipped;
 };
 
-/// The policy loss of one sample, and d(loss - ent_coef * entropy)/d(logits) in `gradient`.
-template <class Real, int N>
-PERILUNE_HD PolicyTerms<Real> policy_loss(const Real (&logits)[N], UInt<Real> action,
+/// The policy loss of one sample, and the derivatives of loss - ent_coef * entropy in `slopes`.
+template <class Policy, class Real>
+PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy,
+                                          const typename Policy::Action& action,
                                           Real old_log_probability, Real advantage, Real clip,
-                                          Real ent_coef, Real (&gradient)[N]) {
-  const Categorical<Real, N> policy(logits);
+                                          Real ent_coef, typename Policy::Slopes& slopes) {
   const Real log_ratio = policy.log_probability_of(action) - old_log_probability;
   const Real ratio = math::exp(log_ratio);
   const Real one(1.0f);
@@ -70,13 +33,7 @@ PERILUNE_HD PolicyTerms<Real> policy_loss(const Real (&logits)[N], UInt<Real> ac
   const Real limited = -(advantage * min(max(ratio, one - clip), one + clip));
   const Real entropy = policy.entropy();
   const Mask<Real> live = plain >= limited;  // equal inside the clip range
-  const Real slope = select(live, plain, Real(0.0f));
-  for (int i = 0; i < N; ++i) {
-    const Real p = policy.probability[i];
-    const Real indicator = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), one,
-                                  Real(0.0f));
-    gradient[i] = slope * (indicator - p) + ent_coef * p * (policy.log_probability[i] + entropy);
-  }
+  slopes = policy.slopes(action, select(live, plain, Real(0.0f)), ent_coef, entropy);
   return {select(live, plain, limited), entropy, -log_ratio, (ratio - one) - log_ratio,
           abs(ratio - one) > clip};
 }

@@ -8,7 +8,7 @@
 
 #include "kernels/environment_lane.hpp"
 #include "kernels/network.hpp"
-#include "kernels/ppo_loss.hpp"
+#include "kernels/policy.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -18,23 +18,24 @@ template <Env E, class B, class Real>
 PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
                                        const typename E::Params& params,
                                        const Real (&observation)[E::kObsDim],
-                                       const Real (&logits)[E::Action::kCount], Real value, int t,
-                                       int first, typename B::Lane lane,
+                                       const Real (&outputs)[E::Action::kCount],
+                                       const typename PolicyOf<E, Real>::Spread& spread, Real value,
+                                       int t, int first, typename B::Lane lane,
                                        EnvironmentLane<E, Real>& mine, Real& reward,
                                        Mask<Real>& ended) {
-  constexpr int kActions = E::Action::kCount;
+  using Policy = PolicyOf<E, Real>;
   const EnvironmentBatch& batch = args.environments;
   const UInt<Real> environment =
       block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
-  const Categorical<Real, kActions> policy(logits);
+  const Policy policy(outputs, spread);
   CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
-  const UInt<Real> action = sample_categorical(policy.probability, kActions, draw.uniform());
+  const typename Policy::Action action = policy.sample(draw);
 
   using Row = Record<E>;
   Real record[Row::kFloats];
   for (int i = 0; i < Row::kFloats; ++i) record[i] = Real(0.0f);
   for (int i = 0; i < E::kObsDim; ++i) record[i] = observation[i];
-  record[Row::kAction] = to_real<Real>(action);
+  Policy::write(action, record + Row::kAction);
   record[Row::kLogProbability] = policy.log_probability_of(action);
   record[Row::kValue] = value;
   const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count);
@@ -70,10 +71,10 @@ struct Rollout {
 
   template <class B>
   struct Tiles {
-    Tile<B> observation, logits, value;
+    Tile<B> observation, action, value;
     PERILUNE_DEVICE explicit Tiles(Carver<B>& carver) {
       observation = carver.tile(E::kObsDim);
-      logits = carver.tile(kActions);
+      action = carver.tile(kActions);
       value = carver.tile(1);
     }
   };
@@ -105,6 +106,7 @@ struct Rollout {
     const auto hidden = HiddenLayers<B, Width>::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
     const Critic<B> critic(block, carver, args.parameters, args.critic, hidden);
+    const typename PolicyOf<E, Real>::Spread spread(args.parameters + args.actor.log_std);
     PerLane<B, EnvironmentLane<E, Real>> lanes;
     PerLane<B, Real> reward;
     PerLane<B, Mask<Real>> ended, cut;
@@ -113,13 +115,13 @@ struct Rollout {
     });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
-      actor.infer(tiles.observation, tiles.logits);
+      actor.infer(tiles.observation, tiles.action);
       critic.infer(tiles.observation, tiles.value);
       block.lanes([&](Lane lane) {
-        Real observation[E::kObsDim], logits[kActions];
+        Real observation[E::kObsDim], outputs[kActions];
         for (int i = 0; i < E::kObsDim; ++i) observation[i] = tiles.observation.load(i, lane);
-        for (int i = 0; i < kActions; ++i) logits[i] = tiles.logits.load(i, lane);
-        cut[lane] = policy_step<E>(block, args, params, observation, logits,
+        for (int i = 0; i < kActions; ++i) outputs[i] = tiles.action.load(i, lane);
+        cut[lane] = policy_step<E>(block, args, params, observation, outputs, spread,
                                    tiles.value.load(0, lane), t, share.first, lane, lanes[lane],
                                    reward[lane], ended[lane]);
       });

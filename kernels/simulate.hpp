@@ -3,7 +3,7 @@
 // With short episodes most SIMD steps reset some lane, and drawing a first state costs more than a step. So each lane keeps
 // the first state of its next episode at hand, and only when a lane ends without one are all missing ones drawn. They
 // depend on (environment, episode) alone, so this changes no result. One word of random bits serves 32 steps of an
-// environment with two actions; other action counts draw a word each step.
+// environment with two actions; other action counts draw a word each step, and boxes one for each number in [-1, 1).
 #pragma once
 
 #include "kernels/environment_lane.hpp"
@@ -23,18 +23,30 @@ struct Simulate {
   };
 
   template <class Real>
+  PERILUNE_DEVICE static typename E::Action::template Value<Real> random_action(
+      RngKey key, int t, UInt<Real> environment, SimulatedLane<Real>& lane) {
+    CounterRandom<Real> draw(key, environment, lane.current.episode, lane.current.elapsed,
+                             Purpose::kAction);
+    if constexpr (E::Action::kContinuous) {
+      typename E::Action::template Value<Real> action;
+      PERILUNE_UNROLL
+      for (int i = 0; i < kActions; ++i) action.at[i] = draw.uniform(-1.0f, 1.0f);
+      return action;
+    } else {
+      if (kActions != 2 || t % 32 == 0) lane.bits = draw.bits();
+      const UInt<Real> action =
+          kActions == 2 ? lane.bits & UInt<Real>(1u)
+                        : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
+      lane.bits = lane.bits >> 1;
+      return action;
+    }
+  }
+
+  template <class Real>
   PERILUNE_DEVICE static void step(const EnvironmentBatch& batch, const typename E::Params& params,
                                    int t, UInt<Real> environment, SimulatedLane<Real>& lane) {
     EnvironmentLane<E, Real>& mine = lane.current;
-    if (kActions != 2 || t % 32 == 0) {
-      CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed,
-                               Purpose::kAction);
-      lane.bits = draw.bits();
-    }
-    const UInt<Real> action =
-        kActions == 2 ? lane.bits & UInt<Real>(1u)
-                      : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
-    lane.bits = lane.bits >> 1;
+    const auto action = random_action(batch.key, t, environment, lane);
     CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
     const Outcome<Real> outcome = E::step(params, mine.state, action, random);
     mine.elapsed = mine.elapsed + UInt<Real>(1u);

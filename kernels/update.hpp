@@ -41,11 +41,11 @@ class PolicyLosses {
   using Real = typename B::Real;
   using Lane = typename B::Lane;
   using Row = Record<E>;
-  static constexpr int kActions = E::Action::kCount;
-  static constexpr int kOutputs = kActions;
+  using Policy = PolicyOf<E, Real>;
+  static constexpr int kOutputs = Policy::kOutputs;
   static constexpr int kSums = kValueLoss;  // LossSum begins with them
   struct Sample {
-    UInt<Real> action;
+    typename Policy::Action action;
     Real old_log_probability, advantage;
   };
 
@@ -58,24 +58,36 @@ class PolicyLosses {
         clip_(args.control->clip_coef),
         ent_coef_(args.hyper.ent_coef),
         weight_(1.0f / static_cast<float>(args.sampling.minibatch_size)),
-        scale_(advantage_scale(args)) {
+        scale_(advantage_scale(args)),
+        spread_(args.parameters + args.actor.log_std),
+        spread_begin_(args.actor.log_std),
+        fixed_spread_(args.hyper.fixed_std != 0) {
     block.lanes([&](Lane lane) {
       for (int k = 0; k < kSums; ++k) sums_[k][lane] = Real(0.0f);
+      for (int i = 0; i < Policy::kSpread; ++i) spread_slopes_[i][lane] = Real(0.0f);
     });
   }
   PERILUNE_DEVICE Sample sample(const Real (&row)[Row::kFloats], Real advantage) const {
-    return {to_uint(to_int(row[Row::kAction])), row[Row::kLogProbability],
+    return {Policy::read(row + Row::kAction), row[Row::kLogProbability],
             (advantage - Real(scale_.mean)) * Real(scale_.inverse_std)};
   }
-  /// Adds a sample's terms. Replaces its logits by d(loss)/d(logits), 0 in inactive lanes.
-  PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&logits)[kActions]) {
+  /// Adds a sample's terms. Replaces the network's outputs by d(loss)/d(outputs), 0 in inactive lanes.
+  PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&outputs)[kOutputs]) {
     const Mask<Real> active = block_.active(lane);
     const Real zero(0.0f);
-    Real slope[kActions];
-    const PolicyTerms<Real> terms = policy_loss(logits, sample.action, sample.old_log_probability,
-                                                sample.advantage, Real(clip_), Real(ent_coef_), slope);
-    for (int i = 0; i < kActions; ++i) {
-      logits[i] = select(active, slope[i] * Real(weight_), zero);
+    typename Policy::Slopes slopes;
+    const PolicyTerms<Real> terms =
+        policy_loss(Policy(outputs, spread_), sample.action, sample.old_log_probability,
+                    sample.advantage, Real(clip_), Real(ent_coef_), slopes);
+    for (int i = 0; i < kOutputs; ++i) {
+      outputs[i] = select(active, slopes.outputs[i] * Real(weight_), zero);
+    }
+    if constexpr (Policy::kSpread > 0) {
+      PERILUNE_UNROLL
+      for (int i = 0; i < Policy::kSpread; ++i) {
+        spread_slopes_[i][lane] =
+            spread_slopes_[i][lane] + select(active, slopes.spread[i] * Real(weight_), zero);
+      }
     }
     const Real each[kSums] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
                               select(terms.clipped, Real(1.0f), zero)};
@@ -88,12 +100,23 @@ class PolicyLosses {
   PERILUNE_DEVICE void totals(F&& f) {
     for (int k = 0; k < kSums; ++k) f(k, block_.sum(sums_[k]));
   }
+  /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
+  template <class F>
+  PERILUNE_DEVICE void spread_slopes(F&& f) {
+    if (fixed_spread_) return;
+    PERILUNE_UNROLL
+    for (int i = 0; i < Policy::kSpread; ++i) f(spread_begin_ + i, block_.sum(spread_slopes_[i]));
+  }
 
  private:
   B& block_;
   float clip_, ent_coef_, weight_;
   AdvantageScale scale_;
+  typename Policy::Spread spread_;
+  int spread_begin_;
+  bool fixed_spread_;
   PerLane<B, Real> sums_[kSums];
+  PerLane<B, Real> spread_slopes_[Policy::kSpread > 0 ? Policy::kSpread : 1];
 };
 
 /// The same of the value loss.
@@ -133,6 +156,8 @@ class ValueLosses {
   PERILUNE_DEVICE void totals(F&& f) {
     f(kValueLoss, block_.sum(sum_));
   }
+  template <class F>
+  PERILUNE_DEVICE void spread_slopes(F&&) {}
 
  private:
   B& block_;
@@ -256,6 +281,9 @@ struct Update {
     block.activate(B::kLanes);
     losses.totals([&](int which, float total) {
       block.one([&] { args.sums[which * args.partials + work.partial] = total; });
+    });
+    losses.spread_slopes([&](int at, float slope) {
+      block.one([&] { work.gradient()[at] = slope; });
     });
   }
 

@@ -6,6 +6,7 @@
 // ever meets itself: every output column depends on its own input column alone.
 #pragma once
 
+#include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/update.hpp"
@@ -118,7 +119,7 @@ struct ClearPaddingArgs {
   std::int32_t inputs, outputs;
 };
 
-/// Zeroes the gradient's entries between tensors, which the optimiser reads. One block.
+/// Zeroes the gradient's entries between the layers' tensors and after them, which the optimiser reads. One block.
 struct ClearPadding {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const ClearPaddingArgs& args) {
@@ -143,7 +144,7 @@ struct WideRollout {
   RolloutArgs rollout;
   std::int32_t slots;
   Matrix observations;             ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
-  Matrix logits;                   ///< [actions][N]
+  Matrix outputs;                  ///< [actions][N]: of the actor
   Matrix values;                   ///< [1][as observations]
   std::uint32_t* cut_steps;        ///< [slots][N], rows as far apart as groups: the step of the cut, or kNoStep
   std::int32_t group;              ///< columns of a group
@@ -211,17 +212,19 @@ struct WideStep {
     const std::size_t row = static_cast<std::size_t>(args.step) *
                                 static_cast<std::size_t>(batch.count) +
                             static_cast<std::size_t>(share.first);
+    const typename PolicyOf<E, Real>::Spread spread(rollout.parameters + rollout.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
       EnvironmentLane<E, Real> mine;
       load_environment<E>(block, batch, share.first, lane, mine);
       if (args.step > 0) load_sums<E>(block, rollout.episodes, share.first, lane, mine);
-      Real observation[E::kObsDim], logits[E::Action::kCount], value[1], reward;
+      Real observation[E::kObsDim], outputs[E::Action::kCount], value[1], reward;
       load_column(block, args.observations, share.first, lane, observation);
-      load_column(block, args.logits, share.first, lane, logits);
+      load_column(block, args.outputs, share.first, lane, outputs);
       load_column(block, args.values, share.first, lane, value);
       Mask<Real> ended;
-      const Mask<Real> cut = policy_step<E>(block, rollout, params, observation, logits, value[0],
-                                            args.step, share.first, lane, mine, reward, ended);
+      const Mask<Real> cut = policy_step<E>(block, rollout, params, observation, outputs, spread,
+                                            value[0], args.step, share.first, lane, mine, reward,
+                                            ended);
       if (any(cut)) {
         E::observe(params, mine.state, observation);
         keep(block, args, share.first, lane, cut, observation);
@@ -330,12 +333,11 @@ struct WideLoss {
       store_column(block, output, args.outputs, at, lane);
     });
     block.activate(B::kLanes);
-    terms.totals([&](int which, float total) {
-      block.one([&] {
-        float& sum = update.sums[which];
-        sum = args.first > 0 ? sum + total : total;
-      });
-    });
+    const auto add = [&](float& sum, float total) {
+      block.one([&] { sum = args.first > 0 ? sum + total : total; });
+    };
+    terms.totals([&](int which, float total) { add(update.sums[which], total); });
+    terms.spread_slopes([&](int at, float slope) { add(update.gradients[at], slope); });
   }
 };
 
@@ -346,7 +348,7 @@ struct WideEvaluate {
   Matrix fields;                   ///< [state fields][episodes]
   float* running;                  ///< [episodes]: 1 until the episode is over
   float* running_count;            ///< [1]
-  Matrix observations, logits;     ///< [obs][episodes], [actions][episodes]
+  Matrix observations, outputs;    ///< [obs][episodes], [actions][episodes]
   std::uint32_t step;
 };
 
@@ -359,6 +361,7 @@ struct WidePlay {
     const Share share = block_share(block, evaluate.episodes);
     block.activate(share.count);
     const typename E::Params params = E::params(evaluate.env_parameters);
+    const typename PolicyOf<E, Real>::Spread spread(evaluate.parameters + evaluate.actor.log_std);
     const int first = share.first;
     block.lanes([&](typename B::Lane lane) {
       const UInt<Real> environment =
@@ -372,9 +375,9 @@ struct WidePlay {
         mine.total = block.load(evaluate.returns + first, lane);
         mine.length = block.load(evaluate.lengths + first, lane);
         mine.running = block.load(args.running + first, lane) > Real(0.0f);
-        Real logits[E::Action::kCount];
-        load_column(block, args.logits, first, lane, logits);
-        play_step<E, Real>(evaluate, params, environment, args.step - 1, logits, mine);
+        Real outputs[E::Action::kCount];
+        load_column(block, args.outputs, first, lane, outputs);
+        play_step<E, Real>(evaluate, params, environment, args.step - 1, outputs, spread, mine);
       }
       for_fields<E, Real>(mine.state, args.fields.data, args.fields.stride, first,
                           [&](Real& field, float* to) { block.store(to, lane, field); });
@@ -402,6 +405,48 @@ struct CountRunning {
     block.activate(B::kLanes);
     const float total = block.sum(sum);
     block.one([&] { *args.running_count = total; });
+  }
+};
+
+// ---- acting ----
+
+/// Rows first .. first + count - 1 of an ActArgs.
+struct WideAct {
+  ActArgs act;
+  std::int32_t first, count;
+  Matrix observations, outputs;    ///< [obs][columns], [outputs][columns]
+};
+
+/// Lays the rows out as columns.
+template <Env E>
+struct WideRows {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const WideAct& args) {
+    const Share share = block_share(block, args.count);
+    block.activate(share.count);
+    const std::ptrdiff_t row = args.first + share.first;
+    block.lanes([&](typename B::Lane lane) {
+      typename B::Real observation[E::kObsDim];
+      block.load_row(args.act.observations + row * E::kObsDim, lane, observation);
+      store_column(block, observation, args.observations, share.first, lane);
+    });
+  }
+};
+
+/// Chooses the rows' actions.
+template <Env E>
+struct WideChoose {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const WideAct& args) {
+    using Policy = PolicyOf<E, typename B::Real>;
+    const Share share = block_share(block, args.count);
+    block.activate(share.count);
+    const typename Policy::Spread spread(args.act.parameters + args.act.actor.log_std);
+    block.lanes([&](typename B::Lane lane) {
+      typename B::Real outputs[Policy::kOutputs];
+      load_column(block, args.outputs, share.first, lane, outputs);
+      act_on_rows<E>(block, args.act, spread, args.first + share.first, lane, outputs);
+    });
   }
 };
 

@@ -113,6 +113,7 @@ class WideLaunch {
   static std::size_t rollout_floats(const RolloutArgs& args) { return RolloutPlan(args).floats; }
   static std::size_t update_floats(const UpdateArgs& args) { return UpdatePlan(args).floats; }
   static std::size_t evaluate_floats(const EvaluateArgs& args) { return EvaluatePlan(args).floats; }
+  static std::size_t act_floats(const ActArgs& args) { return ActPlan(args).floats; }
 
   static void rollout(const RolloutArgs& args, Queue& queue) {
     RolloutPlan plan(args);
@@ -122,7 +123,7 @@ class WideLaunch {
     const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
     Launcher::template lanes<WideObserve<E>>(kernel, count, queue);
     for (kernel.step = 0; kernel.step < args.num_steps; ++kernel.step) {
-      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.logits);
+      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.outputs);
       infer(critic, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.values);
       Launcher::template lanes<WideStep<E>>(kernel, count, queue);
     }
@@ -136,6 +137,9 @@ class WideLaunch {
     WideUpdate& kernel = plan.kernel;
     const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
     const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
+    // Before the losses, which add to a policy's parameters beside its network.
+    if (args.losses != Losses::kValue) actor.clear_padding(args.gradients);
+    if (args.losses != Losses::kPolicy) critic.clear_padding(args.gradients);
     const int size = args.sampling.minibatch_size;
     for (kernel.first = 0; kernel.first < size; kernel.first += kernel.count) {
       const int rest = size - kernel.first;
@@ -144,8 +148,6 @@ class WideLaunch {
       if (args.losses != Losses::kValue) train<PolicyLosses>(actor, plan, queue);
       if (args.losses != Losses::kPolicy) train<ValueLosses>(critic, plan, queue);
     }
-    if (args.losses != Losses::kValue) actor.clear_padding(args.gradients);
-    if (args.losses != Losses::kPolicy) critic.clear_padding(args.gradients);
   }
 
   static void evaluate(const EvaluateArgs& args, Queue& queue) {
@@ -157,11 +159,24 @@ class WideLaunch {
     while (kernel.step < args.max_episode_steps) {
       ++kernel.step;
       infer(actor, plan.hidden, args.workspace.columns, kernel.observations, args.episodes,
-            kernel.logits);
+            kernel.outputs);
       Launcher::template lanes<WidePlay<E>>(kernel, args.episodes, queue);
       if (kernel.step % kLook != 0) continue;
       Launcher::template single<CountRunning>(kernel, queue);
       if (Launcher::read(kernel.running_count, queue) == 0.0f) return;
+    }
+  }
+
+  static void act(const ActArgs& args, Queue& queue) {
+    ActPlan plan(args);
+    WideAct& kernel = plan.kernel;
+    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    for (kernel.first = 0; kernel.first < args.count; kernel.first += kernel.count) {
+      const int rest = args.count - kernel.first;
+      kernel.count = rest < args.workspace.columns ? rest : args.workspace.columns;
+      Launcher::template lanes<WideRows<E>>(kernel, kernel.count, queue);
+      actor.forward(kernel.observations, kernel.count, plan.hidden.layers, kernel.outputs);
+      Launcher::template lanes<WideChoose<E>>(kernel, kernel.count, queue);
     }
   }
 
@@ -202,7 +217,7 @@ class WideLaunch {
       kernel.group = round_up(count, kTensorAlignment);
       const int all = (kernel.slots + 1) * kernel.group;
       kernel.observations = carver.matrix(E::kObsDim, all);
-      kernel.logits = carver.matrix(kActions, count);
+      kernel.outputs = carver.matrix(kActions, count);
       kernel.values = carver.matrix(1, all);
       kernel.cut_steps =
           reinterpret_cast<std::uint32_t*>(carver.matrix(kernel.slots, kernel.group).data);
@@ -264,7 +279,22 @@ class WideLaunch {
       kernel.running = carver.matrix(1, args.episodes).data;
       kernel.running_count = carver.matrix(1, 1).data;
       kernel.observations = carver.matrix(E::kObsDim, args.episodes);
-      kernel.logits = carver.matrix(kActions, args.episodes);
+      kernel.outputs = carver.matrix(kActions, args.episodes);
+      floats = carver.floats();
+    }
+  };
+
+  struct ActPlan {
+    WorkspaceCarver carver;
+    InferenceLayers hidden;
+    WideAct kernel{};
+    std::size_t floats;
+
+    explicit ActPlan(const ActArgs& args)
+        : carver(args.workspace.data), hidden(carver, widest(args.actor), args.workspace.columns) {
+      kernel.act = args;
+      kernel.observations = carver.matrix(E::kObsDim, args.workspace.columns);
+      kernel.outputs = carver.matrix(kActions, args.workspace.columns);
       floats = carver.floats();
     }
   };
@@ -279,10 +309,12 @@ constexpr Instance wide_instance(Instance instance) {
   instance.rollout = Wide::rollout;
   instance.update = Wide::update;
   instance.evaluate = Wide::evaluate;
+  instance.act = Wide::act;
   instance.block_storage = [](int) -> std::size_t { return 0; };
   instance.rollout_workspace = Wide::rollout_floats;
   instance.update_workspace = Wide::update_floats;
   instance.evaluate_workspace = Wide::evaluate_floats;
+  instance.act_workspace = Wide::act_floats;
   return instance;
 }
 

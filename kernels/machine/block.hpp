@@ -25,6 +25,12 @@
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
 //   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
 //   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
+//   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive lanes
+//                                 read 0 and write nothing. A choice that is negative or needs more than 32 bits reads as
+//                                 the largest UInt
+//   store_where(to, lane, x, mask), store_row(to, lane, x, mask)   the same for lanes where mask is true
+//   each(lane, mask, f)           calls f(number) for each active lane where mask is true
+//   lower(x, value), raise(flag)  collective-free: x <- min(x, value), flag <- 1, whoever else does
 //   fill_zero(to, n)              collective: n floats of an array (n, to: multiples of kTensorAlignment)
 //   storage()                     the block's storage, 64-byte aligned; its size is chosen at launch
 // and, in fp32 blocks, the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are

@@ -96,9 +96,7 @@ class CpuBlock {
     return full(lane) ? x : select(active(lane), x, PackUInt(0u));
   }
   PERILUNE_HD PackMask load(const std::uint8_t* from, Lane lane) const {
-    IntVector x;
-    for (int i = 0; i < kPackLanes; ++i) x[i] = from[lane.first + i];
-    const PackMask mask(-x);
+    const PackMask mask = load_mask(from + lane.first);
     return full(lane) ? mask : mask & active(lane);
   }
   PERILUNE_HD void store(float* to, Lane lane, Pack x) const {
@@ -109,15 +107,73 @@ class CpuBlock {
     }
   }
   PERILUNE_HD void store(std::uint32_t* to, Lane lane, PackUInt x) const {
-    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
-    std::uint32_t words[kPackLanes];
-    memcpy(words, &x.value, sizeof words);
-    memcpy(to + lane.first, words, static_cast<std::size_t>(lanes_here) * sizeof(std::uint32_t));
+    if (full(lane)) {
+      memcpy(to + lane.first, &x.value, sizeof x.value);
+    } else {
+      for (int i = 0; i < active_ - lane.first; ++i) to[lane.first + i] = x[i];
+    }
   }
   PERILUNE_HD void store(std::uint8_t* to, Lane lane, PackMask x) const {
-    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
-    const IntVector bits = x.lanes();
-    for (int i = 0; i < lanes_here; ++i) to[lane.first + i] = bits[i] != 0;
+    std::uint8_t bytes[kPackLanes];
+    store_mask(full(lane) ? to + lane.first : bytes, x);
+    if (!full(lane)) memcpy(to + lane.first, bytes, static_cast<std::size_t>(active_ - lane.first));
+  }
+  PERILUNE_HD void store(std::int64_t* to, Lane lane, PackUInt x) const {
+    for (int i = 0; i < lanes_here(lane); ++i) to[lane.first + i] = x[i];
+  }
+
+  PERILUNE_HD PackUInt load_choice(const std::int32_t* from, Lane lane) const {
+    std::int32_t x[kPackLanes] = {};
+    return load_choices(exact(x, from, lane));
+  }
+  PERILUNE_HD PackUInt load_choice(const std::int64_t* from, Lane lane) const {
+    std::int64_t x[kPackLanes] = {};
+    return load_choices(exact(x, from, lane));
+  }
+  template <int Count>
+  PERILUNE_HD void load_row(const float* from, Lane lane, Pack (&x)[Count]) const {
+    for (int k = 0; k < Count; ++k) x[k] = Pack(0.0f);
+    for (int i = 0; i < lanes_here(lane); ++i) {
+      for (int k = 0; k < Count; ++k) x[k].value[i] = from[(lane.first + i) * Count + k];
+    }
+  }
+  template <int Count>
+  PERILUNE_HD void store_row(float* to, Lane lane, const Pack (&x)[Count]) const {
+    float* first = to + static_cast<std::ptrdiff_t>(lane.first) * Count;
+    if (full(lane)) return store_rows(first, x);
+    float rows[kPackLanes * Count];
+    store_rows(rows, x);
+    memcpy(first, rows, static_cast<std::size_t>((active_ - lane.first) * Count) * sizeof(float));
+  }
+  template <int Count>
+  PERILUNE_HD void store_row(float* to, Lane lane, const Pack (&x)[Count], PackMask mask) const {
+    float rows[kPackLanes * Count];
+    store_rows(rows, x);
+    each(lane, mask, [&](int number) {
+      memcpy(to + static_cast<std::ptrdiff_t>(number) * Count, rows + (number - lane.first) * Count,
+             Count * sizeof(float));
+    });
+  }
+  template <class T, class X>
+  PERILUNE_HD void store_where(T* to, Lane lane, X x, PackMask mask) const {
+    if (full(lane)) return store(to, lane, select(mask, x, load(to, lane)));
+    each(lane, mask, [&](int number) { to[number] = x[number - lane.first]; });
+  }
+  template <class F>
+  PERILUNE_HD void each(Lane lane, PackMask mask, F&& f) const {
+    const IntVector bits = mask.lanes();
+    for (int i = 0; i < lanes_here(lane); ++i) {
+      if (bits[i] != 0) f(lane.first + i);
+    }
+  }
+  static void lower(std::uint64_t& x, std::uint64_t value) {
+    const std::atomic_ref<std::uint64_t> shared(x);
+    std::uint64_t seen = shared.load(std::memory_order_relaxed);
+    while (value < seen && !shared.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+    }
+  }
+  static void raise(std::uint32_t& flag) {
+    std::atomic_ref<std::uint32_t>(flag).store(1, std::memory_order_relaxed);
   }
 
   void fill_zero(float* to, int n) const { memset(to, 0, static_cast<std::size_t>(n) * 4); }
@@ -135,8 +191,8 @@ class CpuBlock {
     std::uint32_t indices[kPackLanes];
     memcpy(indices, &index.value, sizeof indices);
     for (int k = 0; k < Count; ++k) store_pack(rows[k], x[k]);
-    const int lanes_here = full(lane) ? kPackLanes : active_ - lane.first;
-    for (int i = 0; i < lanes_here; ++i) {
+    const int here = lanes_here(lane);
+    for (int i = 0; i < here; ++i) {
       float* row = to + static_cast<std::size_t>(indices[i]) * Count;
       for (int k = 0; k < Count; ++k) row[k] = rows[k][i];
     }
@@ -168,6 +224,14 @@ class CpuBlock {
 
  private:
   PERILUNE_HD bool full(Lane lane) const { return lane.first + kPackLanes <= active_; }
+  /// The lanes' elements of an array without padding: where they are, or copied to x if it ends among them.
+  template <class T>
+  PERILUNE_HD const T* exact(T (&x)[kPackLanes], const T* from, Lane lane) const {
+    if (full(lane)) return from + lane.first;
+    memcpy(x, from + lane.first, static_cast<std::size_t>(active_ - lane.first) * sizeof(T));
+    return x;
+  }
+  PERILUNE_HD int lanes_here(Lane lane) const { return full(lane) ? kPackLanes : active_ - lane.first; }
 
   int index_, count_, active_;
   float* storage_;

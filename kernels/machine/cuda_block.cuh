@@ -46,6 +46,10 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
     return result;
   }
 
+  __device__ static void lower(std::uint64_t& x, std::uint64_t value) {
+    static_assert(sizeof(unsigned long long) == sizeof x);
+    atomicMin(reinterpret_cast<unsigned long long*>(&x), static_cast<unsigned long long>(value));
+  }
   __device__ bool last_of_grid(std::uint32_t& ticket) const {
     __threadfence();
     __syncthreads();

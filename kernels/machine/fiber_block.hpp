@@ -193,6 +193,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
     return sum_of(this->active(lane()) ? x[lane()] : 0.0f, where);
   }
 
+  static void lower(std::uint64_t& x, std::uint64_t value) { x = std::min(x, value); }
+
   bool last_of_grid(std::uint32_t& ticket,
                     std::source_location where = std::source_location::current()) const {
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);

@@ -213,11 +213,20 @@ PERILUNE_HD Pack sqrt(Pack x) {
   for (int i = 0; i < kPackLanes; ++i) x.value[i] = __builtin_sqrtf(x.value[i]);
   return x;
 }
+#if defined(__AVX2__)
+PERILUNE_HD PackUInt mul_hi(PackUInt a, PackUInt b) {
+  const __m256i x = (__m256i)a.value, y = (__m256i)b.value;
+  const __m256i even = _mm256_mul_epu32(x, y);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32));
+  return PackUInt((UIntVector)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA));
+}
+#else
 PERILUNE_HD PackUInt mul_hi(PackUInt a, PackUInt b) {
   PackUInt high;
   for (int i = 0; i < kPackLanes; ++i) high.value[i] = mul_hi(a.value[i], b.value[i]);
   return high;
 }
+#endif
 #endif
 
 PERILUNE_HD Pack as_float(PackUInt bits) { return Pack((FloatVector)bits.value); }
@@ -284,6 +293,60 @@ PERILUNE_HD Pack load_pack(const float* from) {
 }
 PERILUNE_HD void store_pack(float* to, Pack x) { memcpy(to, &x.value, sizeof x.value); }
 
+/// Integers of which the first lane's is at `from`; those that are negative or need more than 32 bits become the largest.
+PERILUNE_HD PackUInt load_choices(const std::int32_t* from) {
+  PackUInt x;
+  memcpy(&x.value, from, sizeof x.value);
+  return x;
+}
+PERILUNE_HD PackUInt load_choices(const std::int64_t* from) {
+#if defined(__AVX512F__)
+  const __m256i low = _mm512_cvtusepi64_epi32(_mm512_loadu_si512(from));
+  const __m256i high = _mm512_cvtusepi64_epi32(_mm512_loadu_si512(from + 8));
+  return PackUInt((UIntVector)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+#elif defined(__AVX2__)
+  const __m256 a = (__m256)_mm256_loadu_si256((const __m256i*)from);
+  const __m256 b = (__m256)_mm256_loadu_si256((const __m256i*)(from + 4));
+  // Numbers 0, 1, 4, 5, 2, 3, 6, 7: their low words, and their high ones.
+  const __m256i low = _mm256_permute4x64_epi64((__m256i)_mm256_shuffle_ps(a, b, 0x88), 0xD8);
+  const __m256i high = _mm256_permute4x64_epi64((__m256i)_mm256_shuffle_ps(a, b, 0xDD), 0xD8);
+  return select(PackUInt((UIntVector)high) == PackUInt(0u), PackUInt((UIntVector)low), PackUInt(~0u));
+#else
+  PackUInt x;
+  for (int i = 0; i < kPackLanes; ++i) {
+    const auto word = static_cast<std::uint64_t>(from[i]);
+    x.value[i] = word >> 32 == 0 ? static_cast<std::uint32_t>(word) : ~0u;
+  }
+  return x;
+#endif
+}
+
+/// One byte per lane: is it 1 (not 0). The other way round, 0 or 1.
+PERILUNE_HD PackMask load_mask(const std::uint8_t* from) {
+#if defined(__AVX512F__)
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
+  return PackMask((IntVector)bytes);
+#elif defined(__AVX2__)
+  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from));
+  return PackMask(-(IntVector)bytes);
+#else
+  IntVector x;
+  for (int i = 0; i < kPackLanes; ++i) x[i] = from[i];
+  return PackMask(-x);
+#endif
+}
+PERILUNE_HD void store_mask(std::uint8_t* to, PackMask mask) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_maskz_set1_epi32(mask.bits, 1)));
+#elif defined(__AVX2__)
+  const __m256i lanes = (__m256i)mask.value;
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  _mm_storel_epi64((__m128i*)to, _mm_and_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(1)));
+#else
+  for (int i = 0; i < kPackLanes; ++i) to[i] = mask.value[i] != 0;
+#endif
+}
+
 /// Four neighbouring numbers of every lane's row: lane l of to[k] is row(l)[k]; row(l) is a pointer.
 template <class F>
 PERILUNE_HD void load_quads(F&& row, Pack (&to)[4]) {
@@ -311,6 +374,54 @@ PERILUNE_HD void load_quads(F&& row, Pack (&to)[4]) {
     for (int k = 0; k < 4; ++k) to[k].value[l] = from[k];
   }
 #endif
+}
+
+/// The reverse of load_quads: row(l)[k] is lane l of from[k]. A 4x4 transpose within each 128-bit quarter: quarter q of
+/// r[i] is then the row of lane 4 q + i.
+template <class F>
+PERILUNE_HD void store_quads(F&& row, const Pack (&from)[4]) {
+#if defined(__AVX512F__)
+  const __m512 x0 = (__m512)from[0].value, x1 = (__m512)from[1].value;
+  const __m512 x2 = (__m512)from[2].value, x3 = (__m512)from[3].value;
+  const __m512d a = (__m512d)_mm512_unpacklo_ps(x0, x1), b = (__m512d)_mm512_unpackhi_ps(x0, x1);
+  const __m512d c = (__m512d)_mm512_unpacklo_ps(x2, x3), d = (__m512d)_mm512_unpackhi_ps(x2, x3);
+  const __m512 r[4] = {(__m512)_mm512_unpacklo_pd(a, c), (__m512)_mm512_unpackhi_pd(a, c),
+                       (__m512)_mm512_unpacklo_pd(b, d), (__m512)_mm512_unpackhi_pd(b, d)};
+  for (int i = 0; i < 4; ++i) {
+    _mm_storeu_ps(row(i), _mm512_castps512_ps128(r[i]));
+    _mm_storeu_ps(row(i + 4), _mm512_extractf32x4_ps(r[i], 1));
+    _mm_storeu_ps(row(i + 8), _mm512_extractf32x4_ps(r[i], 2));
+    _mm_storeu_ps(row(i + 12), _mm512_extractf32x4_ps(r[i], 3));
+  }
+#elif defined(__AVX2__)
+  const __m256 x0 = (__m256)from[0].value, x1 = (__m256)from[1].value;
+  const __m256 x2 = (__m256)from[2].value, x3 = (__m256)from[3].value;
+  const __m256d a = (__m256d)_mm256_unpacklo_ps(x0, x1), b = (__m256d)_mm256_unpackhi_ps(x0, x1);
+  const __m256d c = (__m256d)_mm256_unpacklo_ps(x2, x3), d = (__m256d)_mm256_unpackhi_ps(x2, x3);
+  const __m256 r[4] = {(__m256)_mm256_unpacklo_pd(a, c), (__m256)_mm256_unpackhi_pd(a, c),
+                       (__m256)_mm256_unpacklo_pd(b, d), (__m256)_mm256_unpackhi_pd(b, d)};
+  for (int i = 0; i < 4; ++i) {
+    _mm_storeu_ps(row(i), _mm256_castps256_ps128(r[i]));
+    _mm_storeu_ps(row(i + 4), _mm256_extractf128_ps(r[i], 1));
+  }
+#else
+  for (int l = 0; l < kPackLanes; ++l) {
+    for (int k = 0; k < 4; ++k) row(l)[k] = from[k].value[l];
+  }
+#endif
+}
+
+/// All lanes' rows of Count numbers, one after the other.
+template <int Count>
+PERILUNE_HD void store_rows(float* to, const Pack (&x)[Count]) {
+  constexpr int kInQuads = Count / 4 * 4;
+  for (int k = 0; k < kInQuads; k += 4) {
+    const Pack four[4] = {x[k], x[k + 1], x[k + 2], x[k + 3]};
+    store_quads([&](int l) { return to + l * Count + k; }, four);
+  }
+  for (int k = kInQuads; k < Count; ++k) {
+    for (int l = 0; l < kPackLanes; ++l) to[l * Count + k] = x[k][l];
+  }
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -5,7 +5,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), index(), count(), storage().
+/// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
 template <class Derived, int Lanes, Precision P>
 class SimtBlockBase {
  public:
@@ -62,6 +62,40 @@ class SimtBlockBase {
   PERILUNE_DEVICE void store(std::uint8_t* to, Lane lane, bool x) const {
     if (active(lane)) to[lane.number] = x ? 1 : 0;
   }
+  PERILUNE_DEVICE void store(std::int64_t* to, Lane lane, std::uint32_t x) const {
+    if (active(lane)) to[lane.number] = x;
+  }
+
+  PERILUNE_DEVICE std::uint32_t load_choice(const std::int32_t* from, Lane lane) const {
+    return active(lane) ? static_cast<std::uint32_t>(from[lane.number]) : 0u;
+  }
+  PERILUNE_DEVICE std::uint32_t load_choice(const std::int64_t* from, Lane lane) const {
+    const auto x = active(lane) ? static_cast<std::uint64_t>(from[lane.number]) : 0u;
+    return x < ~std::uint32_t{0} ? static_cast<std::uint32_t>(x) : ~std::uint32_t{0};
+  }
+  template <int Count>
+  PERILUNE_DEVICE void load_row(const float* from, Lane lane, float (&x)[Count]) const {
+    const float* row = from + static_cast<std::ptrdiff_t>(lane.number) * Count;
+    PERILUNE_UNROLL
+    for (int k = 0; k < Count; ++k) x[k] = active(lane) ? row[k] : 0.0f;
+  }
+  template <int Count>
+  PERILUNE_DEVICE void store_row(float* to, Lane lane, const float (&x)[Count],
+                                 bool mask = true) const {
+    if (!mask || !active(lane)) return;
+    float* row = to + static_cast<std::ptrdiff_t>(lane.number) * Count;
+    PERILUNE_UNROLL
+    for (int k = 0; k < Count; ++k) row[k] = x[k];
+  }
+  template <class T>
+  PERILUNE_DEVICE void store_where(T* to, Lane lane, T x, bool mask) const {
+    if (mask && active(lane)) to[lane.number] = x;
+  }
+  template <class F>
+  PERILUNE_DEVICE void each(Lane lane, bool mask, F&& f) const {
+    if (mask && active(lane)) f(lane.number);
+  }
+  PERILUNE_DEVICE static void raise(std::uint32_t& flag) { flag = 1; }
   PERILUNE_DEVICE void fill_zero(float* to, int n) const {
     for (int i = self().lane().number; i < n; i += Lanes) to[i] = 0.0f;
   }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 #include <thread>
 #include <vector>
@@ -21,28 +22,40 @@ void relax() {
 
 }  // namespace
 
+// Tasks of all runs are numbered one after the other, modulo 2^32. Whoever claims a number has a task of the run that is
+// going on, which cannot end before that task has, and with it nothing of what describes the run changes.
 struct ThreadPool::Shared {
-  struct alignas(64) Counter {
-    std::atomic<std::uint32_t> value{0};
+  template <class T>
+  struct alignas(64) Apart {
+    std::atomic<T> value{0};
   };
-  Counter launch;    // increases with every run; its low bit is not used, all ones means stop
-  Counter next;      // next task index
-  Counter finished;  // workers that have left the current run
+  Apart<std::uint64_t> tickets;  // the number after the last task << 32 | the next task's number
+  Apart<std::uint32_t> done;     // tasks of this run that have ended
+  Apart<std::uint32_t> launch;   // increases with every run: what workers wait for
   std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false};
+  std::mutex caller;
   Task task = nullptr;
   const void* context = nullptr;
   int count = 0;
+  std::uint32_t first = 0;  // the number of this run's first task
   std::size_t storage_bytes = 0;
   std::vector<float*> storage;
   std::vector<std::thread> workers;
 
+  static std::uint64_t pair(std::uint32_t end, std::uint32_t next) {
+    return std::uint64_t{end} << 32 | next;
+  }
+
   void drain(int thread) {
-    const auto total = static_cast<std::uint32_t>(count);
+    std::uint64_t seen = tickets.value.load(std::memory_order_acquire);
     for (;;) {
-      const std::uint32_t index = next.value.fetch_add(1, std::memory_order_relaxed);
-      if (index >= total) return;
-      task(context, static_cast<int>(index), count, storage[static_cast<std::size_t>(thread)]);
+      const auto end = static_cast<std::uint32_t>(seen >> 32), next = static_cast<std::uint32_t>(seen);
+      if (next == end) return;
+      if (!tickets.value.compare_exchange_weak(seen, pair(end, next + 1), std::memory_order_acq_rel)) continue;
+      task(context, static_cast<int>(next - first), count, storage[static_cast<std::size_t>(thread)]);
+      done.value.fetch_add(1, std::memory_order_release);
+      seen = tickets.value.load(std::memory_order_acquire);
     }
   }
 
@@ -62,7 +75,6 @@ struct ThreadPool::Shared {
       seen = launch.value.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_relaxed)) return;
       drain(thread);
-      finished.value.fetch_add(1, std::memory_order_release);
     }
   }
 };
@@ -90,21 +102,23 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(int count, Task task, const void* context) {
   Shared& shared = *shared_;
-  shared.task = task;
-  shared.context = context;
-  shared.count = count;
-  const auto workers = static_cast<std::uint32_t>(shared.workers.size());
-  if (workers == 0 || count == 1) {
+  const std::lock_guard turn(shared.caller);
+  if (shared.workers.empty() || count <= 1) {
     for (int i = 0; i < count; ++i) task(context, i, count, shared.storage[0]);
     return;
   }
-  shared.next.value.store(0, std::memory_order_relaxed);
-  shared.finished.value.store(0, std::memory_order_relaxed);
+  const auto total = static_cast<std::uint32_t>(count);
+  shared.task = task;
+  shared.context = context;
+  shared.count = count;
+  shared.first = static_cast<std::uint32_t>(shared.tickets.value.load(std::memory_order_relaxed));
+  shared.done.value.store(0, std::memory_order_relaxed);
+  shared.tickets.value.store(Shared::pair(shared.first + total, shared.first), std::memory_order_release);
   shared.launch.value.fetch_add(1, std::memory_order_seq_cst);
   if (shared.sleepers.load(std::memory_order_seq_cst) > 0) shared.launch.value.notify_all();
   shared.drain(0);
   // A worker that lost its core to another process may take long: stop spinning and let it run.
-  for (int spins = 0; shared.finished.value.load(std::memory_order_acquire) != workers; ++spins) {
+  for (int spins = 0; shared.done.value.load(std::memory_order_acquire) != total; ++spins) {
     if (spins < kSpins) {
       relax();
     } else {

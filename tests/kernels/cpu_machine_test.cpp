@@ -11,26 +11,31 @@
 namespace perilune::test {
 namespace {
 
-class CpuLevel : public EveryMachine {};
-
-TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
-  NaiveMatrixLibrary matrix;
-  for (const bool wide : {false, true}) {
+class CpuLevel : public EveryMachine {
+ protected:
+  void threads_do_not_change_the_bits(const Task& task, bool wide) {
+    NaiveMatrixLibrary matrix;
     std::vector<std::uint32_t> one_thread;
     for (const int threads : {1, 2, 3, 5, 8}) {
       if (wide && (threads > 3 || !tests_width(0))) continue;  // naive products take seconds
-      ThreadPool pool(threads, instance(small_width()).block_storage(kMaxFusedLayers));
+      ThreadPool pool(threads, instance(small_width(task), task).block_storage(kMaxFusedLayers));
       Queue queue{.pool = &pool, .matrix = &matrix};
-      WholeIteration training(subject(), machine(), wide ? 1 : 5, wide);
+      WholeIteration training(subject(), machine(), wide ? 1 : 5, wide, task);
       training.reset(queue);
       for (int i = 0; i < 2; ++i) training.launch(queue);
       if (threads == 1) {
         one_thread = training.bits();
       } else {
-        SCOPED_TRACE("threads " + std::to_string(threads) + (wide ? ", wide" : ""));
+        SCOPED_TRACE(std::string(task.id) + ", threads " + std::to_string(threads) + (wide ? ", wide" : ""));
         expect_same_bits("word", training.bits(), one_thread);
       }
     }
+  }
+};
+
+TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
+  for (const Task& task : {kCartPole, kPointMass}) {
+    for (const bool wide : {false, true}) threads_do_not_change_the_bits(task, wide);
   }
 }
 

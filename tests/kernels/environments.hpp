@@ -1,5 +1,5 @@
-// Environments in a subject's memory, and one CartPole stepped by hand with the random draws that
-// kernels use.
+// Environments in a subject's memory, and one stepped by hand with the random draws that kernels
+// use.
 #pragma once
 
 #include "sims/cartpole.hpp"
@@ -11,9 +11,15 @@ namespace perilune::test {
 /// The memory of EnvironmentBatch and EpisodeSums.
 class Environments {
  public:
+  /// CartPoles.
   Environments(const Subject& subject, int count, RngKey key, std::uint32_t max_episode_steps = 500,
                bool sutton_barto_reward = false)
-      : fields(subject, 4 * at(count)),
+      : Environments(subject, kCartPole, count, key, max_episode_steps,
+                     sutton_barto_reward ? 1.0f : 0.0f) {}
+
+  Environments(const Subject& subject, const Task& task, int count, RngKey key,
+               std::uint32_t max_episode_steps, float parameter)
+      : fields(subject, at(task.state_fields) * at(count)),
         episode(subject, at(count)),
         elapsed(subject, at(count)),
         episode_return(subject, at(count)),
@@ -26,7 +32,7 @@ class Environments {
              episode_return.data(),
              count,
              max_episode_steps,
-             {sutton_barto_reward ? 1.0f : 0.0f},
+             {parameter},
              key};
     sums = {finished.data(), total_return.data(), total_length.data()};
   }
@@ -39,18 +45,20 @@ class Environments {
 };
 
 /// One environment of a batch, stepped alone over float.
-struct ByHand {
+template <class E>
+struct ByHandOf {
+  using Action = typename E::Action::template Value<float>;
   RngKey key;
-  CartPole::Params params;
+  typename E::Params params;
   std::uint32_t environment, max_episode_steps;
   std::uint32_t episode = 0, elapsed = 0;
   float episode_return = 0.0f;
   float finished = 0.0f, total_return = 0.0f, total_length = 0.0f;
-  CartPole::State<float> state{};
+  typename E::template State<float> state{};
 
-  ByHand(const EnvironmentBatch& batch, int number)
+  ByHandOf(const EnvironmentBatch& batch, int number)
       : key(batch.key),
-        params(CartPole::params(batch.parameters)),
+        params(E::params(batch.parameters)),
         environment(static_cast<std::uint32_t>(number)),
         max_episode_steps(batch.max_episode_steps) {
     reset();
@@ -61,12 +69,12 @@ struct ByHand {
   }
   void reset() {
     CounterRandom<float> draws = random(Purpose::kReset);
-    state = CartPole::reset<float>(params, draws);
+    state = E::template reset<float>(params, draws);
   }
   /// Steps, without ending the episode.
-  Outcome<float> step(std::uint32_t action) {
+  Outcome<float> step(const Action& action) {
     CounterRandom<float> draws = random(Purpose::kStep);
-    const Outcome<float> outcome = CartPole::step(params, state, action, draws);
+    const Outcome<float> outcome = E::step(params, state, action, draws);
     ++elapsed;
     episode_return += outcome.reward;
     return outcome;
@@ -82,21 +90,24 @@ struct ByHand {
     reset();
   }
   Vector observation() const {
-    return {state.position, state.velocity, state.angle, state.angular_velocity};
+    float values[E::kObsDim];
+    E::observe(params, state, values);
+    return Vector(values, values + E::kObsDim);
   }
 };
+using ByHand = ByHandOf<CartPole>;
 
 /// Every number kept between launches has the bits of the environments stepped by hand.
-inline void expect_environments(const Environments& actual, const std::vector<ByHand>& expected) {
+template <class E>
+void expect_environments(const Environments& actual, const std::vector<ByHandOf<E>>& expected) {
   std::vector<float> fields(actual.fields.size()), episode_return, finished, total_return,
       total_length;
   std::vector<std::uint32_t> episode, elapsed;
   const std::size_t count = expected.size();
   for (std::size_t n = 0; n < count; ++n) {
-    const ByHand& one = expected[n];
-    for (std::size_t i = 0; i < 4; ++i) {
-      fields[i * count + n] = static_cast<float>(one.observation()[i]);
-    }
+    const ByHandOf<E>& one = expected[n];
+    std::size_t row = 0;
+    one.state.fields([&](const float& field) { fields[row++ * count + n] = field; });
     episode.push_back(one.episode);
     elapsed.push_back(one.elapsed);
     episode_return.push_back(one.episode_return);

@@ -1,14 +1,16 @@
-// The launchers of one network on fibers, for the files that instantiate them: fiber_machine.cpp (fp32) and
-// fiber_machine_tensor.cpp.
+// The launchers of one network on fibers, for the files that instantiate them: fiber_machine.cpp (fp32),
+// fiber_machine_tensor.cpp and fiber_machine_continuous.cpp.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
+#include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/machine/fiber_block.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
+#include "kernels/step.hpp"
 #include "kernels/update.hpp"
 #include "sims/cartpole.hpp"
 
@@ -29,14 +31,13 @@ inline int depth_of(const Network& actor, const Network& critic) {
 }
 
 /// What all instances of the environment have in common.
-template <LaneOrder Order>
+template <class E, LaneOrder Order>
 Instance make_environment() {
-  using E = CartPole;
   Instance instance{};
   instance.environment = E::kId;
   instance.observation_dim = E::kObsDim;
   instance.num_actions = E::Action::kCount;
-  instance.state_fields = E::State<float>::kFields;
+  instance.state_fields = E::template State<float>::kFields;
   instance.record_floats = Record<E>::kFloats;
   instance.reset = [](const ResetArgs& args, Queue&) {
     launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
@@ -44,19 +45,29 @@ Instance make_environment() {
   instance.simulate = [](const SimulateArgs& args, Queue&) {
     launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
   };
+  instance.continuous = E::Action::kContinuous;
+  instance.field_names = E::kFieldNames.data();
+  instance.restart = [](const RestartArgs& args, Queue&) {
+    launch<RestartEnvironments<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.check_step = [](const StepArgs& args, Queue&) {
+    launch<CheckStep<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.step = [](const StepArgs& args, Queue&) {
+    launch<StepEnvironments<E>, Order>(args, blocks_for(args.environments.count));
+  };
   return instance;
 }
 
-template <int Width, LaneOrder Order, Precision P = Precision::kFp32>
+template <class E, int Width, LaneOrder Order, Precision P = Precision::kFp32>
 Instance make_instance() {
-  using E = CartPole;
   // Updates on tensor cores are for four warps, as on a GPU; rollouts for two, so that warps meet as well.
   static constexpr int kUpdateLanes = P == Precision::kFp32 ? kFiberLanes : 128;
   static constexpr int kRolloutLanes = P == Precision::kFp32 ? kFiberLanes : 64;
   using UpdateBlock = FiberBlock<kUpdateLanes, P>;
   using RolloutBlock = FiberBlock<kRolloutLanes, P>;
   using EvaluateBlock = FiberBlock<kFiberLanes>;
-  Instance instance = make_environment<Order>();
+  Instance instance = make_environment<E, Order>();
   instance.precision = P;
   instance.width = Width;
   instance.update_tile = kUpdateLanes;
@@ -79,6 +90,11 @@ Instance make_instance() {
       launch<K, Order>(args, blocks_for(args.episodes),
                        K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
+    instance.act = [](const ActArgs& args, Queue&) {
+      using K = Act<E, Width>;
+      launch<K, Order>(args, blocks_for(args.count),
+                       K::template storage_floats<EvaluateBlock>(args.actor.depth));
+    };
   }
   instance.block_storage = [](int depth) -> std::size_t {
     return sizeof(float) *
@@ -89,5 +105,7 @@ Instance make_instance() {
 
 /// Widths 16, 32 and 64 in tf32 and bf16; they do not evaluate.
 std::vector<Instance> tensor_fiber_instances(LaneOrder order);
+/// The test environment with continuous actions, at width 32 in every precision.
+std::vector<Instance> continuous_fiber_instances(LaneOrder order);
 
 }  // namespace perilune::test

@@ -5,6 +5,7 @@
 #include "kernels/statistics.hpp"
 #include "kernels/wide_launch.hpp"
 #include "tests/kernels/fiber_instances.hpp"
+#include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
 
@@ -38,13 +39,21 @@ struct FiberLauncher {
   static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
 };
 
+template <class E, LaneOrder Order>
+Instance wide_fiber_instance() {
+  return wide_instance<E, FiberLauncher<Order>>(make_environment<E, Order>());
+}
+
 template <LaneOrder Order>
 const Machine& fiber_machine() {
-  static const Instance wide =
-      wide_instance<CartPole, FiberLauncher<Order>>(make_environment<Order>());
+  static const Instance wide[] = {wide_fiber_instance<CartPole, Order>(),
+                                  wide_fiber_instance<PointMass, Order>()};
   static const std::vector<Instance> instances = [] {
-    std::vector<Instance> result = {make_instance<16, Order>(), make_instance<32, Order>()};
-    for (const Instance& instance : tensor_fiber_instances(Order)) result.push_back(instance);
+    std::vector<Instance> result = {make_instance<CartPole, 16, Order>(),
+                                    make_instance<CartPole, 32, Order>()};
+    for (const auto& more : {tensor_fiber_instances(Order), continuous_fiber_instances(Order)}) {
+      result.insert(result.end(), more.begin(), more.end());
+    }
     return result;
   }();
   static const Machine machine = [] {
@@ -52,8 +61,8 @@ const Machine& fiber_machine() {
     result.name = "fiber";
     result.instances = instances.data();
     result.instance_count = static_cast<int>(instances.size());
-    result.wide_instances = &wide;
-    result.wide_instance_count = 1;
+    result.wide_instances = wide;
+    result.wide_instance_count = 2;
     result.gae_blocks = columns_for;
     result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {

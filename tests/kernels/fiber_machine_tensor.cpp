@@ -7,9 +7,9 @@ namespace {
 template <LaneOrder Order>
 std::vector<Instance> instances() {
   constexpr Precision kTf32 = Precision::kTf32, kBf16 = Precision::kBf16;
-  return {make_instance<16, Order, kTf32>(), make_instance<32, Order, kTf32>(),
-          make_instance<64, Order, kTf32>(), make_instance<16, Order, kBf16>(),
-          make_instance<32, Order, kBf16>(), make_instance<64, Order, kBf16>()};
+  return {make_instance<CartPole, 16, Order, kTf32>(), make_instance<CartPole, 32, Order, kTf32>(),
+          make_instance<CartPole, 64, Order, kTf32>(), make_instance<CartPole, 16, Order, kBf16>(),
+          make_instance<CartPole, 32, Order, kBf16>(), make_instance<CartPole, 64, Order, kBf16>()};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The formulas of ppo_loss.hpp over double: derivatives against central differences, values against
+// The formulas of ppo_loss.hpp and policy.hpp over double: derivatives against central differences, values against
 // the reference.
 #include "kernels/ppo_loss.hpp"
 
@@ -18,10 +18,22 @@ struct Point {
   double old_log_probability, advantage;
 };
 
-double total_loss(const Point& point, double clip, double ent_coef, double (&gradient)[3]) {
+/// The categorical policy's.
+template <int N>
+PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, double old,
+                            double advantage, double clip, double ent_coef, double (&gradient)[N]) {
+  using Policy = Categorical<double, N>;
+  typename Policy::Slopes slopes;
   const auto terms =
-      perilune::policy_loss<double, 3>(point.logits, point.action, point.old_log_probability,
-                                       point.advantage, clip, ent_coef, gradient);
+      perilune::policy_loss(Policy(logits, typename Policy::Spread(nullptr)), action, old,
+                            advantage, clip, ent_coef, slopes);
+  for (int i = 0; i < N; ++i) gradient[i] = slopes.outputs[i];
+  return terms;
+}
+
+double total_loss(const Point& point, double clip, double ent_coef, double (&gradient)[3]) {
+  const auto terms = loss_of<3>(point.logits, point.action, point.old_log_probability,
+                                point.advantage, clip, ent_coef, gradient);
   return terms.loss - ent_coef * terms.entropy;
 }
 
@@ -46,9 +58,8 @@ TEST(PolicyLoss, GradientIsTheDerivative) {
         {}, static_cast<int>(point.action), point.old_log_probability, 0.0, point.advantage, 0.0};
     const PolicyLoss expected = policy_loss({point.logits[0], point.logits[1], point.logits[2]},
                                             sample, {clip, ent_coef, 0.0, false});
-    const auto terms =
-        perilune::policy_loss<double, 3>(point.logits, point.action, point.old_log_probability,
-                                         point.advantage, clip, ent_coef, ignored);
+    const auto terms = loss_of<3>(point.logits, point.action, point.old_log_probability,
+                                  point.advantage, clip, ent_coef, ignored);
     clipped_points += terms.clipped;
     EXPECT_EQ(terms.clipped, expected.clipped);
     expect_close("loss", terms.loss, expected.loss, {1e-12, 1e-12});
@@ -76,7 +87,7 @@ TEST(PolicyLoss, InsideTheClipRangeIsThePlainGradient) {
   const double logits[2] = {0.0, 0.0};
   const double old = std::log(0.5);
   for (const double advantage : {2.0, -2.0}) {
-    perilune::policy_loss<double, 2>(logits, 1u, old, advantage, 0.2, 0.0, gradient);
+    loss_of<2>(logits, 1u, old, advantage, 0.2, 0.0, gradient);
     EXPECT_NEAR(gradient[1], -0.5 * advantage, 1e-12);
     EXPECT_NEAR(gradient[0], 0.5 * advantage, 1e-12);
   }
@@ -87,10 +98,133 @@ TEST(PolicyLoss, ClippingStopsOnlyWhatWouldGoFurther) {
   double gradient[2];
   const double logits[2] = {0.0, 0.0};
   const double old = std::log(0.5) - std::log(1.5);
-  perilune::policy_loss<double, 2>(logits, 0u, old, 1.0, 0.2, 0.0, gradient);
+  loss_of<2>(logits, 0u, old, 1.0, 0.2, 0.0, gradient);
   EXPECT_EQ(gradient[0], 0.0);
-  perilune::policy_loss<double, 2>(logits, 0u, old, -1.0, 0.2, 0.0, gradient);
+  loss_of<2>(logits, 0u, old, -1.0, 0.2, 0.0, gradient);
   EXPECT_NEAR(gradient[0], 0.75, 1e-12);
+}
+
+/// A Gaussian policy's inputs: means, then logarithms of standard deviations.
+struct GaussianPoint {
+  using Policy = DiagonalGaussian<double, 3>;
+  double inputs[6];
+  Policy::Action action;
+  double old_log_probability, advantage;
+
+  PolicyTerms<double> loss(double clip, double ent_coef, Policy::Slopes& slopes) const {
+    const double mean[3] = {inputs[0], inputs[1], inputs[2]};
+    const Policy::Spread spread(inputs + 3);
+    return perilune::policy_loss(Policy(mean, spread), action, old_log_probability, advantage, clip,
+                                 ent_coef, slopes);
+  }
+};
+
+TEST(GaussianPolicyLoss, GradientIsTheDerivative) {
+  Draws draws(4);
+  int clipped_points = 0, checked = 0;
+  while (checked < 400) {
+    GaussianPoint point{};
+    Sample sample{};
+    for (int i = 0; i < 3; ++i) {
+      point.inputs[i] = draws.normal();
+      point.inputs[3 + i] = draws.uniform(-2.0, 1.0);
+      point.action.at[i] = point.inputs[i] + std::exp(point.inputs[3 + i]) * draws.normal();
+      sample.numbers.push_back(point.action.at[i]);
+    }
+    const Vector means(point.inputs, point.inputs + 3), log_std(point.inputs + 3, point.inputs + 6);
+    const double log_ratio = draws.uniform(-0.6, 0.6);
+    point.old_log_probability = log_density(means, log_std, sample.numbers) - log_ratio;
+    point.advantage = draws.normal();
+    sample.old_log_probability = point.old_log_probability;
+    sample.advantage = point.advantage;
+    const double clip = 0.2, ent_coef = checked % 2 == 0 ? 0.0 : 0.3;
+    if (std::abs(std::abs(std::exp(log_ratio) - 1.0) - clip) < 1e-3) continue;  // not at the kinks
+    ++checked;
+    GaussianPoint::Policy::Slopes slopes, ignored;
+    const auto terms = point.loss(clip, ent_coef, slopes);
+    const PolicyLoss expected = gaussian_loss(means, log_std, sample, {clip, ent_coef, 0.0, false});
+    clipped_points += terms.clipped;
+    EXPECT_EQ(terms.clipped, expected.clipped);
+    // The reference's density is an exponential that it takes the logarithm of again: 1e-12 where it is 1e-4.
+    expect_close("loss", terms.loss, expected.loss, {1e-11, 1e-11});
+    expect_close("entropy", terms.entropy, expected.entropy, {1e-12, 1e-12});
+    expect_close("kl1", terms.kl1, expected.kl1, {1e-11, 1e-11});
+    expect_close("kl3", terms.kl3, expected.kl3, {1e-11, 1e-11});
+    for (std::size_t i = 0; i < 6; ++i) {
+      const double numeric = central_difference(
+          [&](double x) {
+            GaussianPoint moved = point;
+            moved.inputs[i] = x;
+            const auto at_x = moved.loss(clip, ent_coef, ignored);
+            return at_x.loss - ent_coef * at_x.entropy;
+          },
+          point.inputs[i], kStep);
+      const double slope = i < 3 ? slopes.outputs[i] : slopes.spread[i - 3];
+      // Standard deviations of 0.14 make the third derivative some thousands of the first: times 1e-10.
+      expect_close("derivative", slope, numeric, {1e-6, 1e-6});
+      expect_close("gradient", slope, i < 3 ? expected.gradient[i] : expected.log_std_gradient[i - 3],
+                   {1e-11, 1e-11});
+    }
+  }
+  EXPECT_GT(clipped_points, 50);
+}
+
+/// What the update recomputes of an action that it reads back is what the rollout recorded: a ratio of exactly 1.
+TEST(GaussianPolicy, ARecordedActionHasItsLogProbabilityAgain) {
+  using Policy = DiagonalGaussian<float, 2>;
+  Draws draws(5);
+  CounterRandom<float> random({1, 0}, 0, 0, 0, Purpose::kAction);
+  for (int i = 0; i < 1000; ++i) {
+    const float mean[2] = {draws.normal(), draws.normal()};
+    const float log_std[2] = {draws.normal(), draws.normal()};
+    const Policy::Spread spread(log_std), again(log_std);
+    const auto action = Policy(mean, spread).sample(random);
+    float record[2];
+    Policy::write(action, record);
+    ASSERT_EQ(Policy(mean, spread).log_probability_of(action),
+              Policy(mean, again).log_probability_of(Policy::read(record)));
+  }
+}
+
+/// Means, variances and the covariance of draws, and the entropy as the mean of -log p.
+TEST(GaussianPolicy, DrawsAreOfTheDistribution) {
+  using Policy = DiagonalGaussian<float, 2>;
+  const float mean[2] = {0.5f, -2.0f}, log_std[2] = {-1.0f, 0.75f};
+  const Policy::Spread spread(log_std);
+  const Policy policy(mean, spread);
+  constexpr int kDraws = 200000;
+  double sum[2] = {}, squares[2] = {}, product = 0.0, surprise = 0.0;
+  for (std::uint32_t step = 0; step < kDraws; ++step) {
+    CounterRandom<float> random({3, 0}, 0, 0, step, Purpose::kAction);
+    const auto action = policy.sample(random);
+    double z[2];
+    for (int i = 0; i < 2; ++i) {
+      z[i] = (action.at[i] - mean[i]) / std::exp(double{log_std[i]});
+      sum[i] += z[i];
+      squares[i] += z[i] * z[i];
+    }
+    product += z[0] * z[1];
+    surprise -= policy.log_probability_of(action);
+  }
+  // Five standard errors: z, its square and products of two have variances of 1, 2 and 1, and -log p has one of 1.
+  const double error = 5.0 / std::sqrt(double{kDraws});
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_NEAR(sum[i] / kDraws, 0.0, error);
+    EXPECT_NEAR(squares[i] / kDraws, 1.0, error * std::sqrt(2.0));
+  }
+  EXPECT_NEAR(product / kDraws, 0.0, error);
+  EXPECT_NEAR(surprise / kDraws, policy.entropy(), error);
+}
+
+TEST(GaussianPolicy, PlaysItsMean) {
+  using Policy = DiagonalGaussian<float, 2>;
+  const float mean[2] = {0.5f, -2.0f}, log_std[2] = {0.0f, 0.0f};
+  const Policy::Spread spread(log_std);
+  CounterRandom<float> random({3, 0}, 0, 0, 0, Purpose::kAction);
+  const auto greedy = choose_action<Policy>(mean, spread, true, random);
+  EXPECT_EQ(greedy.at[0], mean[0]);
+  EXPECT_EQ(greedy.at[1], mean[1]) << "unclipped: that is the environment's business";
+  EXPECT_NE(choose_action<Policy>(mean, spread, false, random).at[0], mean[0]);
 }
 
 TEST(ValueLoss, GradientIsTheDerivative) {

@@ -11,14 +11,15 @@ namespace {
 struct Case {
   Activation activation;
   int actor_depth, critic_depth;
-  bool clip_vloss;
+  bool clip_vloss, gaussian;
 };
 
 class ReferenceGradient : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
   const Case& c = GetParam();
-  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation);
+  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation,
+                                           c.gaussian);
   const LossSettings settings{0.2, 0.01, 0.5, c.clip_vloss};
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     Draws draws(seed);
@@ -30,7 +31,9 @@ TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
     double largest = 0.0;
     for (const Mlp* mlp : {&networks.actor, &networks.critic}) {
       const std::vector<int> positions = mlp->positions();
-      for (std::size_t i = 0; i < positions.size(); i += 5) {
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        const bool log_std = mlp->is_gaussian() && positions[i] >= mlp->network.log_std;
+        if (i % 5 != 0 && !log_std) continue;
         const std::size_t p = at(positions[i]);
         const double kept = parameters[p];
         const auto along = [&](double x) {
@@ -49,10 +52,12 @@ TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, ReferenceGradient,
-                         ::testing::Values(Case{Activation::kTanh, 1, 2, false},
-                                           Case{Activation::kTanh, 3, 1, true},
-                                           Case{Activation::kRelu, 2, 3, true},
-                                           Case{Activation::kRelu, 2, 2, false}));
+                         ::testing::Values(Case{Activation::kTanh, 1, 2, false, false},
+                                           Case{Activation::kTanh, 3, 1, true, false},
+                                           Case{Activation::kRelu, 2, 3, true, false},
+                                           Case{Activation::kRelu, 2, 2, false, false},
+                                           Case{Activation::kTanh, 2, 2, false, true},
+                                           Case{Activation::kRelu, 1, 2, true, true}));
 
 TEST(Reference, AdvantageOfAConstantRewardIsTheGeometricSum) {
   const std::vector<Step> steps(5, Step{1.0, 0.0, false, false, 0.0});

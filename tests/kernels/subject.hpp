@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,28 @@ struct Subject {
   int input_bits() const { return rounding > 0.0 ? 8 : 24; }
 };
 
+/// An environment that is tested on every machine, and the only width of its fused kernels if it has one.
+struct Task {
+  const char* id;
+  int observations, actions, state_fields;
+  bool continuous;
+  float parameter;
+  int only_width;
+
+  int record_floats() const { return (observations + (continuous ? actions : 1) + 2 + 7) / 8 * 8; }
+};
+inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, 0.0f, 0};
+inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, 0.1f, 32};  // tests/kernels/point_mass.hpp
+
+/// width 0: the wide one.
+inline const Instance& instance_of(const Machine& machine, const Task& task, int width,
+                                   Precision precision) {
+  const Instance* found = width == 0 ? find_wide_instance(machine, task.id)
+                                     : find_instance(machine, task.id, width, precision);
+  if (found == nullptr) throw std::runtime_error(std::string("no kernels for ") + task.id);
+  return *found;
+}
+
 /// All subjects of this program.
 const std::vector<Subject>& subjects();
 
@@ -64,20 +87,22 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   Queue& queue() const { return subject().queue(); }
   void finish() const { subject().finish(); }
   /// Whether hidden layers of this width are tested here.
-  bool tests_width(int width) const {
+  bool tests_width(int width, const Task& task = kCartPole) const {
     if (width == 0) return subject().precision == Precision::kFp32;  // wide: a matter of its library
+    if (task.only_width != 0 && width != task.only_width) return false;
     return width >= subject().min_width && width <= subject().max_width;
   }
   /// The width where any will do.
-  int small_width() const { return subject().min_width; }
+  int small_width(const Task& task = kCartPole) const {
+    return task.only_width != 0 ? task.only_width : subject().min_width;
+  }
   /// The same, and 0 where the wide instance is tested.
-  std::vector<int> small_widths() const {
-    return tests_width(0) ? std::vector<int>{small_width(), 0} : std::vector<int>{small_width()};
+  std::vector<int> small_widths(const Task& task = kCartPole) const {
+    return tests_width(0) ? std::vector<int>{small_width(task), 0} : std::vector<int>{small_width(task)};
   }
   /// width 0: the wide one.
-  const Instance& instance(int width) const {
-    return *(width == 0 ? find_wide_instance(machine(), "CartPole-v1")
-                        : find_instance(machine(), "CartPole-v1", width, subject().precision));
+  const Instance& instance(int width, const Task& task = kCartPole) const {
+    return instance_of(machine(), task, width, subject().precision);
   }
   /// Largest error of a hidden unit's result that is at most 1, its inputs being right.
   double unit_error(Activation activation) const {

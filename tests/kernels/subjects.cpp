@@ -4,22 +4,24 @@
 
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/fiber_machine.hpp"
+#include "tests/kernels/joined_machine.hpp"
 #include "tests/kernels/subject.hpp"
 #include "tests/support/naive_matrix.hpp"
 
 namespace perilune {
 
+#define PERILUNE_DECLARE_LEVEL(level) \
+  namespace level {                   \
+  const Machine& level_machine();     \
+  }
 #if defined(__x86_64__)
-namespace v4 {
-const Machine& level_machine();
-}
-namespace v3 {
-const Machine& level_machine();
-}
+PERILUNE_DECLARE_LEVEL(v4)
+PERILUNE_DECLARE_LEVEL(v3)
+PERILUNE_DECLARE_LEVEL(point_mass_v4)
+PERILUNE_DECLARE_LEVEL(point_mass_v3)
 #endif
-namespace portable {
-const Machine& level_machine();
-}
+PERILUNE_DECLARE_LEVEL(portable)
+PERILUNE_DECLARE_LEVEL(point_mass_portable)
 
 namespace test {
 
@@ -94,19 +96,19 @@ Subject tensor_fibers(const char* name, const Machine& (*machine)(), Precision p
 const std::vector<Subject>& subjects() {
   static const std::vector<Subject> all = {
 #if defined(__x86_64__)
-    cpu_level("CpuV4", v4::level_machine,
+    cpu_level("CpuV4", joined_machine<v4::level_machine, point_mass_v4::level_machine>,
               [] {
                 return std::string(__builtin_cpu_supports("x86-64-v4") ? ""
                                                                        : "this CPU lacks AVX-512");
               }),
-    cpu_bf16("CpuV4Bf16", v4::level_machine),
-    cpu_level("CpuV3", v3::level_machine,
+    cpu_bf16("CpuV4Bf16", joined_machine<v4::level_machine, point_mass_v4::level_machine>),
+    cpu_level("CpuV3", joined_machine<v3::level_machine, point_mass_v3::level_machine>,
               [] {
                 return std::string(__builtin_cpu_supports("x86-64-v3") ? ""
                                                                        : "this CPU lacks AVX2");
               }),
 #endif
-    cpu_level("CpuPortable", portable::level_machine, nothing_missing),
+    cpu_level("CpuPortable", joined_machine<portable::level_machine, point_mass_portable::level_machine>, nothing_missing),
     fibers("FibersForward", forward_fiber_machine),
     fibers("FibersReverse", reverse_fiber_machine),
     tensor_fibers("FibersForwardTf32", forward_fiber_machine, Precision::kTf32),

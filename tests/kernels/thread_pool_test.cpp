@@ -73,6 +73,17 @@ TEST(ThreadPool, StorageBelongsToOneTaskAtATime) {
   EXPECT_EQ(clashes, 0);
 }
 
+TEST(ThreadPool, CallersTakeTurns) {
+  ThreadPool pool(3, 64);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&pool, caller] {
+      for (int launch = 0; launch < 30; ++launch) expect_each_once(pool, 1 + (launch + caller) % 7);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+}
+
 TEST(ThreadPool, CreatedAndDestroyedWithoutWork) {
   for (int threads = 1; threads <= 8; ++threads) ThreadPool pool(threads, 0);
 }

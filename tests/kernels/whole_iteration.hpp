@@ -16,13 +16,14 @@ class WholeIteration {
   static constexpr int kBatch = kEnvironments * kSteps;
 
   /// wide: the same networks through the wide instance, which has one partial gradient.
-  WholeIteration(const Subject& subject, const Machine& on, int partial_count, bool wide = false)
+  WholeIteration(const Subject& subject, const Machine& on, int partial_count, bool wide = false,
+                 const Task& task = kCartPole)
       : machine(on),
-        kernels(*(wide ? find_wide_instance(on, "CartPole-v1")
-                       : find_instance(on, "CartPole-v1", subject.min_width, subject.precision))),
-        networks(place_networks(4, subject.min_width, 2, 2, 2, Activation::kTanh)),
+        kernels(instance_of(on, task, wide ? 0 : width(subject, task), subject.precision)),
+        networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2,
+                                Activation::kTanh, task.continuous)),
         partials(partial_count),
-        environments(subject, kEnvironments, {7, 0}, 15),
+        environments(subject, task, kEnvironments, {7, 0}, 15, task.parameter),
         records(subject, at(kBatch * kernels.record_floats)),
         rewards(subject, at(kBatch)),
         values(subject, at(kBatch + kEnvironments)),
@@ -142,6 +143,10 @@ class WholeIteration {
 
  private:
   static constexpr int kColumns = 500;
+
+  static int width(const Subject& subject, const Task& task) {
+    return task.only_width != 0 ? task.only_width : subject.min_width;
+  }
 
   std::size_t workspace_floats() const {
     RolloutArgs rollout{};

@@ -113,6 +113,14 @@ struct Mlp {
     }
   }
 
+  /// Whether its outputs are the means of a Gaussian policy.
+  bool is_gaussian() const { return network.log_std > 0; }
+  /// The logarithms of that policy's standard deviations.
+  Vector log_std(const Vector& parameters) const {
+    const auto from = parameters.begin() + network.log_std;
+    return Vector(from, from + outputs);
+  }
+
   /// Positions of all its parameters; the others in [begin, end) are padding.
   std::vector<int> positions() const {
     std::vector<int> result;
@@ -120,6 +128,7 @@ struct Mlp {
       const std::vector<int> layer = positions(l);
       result.insert(result.end(), layer.begin(), layer.end());
     }
+    for (int i = 0; is_gaussian() && i < outputs; ++i) result.push_back(network.log_std + i);
     return result;
   }
   /// Those of one layer.
@@ -144,6 +153,9 @@ struct Networks {
         const double range = 1.5 / std::sqrt(static_cast<double>(l == 0 ? mlp->out(0) : mlp->in(l)));
         for (int i : mlp->positions(l)) parameters[at(i)] = draws.uniform(-range, range);
       }
+    }
+    for (int i = 0; actor.is_gaussian() && i < actor.outputs; ++i) {
+      parameters[at(actor.network.log_std + i)] = draws.uniform(-0.5, 0.5);
     }
     return parameters;
   }
@@ -173,11 +185,17 @@ inline Mlp place_mlp(int inputs, int width, int outputs, int depth, Activation a
   return mlp;
 }
 
+/// gaussian: the actor is one of continuous actions.
 inline Networks place_networks(int inputs, int width, int actions, int actor_depth,
-                               int critic_depth, Activation activation) {
+                               int critic_depth, Activation activation, bool gaussian = false) {
   int next = 0;
   Networks networks{};
   networks.actor = place_mlp(inputs, width, actions, actor_depth, activation, next);
+  if (gaussian) {
+    networks.actor.network.log_std = next;
+    next += (actions + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+    networks.actor.network.end = next;
+  }
   networks.critic = place_mlp(inputs, width, 1, critic_depth, activation, next);
   networks.parameter_count = next;
   return networks;
@@ -192,10 +210,21 @@ inline Vector log_softmax(const Vector& logits) {
   return result;
 }
 
+/// Of independent normal numbers with these means.
+inline double log_density(const Vector& means, const Vector& log_std, const Vector& numbers) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < means.size(); ++i) {
+    const double std = std::exp(log_std[i]), x = numbers[i] - means[i];
+    sum += std::log(std::exp(-x * x / (2.0 * std * std)) / (std * std::sqrt(2.0 * std::acos(-1.0))));
+  }
+  return sum;
+}
+
 struct Sample {
   Vector observation;
   int action;
   double old_log_probability, old_value, advantage, target;
+  Vector numbers = {};  ///< the action, where it is continuous
 };
 
 struct LossSettings {
@@ -203,29 +232,50 @@ struct LossSettings {
   bool clip_vloss;
 };
 
-/// One sample's policy loss, and d(loss - ent_coef * entropy)/d(logits).
+/// One sample's policy loss, and d(loss - ent_coef * entropy)/d(the network's outputs).
 struct PolicyLoss {
   double loss, entropy, kl1, kl3;
   bool clipped;
+  double by_log_p;  ///< of the loss
   Vector gradient;
+  Vector log_std_gradient;  ///< the same by the logarithms of standard deviations, where there are any
 };
 
-inline PolicyLoss policy_loss(const Vector& logits, const Sample& sample, const LossSettings& s) {
-  const Vector log_p = log_softmax(logits);
-  const double log_ratio = log_p[at(sample.action)] - sample.old_log_probability;
+/// The clipped surrogate alone.
+inline PolicyLoss surrogate_loss(double log_p, const Sample& sample, const LossSettings& s) {
+  const double log_ratio = log_p - sample.old_log_probability;
   const double ratio = std::exp(log_ratio);
   const double clipped_ratio = std::clamp(ratio, 1.0 - s.clip, 1.0 + s.clip);
   const double plain = -sample.advantage * ratio, limited = -sample.advantage * clipped_ratio;
-  PolicyLoss result{std::max(plain, limited),       0.0, -log_ratio, ratio - 1.0 - log_ratio,
-                    std::abs(ratio - 1.0) > s.clip, {}};
-  for (double l : log_p) result.entropy -= std::exp(l) * l;
   // A clipped ratio is a constant; d(ratio)/d(log p) = ratio.
-  const double by_log_p = plain >= limited ? -sample.advantage * ratio : 0.0;
+  return {std::max(plain, limited),       0.0,
+          -log_ratio,                     ratio - 1.0 - log_ratio,
+          std::abs(ratio - 1.0) > s.clip, plain >= limited ? -sample.advantage * ratio : 0.0,
+          {},                             {}};
+}
+
+inline PolicyLoss policy_loss(const Vector& logits, const Sample& sample, const LossSettings& s) {
+  const Vector log_p = log_softmax(logits);
+  PolicyLoss result = surrogate_loss(log_p[at(sample.action)], sample, s);
+  for (double l : log_p) result.entropy -= std::exp(l) * l;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const double p = std::exp(log_p[i]);
     const double log_p_by_logit = (static_cast<int>(i) == sample.action ? 1.0 : 0.0) - p;
     const double entropy_by_logit = -p * (log_p[i] + result.entropy);
-    result.gradient.push_back(by_log_p * log_p_by_logit - s.ent_coef * entropy_by_logit);
+    result.gradient.push_back(result.by_log_p * log_p_by_logit - s.ent_coef * entropy_by_logit);
+  }
+  return result;
+}
+
+/// Of a Gaussian policy, whose entropy is log(std sqrt(2 pi e)) in each dimension.
+inline PolicyLoss gaussian_loss(const Vector& means, const Vector& log_std, const Sample& sample,
+                                const LossSettings& s) {
+  PolicyLoss result = surrogate_loss(log_density(means, log_std, sample.numbers), sample, s);
+  for (std::size_t i = 0; i < means.size(); ++i) {
+    const double std = std::exp(log_std[i]), x = sample.numbers[i] - means[i];
+    result.entropy += std::log(std * std::sqrt(2.0 * std::acos(-1.0) * std::exp(1.0)));
+    result.gradient.push_back(result.by_log_p * x / (std * std));
+    result.log_std_gradient.push_back(result.by_log_p * (x * x / (std * std) - 1.0) - s.ent_coef);
   }
   return result;
 }
@@ -260,7 +310,10 @@ inline LossTotals loss_totals(const Networks& networks, const Vector& parameters
   for (const Sample& sample : samples) {
     const auto actor = networks.actor.forward(parameters, sample.observation);
     const auto critic = networks.critic.forward(parameters, sample.observation);
-    PolicyLoss policy = policy_loss(actor.back(), sample, s);
+    PolicyLoss policy =
+        networks.actor.is_gaussian()
+            ? gaussian_loss(actor.back(), networks.actor.log_std(parameters), sample, s)
+            : policy_loss(actor.back(), sample, s);
     const ValueLoss value = value_loss(critic.back()[0], sample, s);
     sums.policy += policy.loss;
     sums.entropy += policy.entropy;
@@ -271,6 +324,9 @@ inline LossTotals loss_totals(const Networks& networks, const Vector& parameters
     if (gradient == nullptr) continue;
     for (double& slope : policy.gradient) slope /= n;
     networks.actor.backward(parameters, actor, policy.gradient, *gradient);
+    for (std::size_t i = 0; i < policy.log_std_gradient.size(); ++i) {
+      (*gradient)[at(networks.actor.network.log_std) + i] += policy.log_std_gradient[i] / n;
+    }
     networks.critic.backward(parameters, critic, {s.vf_coef * value.gradient / n}, *gradient);
   }
   return sums;
@@ -296,7 +352,7 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
                                         double margin = 1e-3, double kink_margin = 0.0) {
   std::vector<Sample> samples;
   while (static_cast<int>(samples.size()) < count) {
-    Sample sample;
+    Sample sample{};
     for (int i = 0; i < networks.actor.inputs; ++i) {
       sample.observation.push_back(draws.uniform(-1.5, 1.5));
     }
@@ -306,11 +362,22 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
         networks.critic.nearest_kink(parameters, critic) < kink_margin) {
       continue;
     }
-    const Vector log_p = log_softmax(actor.back());
     const double value = critic.back()[0];
-    sample.action = draws.below(networks.actor.outputs);
+    double log_p;
+    if (networks.actor.is_gaussian()) {
+      const Vector log_std = networks.actor.log_std(parameters);
+      for (std::size_t i = 0; i < log_std.size(); ++i) {
+        // Not further from the mean, where an error of the mean is multiplied.
+        const double x = draws.uniform(-1.5, 1.5) * std::exp(log_std[i]);
+        sample.numbers.push_back(static_cast<float>(actor.back()[i] + x));
+      }
+      log_p = log_density(actor.back(), log_std, sample.numbers);
+    } else {
+      sample.action = draws.below(networks.actor.outputs);
+      log_p = log_softmax(actor.back())[at(sample.action)];
+    }
     const double log_ratio = draws.uniform(-0.5, 0.5);
-    sample.old_log_probability = static_cast<float>(log_p[at(sample.action)] - log_ratio);
+    sample.old_log_probability = static_cast<float>(log_p - log_ratio);
     const double moved = draws.uniform(-3.0 * clip, 3.0 * clip);
     sample.old_value = static_cast<float>(value - moved);
     sample.target = draws.uniform(-1.0, 1.0);

@@ -1,6 +1,7 @@
 // Evaluate: one whole episode in each environment, against stepping by hand with the network in
 // double.
 #include "tests/kernels/environments.hpp"
+#include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
 namespace {
@@ -12,12 +13,42 @@ class EvaluateTest : public EveryMachine {
     Activation activation;
     bool deterministic;
     std::uint32_t first_episode, max_episode_steps;
+    Task task = kCartPole;
   };
 
+  /// What is played of these outputs, by draws as kernels make them.
+  static std::uint32_t action_of(const Case& c, const ByHand& one, const Mlp&, const Vector&,
+                                 const Vector& logits, bool& certain) {
+    const double p0 = std::exp(log_softmax(logits)[0]);
+    // Argmax is a draw of 0.5. Rounding may choose otherwise within 1e-4, and all that follows
+    // differs.
+    const double u = c.deterministic ? 0.5 : double{one.random(Purpose::kAction).uniform()};
+    certain = certain && std::abs(u - p0) > 1e-4;
+    return u < p0 ? 0 : 1;
+  }
+  static ByHandOf<PointMass>::Action action_of(const Case& c, const ByHandOf<PointMass>& one,
+                                               const Mlp& actor, const Vector& parameters,
+                                               const Vector& means, bool&) {
+    const Vector log_std = actor.log_std(parameters);
+    CounterRandom<float> draws = one.random(Purpose::kAction);
+    ByHandOf<PointMass>::Action action;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const double noise = c.deterministic ? 0.0 : std::exp(log_std[i]) * double{draws.normal()};
+      action.at[i] = static_cast<float>(means[i] + noise);
+    }
+    return action;
+  }
+
   void check(const Case& c, std::uint32_t seed) {
-    if (!tests_width(c.width)) return;
-    SCOPED_TRACE("episodes " + std::to_string(c.episodes));
-    const Networks networks = place_networks(4, c.width, 2, c.depth, 1, c.activation);
+    if (!tests_width(c.width, c.task)) return;
+    SCOPED_TRACE("episodes " + std::to_string(c.episodes) + ", " + c.task.id);
+    c.task.continuous ? check_as<PointMass>(c, seed) : check_as<CartPole>(c, seed);
+  }
+
+  template <class E>
+  void check_as(const Case& c, std::uint32_t seed) {
+    const Networks networks = place_networks(c.task.observations, c.width, c.task.actions, c.depth, 1,
+                                             c.activation, c.task.continuous);
     Draws draws(seed);
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
@@ -29,31 +60,29 @@ class EvaluateTest : public EveryMachine {
     args.first_episode = c.first_episode;
     args.max_episode_steps = c.max_episode_steps;
     args.deterministic = c.deterministic ? 1 : 0;
+    args.env_parameters[0] = c.task.parameter;
     args.key = {seed, 1};
     args.returns = returns.data();
     args.lengths = lengths.data();
     std::optional<Buffer<float>> workspace;
-    add_workspace(subject(), instance(c.width).evaluate_workspace, 48, args, workspace);
-    instance(c.width).evaluate(args, queue());
+    add_workspace(subject(), instance(c.width, c.task).evaluate_workspace, 48, args, workspace);
+    instance(c.width, c.task).evaluate(args, queue());
     finish();
 
     EnvironmentBatch batch{};
     batch.key = args.key;
     batch.max_episode_steps = c.max_episode_steps;
+    batch.parameters[0] = c.task.parameter;
     std::vector<float> got_returns, got_lengths, want_returns, want_lengths;
     for (int n = 0; n < c.episodes; ++n) {
-      ByHand one(batch, n);
+      ByHandOf<E> one(batch, n);
       one.episode = c.first_episode;
       one.reset();
       bool certain = true, over = false;
       while (!over) {
-        const Vector logits = networks.actor.forward(exact, one.observation()).back();
-        const double p0 = std::exp(log_softmax(logits)[0]);
-        // Argmax is a draw of 0.5. Rounding may choose otherwise within 1e-4, and all that follows
-        // differs.
-        const double u = c.deterministic ? 0.5 : double{one.random(Purpose::kAction).uniform()};
-        certain = certain && std::abs(u - p0) > 1e-4;
-        over = one.step(u < p0 ? 0 : 1).terminated || one.out_of_time();
+        const Vector outputs = networks.actor.forward(exact, one.observation()).back();
+        const auto action = action_of(c, one, networks.actor, exact, outputs, certain);
+        over = one.step(action).terminated || one.out_of_time();
       }
       if (!certain) continue;
       got_returns.push_back(returns[at(n)]);
@@ -62,7 +91,12 @@ class EvaluateTest : public EveryMachine {
       want_lengths.push_back(static_cast<float>(one.elapsed));
     }
     EXPECT_GT(static_cast<int>(want_returns.size()) * 10, c.episodes * 8 - 10);
-    expect_same_bits("return", got_returns, want_returns);
+    if (c.task.continuous) {
+      // A mean's error of 1e-5 changes the offset by a quarter of it, and each of 30 rewards by 4 times that.
+      expect_close("return", got_returns, want_returns, {1e-3, 1e-5});
+    } else {
+      expect_same_bits("return", got_returns, want_returns);
+    }
     expect_same_bits("length", got_lengths, want_lengths);
   }
 };
@@ -72,12 +106,16 @@ TEST_P(EvaluateTest, Deterministic) {
   check({97, 32, 2, Activation::kTanh, true, 3, 500}, 3);
   check({33, 16, 3, Activation::kRelu, true, 100, 20}, 4);
   check({65, 0, 3, Activation::kTanh, true, 9, 500}, 7);
+  check({97, 32, 2, Activation::kTanh, true, 3, 30, kPointMass}, 9);
+  check({33, 0, 1, Activation::kRelu, true, 0, 20, kPointMass}, 10);
 }
 
 TEST_P(EvaluateTest, Sampled) {
   check({7, 16, 2, Activation::kRelu, false, 0, 500}, 5);
   check({65, 32, 1, Activation::kTanh, false, 7, 25}, 6);
   check({7, 0, 8, Activation::kTanh, false, 3, 21}, 8);
+  check({65, 32, 1, Activation::kRelu, false, 5, 30, kPointMass}, 11);
+  check({33, 0, 2, Activation::kTanh, false, 0, 20, kPointMass}, 12);
 }
 
 PERILUNE_ON_EVERY_MACHINE(EvaluateTest);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "tests/kernels/environments.hpp"
+#include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
 namespace {
@@ -12,17 +13,18 @@ struct Case {
   Activation activation;
   std::uint32_t max_episode_steps;
   bool truncate_at_end;
+  Task task = kCartPole;
 };
 
 /// A policy, environments and the arrays of one rollout.
 class Problem {
  public:
-  static constexpr int kRecord = 8;
-
   Problem(const Subject& on, const Case& c, std::uint32_t seed)
-      : networks(place_networks(4, c.width, 2, c.actor_depth, c.critic_depth, c.activation)),
-        environments(on, c.count, {seed, 0}, c.max_episode_steps),
-        records(on, at(c.num_steps) * at(c.count) * kRecord),
+      : record(c.task.record_floats()),
+        networks(place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth,
+                                c.critic_depth, c.activation, c.task.continuous)),
+        environments(on, c.task, c.count, {seed, 0}, c.max_episode_steps, c.task.parameter),
+        records(on, at(c.num_steps) * at(c.count) * at(record)),
         rewards(on, at(c.num_steps) * at(c.count)),
         values(on, at(c.num_steps + 1) * at(c.count)),
         ends(on, at(c.num_steps) * at(c.count)),
@@ -45,6 +47,7 @@ class Problem {
     args.truncations = truncations.data();
   }
 
+  int record;  // floats
   Networks networks;
   Vector exact_parameters;
   std::optional<Buffer<float>> parameters;
@@ -60,7 +63,8 @@ class RolloutTest : public EveryMachine {
   static constexpr int kColumns = 48;  // of a wide instance's workspace: fewer than some cases have environments
 
   void run(const Case& c, Problem& problem) {
-    const Instance& kernels = instance(c.width);
+    const Instance& kernels = instance(c.width, c.task);
+    EXPECT_EQ(kernels.record_floats, problem.record);
     add_workspace(subject(), kernels.rollout_workspace, kColumns, problem.args, problem.workspace);
     kernels.reset({problem.environments.batch}, queue());
     kernels.rollout(problem.args, queue());
@@ -68,8 +72,45 @@ class RolloutTest : public EveryMachine {
   }
 
   void check(const Case& c, Problem& p) {
+    c.task.continuous ? check_as<PointMass>(c, p) : check_as<CartPole>(c, p);
+  }
+
+  /// The action that a record holds, as environments take it; and what is wrong with it, for an action that the draws of
+  /// `one` do not give with these outputs of the actor.
+  static std::uint32_t recorded_action(const float* record, const ByHand& one, const Mlp&,
+                                       const Vector&, const Vector& outputs, Tolerance tolerance,
+                                       Sample& sample, int& wrong) {
+    const double p0 = std::exp(log_softmax(outputs)[0]);
+    const double u = one.random(Purpose::kAction).uniform();
+    sample.action = record[0] == 1.0f ? 1 : 0;
+    sample.old_log_probability = log_softmax(outputs)[at(sample.action)];
+    // The draw decides unless it is as close to p(0) as the network's error.
+    const bool near = std::abs(u - p0) < 1e-4 + tolerance.absolute;
+    wrong += !near && record[0] != (u < p0 ? 0.0f : 1.0f);
+    return static_cast<std::uint32_t>(sample.action);
+  }
+  static ByHandOf<PointMass>::Action recorded_action(const float* record, const ByHandOf<PointMass>& one,
+                                                     const Mlp& actor, const Vector& parameters,
+                                                     const Vector& outputs, Tolerance tolerance,
+                                                     Sample& sample, int& wrong) {
+    const Vector log_std = actor.log_std(parameters);
+    CounterRandom<float> draws = one.random(Purpose::kAction);
+    ByHandOf<PointMass>::Action action;
+    for (std::size_t i = 0; i < 2; ++i) {
+      action.at[i] = record[i];
+      sample.numbers.push_back(record[i]);
+      const double drawn = outputs[i] + std::exp(log_std[i]) * double{draws.normal()};
+      wrong += share_of(tolerance, record[i], drawn) > 1.0;
+    }
+    sample.old_log_probability = log_density(outputs, log_std, sample.numbers);
+    return action;
+  }
+
+  template <class E>
+  void check_as(const Case& c, Problem& p) {
     const Networks& nets = p.networks;
-    std::vector<ByHand> expected;
+    const std::size_t observed = at(E::kObsDim), log_p_at = observed + (c.task.continuous ? 2 : 1);
+    std::vector<ByHandOf<E>> expected;
     for (int n = 0; n < c.count; ++n) expected.emplace_back(p.environments.batch, n);
     std::vector<float> observations, padding, expected_observations;
     std::vector<std::uint8_t> ends, truncations;
@@ -78,26 +119,23 @@ class RolloutTest : public EveryMachine {
     int wrong_actions = 0;
     for (int t = 0; t < c.num_steps; ++t) {
       for (int n = 0; n < c.count; ++n) {
-        ByHand& one = expected[at(n)];
-        const float* record = &p.records[at(t * c.count + n) * Problem::kRecord];
+        ByHandOf<E>& one = expected[at(n)];
+        const float* record = &p.records[at((t * c.count + n) * p.record)];
         const Vector observation = one.observation();
-        for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t i = 0; i < observed; ++i) {
           observations.push_back(record[i]);
           expected_observations.push_back(static_cast<float>(observation[i]));
         }
-        padding.push_back(record[7]);
-        recorded_values.push_back(record[6]);
+        padding.insert(padding.end(), record + log_p_at + 2, record + p.record);
+        recorded_values.push_back(record[log_p_at + 1]);
         values.push_back(nets.critic.forward(p.exact_parameters, observation).back()[0]);
 
-        const Vector log_p =
-            log_softmax(nets.actor.forward(p.exact_parameters, observation).back());
-        const double u = one.random(Purpose::kAction).uniform();
-        const std::uint32_t action = record[4] == 1.0f ? 1 : 0;
-        // The draw decides unless it is as close to p(0) as the network's error.
-        const bool near = std::abs(u - std::exp(log_p[0])) < 1e-4 + tolerance.absolute;
-        wrong_actions += !near && record[4] != (u < std::exp(log_p[0]) ? 0.0f : 1.0f);
-        log_probabilities.push_back(record[5]);
-        expected_log_probabilities.push_back(log_p[action]);
+        Sample sample{};
+        const auto action = recorded_action(
+            record + observed, one, nets.actor, p.exact_parameters,
+            nets.actor.forward(p.exact_parameters, observation).back(), tolerance, sample, wrong_actions);
+        log_probabilities.push_back(record[log_p_at]);
+        expected_log_probabilities.push_back(sample.old_log_probability);
 
         const Outcome<float> outcome = one.step(action);
         const bool last = c.truncate_at_end && t + 1 == c.num_steps;
@@ -113,7 +151,7 @@ class RolloutTest : public EveryMachine {
         if (outcome.terminated || truncated) one.end_episode();
       }
     }
-    for (const ByHand& one : expected) {
+    for (const ByHandOf<E>& one : expected) {
       values.push_back(nets.critic.forward(p.exact_parameters, one.observation()).back()[0]);
     }
     EXPECT_EQ(wrong_actions, 0);
@@ -121,7 +159,10 @@ class RolloutTest : public EveryMachine {
     expect_same_bits("padding", padding, std::vector<float>(padding.size(), 0.0f));
     expect_same_bits("ends", p.ends.copy(), ends);
     expect_same_bits("truncations", p.truncations.copy(), truncations);
-    expect_close("log-probability", log_probabilities, expected_log_probabilities, tolerance);
+    // A density's slope by the mean is its distance, of which one in many is 4, divided by as little as 0.6.
+    const double steepest = c.task.continuous ? 4.0 / 0.6 : 1.0;
+    expect_close("log-probability", log_probabilities, expected_log_probabilities,
+                 {steepest * tolerance.absolute, tolerance.relative});
     expect_close("value", p.values.copy(), values, tolerance);
     expect_close("reward", p.rewards.copy(), rewards, tolerance);
     const std::vector<float> kept = p.values.copy();
@@ -151,12 +192,17 @@ TEST_P(RolloutTest, ReplaysByHand) {
       {33, 9, 0, 3, 8, Activation::kTanh, 4, true},
       {97, 12, 0, 4, 1, Activation::kRelu, 500, true},
       {65, 7, 0, 2, 3, Activation::kTanh, 1, false},
+      {1, 40, 32, 1, 2, Activation::kTanh, 9, false, kPointMass},
+      {33, 20, 32, 2, 2, Activation::kTanh, 12, true, kPointMass},
+      {97, 12, 32, 3, 1, Activation::kRelu, 30, false, kPointMass},
+      {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kPointMass},
   };
   std::uint32_t seed = 1;
   for (const Case& c : cases) {
     ++seed;
-    if (!tests_width(c.width)) continue;
-    SCOPED_TRACE("environments " + std::to_string(c.count) + ", width " + std::to_string(c.width));
+    if (!tests_width(c.width, c.task)) continue;
+    SCOPED_TRACE("environments " + std::to_string(c.count) + ", width " + std::to_string(c.width) + ", " +
+                 c.task.id);
     Problem problem(subject(), c, seed);
     run(c, problem);
     check(c, problem);
@@ -190,7 +236,7 @@ TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
     Vector finished;
     for (float count : parts.environments.finished.copy()) finished.push_back(count);
     args.num_steps = c.num_steps - first_steps;
-    args.records += done * Problem::kRecord;
+    args.records += done * at(parts.record);
     args.rewards += done;
     args.values += done;
     args.ends += done;
@@ -220,9 +266,9 @@ TEST_P(RolloutTest, EnvironmentsAreIndependent) {
   run(many, all);
   run(few, some);
   for (int t = 0; t < few.num_steps; ++t) {
-    for (int i = 0; i < few.count * Problem::kRecord; ++i) {
-      ASSERT_EQ(some.records[at(t * few.count * Problem::kRecord + i)],
-                all.records[at(t * many.count * Problem::kRecord + i)])
+    for (int i = 0; i < few.count * all.record; ++i) {
+      ASSERT_EQ(some.records[at(t * few.count * all.record + i)],
+                all.records[at(t * many.count * all.record + i)])
           << "step " << t << ", float " << i;
     }
   }

@@ -1,5 +1,6 @@
 // Reset and Simulate: the bits of environments stepped one by one, on every machine.
 #include "tests/kernels/environments.hpp"
+#include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
 namespace {
@@ -47,6 +48,32 @@ TEST_P(SimulateTest, StepsAsByHand) {
         for (ByHand& one : expected) simulate_by_hand(one, num_steps);
         expect_environments(environments, expected);
       }
+    }
+  }
+}
+
+/// Uniform in the box, and the draws of every step.
+TEST_P(SimulateTest, StepsWithNumbersAsByHand) {
+  for (int count : {1, 31, 97}) {
+    Environments environments(subject(), kPointMass, count, {static_cast<std::uint32_t>(count), 1}, 15,
+                              kPointMass.parameter);
+    const Instance& kernels = instance(small_width(kPointMass), kPointMass);
+    kernels.reset({environments.batch}, queue());
+    std::vector<ByHandOf<PointMass>> expected;
+    for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);
+    for (int num_steps : {40, 1, 33}) {
+      kernels.simulate({environments.batch, environments.sums, num_steps}, queue());
+      finish();
+      for (ByHandOf<PointMass>& one : expected) {
+        one.finished = one.total_return = one.total_length = 0.0f;
+        for (int t = 0; t < num_steps; ++t) {
+          CounterRandom<float> draws = one.random(Purpose::kAction);
+          const float first = draws.uniform(-1.0f, 1.0f), second = draws.uniform(-1.0f, 1.0f);
+          const Outcome<float> outcome = one.step({{first, second}});
+          if (outcome.terminated || one.out_of_time()) one.end_episode();
+        }
+      }
+      expect_environments(environments, expected);
     }
   }
 }

@@ -17,17 +17,16 @@ struct Case {
   bool clip_vloss;
   std::uint32_t norm_adv, shuffled;
   int partials;
+  Task task = kCartPole;
 };
-
-constexpr int kRecord = 8;
-constexpr int kObservation = 4;
 
 /// A batch of samples, the kernels' arrays of it, and the launch of one minibatch.
 class Problem {
  public:
   Problem(const Subject& on, const Case& c, std::uint32_t seed)
       : networks(
-            place_networks(kObservation, c.width, 2, c.actor_depth, c.critic_depth, c.activation)),
+            place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth,
+                           c.critic_depth, c.activation, c.task.continuous)),
         gradients(on, at(c.partials) * at(networks.parameter_count)),
         sums(on, at(c.partials) * kLossSums),
         moments(on, at(c.num_minibatches) * kMomentChunks * 2),
@@ -40,11 +39,11 @@ class Problem {
     settings.clip_vloss = c.clip_vloss;
     Vector records_of, advantages_of, targets_of;
     for (const Sample& sample : batch) {
-      records_of.insert(records_of.end(), sample.observation.begin(), sample.observation.end());
-      records_of.push_back(sample.action);
-      records_of.push_back(sample.old_log_probability);
-      records_of.push_back(sample.old_value);
-      records_of.push_back(0.0);
+      const auto append = [&](const Vector& x) { records_of.insert(records_of.end(), x.begin(), x.end()); };
+      append(sample.observation);
+      append(c.task.continuous ? sample.numbers : Vector{static_cast<double>(sample.action)});
+      append({sample.old_log_probability, sample.old_value});
+      records_of.resize((records_of.size() + 7) / 8 * 8, 0.0);
       advantages_of.push_back(sample.advantage);
       targets_of.push_back(sample.target);
     }
@@ -140,11 +139,33 @@ class UpdateTest : public EveryMachine {
            1},
           queue());
     }
-    const Instance& kernels = instance(c.width);
+    const Instance& kernels = instance(c.width, c.task);
     // Fewer columns than most cases have samples, so that they come in chunks.
     add_workspace(subject(), kernels.update_workspace, 48, p.args, p.workspace);
     kernels.update(p.args, queue());
     finish();
+  }
+
+  void trains_only_what_it_is_asked_to(const Case& c) {
+    Problem both(subject(), c, 2);
+    run(c, both);
+    for (const Losses losses : {Losses::kPolicy, Losses::kValue}) {
+      Problem p(subject(), c, 2);
+      p.args.losses = losses;
+      run(c, p);
+      const bool policy = losses == Losses::kPolicy;
+      for (std::size_t i = 0; i < p.gradients.size(); ++i) {
+        const auto parameter = static_cast<int>(i % at(p.networks.parameter_count));
+        if ((parameter < p.args.critic.begin) == policy) {
+          ASSERT_EQ(p.gradients[i], both.gradients[i]) << "parameter " << parameter;
+        } else {
+          ASSERT_TRUE(std::isnan(p.gradients[i])) << "written: parameter " << parameter;
+        }
+      }
+      for (int k = 0; k < kLossSums; ++k) {
+        EXPECT_EQ(std::isnan(p.sums[at(k * p.args.partials)]), (k == kValueLoss) == policy) << "sum " << k;
+      }
+    }
   }
 };
 
@@ -163,12 +184,18 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {33, 3, 1, 0, 3, 3, Activation::kTanh, true, 1, 1, 1},
       {97, 2, 1, 0, 8, 1, Activation::kTanh, false, 2, 1, 1},
       {145, 1, 0, 0, 4, 8, Activation::kRelu, true, 0, 0, 1},
+      {1, 1, 0, 32, 2, 2, Activation::kTanh, false, 1, 1, 1, kPointMass},
+      {31, 2, 1, 32, 1, 3, Activation::kRelu, true, 2, 1, 1, kPointMass},
+      {65, 2, 0, 32, 3, 2, Activation::kTanh, false, 1, 1, 2, kPointMass},
+      {257, 1, 0, 32, 2, 1, Activation::kTanh, true, 0, 0, 3, kPointMass},
+      {7, 3, 1, 0, 1, 1, Activation::kTanh, false, 1, 1, 1, kPointMass},
+      {145, 2, 1, 0, 4, 2, Activation::kRelu, true, 1, 1, 1, kPointMass},
   };
   for (const Case& c : cases) {
-    if (!tests_width(c.width)) continue;
+    if (!tests_width(c.width, c.task)) continue;
     for (std::uint32_t seed = 1; seed <= (c.width <= 32 ? 3u : 1u); ++seed) {
       SCOPED_TRACE("minibatch " + std::to_string(c.minibatch_size) + ", width " +
-                   std::to_string(c.width) + ", seed " + std::to_string(seed));
+                   std::to_string(c.width) + ", seed " + std::to_string(seed) + ", " + c.task.id);
       Problem p(subject(), c, seed);
       run(c, p);
       const std::vector<Sample> samples = p.minibatch();
@@ -177,7 +204,8 @@ TEST_P(UpdateTest, EqualsTheReference) {
           loss_totals(p.networks, p.exact_parameters, samples, p.settings, &expected);
       // A hidden unit's error e moves an output by a few e, and each loss by as much per sample;
       // 1e-6 for float rounding.
-      const double unit = unit_error(c.activation);
+      // A density's slope by the mean is up to 1.5 / 0.6 of its error.
+      const double unit = (c.task.continuous ? 2.5 : 1.0) * unit_error(c.activation);
       const double error = 2e-6 + 4.0 * unit;
       const double n = c.minibatch_size;
       expect_close("policy loss", p.sum(kPolicyLoss), totals.policy, {error * n, 1e-6});
@@ -204,8 +232,11 @@ TEST_P(UpdateTest, EqualsTheReference) {
 /// Does not trust the reference's backward: differences of its loss.
 TEST_P(UpdateTest, EqualsCentralDifferences) {
   if (subject().rounding > 0.0) GTEST_SKIP() << "finer than this precision";
-  for (const Activation activation : {Activation::kTanh, Activation::kRelu}) {
-    const Case c{65, 1, 0, small_width(), 2, 3, activation, activation == Activation::kTanh, 0, 0, 2};
+  for (const auto& [activation, task] : {std::pair(Activation::kTanh, kCartPole),
+                                         std::pair(Activation::kRelu, kCartPole),
+                                         std::pair(Activation::kTanh, kPointMass)}) {
+    const Case c{65, 1,          0, small_width(task), 2, 3, activation, activation == Activation::kTanh,
+                 0,  0,          2, task};
     Problem p(subject(), c, 8);
     run(c, p);
     const std::vector<Sample> samples = p.minibatch();
@@ -214,7 +245,9 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
     for (const Mlp* mlp : {&p.networks.actor, &p.networks.critic}) {
       const std::vector<int> positions = mlp->positions();
       Vector actual, numeric;
-      for (std::size_t i = 0; i < positions.size(); i += 11) {
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        const bool log_std = mlp->is_gaussian() && positions[i] >= mlp->network.log_std;
+        if (i % 11 != 0 && !log_std) continue;
         const std::size_t position = at(positions[i]);
         actual.push_back(gradient[position]);
         const double kept = parameters[position];
@@ -233,25 +266,27 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
 }
 
 TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
-  const Case c{65, 1, 0, small_width(), 2, 2, Activation::kTanh, false, 0, 0, 2};
-  Problem both(subject(), c, 2);
-  run(c, both);
-  for (const Losses losses : {Losses::kPolicy, Losses::kValue}) {
-    Problem p(subject(), c, 2);
-    p.args.losses = losses;
-    run(c, p);
-    const bool policy = losses == Losses::kPolicy;
-    for (std::size_t i = 0; i < p.gradients.size(); ++i) {
-      const auto parameter = static_cast<int>(i % at(p.networks.parameter_count));
-      if ((parameter < p.args.critic.begin) == policy) {
-        ASSERT_EQ(p.gradients[i], both.gradients[i]) << "parameter " << parameter;
-      } else {
-        ASSERT_TRUE(std::isnan(p.gradients[i])) << "written: parameter " << parameter;
-      }
+  for (const Task& task : {kCartPole, kPointMass}) {
+    trains_only_what_it_is_asked_to(
+        {65, 1, 0, small_width(task), 2, 2, Activation::kTanh, false, 0, 0, 2, task});
+  }
+}
+
+/// Nothing else changes, and every entry is written.
+TEST_P(UpdateTest, AFixedStandardDeviationHasNoGradient) {
+  for (const int width : small_widths(kPointMass)) {
+    const Case c{65, 1, 0, width, 2, 2, Activation::kTanh, false, 0, 0, width == 0 ? 1 : 2, kPointMass};
+    Problem learnt(subject(), c, 6), fixed(subject(), c, 6);
+    fixed.args.hyper.fixed_std = 1;
+    run(c, learnt);
+    run(c, fixed);
+    const int begin = learnt.args.actor.log_std;
+    for (std::size_t i = 0; i < fixed.gradients.size(); ++i) {
+      const int parameter = static_cast<int>(i % at(fixed.networks.parameter_count));
+      const bool log_std = parameter >= begin && parameter < begin + kPointMass.actions;
+      ASSERT_EQ(fixed.gradients[i], log_std ? 0.0f : learnt.gradients[i]) << "parameter " << parameter;
     }
-    for (int k = 0; k < kLossSums; ++k) {
-      EXPECT_EQ(std::isnan(p.sums[at(k * p.args.partials)]), (k == kValueLoss) == policy) << "sum " << k;
-    }
+    for (int i = begin; i < begin + kPointMass.actions; ++i) EXPECT_NE(learnt.gradient()[at(i)], 0.0);
   }
 }
 

@@ -8,11 +8,20 @@
 #include <stdexcept>
 
 #include "host/matrix_library.hpp"
+#include "tests/kernels/joined_machine.hpp"
 #include "tests/kernels/subject.hpp"
 
-namespace perilune::test {
+namespace perilune {
+
+namespace point_mass {
+const Machine& level_machine();
+}
+
+namespace test {
 
 namespace {
+
+const Machine& program_machine() { return *cuda_machine(); }
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -59,7 +68,7 @@ void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
 const std::vector<Subject>& subjects() {
   // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
   static const std::vector<Subject> all = [] {
-    const Subject plain = {"Cuda", []() -> const Machine& { return *cuda_machine(); }, kMaxFusedWidth,
+    const Subject plain = {"Cuda", joined_machine<program_machine, point_mass::level_machine>, kMaxFusedWidth,
                            3e-7,   queue, missing, allocate, release, finish};
     Subject tf32 = plain, bf16 = plain;
     tf32.name = "CudaTf32";
@@ -85,4 +94,5 @@ bool gpu_required() {
   return value != nullptr && std::strcmp(value, "1") == 0;
 }
 
-}  // namespace perilune::test
+}  // namespace test
+}  // namespace perilune

@@ -1,0 +1,82 @@
+#include "kernels/replay.hpp"
+
+#include <cstring>
+
+#include "sims/cartpole.hpp"
+#include "sims/tape_random.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+namespace {
+
+template <Env E, class Real>
+auto action_at(std::span<const double> actions, std::size_t t) {
+  if constexpr (E::Action::kContinuous) {
+    typename E::Action::template Value<Real> action;
+    for (std::size_t k = 0; k < E::Action::kCount; ++k) {
+      action.at[k] = static_cast<Real>(actions[t * E::Action::kCount + k]);
+    }
+    return action;
+  } else {
+    return static_cast<UInt<Real>>(actions[t]);
+  }
+}
+
+template <Env E, class Real>
+void append_state(const typename E::Params& params, const typename E::template State<Real>& state,
+                  ReplayedSteps& to) {
+  Real observation[E::kObsDim];
+  E::observe(params, state, observation);
+  for (const Real x : observation) to.observations.push_back(x);
+  if constexpr (E::kBodies > 0) {
+    Real bodies[E::kBodies * 6];
+    E::bodies(state, bodies);
+    for (const Real x : bodies) to.bodies.push_back(x);
+  }
+}
+
+template <Env E, class Real>
+ReplayedSteps replay(const ReplayArgs& args) {
+  constexpr std::size_t kNumbers = E::Action::kContinuous ? E::Action::kCount : 1;
+  const typename E::Params params = E::params(args.parameters);
+  TapeRandom<Real> random({args.draws.begin(), args.draws.end()});
+  ReplayedSteps result;
+  auto state = E::template reset<Real>(params, random);
+  append_state<E, Real>(params, state, result);
+  for (std::size_t t = 0; t < args.actions.size() / kNumbers; ++t) {
+    const Outcome<Real> outcome =
+        E::step(params, state, action_at<E, Real>(args.actions, t), random);
+    const bool truncated = t + 1 >= args.max_episode_steps;
+    append_state<E, Real>(params, state, result);
+    result.rewards.push_back(outcome.reward);
+    result.terminated.push_back(outcome.terminated);
+    result.truncated.push_back(truncated);
+    if (outcome.terminated || truncated) break;
+  }
+  return result;
+}
+
+template <Env E>
+constexpr Replays replays_of() {
+  return {E::kId,           E::kObsDim,       E::Action::kCount, E::kBodies, E::Action::kContinuous,
+          replay<E, float>, replay<E, double>};
+}
+
+constexpr Replays kReplays[] = {
+#define PERILUNE_ENVIRONMENT(environment) replays_of<environment>(),
+#include "kernels/instances.def"
+#undef PERILUNE_ENVIRONMENT
+};
+
+}  // namespace
+}  // namespace perilune::inline PERILUNE_LEVEL
+
+namespace perilune {
+
+const Replays* find_replays(const char* environment) {
+  for (const Replays& replays : kReplays) {
+    if (std::strcmp(replays.environment, environment) == 0) return &replays;
+  }
+  return nullptr;
+}
+
+}  // namespace perilune

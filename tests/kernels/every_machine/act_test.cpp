@@ -1,0 +1,141 @@
+// Act: the network's outputs against double, and the actions that follow from them.
+#include "tests/kernels/environments.hpp"
+
+namespace perilune::test {
+namespace {
+
+class ActTest : public EveryMachine {
+ protected:
+  struct Case {
+    int count, width, depth;
+    Activation activation;
+    bool deterministic;
+    std::uint32_t call;
+  };
+
+  void check(const Case& c, std::uint32_t seed) {
+    if (!tests_width(c.width)) return;
+    SCOPED_TRACE("rows " + std::to_string(c.count) + ", width " + std::to_string(c.width));
+    const Networks networks = place_networks(4, c.width, 2, c.depth, 1, c.activation);
+    Draws draws(seed);
+    const Vector exact = networks.draw(draws);
+    Buffer<float> parameters(subject(), exact);
+    Buffer<float> observations(subject(), at(4 * c.count)), outputs(subject(), at(2 * c.count));
+    Buffer<std::int64_t> choices(subject(), at(c.count));
+    for (float& x : observations) x = draws.uniform(-1.0, 1.0);
+    ActArgs args{};
+    args.parameters = parameters.data();
+    args.actor = networks.actor.network;
+    args.count = c.count;
+    args.call = c.call;
+    args.deterministic = c.deterministic ? 1 : 0;
+    args.key = {seed, kActStream};
+    args.observations = observations.data();
+    args.choices = choices.data();
+    args.outputs = outputs.data();
+    std::optional<Buffer<float>> workspace;
+    add_workspace(subject(), instance(c.width).act_workspace, 48, args, workspace);
+    instance(c.width).act(args, queue());
+    finish();
+
+    Vector reference;
+    int certain = 0;
+    for (int n = 0; n < c.count; ++n) {
+      const float* row = observations.data() + 4 * n;
+      const Vector logits = networks.actor.forward(exact, Vector(row, row + 4)).back();
+      reference.insert(reference.end(), logits.begin(), logits.end());
+      const double p0 = std::exp(log_softmax(logits)[0]);
+      CounterRandom<float> random({seed, kActStream}, static_cast<std::uint32_t>(n), c.call, 0,
+                                  Purpose::kAction);
+      const double u = c.deterministic ? 0.5 : double{random.uniform()};
+      if (std::abs(u - p0) < 1e-4) continue;  // rounding may choose otherwise
+      ++certain;
+      EXPECT_EQ(choices[at(n)], u < p0 ? 0 : 1) << "row " << n;
+    }
+    EXPECT_GE(certain * 10, c.count * 9);
+    // As in rollouts: each of up to 128 terms of each layer is off by the activation's error before
+    // it, and sums round.
+    const double error = 8.0 * c.depth * (unit_error(c.activation) + 1e-6);
+    expect_close("outputs", outputs.copy(), reference, {error, error});
+
+    // Only what is asked for is written, and a row does not depend on the others.
+    Buffer<std::int64_t> alone(subject(), 1);
+    args.count = 1;
+    args.choices = alone.data();
+    args.outputs = nullptr;
+    instance(c.width).act(args, queue());
+    finish();
+    EXPECT_EQ(alone[0], choices[0]);
+    args.choices = nullptr;
+    instance(c.width).act(args, queue());
+    finish();
+  }
+};
+
+/// Means, and draws around them: from the outputs that the kernel itself says, so that only the
+/// draws are compared.
+TEST_P(ActTest, NumbersAreMeansOrDraws) {
+  constexpr int kCount = 67, kObs = 5;
+  for (const int width : {0, 32}) {
+    const Networks networks = place_networks(kObs, width, 2, 2, 1, Activation::kRelu, true);
+    Draws draws(3);
+    const Vector exact = networks.draw(draws);
+    Buffer<float> parameters(subject(), exact);
+    Buffer<float> observations(subject(), at(kObs * kCount)), numbers(subject(), at(2 * kCount)),
+        outputs(subject(), at(2 * kCount));
+    for (float& x : observations) x = draws.uniform(-1.0, 1.0);
+    for (const bool deterministic : {true, false}) {
+      ActArgs args{};
+      args.parameters = parameters.data();
+      args.actor = networks.actor.network;
+      args.count = kCount;
+      args.call = 6;
+      args.deterministic = deterministic;
+      args.key = {8, kActStream};
+      args.observations = observations.data();
+      args.numbers = numbers.data();
+      args.outputs = outputs.data();
+      const Instance& kernels = instance(width, kPointMass);
+      std::optional<Buffer<float>> workspace;
+      add_workspace(subject(), kernels.act_workspace, 48, args, workspace);
+      kernels.act(args, queue());
+      finish();
+      Vector means;
+      for (int n = 0; n < kCount; ++n) {
+        const float* row = observations.data() + kObs * n;
+        const Vector mean = networks.actor.forward(exact, Vector(row, row + kObs)).back();
+        means.insert(means.end(), mean.begin(), mean.end());
+        CounterRandom<float> random({8, kActStream}, static_cast<std::uint32_t>(n), 6, 0,
+                                    Purpose::kAction);
+        for (int k = 0; k < 2; ++k) {
+          const float mean_k = outputs[at(2 * n + k)];
+          const float std = math::exp(parameters[at(args.actor.log_std + k)]);
+          const float drawn = mean_k + std * random.normal();
+          EXPECT_EQ(numbers[at(2 * n + k)], deterministic ? mean_k : drawn) << n;
+        }
+      }
+      // Sums of up to 64 products of numbers around 1.
+      expect_close("means", outputs.copy(), means, {2e-5, 2e-5});
+    }
+  }
+}
+
+TEST_P(ActTest, Deterministic) {
+  check({1, 16, 1, Activation::kTanh, true, 0}, 2);
+  check({257, 32, 2, Activation::kTanh, true, 0}, 3);
+  check({33, 64, 3, Activation::kRelu, true, 0}, 4);
+  check({97, 128, 2, Activation::kTanh, true, 0}, 5);
+  check({65, 0, 3, Activation::kTanh, true, 0}, 6);
+}
+
+TEST_P(ActTest, Sampled) {
+  check({7, 16, 2, Activation::kRelu, false, 0}, 7);
+  check({65, 32, 1, Activation::kTanh, false, 9}, 8);
+  check({31, 0, 8, Activation::kTanh, false, 3}, 9);
+  check({131, 0, 2, Activation::kRelu, false, 4294967295u}, 10);
+}
+
+PERILUNE_ON_EVERY_MACHINE(ActTest);
+
+}  // namespace
+}  // namespace perilune::test
