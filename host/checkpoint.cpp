@@ -81,6 +81,16 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
 
 std::string sizes_text(const Config& config) { return fmt::format("{}", fmt::join(layer_sizes(config), ", ")); }
 
+// A Gaussian policy for discrete actions, or the other way round, tells more than a tensor that is missing or too many.
+void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
+  const bool gaussian = file.find(kLogStdName) != nullptr;
+  if (gaussian == environment.continuous) return;
+  throw Error(fmt::format("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
+                          "trained there",
+                          file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no",
+                          kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
+}
+
 // What must agree between a checkpoint and the run it is loaded into, for its arrays to fit.
 void require_same(const SafetensorsFile& file, const char* key, const std::string& there, const std::string& here) {
   if (there == here) return;
@@ -122,6 +132,7 @@ TrainerState load_checkpoint(const std::filesystem::path& path, const Config& co
   require_same(file, "num_steps", std::to_string(made_with.num_steps), std::to_string(config.num_steps));
   require_same(file, "hidden_sizes", sizes_text(made_with), sizes_text(config));
 
+  require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
   TrainerState state;
   try {
@@ -145,9 +156,10 @@ TrainerState load_checkpoint(const std::filesystem::path& path, const Config& co
   return state;
 }
 
-Policy load_policy(const std::filesystem::path& path) {
+SavedPolicy load_policy(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::load(path);
-  Policy policy{checked_config(file, false), {}};
+  SavedPolicy policy{checked_config(file, false), {}};
+  require_action_kind(file, find_environment(policy.config.env_id));
   copy_parameters(file, model_of(policy.config), "", policy.parameters);
   return policy;
 }

@@ -1,9 +1,9 @@
 // Checkpoints (everything a run needs to go on) and policy files (the weights alone), as safetensors.
 //
-// Tensors: actor.* and critic.* as in host/model.hpp; in a checkpoint also optimizer.exp_avg.<name>,
-// optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2], environments.fields [state fields, N],
-// environments.{episode, elapsed} (U32) and environments.episode_return [N]. Metadata: format ("perilune checkpoint" or
-// "perilune policy"), format_version, config (TOML), iteration, step.
+// Tensors: actor.* and critic.* as in host/model.hpp, with actor.log_std where actions are continuous; in a checkpoint
+// also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
+// environments.fields [state fields, N], environments.{episode, elapsed} (U32) and environments.episode_return [N].
+// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), iteration, step.
 #pragma once
 
 #include <cstdint>
@@ -26,12 +26,12 @@ void save_checkpoint(const std::filesystem::path& run, const Config& config, con
 // not fit the configuration.
 TrainerState load_checkpoint(const std::filesystem::path& path, const Config& config);
 
-struct Policy {
+struct SavedPolicy {
   Config config;
   std::vector<float> parameters;  // as model_of(config) lays them out
 };
 
 // The weights and configuration in a checkpoint or policy file. Throws Error as load_checkpoint does.
-Policy load_policy(const std::filesystem::path& path);
+SavedPolicy load_policy(const std::filesystem::path& path);
 
 }  // namespace perilune

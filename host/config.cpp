@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/text.hpp"
 #include "kernels/api.hpp"
@@ -120,6 +121,10 @@ const std::vector<Key>& keys() {
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
        "units of each hidden layer, instead of hidden_width and hidden_layers"},
       {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
+      {"log_std_init", &Config::log_std_init, -10, 5,
+       "logarithm of the standard deviation of continuous actions, at first"},
+      {"learn_std", &Config::learn_std, 0, 0,
+       "train the standard deviation of continuous actions; false: as log_std_init says"},
       {"precision", choice<&Config::precision>({"auto", "fp32", "tf32", "bf16"}), 0, 0,
        "of matrix products in training; auto: the fastest that the device has"},
       {"fused", choice<&Config::fused>({"auto", "true", "false"}), 0, 0,
@@ -141,15 +146,11 @@ constexpr std::string_view kParameterPrefix = "env.";
 constexpr std::array<std::string_view, 2> kUniformKeys = {"hidden_width", "hidden_layers"};
 constexpr std::string_view kSizesKey = "hidden_sizes";
 
+// In force where actions are continuous.
+constexpr std::array<std::string_view, 2> kGaussianKeys = {"log_std_init", "learn_std"};
+
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
-  for (const EnvironmentParameter& parameter : environment.parameters) {
-    if (parameter.name == name) return &parameter;
-  }
-  return nullptr;
 }
 
 [[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
@@ -421,15 +422,17 @@ void validate_update_mode(const Config& config) {
   }
 }
 
-void validate_environment(const Config& config) {
+// A Gaussian policy's keys say nothing where actions are discrete.
+void validate_policy(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
-  for (const auto& [name, value] : config.env_parameters) {
-    if (find_parameter(environment, name) != nullptr) continue;
-    std::vector<std::string_view> names;
-    for (const EnvironmentParameter& parameter : environment.parameters) names.push_back(parameter.name);
-    throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name,
-                                 shortest_text(value), environment.id,
-                                 names.empty() ? "none" : joined(names)));
+  if (environment.continuous) return;
+  for (const Key& key : keys()) {
+    const std::string value = value_text(config, key.field);
+    if (!is_one_of(key.name, kGaussianKeys) || value == value_text(Config(), key.field)) continue;
+    throw UsageError(fmt::format(
+        "{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
+        "choose an environment with continuous actions",
+        key.name, value, environment.id, environment.num_actions));
   }
 }
 
@@ -530,12 +533,13 @@ std::string to_toml(const Config& config) {
            : type == "list" ? fmt::format("{} = [{}]\n", name, value)
                             : fmt::format("{} = {}\n", name, value);
   };
+  const EnvironmentInfo& environment = find_environment(config.env_id);
   const bool has_sizes = !config.hidden_sizes.empty();
   for (const Key& key : keys()) {
     if (has_sizes ? is_one_of(key.name, kUniformKeys) : key.name == kSizesKey) continue;
+    if (!environment.continuous && is_one_of(key.name, kGaussianKeys)) continue;
     append(key.name, type_text(key.field), value_text(config, key.field));
   }
-  const EnvironmentInfo& environment = find_environment(config.env_id);
   if (!environment.parameters.empty()) out += "\n[env]\n";
   for (const EnvironmentParameter& parameter : environment.parameters) {
     const bool is_boolean = parameter.type == ParameterType::kBoolean;
@@ -547,6 +551,7 @@ std::string to_toml(const Config& config) {
 
 void validate(const Config& config, std::span<const int> widths) {
   validate_environment(config);
+  validate_policy(config);
   validate_batch(config);
   validate_update_mode(config);
   if (config.target_return && config.eval_every == 0) {

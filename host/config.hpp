@@ -82,6 +82,8 @@ struct Config {
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
+  double log_std_init = 0.0;  // with continuous actions only, as learn_std
+  bool learn_std = true;
   Precision precision = Precision::kAuto;  // see precision.hpp
   Fused fused = Fused::kAuto;
 

@@ -59,13 +59,15 @@ class CpuDevice : public Device {
   std::size_t max_block_storage() const override { return pool_.storage_bytes(); }
 
   void* allocate(std::size_t bytes) override {
-    void* memory = std::aligned_alloc(256, std::max<std::size_t>(bytes, 256));
+    constexpr std::size_t kAlignment = 256;  // of which aligned_alloc wants whole multiples
+    const std::size_t blocks = std::max<std::size_t>((bytes + kAlignment - 1) / kAlignment, 1);
+    void* memory = std::aligned_alloc(kAlignment, blocks * kAlignment);
     if (memory == nullptr) throw OutOfMemoryError("no " + std::to_string(bytes) + " bytes of memory are left");
     std::memset(memory, 0, bytes);
     return memory;
   }
   void release(void* memory) override { std::free(memory); }
-  void* allocate_shared(std::size_t bytes) override { return allocate((bytes + 255) / 256 * 256); }
+  void* allocate_shared(std::size_t bytes) override { return allocate(bytes); }
   void release_shared(void* memory) override { std::free(memory); }
   void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }

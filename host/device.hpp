@@ -70,6 +70,11 @@ class Device {
   virtual std::uint64_t mark() { return 0; }
   virtual void wait(std::uint64_t) {}
 
+  // What is enqueued from now on runs after what `stream` (a cudaStream_t of the same device) holds now.
+  virtual void wait_for_stream(void* /*stream*/) {}
+  // What is enqueued on `stream` from now on runs after what this queue holds now.
+  virtual void signal_stream(void* /*stream*/) {}
+
   // Enqueues `body` so that it only runs if, by then, neither a KL stop nor a NaN has ended the updates (Control). In a
   // graph that is a conditional node; launched eagerly on CUDA, the body's kernels see it themselves and do nothing.
   virtual void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) {

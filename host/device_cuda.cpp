@@ -71,9 +71,11 @@ class CudaDevice : public Device {
     for (cudaEvent_t& event : events_) {
       check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
     }
+    check(cudaEventCreateWithFlags(&handover_, cudaEventDisableTiming), "creating an event");
     phases().add(*ranges_);
   }
   ~CudaDevice() override {
+    cudaEventDestroy(handover_);
     for (cudaEvent_t event : events_) cudaEventDestroy(event);
     cudaStreamDestroy(branch_);
     cudaStreamDestroy(stream());
@@ -125,6 +127,9 @@ class CudaDevice : public Device {
     return marks_++;
   }
   void wait(std::uint64_t mark) override { check(cudaEventSynchronize(events_[mark % kMarks]), "running kernels"); }
+
+  void wait_for_stream(void* other) override { order(static_cast<cudaStream_t>(other), stream()); }
+  void signal_stream(void* other) override { order(stream(), static_cast<cudaStream_t>(other)); }
 
   void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) override {
     const auto stream = static_cast<cudaStream_t>(queue.stream);
@@ -205,6 +210,11 @@ class CudaDevice : public Device {
           "asking what is being captured");
     return status == cudaStreamCaptureStatusActive ? capture : Capture{};
   }
+  void order(cudaStream_t first, cudaStream_t then) {
+    check(cudaEventRecord(handover_, first), "marking a stream");
+    check(cudaStreamWaitEvent(then, handover_, 0), "ordering two streams");
+    queue_.after_kernel = false;
+  }
   static cudaStream_t new_stream() {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
@@ -218,6 +228,7 @@ class CudaDevice : public Device {
   std::unique_ptr<MatrixLibrary> matrix_libraries_[2];  // fp32, tf32
   cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes
   cudaEvent_t events_[kMarks] = {};
+  cudaEvent_t handover_ = nullptr;  // to or from a caller's stream
   std::uint64_t marks_ = 0;
   std::unique_ptr<PhaseListener> ranges_ = make_nvtx_ranges();
 };

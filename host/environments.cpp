@@ -52,4 +52,11 @@ const EnvironmentInfo& find_environment(std::string_view id_or_alias) {
                                in_quotes(id_or_alias), joined(ids), nearest(id_or_alias, names)));
 }
 
+const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name) {
+  for (const EnvironmentParameter& parameter : environment.parameters) {
+    if (parameter.name == name) return &parameter;
+  }
+  return nullptr;
+}
+
 }  // namespace perilune

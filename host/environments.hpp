@@ -27,6 +27,7 @@ struct EnvironmentInfo {
   int max_episode_steps;                  // the time limit: truncation after this many steps
   double solved_return;                   // Gymnasium's reward threshold
   int obs_dim;
+  bool continuous = false;  // an action is num_actions numbers, clipped to [-1, 1], not one of num_actions choices
   int num_actions;
   std::vector<EnvironmentParameter> parameters;
 };
@@ -36,5 +37,8 @@ std::span<const EnvironmentInfo> environments();
 // The environment with this id or alias (case does not matter). Throws UsageError that lists the
 // known ones and names the nearest.
 const EnvironmentInfo& find_environment(std::string_view id_or_alias);
+
+// Its parameter of this name, or null.
+const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name);
 
 }  // namespace perilune

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 
 #include "host/config.hpp"
 #include "host/device.hpp"
@@ -18,7 +17,7 @@ struct EvaluationResult {
 
 struct EvaluationOptions {
   int episodes = 100;
-  bool deterministic = true;     // argmax; else actions are sampled
+  bool deterministic = true;     // argmax, or the mean; else actions are sampled
   std::int64_t seed = 1;
   std::uint32_t set = 0;         // sets of the same seed share no episode
 };
@@ -27,13 +26,5 @@ struct EvaluationOptions {
 // its own time limit, whatever max_episode_steps training used.
 EvaluationResult evaluate(const Config& config, Device& device, const float* parameters,
                           const EvaluationOptions& options);
-
-// Evaluates a run directory (its newest readable checkpoint) or a checkpoint or policy file. Throws Error or UsageError
-// that says what is wrong with it.
-EvaluationResult evaluate_saved(const std::filesystem::path& run_or_file, Device& device,
-                                const EvaluationOptions& options);
-
-// The configuration that a run directory, checkpoint or policy file was made with.
-Config saved_config(const std::filesystem::path& run_or_file);
 
 }  // namespace perilune

@@ -10,10 +10,11 @@
 
 namespace perilune {
 
-// One weight or bias, named as PyTorch names it in Sequential(Linear, activation, ...): "actor.0.weight", "critic.4.bias".
+// One weight or bias, named as PyTorch names it in Sequential(Linear, activation, ...): "actor.0.weight", "critic.4.bias";
+// or "actor.log_std", the logarithms of a continuous policy's standard deviations, whose means the actor says.
 struct ModelTensor {
   std::string name;
-  std::vector<std::uint64_t> shape;  // weight [out, in], bias [out]
+  std::vector<std::uint64_t> shape;  // weight [out, in], bias [out], log_std [actions]
   std::size_t offset;                // floats from the start of the parameter array
   std::size_t size;
 };
@@ -24,9 +25,14 @@ struct Model {
   std::size_t floats;  // of the parameter array, padding between tensors included (always zero)
 };
 
-Model model_of(const Config& config);
+inline constexpr const char* kLogStdName = "actor.log_std";
 
-// Orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1) and zero biases, from the seed.
-std::vector<float> initial_parameters(const Model& model, std::int64_t seed);
+// For config.env_id, or for the networks that `config` would have in another environment.
+Model model_of(const Config& config);
+Model model_of(const Config& config, const EnvironmentInfo& environment);
+
+// Orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1) and zero biases, from the seed; and
+// log_std_init.
+std::vector<float> initial_parameters(const Model& model, const Config& config);
 
 }  // namespace perilune

@@ -54,7 +54,7 @@ NetworkCounts count(const Model& model, std::string_view network, const Network&
   NetworkCounts counts;
   const std::string head = std::string(network) + "." + std::to_string(2 * layout.depth) + ".";
   for (const ModelTensor& tensor : model.tensors) {
-    if (tensor.name.rfind(network, 0) != 0) continue;
+    if (tensor.name.rfind(network, 0) != 0 || tensor.name == kLogStdName) continue;
     counts.parameters += static_cast<double>(tensor.size);
     const bool hidden_bias = tensor.shape.size() == 1 && tensor.name.rfind(head, 0) != 0;
     if (hidden_bias) counts.hidden_units += static_cast<double>(tensor.size);
@@ -80,7 +80,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const double envs = config.num_envs, steps = config.num_steps, samples = envs * steps;
   const double layers = model.actor.depth + 1;
   // Observation, action, log-probability and value, filled up to 32 bytes.
-  const double record = std::ceil((environment.obs_dim + 3) * kFloat / kSector) * kSector;
+  const int action = environment.continuous ? environment.num_actions : 1;
+  const double record = std::ceil((environment.obs_dim + action + 2) * kFloat / kSector) * kSector;
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const double minibatch = joint ? samples / config.num_minibatches : samples;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/precision.hpp"
 
@@ -37,6 +38,7 @@ Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iteration
   hyper.anneal_lr = config.anneal_lr == Config::Anneal::kLinear;
   hyper.anneal_clip_coef = config.anneal_clip_coef == Config::Anneal::kLinear;
   hyper.clip_vloss = config.clip_vloss;
+  hyper.fixed_std = !config.learn_std;
   hyper.norm_adv = config.norm_adv == Config::Normalization::kNone        ? 0
                    : config.norm_adv == Config::Normalization::kMinibatch ? 1
                                                                           : 2;
@@ -313,7 +315,6 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
 
 EnvironmentBatch Trainer::environments() const {
   const Arrays& a = *arrays_;
-  const EnvironmentInfo& info = find_environment(config_.env_id);
   EnvironmentBatch batch{};
   batch.fields = arena_.at(a.environment_fields);
   batch.episode = arena_.at(a.episode);
@@ -321,14 +322,12 @@ EnvironmentBatch Trainer::environments() const {
   batch.episode_return = arena_.at(a.episode_return);
   batch.count = config_.num_envs;
   batch.max_episode_steps = episode_limit(config_);
-  for (std::size_t i = 0; i < info.parameters.size(); ++i) {
-    batch.parameters[i] = static_cast<float>(env_parameter(config_, info.parameters[i]));
-  }
+  copy_env_parameters(config_, batch.parameters);
   batch.key = training_key();
   return batch;
 }
 
-RngKey Trainer::training_key() const { return {static_cast<std::uint32_t>(config_.seed), 0}; }
+RngKey Trainer::training_key() const { return {static_cast<std::uint32_t>(config_.seed), kTrainingStream}; }
 
 void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
   arena_.take(device_);
@@ -351,7 +350,7 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
     put(a.elapsed, state->elapsed);
     put(a.episode_return, state->episode_return);
   } else {
-    put(a.parameters, initial_parameters(model_, config_.seed));
+    put(a.parameters, initial_parameters(model_, config_));
     instance_.reset({environments()}, device_.queue());
   }
   device_.synchronize();

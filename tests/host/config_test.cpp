@@ -284,6 +284,17 @@ TEST(Config, CombinationsThatCannotRun) {
               HasSubstr("target_return = 400 is never looked at"));
 }
 
+TEST(Config, GaussianKeysAreForContinuousActions) {
+  EXPECT_THAT(to_toml(Config()), testing::Not(HasSubstr("_std")));
+  EXPECT_THAT(validation_error({{"log_std_init", "-0.5"}}),
+              AllOf(HasSubstr("log_std_init = -0.5 is for continuous actions"),
+                    HasSubstr("CartPole-v1 are discrete (2 choices)")));
+  EXPECT_THAT(validation_error({{"learn_std", "false"}}),
+              HasSubstr("learn_std = false is for continuous actions"));
+  EXPECT_EQ(validation_error({{"log_std_init", "0"}, {"learn_std", "true"}}), "no error");
+  EXPECT_THAT(set_error("log_std_init", "6"), HasSubstr("allowed: -10 .. 5"));
+}
+
 TEST(Config, PresetsAreValidAndNamed) {
   ASSERT_GE(presets().size(), 4u);
   for (const PresetInfo& info : presets()) {

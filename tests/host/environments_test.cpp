@@ -14,6 +14,7 @@ void expect_described() {
   EXPECT_EQ(info.max_episode_steps, E::kMaxEpisodeSteps);
   EXPECT_EQ(info.solved_return, static_cast<double>(E::kSolvedReturn));
   EXPECT_EQ(info.obs_dim, E::kObsDim);
+  EXPECT_EQ(info.continuous, E::Action::kContinuous);
   EXPECT_EQ(info.num_actions, E::Action::kCount);
   ASSERT_EQ(info.parameters.size(), std::size(E::kParameters));
   for (std::size_t i = 0; i < info.parameters.size(); ++i) {

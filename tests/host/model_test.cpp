@@ -41,6 +41,39 @@ TEST(Model, TensorsFollowEachOtherAsTheNetworkSays) {
   EXPECT_THAT(std::span(model.critic.width, 3), testing::ElementsAre(7, 33, 5));
 }
 
+/// A task with numbers for actions.
+EnvironmentInfo box_environment() {
+  EnvironmentInfo info = find_environment("CartPole-v1");
+  info.continuous = true;
+  info.obs_dim = 8;
+  info.num_actions = 3;
+  return info;
+}
+
+TEST(Model, AContinuousPolicyHasStandardDeviationsBehindItsLayers) {
+  Config config = with_sizes("7,33");
+  config.log_std_init = -0.75;
+  const Model model = model_of(config, box_environment());
+  ASSERT_EQ(model.tensors.size(), 13u);
+  EXPECT_EQ(model.tensors[0].shape, (std::vector<std::uint64_t>{7, 8}));
+  EXPECT_EQ(model.tensors[4].shape, (std::vector<std::uint64_t>{3, 33}));
+  const ModelTensor& log_std = model.tensors[6];
+  EXPECT_EQ(log_std.name, "actor.log_std");
+  EXPECT_EQ(log_std.shape, std::vector<std::uint64_t>{3});
+  EXPECT_EQ(log_std.offset, static_cast<std::size_t>(model.actor.log_std));
+  EXPECT_GE(model.actor.log_std, model.actor.bias[2] + 3);
+  EXPECT_LE(model.actor.log_std + 3, model.actor.end) << "norm clip and Adam take the actor's range";
+  EXPECT_EQ(model.critic.begin, model.actor.end);
+  EXPECT_EQ(model.critic.log_std, 0);
+  EXPECT_EQ(model_of(config).actor.log_std, 0) << "a policy of discrete actions has none";
+
+  const std::vector<float> parameters = initial_parameters(model, config);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(parameters[log_std.offset + i], -0.75f);
+  for (std::size_t i = log_std.offset + 3; i < static_cast<std::size_t>(model.actor.end); ++i) {
+    EXPECT_EQ(parameters[i], 0.0f) << "padding";
+  }
+}
+
 TEST(Model, MoreParametersThanCanBeIndexed) {
   EXPECT_THAT([] { model_of(with_sizes("16384,16384,16384,16384,16384,16384,16384,16384")); },
               testing::ThrowsMessage<UsageError>(testing::HasSubstr("parameters")));
@@ -69,10 +102,12 @@ void expect_orthogonal(const ModelTensor& tensor, const std::vector<float>& para
 TEST(Model, FirstWeightsAreOrthogonal) {
   for (const char* sizes : {"16", "64,64", "7,33,5", "300,200", "65,64,129,130"}) {
     SCOPED_TRACE(sizes);
-    const Model model = model_of(with_sizes(sizes));
-    const std::vector<float> parameters = initial_parameters(model, 3);
-    EXPECT_EQ(parameters, initial_parameters(model, 3));
-    EXPECT_NE(parameters, initial_parameters(model, 4));
+    Config config = with_sizes(sizes);
+    const Model model = model_of(config);
+    const std::vector<float> parameters = initial_parameters(model, config);
+    EXPECT_EQ(parameters, initial_parameters(model, config));
+    config.seed += 1;
+    EXPECT_NE(parameters, initial_parameters(model, config));
     for (const ModelTensor& tensor : model.tensors) {
       if (tensor.shape.size() == 1) {
         for (std::size_t i = 0; i < tensor.size; ++i) ASSERT_EQ(parameters[tensor.offset + i], 0.0f);

@@ -92,7 +92,7 @@ TEST_F(WideTraining, IsCloseToFused) {
   const TrainerState a = trained(config, 1, 2), b = trained(wide, 1, 2);
   EXPECT_EQ(a.episode, b.episode);
   double moved = 0.0, apart = 0.0;
-  const std::vector<float> start = initial_parameters(model_of(config), config.seed);
+  const std::vector<float> start = initial_parameters(model_of(config), config);
   for (std::size_t i = 0; i < start.size(); ++i) {
     moved = std::max(moved, std::abs(static_cast<double>(a.parameters[i]) - start[i]));
     apart = std::max(apart, std::abs(static_cast<double>(a.parameters[i]) - b.parameters[i]));

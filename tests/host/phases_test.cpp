@@ -95,6 +95,7 @@ TEST(Phases, NvtxShowsRangesOfTheDomain) {
   void* recorder = dlopen(PERILUNE_NVTX_RECORDER, RTLD_NOW);
   ASSERT_NE(recorder, nullptr) << dlerror();
   const auto record = reinterpret_cast<const char* (*)()>(dlsym(recorder, "nvtx_record"));
+  ASSERT_NE(record, nullptr) << dlerror();
   EXPECT_EQ(std::string(record()), "domain perilune\npush iteration\npush rollout\npop\npush update\npop\npop\n");
 }
 #endif

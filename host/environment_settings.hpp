@@ -1,0 +1,32 @@
+// Settings of an environment beside the command line: numbers instead of text, by the same rules and with the same errors
+// as the keys of config.hpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "host/config.hpp"
+#include "kernels/api.hpp"
+
+namespace perilune {
+
+using EnvironmentParameters = std::map<std::string, double, std::less<>>;  // by name, without "env."; a boolean is 0 or 1
+
+// Sets parameters of config.env_id. `config` is unchanged when it throws.
+void set_env_parameters(Config& config, const EnvironmentParameters& parameters);
+
+// An environment alone, with everything else as it is by default. max_episode_steps 0: its own limit.
+Config environment_config(std::string_view env_id, const EnvironmentParameters& parameters,
+                          std::int64_t max_episode_steps);
+
+// All parameters of config.env_id in its order, as kernels take them; zeros after the last.
+void copy_env_parameters(const Config& config, float (&to)[kMaxEnvParameters]);
+
+// Throws UsageError if a parameter was set that config.env_id does not have.
+void validate_environment(const Config& config);
+
+// The seed as random numbers are keyed by it.
+std::uint32_t checked_seed(std::int64_t seed);
+
+}  // namespace perilune

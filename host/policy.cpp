@@ -1,0 +1,120 @@
+#include "host/policy.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "host/checkpoint.hpp"
+#include "host/environment_settings.hpp"
+#include "host/error.hpp"
+#include "host/exclusive.hpp"
+#include "host/networks.hpp"
+#include "host/run_directory.hpp"
+
+namespace perilune {
+
+namespace {
+
+// The newest policy of a run directory, or the file itself.
+std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
+  if (!std::filesystem::exists(run_or_file)) {
+    throw UsageError(fmt::format("{} does not exist - give a run directory, a checkpoint or a policy file",
+                                 run_or_file.string()));
+  }
+  if (!std::filesystem::is_directory(run_or_file)) return run_or_file;
+  if (!is_run_directory(run_or_file)) {
+    throw UsageError(fmt::format("{} is no run directory (it has no config.toml) - give one that perilune train made",
+                                 run_or_file.string()));
+  }
+  const std::vector<std::filesystem::path> checkpoints = existing_checkpoints(run_or_file);
+  if (checkpoints.empty()) {
+    throw Error(fmt::format("{} has no checkpoint yet - train with --set checkpoint_every=N, or let the run finish",
+                            run_or_file.string()));
+  }
+  return checkpoints.front();
+}
+
+}  // namespace
+
+Config saved_config(const std::filesystem::path& run_or_file) {
+  if (is_run_directory(run_or_file)) return read_run_config(run_or_file);
+  return load_policy(policy_file(run_or_file)).config;
+}
+
+Policy::Policy(const std::filesystem::path& run_or_file, Device& device)
+    : Policy(load_policy(policy_file(run_or_file)), device) {}
+
+Policy::Policy(const SavedPolicy& saved, Device& device)
+    : device_(device),
+      config_(saved.config),
+      instance_(choose_instance(config_, device, Precision::kFp32)),
+      model_(model_of(config_)) {
+  const Slot<float> parameters = arena_.add<float>("parameters", {saved.parameters.size()});
+  arena_.take(device);
+  parameters_ = arena_.at(parameters);
+  device.upload(parameters_, saved.parameters.data(), saved.parameters.size() * sizeof(float));
+}
+
+// Wide networks keep their layers in a workspace, which grows with the rows of a call up to workspace_columns.
+void Policy::reserve_workspace(ActArgs& args) {
+  if (!is_wide(instance_)) return;
+  device_.queue().matrix = &device_.matrix_library(Precision::kFp32);
+  args.workspace.columns = workspace_columns(model_, args.count);
+  if (args.workspace.columns > workspace_columns_) {
+    auto arena = std::make_unique<Arena>();
+    const Slot<float> data = arena->add<float>("workspace", {instance_.act_workspace(args)});
+    arena->take(device_);
+    device_.synchronize();  // calls before this one may still use the old one
+    workspace_ = std::move(arena);
+    workspace_data_ = workspace_->at(data);
+    workspace_columns_ = args.workspace.columns;
+  }
+  args.workspace = {workspace_data_, workspace_columns_};
+}
+
+void Policy::act(const float* observations, std::int64_t count, const ActOptions& options, const ActOutputs& outputs) {
+  const Exclusive use(in_use_, "this policy");
+  constexpr std::int64_t kMost = std::int64_t{1} << 24;
+  if (count < 0 || count > kMost) {
+    throw UsageError(fmt::format("{} rows of observations - allowed: 0 .. {} in one call", count, kMost));
+  }
+  const std::uint32_t seed = checked_seed(options.seed);
+  if (count == 0) return;
+  if (!device_.is_cuda()) require_numbers(observations, count);
+  ActArgs args{};
+  args.parameters = parameters_;
+  args.actor = model_.actor;
+  args.count = static_cast<std::int32_t>(count);
+  args.call = options.call;
+  args.deterministic = options.deterministic;
+  args.key = {seed, kActStream};
+  args.observations = observations;
+  args.choices = outputs.choices;
+  args.numbers = outputs.numbers;
+  args.outputs = outputs.outputs;
+  reserve_workspace(args);
+  instance_.act(args, device_.queue());
+}
+
+void Policy::require_numbers(const float* observations, std::int64_t count) const {
+  const std::int64_t width = observation_dim();
+  const float* end = observations + count * width;
+  const float* bad = std::find_if(observations, end, [](float x) { return std::isnan(x); });
+  if (bad == end) return;
+  const std::int64_t place = bad - observations;
+  throw UsageError(fmt::format("observations[{}, {}] = nan is no number - allowed: any number", place / width,
+                               place % width));
+}
+
+EvaluationResult Policy::evaluate(const EvaluationOptions& options) {
+  const Exclusive use(in_use_, "this policy");
+  Config scratch;
+  set_key(scratch, "eval_episodes", std::to_string(options.episodes));
+  checked_seed(options.seed);
+  return perilune::evaluate(config_, device_, parameters_, options);
+}
+
+}  // namespace perilune

@@ -1,0 +1,77 @@
+// A trained policy on a device, to ask for actions: observations in, actions and the network's outputs out. In fp32, as
+// evaluation is, so that it acts in a Gymnasium environment as it was measured.
+//
+// `act` reads and writes memory of the device (see vector_env.hpp) and on CUDA only enqueues.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "host/arena.hpp"
+#include "host/config.hpp"
+#include "host/device.hpp"
+#include "host/evaluation.hpp"
+#include "host/model.hpp"
+
+namespace perilune {
+
+struct SavedPolicy;  // host/checkpoint.hpp
+
+struct ActOptions {
+  bool deterministic = true;  // the most probable action (Box: the mean); else a draw
+  std::int64_t seed = 0;      // of the draws: row i of call c draws by (seed, c, i), whatever the batch
+  std::uint32_t call = 0;
+};
+
+// Null: not written.
+struct ActOutputs {
+  std::int64_t* choices;  // [count]: actions of Discrete
+  float* numbers;         // [count][num_actions()]: actions of Box, as drawn, not clipped
+  float* outputs;         // [count][num_outputs()]: of the network's head: logits (Box: means)
+};
+
+class Policy {
+ public:
+  // Loads a run directory (its newest readable checkpoint), a checkpoint or a policy file. `device` must outlive it.
+  // Throws Error or UsageError that says what is wrong with it.
+  Policy(const std::filesystem::path& run_or_file, Device& device);
+
+  const Config& config() const { return config_; }
+  int observation_dim() const { return instance_.observation_dim; }
+  bool is_continuous() const { return instance_.continuous; }
+  int num_actions() const { return instance_.num_actions; }
+  int num_outputs() const { return instance_.num_actions; }
+
+  // observations: [count][observation_dim()]. On the CPU a NaN among them is a UsageError, before anything is written.
+  void act(const float* observations, std::int64_t count, const ActOptions& options, const ActOutputs& outputs);
+
+  // Whole episodes in the policy's own environment, as `perilune eval` plays them.
+  EvaluationResult evaluate(const EvaluationOptions& options);
+
+  Device& device() const { return device_; }
+  void wait_for(void* stream) { device_.wait_for_stream(stream); }
+  void signal(void* stream) { device_.signal_stream(stream); }
+
+ private:
+  Policy(const SavedPolicy& saved, Device& device);
+  void reserve_workspace(ActArgs& args);
+  void require_numbers(const float* observations, std::int64_t count) const;
+
+  Device& device_;
+  Config config_;
+  const Instance& instance_;
+  Model model_;
+  Arena arena_;
+  float* parameters_ = nullptr;  // in the arena
+  std::unique_ptr<Arena> workspace_;
+  float* workspace_data_ = nullptr;
+  std::int32_t workspace_columns_ = 0;
+  std::atomic<bool> in_use_{false};
+};
+
+// The configuration that a run directory, checkpoint or policy file was made with. Throws as the constructor.
+Config saved_config(const std::filesystem::path& run_or_file);
+
+}  // namespace perilune
