@@ -36,6 +36,7 @@ ExitCode run(int argc, char** argv) {
   return std::visit(Overloaded{
                         [&](const TrainCommand& command) { return run_train(command, process); },
                         [](const EvalCommand& command) { return run_eval(command); },
+                        [](const SweepCommand& command) { return run_sweep(command); },
                         [&](const ProfileCommand& command) { return run_profile(command, process); },
                         [](const InfoCommand& command) { return run_info(command); },
                         [](const ListCommand& command) { return run_list(command); },

@@ -34,6 +34,8 @@ SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
     ("hidden_sizes=wide", ["hidden_sizes", "'wide'", "not a list"]),
     ("hidden_sizes=1,2,3,4,5,6,7,8,9", ["hidden_sizes", "too many layers", "1 to 8"]),
     ("hidden_layers=9", ["hidden_layers", "'9'", "1 .. 8"]),
+    ("log_std_init=-0.5", ["log_std_init = -0.5", "continuous actions", "CartPole-v1 are discrete"]),
+    ("learn_std=false", ["learn_std = false", "continuous actions", "CartPole-v1 are discrete"]),
     ("fused=maybe", ["fused", "'maybe'", "auto | true | false"]),
     ("precision=fp64", ["precision", "'fp64'", "auto | fp32 | tf32 | bf16"]),
     ("env_id=CartPole-v9", ["unknown environment", "'CartPole-v9'", "CartPole-v1"]),
@@ -47,7 +49,7 @@ def test_settings(perilune, setting, words):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], ["no command", "train, eval, profile, info, list"]),
+    ([], ["no command", "train, eval, sweep, profile, info, list"]),
     (["trian"], ["unknown command", "'trian'", "did you mean train?"]),
     (["train", "--sead", "1"], ["unknown option", "'--sead'", "did you mean --seed?", "perilune train --help"]),
     (["train", "cartpol"], ["unknown preset", "'cartpol'", "cartpole-zoo", "did you mean cartpole?"]),

@@ -14,6 +14,10 @@ elseif(PERILUNE_TESTS)
   find_package(GTest REQUIRED)
 endif()
 
+# The Python module needs nanobind, which is looked for where tools/setup --tests and pip put it.
+set(PERILUNE_PYTHON AUTO CACHE STRING "Build the Python module: AUTO (where nanobind is found), ON or OFF")
+set_property(CACHE PERILUNE_PYTHON PROPERTY STRINGS AUTO ON OFF)
+
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()

@@ -45,6 +45,16 @@ constexpr std::string_view kEvalExamples =
     "  perilune eval runs/RUN/policy.safetensors --episodes 1000 --seed 7\n"
     "  perilune eval runs/RUN --sampled --json";
 
+constexpr std::string_view kSweepExamples =
+    "Trains every combination of the alternatives with every seed. Alternatives\n"
+    "stand between commas, or between | where the values are lists. Runs go side by\n"
+    "side on one thread each: their seconds compare with one another, not with\n"
+    "those of `train`.\n"
+    "\nExamples:\n"
+    "  perilune sweep cartpole --set learning_rate=1e-3,3e-3 --set num_envs=8,16\n"
+    "  perilune sweep cartpole --set 'hidden_sizes=64,64|128' --seeds 10\n"
+    "  perilune sweep cartpole-zoo --seeds 3,5,8 --output sweep.json --keep runs/sweep";
+
 constexpr std::string_view kProfileExamples =
     "Trains for a moment, writes nothing, and shows for each phase its time, the\n"
     "rates reached with their share of the device's peak, and the time that a model\n"
@@ -166,7 +176,7 @@ constexpr std::array<std::string_view, 4> kTopics = {"all", "environments", "pre
 // The option values as text; what is not given stays empty.
 struct Texts {
   std::optional<std::string> preset, config, seed, run_directory, resume, graph, device, threads, episodes, target, topic;
-  std::optional<std::string> iterations, predict;
+  std::optional<std::string> iterations, predict, seeds, jobs, output, keep;
   std::vector<std::string> settings;
   bool print_config = false, quiet = false, verbose = false, json = false, sampled = false;
 };
@@ -222,6 +232,19 @@ void add_eval(CLI::App& app, Texts& texts) {
   add_device_options(eval, texts);
   add_json_option(eval, texts);
   eval.footer(std::string(kEvalExamples) + std::string(kExitCodes));
+}
+
+void add_sweep(CLI::App& app, Texts& texts) {
+  CLI::App& sweep = *app.add_subcommand("sweep", "train with combinations of settings, and compare");
+  add_settings_options(sweep, texts);
+  sweep.add_option("--seeds", texts.seeds, "how many seeds, from 1 on, or which ones: 3,5,8 (default 5)")->type_name("N");
+  sweep.add_option("--jobs", texts.jobs, "runs at a time (default: one per core; on a GPU one)")->type_name("N");
+  add_device_options(sweep, texts);
+  sweep.get_option("--threads")->description("CPU threads of each run (default 1; results do not depend on it)");
+  sweep.add_option("--output", texts.output, "write the table to this file as JSON, after every run")->type_name("FILE");
+  sweep.add_option("--keep", texts.keep, "keep the run directories in this new directory")->type_name("DIR");
+  add_json_option(sweep, texts);
+  sweep.footer(std::string(kSweepExamples) + std::string(kExitCodes));
 }
 
 void add_profile(CLI::App& app, Texts& texts) {
@@ -322,6 +345,35 @@ EvalCommand eval_command(const Texts& texts) {
   return command;
 }
 
+std::vector<std::int64_t> parse_seeds(const std::string& text) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  std::vector<std::int64_t> seeds;
+  if (text.find(',') == std::string::npos) {
+    for (std::int64_t seed = 1; seed <= parse_whole("--seeds", text, 1, 10000); ++seed) seeds.push_back(seed);
+    return seeds;
+  }
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    seeds.push_back(parse_whole("--seeds", std::string_view(text).substr(begin, end - begin), 0, kMost));
+    begin = end + 1;
+  }
+  return seeds;
+}
+
+SweepCommand sweep_command(const Texts& texts) {
+  SweepCommand command;
+  if (texts.preset) command.preset = *texts.preset;
+  if (texts.config) command.config_file = parse_path("--config", *texts.config);
+  for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));
+  if (texts.seeds) command.seeds = parse_seeds(*texts.seeds);
+  if (texts.jobs) command.jobs = static_cast<int>(parse_whole("--jobs", *texts.jobs, 1, 1024));
+  if (texts.output) command.output = parse_path("--output", *texts.output);
+  if (texts.keep) command.keep = parse_path("--keep", *texts.keep);
+  command.device = device_options(texts);
+  command.json = texts.json;
+  return command;
+}
+
 ProfileCommand profile_command(const Texts& texts) {
   ProfileCommand command;
   if (texts.graph && parse_word("--graph", *texts.graph, kSwitch) == 1) {
@@ -367,6 +419,7 @@ Command parse_command_line(std::span<const std::string> arguments) {
   app.allow_extras();  // collected, so that the nearest known name can be given
   add_train(app, texts);
   add_eval(app, texts);
+  add_sweep(app, texts);
   add_profile(app, texts);
   add_info_and_list(app, texts);
   for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
@@ -392,12 +445,13 @@ Command parse_command_line(std::span<const std::string> arguments) {
   const std::vector<std::string> extra = unexpected_arguments(app);
   if (!extra.empty()) fail_unexpected(app, extra.front());
   if (version) return ShowText{version_text()};
-  if (chosen.empty()) throw UsageError("no command - allowed: train, eval, profile, info, list - `perilune --help` explains");
+  if (chosen.empty()) throw UsageError("no command - allowed: train, eval, sweep, profile, info, list - `perilune --help` explains");
   if (chosen.size() > 1) fail_unexpected(*chosen.front(), chosen.back()->get_name());
 
   const std::string name = chosen.front()->get_name();
   if (name == "train") return train_command(texts);
   if (name == "eval") return eval_command(texts);
+  if (name == "sweep") return sweep_command(texts);
   if (name == "profile") return profile_command(texts);
   if (name == "list") return list_command(texts);
   return InfoCommand{texts.json};

@@ -48,6 +48,18 @@ struct EvalCommand {
   bool json = false;
 };
 
+struct SweepCommand {
+  std::string preset = "cartpole";
+  std::optional<std::filesystem::path> config_file;
+  std::vector<Setting> settings;  // values may name alternatives
+  std::vector<std::int64_t> seeds = {1, 2, 3, 4, 5};
+  DeviceOptions device;           // threads: of each run, 0 for one
+  int jobs = 0;                   // runs at a time; 0: as many as there are cores for
+  std::optional<std::filesystem::path> output;
+  std::optional<std::filesystem::path> keep;  // where run directories stay; else they are removed
+  bool json = false;
+};
+
 struct ProfileCommand {
   std::string preset = "cartpole";
   std::optional<std::filesystem::path> config_file;
@@ -73,7 +85,7 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, ProfileCommand, InfoCommand, ListCommand, ShowText>;
+using Command = std::variant<TrainCommand, EvalCommand, SweepCommand, ProfileCommand, InfoCommand, ListCommand, ShowText>;
 
 // `arguments` are those after the program's name. Throws UsageError that names the argument, what is allowed and, for
 // an unknown command or option, the nearest known one. Reads no file and opens no device.

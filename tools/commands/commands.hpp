@@ -19,6 +19,7 @@ struct Process {
 
 ExitCode run_train(const TrainCommand& command, const Process& process);
 ExitCode run_eval(const EvalCommand& command);
+ExitCode run_sweep(const SweepCommand& command);
 ExitCode run_profile(const ProfileCommand& command, const Process& process);
 ExitCode run_info(const InfoCommand& command);
 ExitCode run_list(const ListCommand& command);

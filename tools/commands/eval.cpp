@@ -1,7 +1,7 @@
 // `perilune eval`.
 #include <fmt/format.h>
 
-#include "host/evaluation.hpp"
+#include "host/policy.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/results_json.hpp"
 #include "tools/commands/terminal.hpp"
@@ -15,7 +15,7 @@ ExitCode run_eval(const EvalCommand& command) {
   options.episodes = command.episodes;
   options.deterministic = command.deterministic;
   options.seed = command.seed;
-  const EvaluationResult result = evaluate_saved(command.run_or_file, *selected.device, options);
+  const EvaluationResult result = Policy(command.run_or_file, *selected.device).evaluate(options);
 
   Terminal out = Terminal::standard_output();
   if (command.json) {

@@ -28,6 +28,7 @@ Json environments_json() {
     list.push_back({{"id", environment.id},
                     {"aliases", environment.aliases},
                     {"observation_dim", environment.obs_dim},
+                    {"actions", environment.continuous ? "continuous" : "discrete"},
                     {"num_actions", environment.num_actions},
                     {"max_episode_steps", environment.max_episode_steps},
                     {"solved_return", environment.solved_return},
@@ -60,7 +61,7 @@ std::string environments_text(const Terminal& out) {
   Rows rows = {{"environment", "observation", "actions", "time limit", "solved at", "also called"}};
   for (const EnvironmentInfo& environment : environments()) {
     rows.push_back({std::string(environment.id), fmt::format("{} numbers", environment.obs_dim),
-                    fmt::format("{} discrete", environment.num_actions),
+                    fmt::format("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
                     fmt::format("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return),
                     joined(environment.aliases)});
   }

@@ -1,47 +1,19 @@
 // `perilune train`.
-#include <signal.h>
-#include <unistd.h>
-
-#include <atomic>
+#include <chrono>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include <fmt/format.h>
 
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
+#include "tools/commands/interrupt.hpp"
 #include "tools/commands/results_json.hpp"
 #include "tools/commands/terminal.hpp"
 #include "tools/commands/training_display.hpp"
 
 namespace perilune {
 namespace {
-
-std::atomic<bool> interrupt_requested = false;
-static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
-
-extern "C" void handle_interrupt(int) {
-  if (interrupt_requested.exchange(true)) {
-    constexpr std::string_view kText = "\nperilune: stopped at once; what was saved before stays\n";
-    [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, kText.data(), kText.size());
-    ::_exit(static_cast<int>(ExitCode::kInterrupted));
-  }
-}
-
-// A signal that the caller had ignored (nohup) stays ignored.
-void catch_interrupts() {
-  for (int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction old {};
-    ::sigaction(signal_number, nullptr, &old);
-    if (old.sa_handler == SIG_IGN) continue;
-    struct sigaction action {};
-    action.sa_handler = handle_interrupt;
-    action.sa_flags = SA_RESTART;
-    ::sigaction(signal_number, &action, nullptr);
-  }
-}
 
 Config resolve_config(const TrainCommand& command) {
   if (command.resume) return read_run_config(*command.resume);
@@ -64,13 +36,12 @@ ExitCode print_config(const TrainCommand& command) {
 
 ExitCode run_train(const TrainCommand& command, const Process& process) {
   if (command.print_config) return print_config(command);
-  catch_interrupts();
   TrainingOptions options;
   options.config = resolve_config(command);
   options.run_directory = command.run_directory;
   options.resume = command.resume;
   options.use_graph = command.use_graph;
-  options.interrupt = &interrupt_requested;
+  options.interrupt = &catch_interrupts();
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
 
   // With --json standard output holds the result alone, and people are told on standard error.

@@ -1,0 +1,17 @@
+"""Helpers that tests of the Python package import by name."""
+
+import os
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+
+SOURCE = Path(os.environ["PERILUNE_SOURCE_DIR"])
+BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
+
+def random_actions(envs, rng, count=None):
+    """Actions of any of the built-in environments, as its action space has them, for `count` (default: all) environments."""
+    space, count = envs.single_action_space, count or envs.num_envs
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(space.n, size=count)
+    return rng.uniform(-1, 1, (count, *space.shape)).astype(np.float32)

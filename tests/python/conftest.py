@@ -1,0 +1,45 @@
+"""What the tests of the Python package share. The package is the one that python.install put into the build directory."""
+
+import os
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
+sys.path[:0] = [str(BUILD / "python"), str(Path(__file__).parent)]
+import perilune  # noqa: E402
+
+assert Path(perilune.__file__).is_relative_to(BUILD), f"{perilune.__file__} is not of this build - run tools/test"
+
+# Settings that make a run last milliseconds: 20 iterations of 256 steps, without evaluations on the way.
+SHORT = {"total_timesteps": 5120, "num_envs": 16, "num_steps": 16, "update_epochs": 1, "num_minibatches": 1,
+         "hidden_width": 16, "eval_every": 0, "target_return": None, "eval_episodes": 10, "device": "cpu", "threads": 1,
+         "quiet": True}
+
+
+@pytest.fixture
+def short(tmp_path):
+    """Arguments of train() for a short run in a directory of its own."""
+    return {**SHORT, "run_dir": tmp_path / "run"}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A CartPole run that was trained until it was solved."""
+    return perilune.train("cartpole", seed=1, device="cpu", quiet=True, run_dir=tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture
+def make():
+    """make_vec that closes what it made."""
+    made = []
+
+    def make_vec(env_id="perilune/CartPole-v1", **options):
+        made.append(gymnasium.make_vec(env_id, **options))
+        return made[-1]
+
+    yield make_vec
+    for envs in made:
+        envs.close()

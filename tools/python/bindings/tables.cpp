@@ -1,0 +1,168 @@
+// What there is to choose from: environments, presets, keys, devices; and values on their way to
+// Python.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "host/build_info.hpp"
+#include "host/environments.hpp"
+#include "host/error.hpp"
+#include "host/text.hpp"
+#include "tools/python/bindings/bindings.hpp"
+
+namespace perilune::python {
+namespace {
+
+nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); }
+
+// As Python writes it: a value of a configuration file's text.
+nb::object value_of(const KeyInfo& key, const std::string& written) {
+  if (written == "none") return nb::none();
+  if (key.type == "boolean") return nb::bool_(written == "true");
+  if (key.type == "integer") return nb::int_(std::stoll(written));
+  if (key.type == "number") return nb::float_(std::stod(written));
+  if (key.type != "list") return text(written);
+  nb::list list;
+  for (std::size_t begin = 0; begin < written.size();) {
+    const std::size_t end = std::min(written.find(',', begin), written.size());
+    list.append(std::stoi(written.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return list;
+}
+
+nb::list environments_list() {
+  nb::list list;
+  for (const EnvironmentInfo& environment : environments()) {
+    nb::dict parameters;
+    for (const EnvironmentParameter& parameter : environment.parameters) {
+      nb::dict entry;
+      const bool is_boolean = parameter.type == ParameterType::kBoolean;
+      entry["type"] = is_boolean ? "boolean" : "number";
+      entry["default"] = is_boolean ? nb::object(nb::bool_(parameter.default_value != 0.0))
+                                    : nb::float_(parameter.default_value);
+      entry["min"] = parameter.min;
+      entry["max"] = parameter.max;
+      entry["help"] = text(parameter.help);
+      parameters[text(parameter.name)] = entry;
+    }
+    nb::list aliases;
+    for (const std::string_view alias : environment.aliases) aliases.append(text(alias));
+    nb::dict entry;
+    entry["id"] = text(environment.id);
+    entry["aliases"] = aliases;
+    entry["observation_dim"] = environment.obs_dim;
+    entry["num_actions"] = environment.num_actions;
+    entry["continuous"] = environment.continuous;
+    entry["max_episode_steps"] = environment.max_episode_steps;
+    entry["solved_return"] = environment.solved_return;
+    entry["parameters"] = parameters;
+    list.append(entry);
+  }
+  return list;
+}
+
+nb::list presets_list() {
+  nb::list list;
+  for (const PresetInfo& info : presets()) {
+    nb::dict entry;
+    entry["name"] = text(info.name);
+    entry["env_id"] = text(preset(info.name).env_id);
+    entry["summary"] = text(info.summary);
+    entry["toml"] = text(info.toml);
+    list.append(entry);
+  }
+  return list;
+}
+
+nb::list keys_list() {
+  nb::list list;
+  for (const KeyInfo& key : config_keys()) {
+    nb::dict entry;
+    entry["name"] = key.name;
+    entry["type"] = key.type;
+    entry["default"] =
+        key.name.starts_with("env.") ? text(key.default_value) : value_of(key, key.default_value);
+    entry["allowed"] = key.allowed;
+    entry["help"] = key.help;
+    list.append(entry);
+  }
+  return list;
+}
+
+nb::dict info_dict() {
+  const SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
+  const BuildInfo& build = build_info();
+  nb::dict entry;
+  entry["version"] = text(build.version);
+  entry["commit"] = text(build.commit);
+  entry["compiler"] = text(build.compiler);
+  entry["build_type"] = text(build.build_type);
+  entry["cuda"] = text(build.cuda);
+  entry["cuda_status"] = describe_cuda();
+  entry["device"] = automatic.device->description();
+  entry["device_reason"] = automatic.reason;
+  entry["cpu_level"] = cpu_machine().name;
+  entry["threads"] = available_cores();
+  return entry;
+}
+
+}  // namespace
+
+SelectedDevice open_device(const std::string& device, std::optional<int> threads) {
+  constexpr std::array<std::string_view, 3> kNames = {"auto", "cpu", "cuda"};
+  constexpr std::array kChoices = {DeviceChoice::kAuto, DeviceChoice::kCpu, DeviceChoice::kCuda};
+  const auto found = std::find(kNames.begin(), kNames.end(), device);
+  if (found == kNames.end()) {
+    throw UsageError(fmt::format("device {} is unknown - allowed: {} - did you mean {}?",
+                                 in_quotes(device), joined(kNames), nearest(device, kNames)));
+  }
+  if (threads && (*threads < 1 || *threads > 1024)) {
+    throw UsageError(
+        fmt::format("threads {} is not possible - allowed: a whole number, 1 .. 1024", *threads));
+  }
+  return select_device(kChoices[static_cast<std::size_t>(found - kNames.begin())],
+                       threads.value_or(0));
+}
+
+nb::dict evaluation_dict(const EvaluationResult& result) {
+  nb::dict entry;
+  entry["episodes"] = result.episodes;
+  entry["mean"] = result.mean;
+  entry["std"] = result.std;
+  entry["min"] = result.min;
+  entry["max"] = result.max;
+  entry["mean_length"] = result.mean_length;
+  return entry;
+}
+
+nb::dict config_dict(const Config& config) {
+  nb::dict entry;
+  const std::string toml = to_toml(config);
+  std::string prefix;
+  for (std::size_t begin = 0; begin < toml.size();) {
+    const std::size_t end = std::min(toml.find('\n', begin), toml.size());
+    const std::string line = toml.substr(begin, end - begin);
+    begin = end + 1;
+    const std::size_t equals = line.find(" = ");
+    if (line == "[env]") prefix = "env.";
+    if (equals == std::string::npos || line.starts_with('#')) continue;
+    const std::string name = prefix + line.substr(0, equals);
+    std::string value = line.substr(equals + 3);
+    if (value.size() >= 2 && (value.front() == '"' || value.front() == '['))
+      value = value.substr(1, value.size() - 2);
+    entry[nb::str(name.c_str())] = value_of(find_key(name), value);
+  }
+  return entry;
+}
+
+void bind_tables(nb::module_& module) {
+  module.def("environments", environments_list, "The built-in environments, a dict each.");
+  module.def("presets", presets_list, "The presets, a dict each.");
+  module.def("keys", keys_list, "The keys of a configuration, a dict each.");
+  module.def("info", info_dict, "The build and what it can run on here.");
+  module.def("version", [] { return text(build_info().version); });
+}
+
+}  // namespace perilune::python

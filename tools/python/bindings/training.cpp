@@ -1,0 +1,165 @@
+// Training for Python: without the interpreter lock, which is only taken to report.
+#include <atomic>
+#include <chrono>
+#include <exception>
+
+#include "host/error.hpp"
+#include "host/policy.hpp"
+#include "host/run_directory.hpp"
+#include "host/training.hpp"
+#include "tools/python/bindings/bindings.hpp"
+
+namespace perilune::python {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How often Python looks after signals and its progress bar.
+constexpr auto kTick = std::chrono::milliseconds(50);
+
+nb::dict progress_dict(const TrainingProgress& progress) {
+  nb::dict entry;
+  entry["iteration"] = progress.iteration;
+  entry["iterations"] = progress.iterations;
+  entry["step"] = progress.step;
+  entry["total_steps"] = progress.total_steps;
+  entry["seconds"] = progress.seconds;
+  entry["steps_per_second"] = progress.steps_per_second;
+  entry["episodic_return"] = progress.episodic_return;
+  entry["approx_kl"] = progress.approx_kl;
+  entry["seconds_left"] = progress.seconds_left;
+  return entry;
+}
+
+nb::dict plan_dict(const TrainingPlan& plan) {
+  nb::dict entry;
+  entry["run_dir"] = plan.run_directory.string();
+  entry["device"] = plan.device;
+  entry["networks"] = plan.networks;
+  entry["device_bytes"] = plan.device_bytes;
+  entry["iterations"] = plan.iterations;
+  entry["total_steps"] = plan.total_steps;
+  entry["first_step"] = plan.first_step;
+  return entry;
+}
+
+// Hears of the run in the training thread, and says when to stop. What Python raises there is kept
+// until the run is saved. `display` has the methods plan and progress, which get a dict.
+class Listener {
+ public:
+  Listener(nb::object callback, nb::object display)
+      : callback_(std::move(callback)), display_(std::move(display)) {}
+
+  const std::atomic<bool>& stop() const { return stop_; }
+  void raise_what_was_kept() {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+  void hear(const TrainingPlan& plan) {
+    const nb::gil_scoped_acquire locked;
+    display_.attr("plan")(plan_dict(plan));
+  }
+
+  void hear(const TrainingProgress& progress) {
+    const bool is_due = Clock::now() - last_tick_ >= kTick;
+    if (stop_ || (!is_due && callback_.is_none())) return;
+    const nb::gil_scoped_acquire locked;
+    try {
+      if (is_due) {
+        last_tick_ = Clock::now();
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        display_.attr("progress")(progress_dict(progress));
+      }
+      // None goes on, as does anything but False itself.
+      if (!callback_.is_none() && callback_(progress_dict(progress)).ptr() == Py_False)
+        stop_ = true;
+    } catch (...) {
+      error_ = std::current_exception();
+      stop_ = true;
+    }
+  }
+
+ private:
+  nb::object callback_, display_;
+  Clock::time_point last_tick_ = Clock::now();
+  std::atomic<bool> stop_{false};
+  std::exception_ptr error_;
+};
+
+struct TrainArguments {
+  std::string preset_name;
+  std::optional<std::string> config_file;
+  std::vector<std::pair<std::string, std::string>> settings;
+  std::optional<std::string> run_directory, resume;
+};
+
+Config resolve(const TrainArguments& arguments) {
+  if (arguments.resume) return read_run_config(*arguments.resume);
+  Config config = preset(arguments.preset_name);
+  if (arguments.config_file) apply_toml_file(config, *arguments.config_file);
+  for (const auto& [key, value] : arguments.settings) set_key(config, key, value);
+  return config;
+}
+
+nb::dict train_run(std::string preset_name, std::optional<std::string> config_file,
+                   std::vector<std::pair<std::string, std::string>> settings,
+                   std::optional<std::string> run_directory, std::optional<std::string> resume,
+                   const std::string& device, std::optional<int> threads, nb::object callback,
+                   nb::object display) {
+  const TrainArguments arguments = {std::move(preset_name), std::move(config_file),
+                                    std::move(settings), std::move(run_directory),
+                                    std::move(resume)};
+  Listener listener(std::move(callback), std::move(display));
+  TrainingOptions options;
+  TrainingResult result;
+  std::string device_text;
+  {
+    const nb::gil_scoped_release unlocked;
+    options.config = resolve(arguments);
+    options.run_directory = arguments.run_directory;
+    options.resume = arguments.resume;
+    options.interrupt = &listener.stop();
+    options.on_plan = [&](const TrainingPlan& plan) { listener.hear(plan); };
+    options.on_progress = [&](const TrainingProgress& progress) { listener.hear(progress); };
+    const SelectedDevice selected = open_device(device, threads);
+    device_text = selected.device->description();
+    result = train(options, *selected.device);
+  }
+  listener.raise_what_was_kept();
+
+  nb::dict entry;
+  entry["config"] = config_dict(result.config);
+  entry["run_dir"] = result.run_directory.string();
+  entry["device"] = device_text;
+  entry["steps"] = result.steps;
+  entry["new_steps"] = result.new_steps;
+  entry["seconds"] = result.seconds;
+  entry["steps_per_second"] = result.steps_per_second;
+  entry["solved"] = result.solved;
+  entry["solved_threshold"] = result.solved_threshold;
+  entry["interrupted"] = result.interrupted;
+  entry["evaluation"] =
+      result.interrupted ? nb::object(nb::none()) : nb::object(evaluation_dict(result.evaluation));
+  return entry;
+}
+
+nb::dict resolved_config(std::string preset_name, std::optional<std::string> config_file,
+                         std::vector<std::pair<std::string, std::string>> settings) {
+  return config_dict(
+      resolve({std::move(preset_name), std::move(config_file), std::move(settings), {}, {}}));
+}
+
+}  // namespace
+
+void bind_training(nb::module_& module) {
+  using namespace nb::literals;
+  module.def("train", train_run, "preset"_a, "config_file"_a.none(), "settings"_a,
+             "run_dir"_a.none(), "resume"_a.none(), "device"_a, "threads"_a.none(),
+             "callback"_a.none(), "display"_a);
+  module.def("resolve_config", resolved_config, "preset"_a, "config_file"_a.none(), "settings"_a);
+  module.def(
+      "saved_config", [](const std::string& path) { return config_dict(saved_config(path)); },
+      "path"_a);
+}
+
+}  // namespace perilune::python

@@ -1,0 +1,32 @@
+"""Perilune: batched reinforcement-learning simulators and a PPO trainer, for GPUs and CPUs.
+
+    envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=4096)      # a gymnasium.vector.VectorEnv
+    run = perilune.train("cartpole", seed=1)                              # curves, evaluation, policy, run directory
+    policy = perilune.load(run.run_dir); actions = policy(observations)
+
+Gymnasium, Stable-Baselines3 and PyTorch are not needed and never imported by `import perilune`; environments are registered
+with Gymnasium whichever of the two is imported first.
+"""
+
+from perilune import registration
+from perilune._native import DeviceArray, Error, NoDeviceError, OutOfMemoryError, UsageError, version
+from perilune.catalog import environments, info, keys, presets
+from perilune.policy import Policy, load
+from perilune.replays import replay
+from perilune.training import Evaluation, Run, evaluate, train
+
+__version__ = version()
+
+__all__ = ["DeviceArray", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError", "VectorEnv",
+           "environments", "evaluate", "info", "keys", "load", "presets", "replay", "train"]
+
+
+def __getattr__(name):
+    if name == "VectorEnv":  # the only name that needs Gymnasium
+        from perilune.vector import VectorEnv
+
+        return VectorEnv
+    raise AttributeError(f"module 'perilune' has no attribute {name!r}")
+
+
+registration.register_when_possible()

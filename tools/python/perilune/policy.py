@@ -1,0 +1,203 @@
+"""Trained policies: observations in, actions out; and their networks for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perilune import _native
+
+
+def load(run: Any, *, device: str = "auto", threads: int | None = None) -> Policy:
+    """Loads a trained policy.
+
+    run: a run directory (its newest readable checkpoint), a checkpoint or policy file, or what train() returned.
+    device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for one per core.
+    Raises UsageError if there is nothing to load, Error if it cannot be read.
+    """
+    return Policy(path_of(run), device=device, threads=threads)
+
+
+def path_of(target: Any) -> str:
+    """The path of a path, a Run or a Policy."""
+    for attribute in ("run_dir", "path"):
+        target = getattr(target, attribute, target)
+    return os.fspath(target)
+
+
+class Policy:
+    """A trained policy. Calling it gives actions; `outputs` gives what the network says.
+
+    Arithmetic is fp32, as in evaluations, whatever precision training multiplied in.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None):
+        """See load()."""
+        self.path = Path(path)
+        self._native = _native.Policy(os.fspath(path), device, threads)
+        self._calls = 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration it was trained with."""
+        return self._native.config()
+
+    @property
+    def env_id(self) -> str:
+        return self.config["env_id"]
+
+    @property
+    def device(self) -> str:
+        return self._native.device
+
+    def __call__(self, obs: Any, *, deterministic: bool = True, seed: int = 0) -> Any:
+        """Actions for observations.
+
+        obs: [D] or [n, D], NumPy (or what NumPy can make an array of), or a DLPack array on the policy's GPU (float32).
+        deterministic: the most probable action (Box: the mean); else drawn: call c, row i draws by (seed, c, i).
+
+        Returns int64 [n] (Discrete) or float32 [n, k] within the action space (Box), without the first axis for a single
+        observation; for an array on the GPU a DeviceArray, its numbers not clipped, without waiting for the GPU.
+        Raises UsageError for a wrong shape or a NaN, TypeError for what is no array of numbers.
+        """
+        obs, is_single = self._rows(obs)
+        actions, _ = self._native.act(obs, deterministic, seed, self._calls)
+        self._calls += not deterministic
+        if isinstance(actions, _native.DeviceArray):
+            return actions
+        if self._native.is_continuous:
+            actions = np.clip(actions, -1.0, 1.0, out=actions)
+        return actions[0] if is_single else actions
+
+    def outputs(self, obs: Any) -> Any:
+        """What the network's head says of observations [D] or [n, D]: logits of the choices, or means of the numbers
+        (float32 [k] or [n, k])."""
+        obs, is_single = self._rows(obs)
+        _, outputs = self._native.act(obs, True, 0, 0)
+        return outputs[0] if is_single else outputs
+
+    def _rows(self, obs: Any) -> tuple[Any, bool]:
+        """float32 [n, D], and whether it was [D]."""
+        if type(obs) is not np.ndarray and hasattr(obs, "__dlpack_device__") and int(obs.__dlpack_device__()[0]) != 1:
+            return obs, False
+        array = np.asarray(obs)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"observations of type {array.dtype} are no numbers - pass float32")
+        array = np.ascontiguousarray(array, np.float32)
+        return (array[None], True) if array.ndim == 1 else (array, False)
+
+    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1):
+        """Plays whole episodes in the policy's own environment; see perilune.evaluate()."""
+        from perilune.training import Evaluation
+
+        return Evaluation(**self._native.evaluate(episodes, deterministic, seed))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,
+        critic.0.weight, ..."""
+        return _tensors(self._file())[0]
+
+    def export(self, path: str | os.PathLike) -> Path:
+        """Writes the policy for other programs, as the name ends:
+
+        .safetensors  actor and critic, as weights() names them, and the configuration
+        .npz          the same tensors for numpy.load
+        .onnx         the actor: "obs" [n, D] -> "outputs" [n, k] (needs the package onnx)
+        .pt           the actor as TorchScript, [n, D] -> [n, k] (needs torch)
+
+        Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
+        """
+        path = Path(path)
+        write = {".safetensors": _write_safetensors, ".npz": _write_npz, ".onnx": _write_onnx, ".pt": _write_torchscript}
+        if path.suffix not in write:
+            raise _native.UsageError(f"{path.name!r} does not say in what form to export - allowed: names that end in "
+                                     f"{', '.join(write)}")
+        write[path.suffix](self, path)
+        return path
+
+    def _file(self) -> Path:
+        if self.path.is_dir():
+            for name in ("policy.safetensors", "checkpoint.safetensors"):
+                if (self.path / name).is_file():
+                    return self.path / name
+        return self.path
+
+    def _layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(weight [out, in], bias [out]) of the actor's layers, in order."""
+        tensors = self.weights()
+        numbers = sorted(int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight"))
+        return [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
+
+    def __repr__(self) -> str:
+        return f"<perilune.Policy for {self.env_id} from {str(self.path)!r} on {self.device}>"
+
+
+def _tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The networks' tensors of a safetensors file, and its metadata. The native module has read the file before."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in sorted(header.items()):
+        if name.startswith(("actor.", "critic.")):
+            begin, stop = (end + offset for offset in entry["data_offsets"])
+            tensors[name] = np.frombuffer(data[begin:stop], "<f4").reshape(entry["shape"])
+    return tensors, metadata
+
+
+def _write_safetensors(policy: Policy, path: Path) -> None:
+    tensors, metadata = _tensors(policy._file())
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(tensor.tobytes() for tensor in tensors.values()))
+
+
+def _write_npz(policy: Policy, path: Path) -> None:
+    np.savez(path, **policy.weights())
+
+
+def _write_onnx(policy: Policy, path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    layers = policy._layers()
+    activation = {"tanh": "Tanh", "relu": "Relu"}[policy.config["activation"]]
+    nodes, values, current = [], [], "obs"
+    for i, (weight, bias) in enumerate(layers):
+        values += [numpy_helper.from_array(weight, f"weight{i}"), numpy_helper.from_array(bias, f"bias{i}")]
+        is_last = i + 1 == len(layers)
+        result = "outputs" if is_last else f"sum{i}"
+        nodes.append(helper.make_node("Gemm", [current, f"weight{i}", f"bias{i}"], [result], transB=1))
+        if not is_last:
+            nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
+        current = f"hidden{i}"
+    graph = helper.make_graph(
+        nodes, "actor", [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
+        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])], values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, os.fspath(path))
+
+
+def _write_torchscript(policy: Policy, path: Path) -> None:
+    import torch
+
+    activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[policy.config["activation"]]
+    modules: list[Any] = []
+    for weight, bias in policy._layers():
+        linear = torch.nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor(weight))
+            linear.bias.copy_(torch.tensor(bias))
+        modules += [linear, activation()]
+    torch.jit.script(torch.nn.Sequential(*modules[:-1])).save(os.fspath(path))

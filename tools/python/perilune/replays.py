@@ -1,0 +1,36 @@
+"""Recorded episodes played again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from perilune import _native
+from perilune.catalog import parameter_values
+
+
+def replay(env_id: str, draws, actions, *, max_episode_steps: int | None = None, dtype="float32",
+           **parameters: Any) -> dict[str, np.ndarray]:
+    """Plays one episode from recorded random draws and actions: how a simulator is held against the environment that it
+    stands for.
+
+    draws: the values that the environment drew, in its order (CartPole: the four of its reset). actions: [T] integers, or
+    [T, k] numbers. dtype: the arithmetic, "float32" as everywhere else or "float64" as Gymnasium's. parameters: of the
+    environment.
+
+    Returns obs [T+1, D] (the reset's first), reward [T], terminated [T], truncated [T], of as many steps as there are
+    actions, or fewer where the episode ended; bodies [T+1, bodies, 6] (x, y, angle, vx, vy, w) where it has any.
+    Raises UsageError for an unknown environment or parameter, an action that is none, or if the draws run out.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise _native.UsageError(f"dtype {dtype} is not possible - allowed: float32, float64")
+    flat = [np.ascontiguousarray(array, np.float64).reshape(-1) for array in (draws, actions)]
+    obs, reward, terminated, truncated, bodies = _native.replay(
+        env_id, *flat, parameter_values(env_id, parameters), max_episode_steps or 0, dtype == np.float64)
+    result = {"obs": obs.astype(dtype, copy=False), "reward": reward.astype(dtype, copy=False),
+              "terminated": terminated.view(np.bool_), "truncated": truncated.view(np.bool_)}
+    if bodies is not None:
+        result["bodies"] = bodies.astype(dtype, copy=False)
+    return result

@@ -1,0 +1,216 @@
+"""Training and evaluation, as the command line does them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perilune import _native
+from perilune.policy import Policy, load, path_of
+
+# A run that is over sooner shows no progress bar.
+_SHOW_AFTER_SECONDS = 0.5
+
+
+class Evaluation(NamedTuple):
+    """Whole episodes of a policy: undiscounted returns, one episode per environment."""
+
+    episodes: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    mean_length: float
+
+
+class Run:
+    """A training run: what train() returns, and Run(path) opens of an earlier one.
+
+    run_dir: its directory (checkpoints, policy, metrics, TensorBoard events). config: every setting. evaluation: the last
+    one (Evaluation), None if the run was stopped before it. Of the call to train() alone: device, steps (of the whole run),
+    new_steps, seconds, steps_per_second, solved, solved_threshold, interrupted.
+    """
+
+    run_dir: Path
+    config: dict[str, Any]
+    evaluation: Evaluation | None
+    device: str
+    steps: int
+    new_steps: int
+    seconds: float
+    steps_per_second: float
+    solved: bool
+    solved_threshold: float
+    interrupted: bool
+
+    def __init__(self, run_dir: str | os.PathLike):
+        """Opens a run directory. Raises UsageError if it is none."""
+        self.run_dir = Path(run_dir)
+        self.config = _native.saved_config(os.fspath(run_dir))
+        self.evaluation = None
+        self.solved = self.interrupted = False
+        saved = self.run_dir / "evaluation.json"
+        if saved.is_file():
+            data = json.loads(saved.read_text())
+            self.evaluation = Evaluation(**data["eval"])
+            self.solved, self.solved_threshold, self.steps = data["solved"], data["threshold"], data["steps"]
+
+    @classmethod
+    def _of(cls, result: dict[str, Any]) -> Run:
+        run = cls.__new__(cls)
+        run.__dict__.update(result)
+        run.run_dir = Path(result["run_dir"])
+        run.evaluation = result["evaluation"] and Evaluation(**result["evaluation"])
+        return run
+
+    @property
+    def env_id(self) -> str:
+        return self.config["env_id"]
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The trained policy, loaded when it is first asked for."""
+        return load(self.run_dir)
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Every metric of every iteration, float64 [iterations]: iteration, step, time (Unix), and TensorBoard's names
+        (charts/..., losses/..., eval/...). NaN where an iteration has none."""
+        rows = [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        nan = float("nan")
+        return {name: np.array([nan if (value := row.get(name)) is None else value for row in rows], np.float64)
+                for name in names}
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """What one plots first. step, episodic_return, episodic_length: one entry per iteration in which an episode ended;
+        eval_step, eval_return: one per evaluation."""
+        nothing = np.full(len(self.metrics["step"]), np.nan)
+        returns = self.metrics.get("charts/episodic_return", nothing)
+        evaluations = self.metrics.get("eval/mean_return", nothing)
+        ended, evaluated = ~np.isnan(returns), ~np.isnan(evaluations)
+        return {"step": self.metrics["step"][ended], "episodic_return": returns[ended],
+                "episodic_length": self.metrics.get("charts/episodic_length", nothing)[ended],
+                "eval_step": self.metrics["step"][evaluated], "eval_return": evaluations[evaluated]}
+
+    def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
+        """See perilune.evaluate()."""
+        return evaluate(self, episodes, **options)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.run_dir)
+
+    def __repr__(self) -> str:
+        state = "interrupted" if self.interrupted else "solved" if self.solved else "not solved"
+        score = f", return {self.evaluation.mean:.1f} +- {self.evaluation.std:.1f}" if self.evaluation else ""
+        return f"<perilune.Run of {self.env_id} in {str(self.run_dir)!r}: {state}{score}>"
+
+
+def _text(value: Any) -> str:
+    """A setting as it is written on the command line."""
+    if value is None:
+        return "none"
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ",".join(_text(item) for item in value) if len(value) else "none"
+    if isinstance(value, (float, np.floating)):
+        return repr(float(value))
+    return str(value)
+
+
+class _Display:
+    """Remembers the plan, and shows a progress bar in terminals and notebooks unless it is to be quiet."""
+
+    def __init__(self, quiet: bool):
+        self.run_dir: str | None = None
+        self._quiet = quiet
+        self._bar: Any = None
+        self._plan: dict[str, Any] = {}
+
+    def plan(self, plan: dict[str, Any]) -> None:
+        self._plan = plan
+        self.run_dir = plan["run_dir"]
+
+    def progress(self, progress: dict[str, Any]) -> None:
+        if self._quiet or (self._bar is None and progress["seconds"] < _SHOW_AFTER_SECONDS):
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._plan["total_steps"], initial=self._plan["first_step"], unit="step", unit_scale=True,
+                             desc=Path(self._plan["run_dir"]).name, dynamic_ncols=True)
+        if progress["episodic_return"] == progress["episodic_return"]:
+            self._bar.set_postfix({"return": f"{progress['episodic_return']:.1f}"}, refresh=False)
+        self._bar.update(progress["step"] - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] | None = None, *,
+          run_dir: str | os.PathLike | None = None, resume: Any = None, config_file: str | os.PathLike | None = None,
+          device: str = "auto", threads: int | None = None, quiet: bool = False, env: Mapping[str, Any] | None = None,
+          **overrides: Any) -> Run:
+    """Trains a policy with PPO.
+
+    preset: settings to start from (default "cartpole"; see presets()); then config_file (TOML), then env (parameters of the
+    environment) and overrides (any key of keys(), such as seed=1, total_timesteps=500_000, hidden_sizes=[256, 128]; also
+    **{"env.sutton_barto_reward": True}); the later wins.
+    callback: called with a dict after every batch of iterations (iteration, iterations, step, total_steps, seconds,
+    steps_per_second, episodic_return, approx_kl, seconds_left); if it returns False the run is saved and train() returns.
+    run_dir: a directory for the run (default: a fresh one in runs/). resume: a run directory or Run to go on with, with its
+    own settings. device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for one per core;
+    results do not depend on it. quiet: no progress bar.
+
+    Other Python threads run meanwhile. Ctrl-C saves the run and raises KeyboardInterrupt; an exception of the callback is
+    raised after saving, too.
+    Raises UsageError (a ValueError) for settings that are not possible and Error (a RuntimeError) for all that fails later,
+    with the command line's text.
+    """
+    if resume is not None and (preset is not None or config_file is not None or env or overrides or run_dir is not None):
+        leave_out = "run_dir" if run_dir is not None else "preset, config_file, env and other settings"
+        raise _native.UsageError(f"resume goes on with the settings of the run itself, in its directory - leave out {leave_out}")
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f"env = {env!r} is no mapping of environment parameters - to choose an environment use env_id")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback {callback!r} cannot be called")
+    settings = [(f"env.{name}", _text(value)) for name, value in (env or {}).items()]
+    settings += [(name, _text(value)) for name, value in overrides.items()]
+    display = _Display(quiet)
+    try:
+        result = _native.train(preset or "cartpole", None if config_file is None else os.fspath(config_file), settings,
+                               None if run_dir is None else os.fspath(run_dir), None if resume is None else path_of(resume),
+                               device, threads, callback, display)
+    except KeyboardInterrupt:
+        if display.run_dir is None:
+            raise
+        raise KeyboardInterrupt(f"interrupted and saved - go on with perilune.train(resume={display.run_dir!r})") from None
+    finally:
+        display.close()
+    return Run._of(result)
+
+
+def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, seed: int = 1, device: str = "auto",
+             threads: int | None = None) -> Evaluation:
+    """Plays whole episodes of a trained policy in its environment's standard form, as `perilune eval` does.
+
+    policy: a run directory, a checkpoint or policy file, a Run, or a Policy (which stays on its device). episodes: 1 to
+    1,000,000. deterministic: the most probable action, else actions are drawn. seed: which episodes.
+    Raises UsageError for what cannot be evaluated or options out of range, Error for files that cannot be read.
+    """
+    if isinstance(policy, Policy):
+        return policy.evaluate(episodes, deterministic=deterministic, seed=seed)
+    return Evaluation(**_native.evaluate(path_of(policy), episodes, deterministic, seed, device, threads))

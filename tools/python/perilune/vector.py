@@ -1,0 +1,204 @@
+"""Batches of environments as Gymnasium's vector environments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from perilune import _native
+from perilune.catalog import parameter_values
+from perilune.spaces import action_space, observation_space
+
+# Fields of a state besides the simulator's own.
+_COUNTERS = [("episode", np.uint32), ("elapsed", np.uint32), ("episode_return", np.float32), ("ended", np.bool_),
+             ("seed", np.uint32), ("number", np.uint32)]
+
+
+class VectorEnv(gymnasium.vector.VectorEnv):
+    """Environments stepped together; gymnasium.make_vec("perilune/<id>", num_envs=N, ...) makes it.
+
+    Arrays. step() returns observations float32 [N, D], rewards float32 [N], terminations and truncations bool [N]. On the CPU
+    they are NumPy arrays that the simulator writes directly: nothing is copied. An array that you keep, or of which you keep
+    a view, a slice or a tensor made from it, is never written again; one that nobody refers to any more is used for a later
+    step. (A bare address, as from x.ctypes.data, counts for nothing: keep the array with it.) On a GPU, or with
+    arrays="dlpack", they are perilune.DeviceArray, for torch.from_dlpack(x) and its like; a step only enqueues, and a
+    consumer's stream is made to wait for it and is waited for. What is wrong with actions on a GPU is raised by the next
+    call that waits: check() or get_state().
+
+    Randomness. reset(seed=s) starts environment i on the episodes of environment i of a training run with seed s, whatever N
+    is; reset(seed=[s0, s1, ...]) starts each as environment 0 of a run with its seed. reset() goes on with the next episode.
+
+    infos. Of a step in which episodes ended: episode {r, l, t} (return float32 [N], length int32 [N], seconds float64 [N];
+    0 where no episode ended) and _episode (bool [N]), as of RecordEpisodeStatistics; with SAME_STEP also final_obs (object
+    [N]), final_info and their masks, as of SyncVectorEnv. On a GPU r, l and final_obs are in every step's infos, without
+    masks, valid where an episode ended.
+    """
+
+    def __init__(self, env_id: str = "CartPole-v1", num_envs: int = 1, *, max_episode_steps: int | None = None,
+                 autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, device: str = "cpu",
+                 threads: int | None = None, arrays: str | None = None, episode_statistics: bool | None = None,
+                 render_mode: str | None = None, **parameters: Any):
+        """Makes num_envs environments.
+
+        env_id: Gymnasium's id or an alias. max_episode_steps: the time limit (default: the environment's own).
+        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED. device: "cpu", "cuda" or "auto" (a GPU if there is one). threads:
+        of the CPU, None for one per core. arrays: "numpy" (the CPU's default) or "dlpack" (a GPU's).
+        episode_statistics: whether infos have them; None leaves them to Gymnasium's RecordEpisodeStatistics where that
+        wraps this (it refuses infos that have them). render_mode: None. parameters: of the environment, such as
+        sutton_barto_reward=True.
+        Raises UsageError for an unknown environment or parameter and for values that are not possible.
+        """
+        if render_mode is not None:
+            raise _native.UsageError(f"render_mode {render_mode!r} is not possible - allowed: None - these environments do "
+                                     "not draw")
+        if arrays not in (None, "numpy", "dlpack"):
+            raise _native.UsageError(f"arrays = {arrays!r} is not possible - allowed: 'numpy', 'dlpack'")
+        mode = AutoresetMode(autoreset_mode)
+        self._native = _native.VectorEnv(
+            env_id, _whole("num_envs", num_envs), parameter_values(env_id, parameters),
+            _whole("max_episode_steps", max_episode_steps or 0), mode.value, device, threads,
+            None if arrays is None else arrays == "numpy", episode_statistics is not False)
+        self._statistics = episode_statistics
+        self.num_envs = int(num_envs)
+        self.env_id = self._native.env_id
+        self.max_episode_steps = self._native.max_episode_steps
+        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.single_observation_space = observation_space(self.env_id, self._native.observation_dim)
+        self.single_action_space = action_space(self._native.is_continuous, self._native.num_actions)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._state_type = np.dtype([(name, np.float32) for name in self._native.field_names] + _COUNTERS)
+
+    @property
+    def device(self) -> str:
+        """What steps run on, in words."""
+        return self._native.device
+
+    def reset(self, *, seed: int | Sequence[int | None] | None = None,
+              options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts episodes; returns the observations of all environments and no infos.
+
+        seed: see the class; 0 .. 2**32 - 1. options: {"reset_mask": bool [N]} restarts only those (not in the first reset).
+        Raises UsageError for seeds out of range or of the wrong number and for a mask that is none.
+        """
+        mask = None
+        if options:
+            unknown = sorted(set(options) - {"reset_mask"})
+            if unknown:
+                raise _native.UsageError(f"options {', '.join(unknown)} are unknown - allowed: reset_mask")
+            mask = self._mask(options["reset_mask"])
+        seeds: list[int | None] = []
+        if seed is not None and not isinstance(seed, (int, np.integer)):
+            seeds = [None if one is None else int(one) for one in seed]
+            seed = None
+            if len(seeds) != self.num_envs:
+                raise _native.UsageError(f"{len(seeds)} seeds for {self.num_envs} environments - give one each, or one number "
+                                         "for all")
+        elif seed is not None:
+            seed = int(seed)
+            if seed >= 0:
+                super().reset(seed=seed)
+        if self._statistics is None:
+            self._native.set_statistics(not _is_recorded())
+        return self._native.reset(seed, seeds, mask), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """One step of every environment: observations, rewards, terminations, truncations, infos (see the class).
+
+        actions: integers [N] (Discrete) or numbers [N, k] (Box; clipped as the environment does), NumPy or what NumPy can
+        make an array of; int32, int64 and float32 are read where they are. On a GPU also DLPack arrays.
+        Raises UsageError for a wrong shape, an action that is none or NaN, an episode that is over (DISABLED) and before the
+        first reset, TypeError for a wrong type, Error after close. Nothing has changed then.
+        """
+        return self._native.step(actions)
+
+    def observations(self) -> Any:
+        """The observations [N, D] of the states as they are."""
+        return self._native.observe()
+
+    def get_state(self, indices: Any = None) -> np.ndarray:
+        """The states of all environments, or those with these indices or of this mask: a structured array [n] of the
+        simulator's fields and episode, elapsed, episode_return, ended, seed, number. Waits for the device."""
+        fields, *counters = self._native.states(self._indices(indices))
+        state = np.empty(len(fields), self._state_type)
+        for i, name in enumerate(self._native.field_names):
+            state[name] = fields[:, i]
+        for (name, _), values in zip(_COUNTERS, counters, strict=True):
+            state[name] = values
+        return state
+
+    def set_state(self, state: np.ndarray, indices: Any = None) -> Any:
+        """Puts environments into states of get_state(), or into ones made by hand; returns the observations [N, D].
+
+        Steps from the same state with the same actions give the same bits. Raises UsageError for states that are not
+        possible, TypeError for an array without these fields.
+        """
+        state = np.atleast_1d(np.asarray(state))
+        if state.dtype.names is None or set(self._state_type.names) - set(state.dtype.names):
+            raise TypeError(f"state of type {state.dtype} is no state of {self.env_id} - its fields are "
+                            f"{', '.join(self._state_type.names)} - take one from get_state() and change it")
+        names = self._native.field_names
+        fields = np.stack([state[name].astype(np.float32) for name in names], axis=1)
+        counters = [np.ascontiguousarray(state[name], np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
+        self._native.set_states(self._indices(indices), np.ascontiguousarray(fields), *counters)
+        return self._native.observe()
+
+    def check(self) -> None:
+        """Waits for the device; raises UsageError for an action that it has found wrong."""
+        self._native.check()
+
+    def render(self) -> None:
+        """These environments do not draw. Raises Error."""
+        raise _native.Error(f"{self.env_id} of perilune does not draw - make it with render_mode=None, and use Gymnasium's own "
+                            f"{self.env_id} to see an episode")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Gives memory and threads back; arrays that were handed out stay."""
+        if "_native" in self.__dict__:  # not when making it failed
+            self._native.close()
+
+    def _mask(self, mask: Any) -> np.ndarray:
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            what = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise _native.UsageError(f"options['reset_mask'] is {what} - allowed: a NumPy array of bool, ({self.num_envs},)")
+        if not mask.any():
+            raise _native.UsageError("options['reset_mask'] names no environment - at least one must be True")
+        return np.ascontiguousarray(mask).view(np.uint8)
+
+    def _indices(self, indices: Any) -> list[int] | None:
+        if indices is None:
+            return None
+        array = np.atleast_1d(np.asarray(indices))
+        if array.dtype == np.bool_:
+            if array.shape != (self.num_envs,):
+                raise _native.UsageError(f"a mask of shape {array.shape} - allowed: ({self.num_envs},)")
+            array = np.flatnonzero(array)
+        if array.size and array.dtype.kind not in "iu":
+            raise TypeError(f"indices of type {array.dtype} - allowed: integers, or a mask of bool")
+        return [int(i) for i in array.reshape(-1)]
+
+    def __repr__(self) -> str:
+        return f"<perilune.VectorEnv of {self.num_envs} {self.env_id} on {self.device}>"
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError(f"{name} = {value!r} is no whole number")
+
+
+def _is_recorded() -> bool:
+    """Whether Gymnasium's RecordEpisodeStatistics is among the callers and will put its own statistics into the infos."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if type(caller).__name__ == "RecordEpisodeStatistics" and getattr(caller, "_stats_key", "episode") == "episode":
+            return True
+        frame = frame.f_back
+    return False
