@@ -88,7 +88,7 @@ class Subject {
     adam_ = arena_.add<AdamStep>("", {1});
     arena_.require_room(device);
     arena_.take(device);
-    start_ = initial_parameters(model_, 1);
+    start_ = initial_parameters(model_, config);
     // A policy that is not almost uniform, so that its gradient is no rounding error.
     for (const ModelTensor& tensor : model_.tensors) {
       if (tensor.name != "actor." + std::to_string(2 * model_.actor.depth) + ".weight") continue;

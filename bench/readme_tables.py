@@ -45,19 +45,36 @@ def solve_rows(result):
            f"{seconds:.3g} s, {number(steps)} steps", result["command"])
 
 
+def python_rows(result):
+    command = result["command"]
+    for row in result["rows"]:
+        if row["what"] == "step" and row["num_envs"] == 1:
+            yield "Python: `envs.step` of one environment", f"{1e6 * row['seconds_per_call']:.2g} us", command
+        elif row["what"] == "step":
+            yield (f"Python: `envs.step` of {row['num_envs']} environments", f"{number(row['steps_per_second'])} steps/s "
+                   f"({row['ratio']:.3g} x Gymnasium's CartPoleVectorEnv)", command)
+        elif row["what"] == "train":
+            yield ("Python: `perilune.train`, 1024 environments x 128 steps in fp32", f"{number(row['steps_per_second'])} steps/s "
+                   f"({100 * row['ratio']:.0f}% of the program's)", command)
+        else:
+            yield "Python: `import perilune`, NumPy's own time apart", f"{1e3 * row['seconds']:.2g} ms", command
+
+
+MAKE_ROWS = {"python": python_rows, "solve": solve_rows, "throughput": throughput_rows}
+
+
 def tables():
     text = ""
     for folder in sorted(path for path in (ROOT / "bench" / "results").iterdir() if path.is_dir()):
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-        results = [result for result in results if result.get("benchmark") in ("throughput", "solve")]
+        results = [result for result in results if result.get("benchmark") in MAKE_ROWS]
         if not results:
             continue
         first = results[0]
         text += f"{first['processor']}, {first['device']} (bench/results/{folder.name}):\n\n"
         text += "| CartPole-v1 | measured | command |\n|---|---|---|\n"
         for result in results:
-            make = throughput_rows if result["benchmark"] == "throughput" else solve_rows
-            for what, value, command in make(result):
+            for what, value, command in MAKE_ROWS[result["benchmark"]](result):
                 text += f"| {what} | {value} | `{command}` |\n"
         text += "\n"
     return text

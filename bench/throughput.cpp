@@ -1,9 +1,10 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
 //   bench_throughput [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W] [--precision P,P,...]
-//                    [--seconds S] [--skip-sgemm] [--skip-sim]
+//                    [--seconds S] [--skip-sgemm] [--skip-sim] [--skip-train]
 //
-// Rows: "sim" (environment steps alone, random actions), "train" (whole PPO iterations: rollout, GAE, four epochs of four
+// Rows: "sim" (environment steps alone, random actions), "step" (the same one call at a time, as a caller with its own
+// policy steps them: actions read, observations written; see host/vector_env.hpp), "train" (whole PPO iterations: rollout, GAE, four epochs of four
 // minibatches, Adam; CartPole, separate tanh actor and critic with two layers of W, 64 if not given, 128 steps) in each
 // precision given (none: what "auto" chooses), both over the numbers of environments given, and "sgemm" (OpenBLAS, 2048^3,
 // the machine's own fp32 rate, where libopenblas is installed). A row has the median and the median absolute deviation of
@@ -19,6 +20,7 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -31,6 +33,7 @@
 #include "host/performance_model.hpp"
 #include "host/precision.hpp"
 #include "host/trainer.hpp"
+#include "host/vector_env.hpp"
 
 namespace perilune {
 namespace {
@@ -43,7 +46,7 @@ struct Options {
   std::vector<int> envs;   // none given: what suits the device
   int width = 64;
   std::vector<std::string> precisions = {"auto"};
-  bool sim = true;
+  bool sim = true, train = true;
   double seconds = 3.0;  // per row
   bool sgemm = true;
 };
@@ -135,6 +138,39 @@ Json measure_sim(Device& device, const Hardware& hardware, int envs, double seco
   return row;
 }
 
+Json measure_step(Device& device, int envs, double seconds) {
+  VectorEnvOptions options;
+  options.num_envs = envs;
+  VectorEnv env(options, device);
+  const auto n = static_cast<std::size_t>(envs);
+  constexpr std::size_t kCalls = 64;   // of a timing
+  constexpr std::size_t kDrawn = 8;    // arrays of actions, in turns: as a caller's, they are still in the caches
+  Arena arena;
+  const auto actions = arena.add<std::int64_t>("actions", {kDrawn, n});
+  const auto observations = arena.add<float>("observations", {n, static_cast<std::size_t>(env.observation_dim())});
+  const auto rewards = arena.add<float>("rewards", {n});
+  const auto terminated = arena.add<std::uint8_t>("terminated", {n}), truncated = arena.add<std::uint8_t>("truncated", {n});
+  arena.take(device);
+  std::vector<std::int64_t> drawn(kDrawn * n);
+  std::minstd_rand random(1);
+  for (std::int64_t& action : drawn) action = static_cast<std::int64_t>(random() >> 16 & 1);
+  device.upload(arena.at(actions), drawn.data(), drawn.size() * sizeof(std::int64_t));
+  ResetOptions reset;
+  reset.seed = 1;
+  env.reset(reset, arena.at(observations));
+  const Timing timing = time_repeatedly(seconds, [&] {
+    for (std::size_t call = 0; call < kCalls; ++call) {
+      env.step(arena.at(actions) + call % kDrawn * n, ActionType::kInt64,
+               {arena.at(observations), arena.at(rewards), arena.at(terminated), arena.at(truncated), nullptr, nullptr,
+                nullptr});
+    }
+    env.check();
+  });
+  Json row = rate_row("step", envs, timing, static_cast<double>(envs) * kCalls);
+  row["microseconds_per_call"] = timing.median / kCalls * 1e6;
+  return row;
+}
+
 // OpenBLAS's fp32 matrix product, or null where it is not installed.
 Json measure_sgemm(int threads, double seconds) {
   void* library = dlopen("libopenblas.so.0", RTLD_NOW);
@@ -191,6 +227,8 @@ Options parse(int argc, char** argv) {
       options.sgemm = false;
     } else if (word == "--skip-sim") {
       options.sim = false;
+    } else if (word == "--skip-train") {
+      options.train = false;
     } else if (word == "--envs") {
       options.envs.clear();
       const std::string list = value();
@@ -200,7 +238,7 @@ Options parse(int argc, char** argv) {
       }
     } else {
       throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --width, --precision, --seconds, "
-                              "--skip-sgemm, --skip-sim");
+                              "--skip-sgemm, --skip-sim, --skip-train");
     }
   }
   for (int envs : options.envs) {
@@ -232,7 +270,8 @@ int run(int argc, char** argv) {
     }
   }
   for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_sim(device, hardware, envs, options.seconds));
-  for (int envs : options.envs) {
+  for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_step(device, envs, options.seconds));
+  for (int envs : options.train ? options.envs : std::vector<int>{}) {
     for (const std::string& precision : options.precisions) {
       Json row = measure_train(device, hardware, benchmark_config(envs, options.width, precision), options.seconds);
       if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
