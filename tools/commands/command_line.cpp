@@ -53,7 +53,7 @@ constexpr std::string_view kSweepExamples =
     "\nExamples:\n"
     "  perilune sweep cartpole --set learning_rate=1e-3,3e-3 --set num_envs=8,16\n"
     "  perilune sweep cartpole --set 'hidden_sizes=64,64|128' --seeds 10\n"
-    "  perilune sweep cartpole-zoo --seeds 3,5,8 --output sweep.json --keep runs/sweep";
+    "  perilune sweep cartpole-zoo --seeds 3,5,8 --output sweep.json --keep runs/new";
 
 constexpr std::string_view kProfileExamples =
     "Trains for a moment, writes nothing, and shows for each phase its time, the\n"
