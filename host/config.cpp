@@ -451,6 +451,24 @@ void require_fused(const Config& config, std::span<const int> widths) {
       fmt::join(sizes, ", "), kMaxFusedLayers, fmt::join(widths, " or ")));
 }
 
+// Environments may share a parameter, which is then listed once.
+bool is_listed(const std::vector<KeyInfo>& list, const EnvironmentParameter& parameter) {
+  return std::any_of(list.begin(), list.end(), [&](const KeyInfo& info) {
+    return info.name == fmt::format("{}{}", kParameterPrefix, parameter.name);
+  });
+}
+
+// Whose parameter it is: "LunarLander-v3 and 3 others".
+std::string owners_text(const EnvironmentParameter& parameter) {
+  std::vector<std::string_view> ids;
+  for (const EnvironmentInfo& environment : environments()) {
+    if (find_parameter(environment, parameter.name) != nullptr) ids.push_back(environment.id);
+  }
+  if (ids.size() == 1) return std::string(ids[0]);
+  if (ids.size() == 2) return fmt::format("{} and {}", ids[0], ids[1]);
+  return fmt::format("{} and {} others", ids[0], ids.size() - 1);
+}
+
 }  // namespace
 
 double env_parameter(const Config& config, const EnvironmentParameter& parameter) {
@@ -478,12 +496,13 @@ const std::vector<KeyInfo>& config_keys() {
     }
     for (const EnvironmentInfo& environment : environments()) {
       for (const EnvironmentParameter& parameter : environment.parameters) {
+        if (is_listed(list, parameter)) continue;
         const bool is_boolean = parameter.type == ParameterType::kBoolean;
         list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name),
                         is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
                         is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
-                        fmt::format("{}: {}", environment.id, parameter.help)});
+                        fmt::format("{}: {}", owners_text(parameter), parameter.help)});
       }
     }
     return list;

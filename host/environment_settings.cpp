@@ -45,6 +45,18 @@ void validate_environment(const Config& config) {
   }
 }
 
+std::vector<std::string> environment_warnings(const Config& config) {
+  std::vector<std::string> warnings;
+  for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
+    const double value = env_parameter(config, parameter);
+    if (!parameter.advised_max || value <= *parameter.advised_max) continue;
+    warnings.push_back(fmt::format("env.{} = {} is more than Gymnasium advises for {} - advised: {} .. {}",
+                                   parameter.name, shortest_text(value), config.env_id,
+                                   shortest_text(parameter.min), shortest_text(*parameter.advised_max)));
+  }
+  return warnings;
+}
+
 std::uint32_t checked_seed(std::int64_t seed) {
   if (seed == static_cast<std::uint32_t>(seed)) return static_cast<std::uint32_t>(seed);
   Config scratch;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "host/config.hpp"
 #include "kernels/api.hpp"
@@ -25,6 +26,9 @@ void copy_env_parameters(const Config& config, float (&to)[kMaxEnvParameters]);
 
 // Throws UsageError if a parameter was set that config.env_id does not have.
 void validate_environment(const Config& config);
+
+// What is allowed but beyond what Gymnasium advises, a sentence each.
+std::vector<std::string> environment_warnings(const Config& config);
 
 // The seed as random numbers are keyed by it.
 std::uint32_t checked_seed(std::int64_t seed);

@@ -17,6 +17,30 @@ bool same_ignoring_case(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
+// The two landers share a task, with its limits and most parameters.
+EnvironmentInfo lander(std::string_view id, std::string_view alias, bool continuous, bool has_solvers) {
+  EnvironmentInfo info = {
+      .id = id,
+      .aliases = {alias},
+      .max_episode_steps = 1000,
+      .solved_return = 200.0,
+      .obs_dim = 8,
+      .continuous = continuous,
+      .num_actions = continuous ? 2 : 4,
+      .parameters = {{"gravity", ParameterType::kNumber, -10.0, -11.999, -0.001,
+                      "acceleration upwards (m/s^2), above -12 and below 0"},
+                     {"enable_wind", ParameterType::kBoolean, 0.0, 0.0, 1.0,
+                      "wind and turbulence until a leg touches the ground"},
+                     {"wind_power", ParameterType::kNumber, 15.0, 0.0, 1000.0, "largest force of the wind (N)", 20.0},
+                     {"turbulence_power", ParameterType::kNumber, 1.5, 0.0, 100.0,
+                      "largest torque of the turbulence (N m)", 2.0}}};
+  if (has_solvers) {
+    info.parameters.push_back({"fast_solver", ParameterType::kBoolean, 0.0, 0.0, 1.0,
+                               "fewer, larger solver steps, equal in distribution, instead of Box2D's own"});
+  }
+  return info;
+}
+
 }  // namespace
 
 std::span<const EnvironmentInfo> environments() {
@@ -29,6 +53,10 @@ std::span<const EnvironmentInfo> environments() {
        .num_actions = 2,
        .parameters = {{"sutton_barto_reward", ParameterType::kBoolean, 0.0, 0.0, 1.0,
                        "reward 0 per step and -1 at the fall, instead of 1 per step"}}},
+      lander("LunarLander-v3", "lunar-lander", false, true),
+      lander("LunarLanderContinuous-v3", "lunar-lander-continuous", true, true),
+      lander("Lander-v0", "lander", false, false),
+      lander("LanderContinuous-v0", "lander-continuous", true, false),
   };
   return table;
 }

@@ -2,6 +2,7 @@
 // simulators themselves are in sims/ and are never seen here; a test compares this table with them.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@ struct EnvironmentParameter {
   double min;
   double max;
   std::string_view help;
+  std::optional<double> advised_max = std::nullopt;  // larger values are allowed, with a warning
 };
 
 struct EnvironmentInfo {

@@ -7,21 +7,21 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Chooses the actions of rows `first` and on, one a lane, from the network's outputs, and writes
+/// I: an Interface. Chooses the actions of rows `first` and on, one a lane, from the network's outputs, and writes
 /// what is asked for.
-template <Env E, class B, class Real>
+template <class I, class B, class Real>
 PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args,
-                                 const typename PolicyOf<E, Real>::Spread& spread, int first,
+                                 const typename PolicyOf<I, Real>::Spread& spread, int first,
                                  typename B::Lane lane,
-                                 const Real (&outputs)[PolicyOf<E, Real>::kOutputs]) {
-  using Policy = PolicyOf<E, Real>;
+                                 const Real (&outputs)[PolicyOf<I, Real>::kOutputs]) {
+  using Policy = PolicyOf<I, Real>;
   const UInt<Real> row = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
   CounterRandom<Real> random(args.key, row, UInt<Real>(args.call), UInt<Real>(0u),
                              Purpose::kAction);
   const auto action = choose_action<Policy>(outputs, spread, args.deterministic != 0, random);
   const std::ptrdiff_t at = first;
-  if constexpr (E::Action::kContinuous) {
-    constexpr int kNumbers = E::Action::kCount;
+  if constexpr (I::Action::kContinuous) {
+    constexpr int kNumbers = I::Action::kCount;
     if (args.numbers != nullptr) block.store_row(args.numbers + at * kNumbers, lane, action.at);
   } else {
     if (args.choices != nullptr) block.store(args.choices + at, lane, action);
@@ -31,16 +31,17 @@ PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args,
   }
 }
 
-template <Env E, int Width>
+/// I: an Interface.
+template <class I, int Width>
 struct Act {
   template <class Real>
-  using Policy = PolicyOf<E, Real>;
+  using Policy = PolicyOf<I, Real>;
   template <class B>
-  using Actor = Mlp<B, E::kObsDim, Width, Policy<typename B::Real>::kOutputs>;
+  using Actor = Mlp<B, I::kObsDim, Width, Policy<typename B::Real>::kOutputs>;
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return (E::kObsDim + Policy<typename B::Real>::kOutputs) * B::kStride +
+    return (I::kObsDim + Policy<typename B::Real>::kOutputs) * B::kStride +
            Actor<B>::Hidden::inference_floats() + Actor<B>::storage_floats(depth);
   }
 
@@ -51,22 +52,22 @@ struct Act {
     const Share share = block_share(block, args.count);
     block.activate(share.count);
     Carver<B> carver{block.storage()};
-    const Tile<B> observation = carver.tile(E::kObsDim), outputs = carver.tile(kOutputs);
+    const Tile<B> observation = carver.tile(I::kObsDim), outputs = carver.tile(kOutputs);
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
     const typename Policy<Real>::Spread spread(args.parameters + args.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
-      Real row[E::kObsDim];
+      Real row[I::kObsDim];
       const std::ptrdiff_t first = share.first;
-      block.load_row(args.observations + first * E::kObsDim, lane, row);
-      for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
+      block.load_row(args.observations + first * I::kObsDim, lane, row);
+      for (int i = 0; i < I::kObsDim; ++i) observation.store(i, lane, row[i]);
     });
     block.sync();
     actor.infer(observation, outputs);
     block.lanes([&](typename B::Lane lane) {
       Real values[kOutputs];
       for (int i = 0; i < kOutputs; ++i) values[i] = outputs.load(i, lane);
-      act_on_rows<E>(block, args, spread, share.first, lane, values);
+      act_on_rows<I>(block, args, spread, share.first, lane, values);
     });
   }
 };

@@ -13,7 +13,7 @@
 #include "kernels/step.hpp"
 #include "kernels/update.hpp"
 #include "kernels/wide_launch.hpp"
-#include "sims/cartpole.hpp"
+#include "sims/environments.hpp"
 
 // Tests compile this file once more, with environments of their own.
 #ifndef PERILUNE_INSTANCES
@@ -108,7 +108,7 @@ constexpr Instance make_instance() {
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    launch_cpu<Update<E, Width>, NetworkBlock<P>>(args, networks * args.partials, queue);
+    launch_cpu<Update<InterfaceOf<E>, Width>, NetworkBlock<P>>(args, networks * args.partials, queue);
   };
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     launch_cpu<Evaluate<E, Width>, TileBlock>(args, lane_blocks(args.episodes, queue), queue);
@@ -116,10 +116,10 @@ constexpr Instance make_instance() {
   instance.act = [](const ActArgs& args, Queue& queue) {
     // One tile's worth is not handed to another thread.
     const int blocks = args.count <= kTileLanes ? 1 : lane_blocks(args.count, queue);
-    launch_cpu<Act<E, Width>, TileBlock>(args, blocks, queue);
+    launch_cpu<Act<InterfaceOf<E>, Width>, TileBlock>(args, blocks, queue);
   };
   instance.block_storage = [](int depth) -> std::size_t {
-    int floats = Update<E, Width>::template storage_floats<NetworkBlock<P>>(depth);
+    int floats = Update<InterfaceOf<E>, Width>::template storage_floats<NetworkBlock<P>>(depth);
     for (const int other : {Rollout<E, Width>::template storage_floats<NetworkBlock<P>>(depth),
                             Evaluate<E, Width>::template storage_floats<TileBlock>(depth)}) {
       if (floats < other) floats = other;

@@ -79,7 +79,7 @@ Instance make_instance() {
         storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
   instance.act = [](const ActArgs& args, Queue& queue) {
-    using K = Act<E, Width>;
+    using K = Act<InterfaceOf<E>, Width>;
     launch_cuda<K, kTileLanes>(
         args, divide_up(args.count, kTileLanes),
         storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);

@@ -9,7 +9,7 @@
 #include "kernels/machine/cuda_block.cuh"
 #include "kernels/rollout.hpp"
 #include "kernels/update.hpp"
-#include "sims/cartpole.hpp"
+#include "sims/environments.hpp"
 
 // Tests compile the three files once more, with environments of their own.
 #ifndef PERILUNE_INSTANCES
@@ -64,7 +64,7 @@ Instance make_network_instance() {
         storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic)), queue);
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
-    using K = Update<E, Width>;
+    using K = Update<InterfaceOf<E>, Width>;
     const int networks = args.losses == Losses::kBoth ? 2 : 1;
     launch_cuda<K, kUpdateLanes<P>, P>(
         args, networks * args.partials,
@@ -72,12 +72,12 @@ Instance make_network_instance() {
   };
   instance.kernel_storage = [](int depth) -> KernelStorage {
     return {storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
-            storage_bytes<Update<E, Width>, kUpdateLanes<P>, P>(depth),
+            storage_bytes<Update<InterfaceOf<E>, Width>, kUpdateLanes<P>, P>(depth),
             storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)};
   };
   instance.block_storage = [](int depth) -> std::size_t {
     return std::max({storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
-                     storage_bytes<Update<E, Width>, kUpdateLanes<P>, P>(depth),
+                     storage_bytes<Update<InterfaceOf<E>, Width>, kUpdateLanes<P>, P>(depth),
                      storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)});
   };
   return instance;

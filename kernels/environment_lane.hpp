@@ -18,15 +18,44 @@ struct EnvironmentLane {
   Real total_length;
 };
 
-/// Calls f(field, pointer to the block's part of that field's row) for every state field.
-template <class E, class Real, class F>
-PERILUNE_DEVICE void for_fields(typename E::template State<Real>& state, float* fields, int count,
-                                int first, F&& f) {
-  int row = 0;
-  state.fields([&](auto& field) {
-    f(field, fields + static_cast<std::size_t>(row) * static_cast<std::size_t>(count) + first);
-    ++row;
-  });
+/// A state as an array, for loops over its fields: compiled field by field, 77 of them in every kernel are most of it.
+template <class E, class Real>
+struct FieldArray {
+  static constexpr int kFields = E::template State<Real>::kFields;
+  Real at[kFields];
+
+  PERILUNE_DEVICE FieldArray() {}
+  PERILUNE_DEVICE explicit FieldArray(const typename E::template State<Real>& state) {
+    int count = 0;
+    state.fields([&](const Real& field) { at[count++] = field; });
+  }
+  PERILUNE_DEVICE void copy_to(typename E::template State<Real>& state) const {
+    int count = 0;
+    state.fields([&](Real& field) { field = at[count++]; });
+  }
+};
+
+/// States in memory are rows, one for each field, `stride` numbers apart; `first` is the block's first environment.
+template <class E, class B>
+PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride, int first,
+                                typename B::Lane lane,
+                                typename E::template State<typename B::Real>& to) {
+  FieldArray<E, typename B::Real> row;
+  PERILUNE_UNROLL_FIELDS
+  for (int i = 0; i < row.kFields; ++i) {
+    row.at[i] = block.load(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane);
+  }
+  row.copy_to(to);
+}
+template <class E, class B>
+PERILUNE_DEVICE void store_state(const B& block,
+                                 const typename E::template State<typename B::Real>& from,
+                                 float* fields, int stride, int first, typename B::Lane lane) {
+  const FieldArray<E, typename B::Real> row(from);
+  PERILUNE_UNROLL_FIELDS
+  for (int i = 0; i < row.kFields; ++i) {
+    block.store(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane, row.at[i]);
+  }
 }
 
 template <class E, class B>
@@ -34,8 +63,7 @@ PERILUNE_DEVICE void load_environment(const B& block, const EnvironmentBatch& ba
                                       typename B::Lane lane,
                                       EnvironmentLane<E, typename B::Real>& to) {
   using Real = typename B::Real;
-  for_fields<E, Real>(to.state, batch.fields, batch.count, first,
-                      [&](Real& field, const float* from) { field = block.load(from, lane); });
+  load_state<E>(block, batch.fields, batch.count, first, lane, to.state);
   to.episode = block.load(batch.episode + first, lane);
   to.elapsed = block.load(batch.elapsed + first, lane);
   to.episode_return = block.load(batch.episode_return + first, lane);
@@ -58,9 +86,7 @@ PERILUNE_DEVICE void store_environment(const B& block, const EnvironmentBatch& b
                                        const EpisodeSums& sums, int first,
                                        typename B::Lane lane,
                                        EnvironmentLane<E, typename B::Real>& from) {
-  using Real = typename B::Real;
-  for_fields<E, Real>(from.state, batch.fields, batch.count, first,
-                      [&](Real& field, float* to) { block.store(to, lane, field); });
+  store_state<E>(block, from.state, batch.fields, batch.count, first, lane);
   block.store(batch.episode + first, lane, from.episode);
   block.store(batch.elapsed + first, lane, from.elapsed);
   block.store(batch.episode_return + first, lane, from.episode_return);
@@ -73,15 +99,11 @@ PERILUNE_DEVICE void store_environment(const B& block, const EnvironmentBatch& b
 template <class E, class Real>
 PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template State<Real>& fresh,
                                   typename E::template State<Real>& state) {
-  constexpr int kFields = E::template State<Real>::kFields;
-  Real from[kFields];
-  int count = 0;
-  fresh.fields([&](const Real& field) { from[count++] = field; });
-  count = 0;
-  state.fields([&](Real& field) {
-    field = select(mask, from[count], field);
-    ++count;
-  });
+  const FieldArray<E, Real> from(fresh);
+  FieldArray<E, Real> to(state);
+  PERILUNE_UNROLL_FIELDS
+  for (int i = 0; i < to.kFields; ++i) to.at[i] = select(mask, from.at[i], to.at[i]);
+  to.copy_to(state);
 }
 
 /// The first state of an episode. Key: RngKey or LaneKey<Real>.
@@ -130,8 +152,7 @@ struct Reset {
           block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(mine.first));
       const UInt<Real> zero(0u);
       auto state = first_state<E, Real>(params, batch.key, environment, zero);
-      for_fields<E, Real>(state, batch.fields, batch.count, mine.first,
-                          [&](Real& field, float* to) { block.store(to, lane, field); });
+      store_state<E>(block, state, batch.fields, batch.count, mine.first, lane);
       block.store(batch.episode + mine.first, lane, zero);
       block.store(batch.elapsed + mine.first, lane, zero);
       block.store(batch.episode_return + mine.first, lane, Real(0.0f));

@@ -124,6 +124,15 @@ class Mlp<B, In, Width, Out> {
   float* gradient_ = nullptr;
 };
 
+/// What networks and losses see of an environment. Environments that look alike share the kernels that see no more.
+template <int ObsDim, class ActionOf>
+struct Interface {
+  static constexpr int kObsDim = ObsDim;
+  using Action = ActionOf;
+};
+template <class E>
+using InterfaceOf = Interface<E::kObsDim, typename E::Action>;
+
 /// A sample's record: observation, action (the number of a discrete one, or each of a box's), log-probability, value,
 /// padding to a multiple of 8 floats.
 template <class E>

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "sims/cartpole.hpp"
+#include "sims/environments.hpp"
 #include "sims/tape_random.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {

@@ -135,12 +135,11 @@ struct Rollout {
       }
       const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) +
                               static_cast<std::size_t>(share.first);
-      const bool some_ended = block.any(ended);
       block.lanes([&](Lane lane) {
         block.store(args.rewards + row, lane, reward[lane]);
         block.store(args.ends + row, lane, ended[lane]);
         if (args.truncations != nullptr) block.store(args.truncations + row, lane, cut[lane]);
-        if (some_ended) {
+        if (any(ended[lane])) {
           const UInt<Real> environment =
               block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
           next_episode<E>(params, batch.key, environment, ended[lane], lanes[lane]);

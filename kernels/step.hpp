@@ -109,15 +109,13 @@ struct SteppedLanes {
   PERILUNE_DEVICE UInt<Real> number(Lane lane) const {
     return block.load(more.number + first, lane);
   }
-  PERILUNE_DEVICE State load_state(Lane lane) const {
+  PERILUNE_DEVICE State load(Lane lane) const {
     State state;
-    for_fields<E, Real>(state, batch.fields, batch.count, first,
-                        [&](Real& field, const float* from) { field = block.load(from, lane); });
+    load_state<E>(block, batch.fields, batch.count, first, lane, state);
     return state;
   }
-  PERILUNE_DEVICE void store_state(Lane lane, State& state) const {
-    for_fields<E, Real>(state, batch.fields, batch.count, first,
-                        [&](Real& field, float* to) { block.store(to, lane, field); });
+  PERILUNE_DEVICE void store(Lane lane, const State& state) const {
+    store_state<E>(block, state, batch.fields, batch.count, first, lane);
   }
   /// Where mask: the first state of the next episode.
   PERILUNE_DEVICE void start_next(Lane lane, Mask<Real> mask, State& state) const {
@@ -149,12 +147,12 @@ struct RestartEnvironments {
     const SteppedLanes<E, B> lanes{block, batch, args.more, E::params(batch.parameters),
                                    share.first};
     block.lanes([&](typename B::Lane lane) {
-      auto state = lanes.load_state(lane);
+      auto state = lanes.load(lane);
       Mask<Real> restart(false);
       if (args.restart != nullptr) restart = block.load(args.restart + share.first, lane);
       if (any(restart)) {
         lanes.start_next(lane, restart, state);
-        lanes.store_state(lane, state);
+        lanes.store(lane, state);
         block.store_where(batch.elapsed + share.first, lane, UInt<Real>(0u), restart);
         block.store_where(batch.episode_return + share.first, lane, Real(0.0f), restart);
         const Mask<Real> ended = block.load(args.more.ended + share.first, lane);
@@ -188,7 +186,7 @@ struct StepEnvironments {
     const Mask<Real> active = block.active(lane);
     Mask<Real> over(false);  // what is reset instead of stepped
     if (args.autoreset == Autoreset::kNextStep) over = block.load(args.more.ended + first, lane);
-    auto state = lanes.load_state(lane);
+    auto state = lanes.load(lane);
     const UInt<Real> before = block.load(batch.elapsed + first, lane);
 
     CounterRandom<Real, LaneKey<Real>> random(lanes.key(lane), lanes.number(lane),
@@ -225,7 +223,7 @@ struct StepEnvironments {
     block.store(args.rewards + first, lane, select(over, Real(0.0f), outcome.reward));
     block.store(args.terminated + first, lane, terminated);
     block.store(args.truncated + first, lane, truncated);
-    lanes.store_state(lane, state);
+    lanes.store(lane, state);
     block.store(batch.elapsed + first, lane, elapsed);
     block.store(batch.episode_return + first, lane, episode_return);
     if (args.autoreset != Autoreset::kSameStep) block.store(args.more.ended + first, lane, ended);

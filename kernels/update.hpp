@@ -35,13 +35,13 @@ PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
 }
 
 /// The policy loss over the samples that a block takes: their terms, summed lane by lane.
-template <class E, class B>
+template <class I, class B>
 class PolicyLosses {
  public:
   using Real = typename B::Real;
   using Lane = typename B::Lane;
-  using Row = Record<E>;
-  using Policy = PolicyOf<E, Real>;
+  using Row = Record<I>;
+  using Policy = PolicyOf<I, Real>;
   static constexpr int kOutputs = Policy::kOutputs;
   static constexpr int kSums = kValueLoss;  // LossSum begins with them
   struct Sample {
@@ -120,12 +120,12 @@ class PolicyLosses {
 };
 
 /// The same of the value loss.
-template <class E, class B>
+template <class I, class B>
 class ValueLosses {
  public:
   using Real = typename B::Real;
   using Lane = typename B::Lane;
-  using Row = Record<E>;
+  using Row = Record<I>;
   static constexpr int kOutputs = 1;
   struct Sample {
     Real old_value, target;
@@ -166,21 +166,22 @@ class ValueLosses {
   PerLane<B, Real> sum_;
 };
 
-template <Env E, int Width>
+/// I: an Interface.
+template <class I, int Width>
 struct Update {
-  static constexpr int kActions = E::Action::kCount;
-  using Row = Record<E>;
+  static constexpr int kActions = I::Action::kCount;
+  using Row = Record<I>;
 
   template <class B>
-  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+  using Actor = Mlp<B, I::kObsDim, Width, kActions>;
   template <class B>
-  using Critic = Mlp<B, E::kObsDim, Width, 1>;
+  using Critic = Mlp<B, I::kObsDim, Width, 1>;
 
   /// A block trains one of the two networks.
   template <class B>
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
-    return (E::kObsDim + kActions) * B::kStride + HiddenLayers<B, Width>::training_floats(depth) +
+    return (I::kObsDim + kActions) * B::kStride + HiddenLayers<B, Width>::training_floats(depth) +
            (actor > critic ? actor : critic);
   }
 
@@ -203,7 +204,7 @@ struct Update {
           order(a.sampling, a.control->iteration),
           carver{b.storage()},
           partial(partial_index) {
-      observation = carver.tile(E::kObsDim);
+      observation = carver.tile(I::kObsDim);
       output = carver.tile(kActions);
       hidden = HiddenLayers<B, Width>::for_training(carver, max_depth(a));
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
@@ -235,7 +236,7 @@ struct Update {
       const UInt<Real> index = next[lane];
       block.gather_rows(args.records, index, lane, row);
       PERILUNE_UNROLL
-      for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, row[i]);
+      for (int i = 0; i < I::kObsDim; ++i) observation.store(i, lane, row[i]);
       return index;
     }
     PERILUNE_DEVICE float* gradient() const {
@@ -294,9 +295,9 @@ struct Update {
     const bool actor = policy && block.index() < args.partials;
     Work<B> work(block, args, block.index() % args.partials);
     if (actor) {
-      train<Actor<B>, PolicyLosses<E, B>>(work, args.actor);
+      train<Actor<B>, PolicyLosses<I, B>>(work, args.actor);
     } else {
-      train<Critic<B>, ValueLosses<E, B>>(work, args.critic);
+      train<Critic<B>, ValueLosses<I, B>>(work, args.critic);
     }
   }
 };

@@ -295,7 +295,7 @@ PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const Sample
                block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at)));
 }
 
-template <Env E>
+template <class I>
 struct WideGather {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const WideUpdate& args) {
@@ -304,28 +304,28 @@ struct WideGather {
     block.activate(share.count);
     const SampleOrder order(args.update.sampling, args.update.control->iteration);
     block.lanes([&](typename B::Lane lane) {
-      Real row[Record<E>::kFloats], observation[E::kObsDim];
+      Real row[Record<I>::kFloats], observation[I::kObsDim];
       block.gather_rows(args.update.records, sample_index(block, order, args, share.first, lane),
                         lane, row);
-      for (int i = 0; i < E::kObsDim; ++i) observation[i] = row[i];
+      for (int i = 0; i < I::kObsDim; ++i) observation[i] = row[i];
       store_column(block, observation, args.observations, share.first, lane);
     });
   }
 };
 
 /// Losses of the chunk and their slopes. One block, so that the sums have one order.
-template <Env E, template <class, class> class TermsOf>
+template <class I, template <class, class> class TermsOf>
 struct WideLoss {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const WideUpdate& args) {
     using Real = typename B::Real;
-    using Terms = TermsOf<E, B>;
+    using Terms = TermsOf<I, B>;
     const UpdateArgs& update = args.update;
     const SampleOrder order(update.sampling, update.control->iteration);
     block.activate(B::kLanes);
     Terms terms(block, update);
     for_columns(block, args.count, [&](int at, typename B::Lane lane) {
-      Real row[Record<E>::kFloats], output[Terms::kOutputs];
+      Real row[Record<I>::kFloats], output[Terms::kOutputs];
       const UInt<Real> index = sample_index(block, order, args, at, lane);
       block.gather_rows(update.records, index, lane, row);
       load_column(block, args.outputs, at, lane, output);
@@ -370,8 +370,7 @@ struct WidePlay {
       if (args.step == 0) {
         begin_play<E, Real>(evaluate, params, environment, block.active(lane), mine);
       } else {
-        for_fields<E, Real>(mine.state, args.fields.data, args.fields.stride, first,
-                            [&](Real& field, const float* from) { field = block.load(from, lane); });
+        load_state<E>(block, args.fields.data, args.fields.stride, first, lane, mine.state);
         mine.total = block.load(evaluate.returns + first, lane);
         mine.length = block.load(evaluate.lengths + first, lane);
         mine.running = block.load(args.running + first, lane) > Real(0.0f);
@@ -379,8 +378,7 @@ struct WidePlay {
         load_column(block, args.outputs, first, lane, outputs);
         play_step<E, Real>(evaluate, params, environment, args.step - 1, outputs, spread, mine);
       }
-      for_fields<E, Real>(mine.state, args.fields.data, args.fields.stride, first,
-                          [&](Real& field, float* to) { block.store(to, lane, field); });
+      store_state<E>(block, mine.state, args.fields.data, args.fields.stride, first, lane);
       block.store(evaluate.returns + first, lane, mine.total);
       block.store(evaluate.lengths + first, lane, mine.length);
       block.store(args.running + first, lane, select(mine.running, Real(1.0f), Real(0.0f)));
@@ -418,7 +416,7 @@ struct WideAct {
 };
 
 /// Lays the rows out as columns.
-template <Env E>
+template <class I>
 struct WideRows {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const WideAct& args) {
@@ -426,26 +424,26 @@ struct WideRows {
     block.activate(share.count);
     const std::ptrdiff_t row = args.first + share.first;
     block.lanes([&](typename B::Lane lane) {
-      typename B::Real observation[E::kObsDim];
-      block.load_row(args.act.observations + row * E::kObsDim, lane, observation);
+      typename B::Real observation[I::kObsDim];
+      block.load_row(args.act.observations + row * I::kObsDim, lane, observation);
       store_column(block, observation, args.observations, share.first, lane);
     });
   }
 };
 
 /// Chooses the rows' actions.
-template <Env E>
+template <class I>
 struct WideChoose {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const WideAct& args) {
-    using Policy = PolicyOf<E, typename B::Real>;
+    using Policy = PolicyOf<I, typename B::Real>;
     const Share share = block_share(block, args.count);
     block.activate(share.count);
     const typename Policy::Spread spread(args.act.parameters + args.act.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
       typename B::Real outputs[Policy::kOutputs];
       load_column(block, args.outputs, share.first, lane, outputs);
-      act_on_rows<E>(block, args.act, spread, args.first + share.first, lane, outputs);
+      act_on_rows<I>(block, args.act, spread, args.first + share.first, lane, outputs);
     });
   }
 };

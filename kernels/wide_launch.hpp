@@ -109,6 +109,8 @@ inline int widest(const Network& a, const Network& b) {
 
 template <Env E, class Launcher>
 class WideLaunch {
+  using Seen = InterfaceOf<E>;
+
  public:
   static std::size_t rollout_floats(const RolloutArgs& args) { return RolloutPlan(args).floats; }
   static std::size_t update_floats(const UpdateArgs& args) { return UpdatePlan(args).floats; }
@@ -144,7 +146,7 @@ class WideLaunch {
     for (kernel.first = 0; kernel.first < size; kernel.first += kernel.count) {
       const int rest = size - kernel.first;
       kernel.count = rest < plan.columns ? rest : plan.columns;
-      Launcher::template lanes<WideGather<E>>(kernel, kernel.count, queue);
+      Launcher::template lanes<WideGather<Seen>>(kernel, kernel.count, queue);
       if (args.losses != Losses::kValue) train<PolicyLosses>(actor, plan, queue);
       if (args.losses != Losses::kPolicy) train<ValueLosses>(critic, plan, queue);
     }
@@ -174,9 +176,9 @@ class WideLaunch {
     for (kernel.first = 0; kernel.first < args.count; kernel.first += kernel.count) {
       const int rest = args.count - kernel.first;
       kernel.count = rest < args.workspace.columns ? rest : args.workspace.columns;
-      Launcher::template lanes<WideRows<E>>(kernel, kernel.count, queue);
+      Launcher::template lanes<WideRows<Seen>>(kernel, kernel.count, queue);
       actor.forward(kernel.observations, kernel.count, plan.hidden.layers, kernel.outputs);
-      Launcher::template lanes<WideChoose<E>>(kernel, kernel.count, queue);
+      Launcher::template lanes<WideChoose<Seen>>(kernel, kernel.count, queue);
     }
   }
 
@@ -261,7 +263,7 @@ class WideLaunch {
   static void train(const Layers& network, const UpdatePlan& plan, Queue& queue) {
     const WideUpdate& kernel = plan.kernel;
     network.forward(kernel.observations, kernel.count, plan.layers, kernel.outputs);
-    Launcher::template single<WideLoss<E, Terms>>(kernel, queue);
+    Launcher::template single<WideLoss<Seen, Terms>>(kernel, queue);
     network.backward(kernel.observations, kernel.count, plan.layers, kernel.outputs, plan.spare,
                      kernel.update.gradients, kernel.first > 0);
   }

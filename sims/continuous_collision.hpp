@@ -125,7 +125,8 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
       const Body<Real> last = there;
       Mask<Real> changed(false);
       for (int s = 0; s < kSlots; ++s) {
-        changed = changed || contacts[s].solve_velocity(mass, there);
+        const Mask<Real> moves = contacts[s].solve_velocity(mass, there);  // not after ||, which may skip it
+        changed = changed || moves;
       }
       changed = changed || there.velocity.x != last.velocity.x ||
                 there.velocity.y != last.velocity.y || there.spin != last.spin;

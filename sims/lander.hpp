@@ -19,9 +19,9 @@ namespace perilune::inline PERILUNE_LEVEL {
 namespace lunar {
 
 /// Hull and legs, these at rest on their inner stops, as one body.
-inline constexpr MassData kLanderMass = {1.0f / 4.958889f, 1.0f / 0.91231f, {0.0f, 0.08867f}};
+PERILUNE_HD constexpr MassData lander_mass() { return {1.0f / 4.958889f, 1.0f / 0.91231f, {0.0f, 0.08867f}}; }
 inline constexpr float kHullCenter = 0.101307191f;  // whose velocity is observed
-inline constexpr float kHullAbove = kHullCenter - kLanderMass.center.y;
+inline constexpr float kHullAbove = kHullCenter - lander_mass().center.y;
 
 inline constexpr float kLegRest = 0.345f;  // angles of a leg to the hull, outwards (rad)
 inline constexpr float kLegStart = 0.492f;
@@ -110,11 +110,9 @@ PERILUNE_HD Foot<Real> lowest_corner(const LocalGround<Real>& ground, Vec2<Real>
 
 }  // namespace lunar
 
-template <class Engines>
-struct LanderWith {
-  static constexpr const char* kId = Engines::kContinuous ? "LanderContinuous-v0" : "Lander-v0";
+/// All but how a pilot asks for thrust.
+struct LanderBase {
   static constexpr int kObsDim = 8;
-  using Action = Engines;
   static constexpr int kBodies = 3;
   static constexpr int kMaxEpisodeSteps = 1000;
   static constexpr float kSolvedReturn = 200.0f;
@@ -167,7 +165,7 @@ struct LanderWith {
   /// The first step of the original, whose solver pulls the legs into place, is linear in the
   /// starting force; these are its measured coefficients.
   template <class Real, class Rng>
-  PERILUNE_HD static State<Real> reset(const Params& params, Rng& rng) {
+  PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
     using lunar::kTimeStep;
     const Real zero(0.0f);
     State<Real> state;
@@ -175,11 +173,11 @@ struct LanderWith {
     Vec2<Real> force = lunar::draw_start_force<Real>(rng);
     state.task = lunar::begin_task<Real>(params, rng);
     const lunar::Wind<Real> wind = lunar::blow(params, Mask<Real>(false), state.task);
-    rng.uniform(-1, 1), rng.uniform(-1, 1);  // the engines' draws, of a step without engines
+    lunar::draw_dispersion<Real>(rng);  // of engines that do not fire
     force.x = force.x + wind.force;
     Body<Real>& body = state.body;
     body.spin = Real(-4.57877e-4f) * force.x +
-                Real(kTimeStep * lunar::kLanderMass.inverse_inertia) * wind.torque;
+                Real(kTimeStep * lunar::lander_mass().inverse_inertia) * wind.torque;
     body.angle = Real(6.6e-6f) - Real(9.24994e-6f) * force.x;
     const Vec2<Real> origin = {
         Real(10.0f) + Real(7.98268e-5f) * force.x,
@@ -188,7 +186,7 @@ struct LanderWith {
         Real(0.0040428f) * force.x,
         Real(kTimeStep * params.gravity) + Real(0.00403316f) * force.y};
     const Rotation<Real> q = rotation(body.angle);
-    body.center = origin + rotate(q, vec2<Real>(lunar::kLanderMass.center));
+    body.center = origin + rotate(q, vec2<Real>(lunar::lander_mass().center));
     body.velocity = hull_velocity - hull_motion(body.spin, q);
     state.legs[0] = state.legs[1] = Real(lunar::kLegStart);
     for (int i = 0; i < 2; ++i) state.leg_contact[i] = state.normal[i] = state.friction[i] = zero;
@@ -199,21 +197,50 @@ struct LanderWith {
     return state;
   }
 
-  template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        typename Action::template Value<Real> action, Rng& rng) {
+  template <class Real>
+  PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
+    const Body<Real>& body = state.body;
+    const Frame<Real> frame = body.frame(lunar::lander_mass());
+    lunar::observe_lander(frame.origin, body.velocity + hull_motion(body.spin, frame.q), body.angle,
+                          body.spin, state.leg_contact[0], state.leg_contact[1], out);
+  }
+
+  /// As LunarLander's: the hull, the right and the left leg, which move with it.
+  template <class Real>
+  PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {
+    const Body<Real>& body = state.body;
+    const Frame<Real> frame = body.frame(lunar::lander_mass());
+    for (int b = 0; b < kBodies; ++b) {
+      const Real side(b == 0 ? 0.0f : b == 1 ? 1.0f : -1.0f);
+      const Real leg = b == 0 ? Real(0.0f) : state.legs[b == 2];
+      const Real angle = body.angle + side * leg;
+      const Vec2<Real> arm =
+          b == 0 ? rotate(frame.q, Vec2<Real>{Real(0.0f), Real(lunar::kHullCenter)})
+                 : rotate(rotation(angle), Vec2<Real>{side * Real(20 / 30.0f), Real(-18 / 30.0f)});
+      const Vec2<Real> place = b == 0 ? frame.origin : frame.origin + arm;
+      const Vec2<Real> velocity = body.velocity_at(frame.origin + arm - body.center);
+      const Real values[6] = {place.x, place.y, angle, velocity.x, velocity.y, body.spin};
+      for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
+    }
+  }
+
+ protected:
+  template <class Real>
+  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(
+      const Params& params, State<Real>& state,
+      const lunar::Throttle<lunar::Number<Real>>& engines,
+      Vec2<lunar::Number<Real>> dispersion) {
     using namespace lunar;
     const Real h(kTimeStep), zero(0.0f);
     Body<Real>& body = state.body;
     const Mask<Real> landed = state.leg_contact[0] + state.leg_contact[1] > zero;
     const Wind<Real> wind = blow(params, landed, state.task);
-    const Throttle<Number<Real>> engines = throttle<Number<Real>>(action);
-    fire_engines(engines, kLanderMass, rng, body);
+    fire_engines(engines, lander_mass(), dispersion, body);
     // The wind blows on the hull's centre of mass, which is above the whole's.
-    body.apply_impulse(kLanderMass, rotate(rotation(body.angle), Vec2<Real>{zero, Real(kHullAbove)}),
+    body.apply_impulse(lander_mass(), rotate(rotation(body.angle), Vec2<Real>{zero, Real(kHullAbove)}),
                        {h * wind.force, zero});
     body.velocity.y = body.velocity.y + h * Real(params.gravity);
-    body.spin = body.spin + Real(kTimeStep * kLanderMass.inverse_inertia) * wind.torque;
+    body.spin = body.spin + Real(kTimeStep * lander_mass().inverse_inertia) * wind.torque;
 
     Real leg_rates[2];  // outwards
     for (int i = 0; i < 2; ++i) {
@@ -222,9 +249,10 @@ struct LanderWith {
     LocalGround<Real> ground(state.heights, body.center.x);
     const Real lowest = body.center.y - Real(kReach) + h * min(body.velocity.y, zero);
     Mask<Real> crashed(false);
-    if (any(lowest <= ground.top + Real(kTouchGap))) {
+    const Mask<Real> near = lowest <= ground.top + Real(kTouchGap);
+    if (any(near)) {
       ground.prepare();
-      meet_ground(ground, state, leg_rates, crashed);
+      meet_ground(ground, near, state, leg_rates, crashed);
     } else {
       integrate_position(body, h);
       for (int i = 0; i < 2; ++i) {
@@ -241,35 +269,8 @@ struct LanderWith {
     const Mask<Real> asleep = state.quiet_time >= Real(physics::kTimeToSleep);
     Real observation[kObsDim];
     observe(params, state, observation);
-    return judge(observation, body.frame(kLanderMass).origin.x, engines, crashed, asleep,
+    return judge(observation, body.frame(lander_mass()).origin.x, engines, crashed, asleep,
                  state.task);
-  }
-
-  template <class Real>
-  PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
-    const Body<Real>& body = state.body;
-    const Frame<Real> frame = body.frame(lunar::kLanderMass);
-    lunar::observe_lander(frame.origin, body.velocity + hull_motion(body.spin, frame.q), body.angle,
-                          body.spin, state.leg_contact[0], state.leg_contact[1], out);
-  }
-
-  /// As LunarLander's: the hull, the right and the left leg, which move with it.
-  template <class Real>
-  PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {
-    const Body<Real>& body = state.body;
-    const Frame<Real> frame = body.frame(lunar::kLanderMass);
-    for (int b = 0; b < kBodies; ++b) {
-      const Real side(b == 0 ? 0.0f : b == 1 ? 1.0f : -1.0f);
-      const Real leg = b == 0 ? Real(0.0f) : state.legs[b == 2];
-      const Real angle = body.angle + side * leg;
-      const Vec2<Real> arm =
-          b == 0 ? rotate(frame.q, Vec2<Real>{Real(0.0f), Real(lunar::kHullCenter)})
-                 : rotate(rotation(angle), Vec2<Real>{side * Real(20 / 30.0f), Real(-18 / 30.0f)});
-      const Vec2<Real> place = b == 0 ? frame.origin : frame.origin + arm;
-      const Vec2<Real> velocity = body.velocity_at(frame.origin + arm - body.center);
-      const Real values[6] = {place.x, place.y, angle, velocity.x, velocity.y, body.spin};
-      for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
-    }
   }
 
  private:
@@ -280,14 +281,16 @@ struct LanderWith {
     return {-(spin * (q.cos * above)), -(spin * (q.sin * above))};
   }
 
-  /// Pushes of the ground, motion over a step, and where the legs are after it.
+  /// Pushes of the ground, motion over a step, and where the legs are after it. Where not `near` the
+  /// same as in free flight.
   template <class Real>
-  PERILUNE_HD static void meet_ground(const lunar::LocalGround<Real>& ground, State<Real>& state,
+  PERILUNE_HD static void meet_ground(const lunar::LocalGround<Real>& ground, Mask<Real> near,
+                                      State<Real>& state,
                                       Real (&leg_rates)[2], Mask<Real>& crashed) {
     using namespace lunar;
     const Real h(kTimeStep), zero(0.0f), one(1.0f);
     Body<Real>& body = state.body;
-    const Frame<Real> frame = body.frame(kLanderMass);
+    const Frame<Real> frame = body.frame(lander_mass());
 
     struct Row {
       Vec2<Real> r, n, t;     // from the centre of mass; normal and tangent of the ground
@@ -308,8 +311,8 @@ struct LanderWith {
       row.n = foot.normal;
       row.t = right_normal(foot.normal);
       const Real rn = cross(row.r, row.n), rt = cross(row.r, row.t);
-      row.kn = one / (Real(kLanderMass.inverse_mass) + Real(kLanderMass.inverse_inertia) * rn * rn);
-      row.kt = one / (Real(kLanderMass.inverse_mass) + Real(kLanderMass.inverse_inertia) * rt * rt);
+      row.kn = one / (Real(lander_mass().inverse_mass) + Real(lander_mass().inverse_inertia) * rn * rn);
+      row.kt = one / (Real(lander_mass().inverse_mass) + Real(lander_mass().inverse_inertia) * rt * rt);
       row.lever_n = Real(side) * cross(foot.arm, row.n);
       row.lever_t = Real(side) * cross(foot.arm, row.t);
       row.target = -(leg_rates[i] * row.lever_n) - (foot.gap - Real(kRestGap)) * Real(1 / kTimeStep);
@@ -322,24 +325,28 @@ struct LanderWith {
     }
     PERILUNE_UNROLL
     for (const Row& row : rows) {
-      body.apply_impulse(kLanderMass, row.r, row.normal * row.n + row.friction * row.t);
+      body.apply_impulse(lander_mass(), row.r, row.normal * row.n + row.friction * row.t);
     }
     PERILUNE_ROLLED
     for (int iteration = 0; iteration < kContactIterations && any(pushed); ++iteration) {
       PERILUNE_UNROLL
       for (Row& row : rows) {
         const Real most = Real(kLegFriction) * row.normal;
-        const Real friction = clamp(
-            row.friction - row.kt * (dot(body.velocity_at(row.r), row.t) + row.slip), -most, most);
-        body.apply_impulse(kLanderMass, row.r, (friction - row.friction) * row.t);
+        const Real friction = select(
+            pushed,
+            clamp(row.friction - row.kt * (dot(body.velocity_at(row.r), row.t) + row.slip), -most, most),
+            row.friction);
+        body.apply_impulse(lander_mass(), row.r, (friction - row.friction) * row.t);
         row.friction = friction;
         // lever_n <= 0 is a push onto the inner stop
         const Real borne = select(row.lever_n > Real(1e-3f),
                                   (row.bearing - row.friction * row.lever_t) / row.lever_n, Real(1e9f));
-        const Real normal =
+        const Real normal = select(
+            pushed,
             clamp(row.normal - row.kn * (dot(body.velocity_at(row.r), row.n) - row.target), zero,
-                  max(borne, zero));
-        body.apply_impulse(kLanderMass, row.r, (normal - row.normal) * row.n);
+                  max(borne, zero)),
+            row.normal);
+        body.apply_impulse(lander_mass(), row.r, (normal - row.normal) * row.n);
         row.normal = normal;
       }
     }
@@ -349,7 +356,7 @@ struct LanderWith {
     }
     integrate_position(body, h);
 
-    const Frame<Real> now = body.frame(kLanderMass);
+    const Frame<Real> now = body.frame(lander_mass());
     for (int i = 0; i < 2; ++i) {
       const float side = i == 0 ? 1.0f : -1.0f;
       const Real before = state.legs[i];
@@ -361,7 +368,7 @@ struct LanderWith {
       const Real rest = deep - (splayed - leg) * lever;  // what the leg could not give way
       body.center = body.center + Real(physics::kBaumgarte) * max(rest, zero) * foot.normal;
       state.legs[i] = splayed;
-      leg_rates[i] = (splayed - before) * Real(1 / kTimeStep);
+      leg_rates[i] = select(near, (splayed - before) * Real(1 / kTimeStep), leg_rates[i]);
       state.leg_contact[i] = select(foot.gap <= Real(kTouchGap), one, zero);
     }
     constexpr float kX[] = {17 / 30.0f, 17 / 30.0f, 14 / 30.0f};
@@ -378,6 +385,19 @@ struct LanderWith {
           now.to_local({ground.start + Real(kSpacing * static_cast<float>(k)), ground.height[k]});
       crashed = crashed || (abs(peak.x) <= Real(17 / 30.0f) && abs(peak.y) <= Real(10 / 30.0f + kTouchGap));
     }
+  }
+};
+
+template <class Engines>
+struct LanderWith : LanderBase {
+  static constexpr const char* kId = Engines::kContinuous ? "LanderContinuous-v0" : "Lander-v0";
+  using Action = Engines;
+
+  template <class Real, class Rng>
+  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
+                                        typename Action::template Value<Real> action, Rng& rng) {
+    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action),
+                   lunar::draw_dispersion<Real>(rng));
   }
 };
 

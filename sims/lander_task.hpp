@@ -36,8 +36,8 @@ struct TaskParams {
 inline constexpr std::array<ParameterInfo, 4> kTaskParameters = {{
     {"gravity", -10.0f, -11.999f, -0.001f, "acceleration upwards (m/s^2), above -12 and below 0"},
     {"enable_wind", 0.0f, 0.0f, 1.0f, "1: wind and turbulence until a leg touches the ground"},
-    {"wind_power", 15.0f, 0.0f, 20.0f, "largest force of the wind (N)"},
-    {"turbulence_power", 1.5f, 0.0f, 2.0f, "largest torque of the turbulence (N m)"},
+    {"wind_power", 15.0f, 0.0f, 1000.0f, "largest force of the wind (N)"},
+    {"turbulence_power", 1.5f, 0.0f, 100.0f, "largest torque of the turbulence (N m)"},
 }};
 PERILUNE_HD TaskParams task_params(const float* values) {
   return {values[0], values[1] != 0.0f, values[2], values[3]};
@@ -74,10 +74,13 @@ template <class Real, class Rng>
 PERILUNE_HD void draw_ground(Rng& rng, Real (&heights)[kHeights]) {
   using N = Number<Real>;
   N drawn[kHeights + 1];
+  PERILUNE_UNROLL
   for (N& height : drawn) {
     height = rng.uniform(math::Scalar<N>(0), math::constant<N>(kHeight / 2));
   }
+  PERILUNE_UNROLL
   for (int i = 3; i < 8; ++i) drawn[i] = N(math::constant<N>(kPadHeight));
+  PERILUNE_UNROLL
   for (int i = 0; i < kHeights; ++i) {
     const N& left = drawn[i == 0 ? kHeights : i - 1];  // Gymnasium's index -1 is the last draw
     heights[i] = Real(math::constant<N>(0.33) * (left + drawn[i] + drawn[i + 1]));
@@ -162,21 +165,29 @@ PERILUNE_HD Throttle<N> throttle(const ContinuousEngines::Value<Real>& action) {
           select(side > half, min(side, one), zero), select(sideways < zero, -one, one)};
 }
 
-/// Fires the engines of the body whose frame is the hull's, with this step's two draws. The thrust
-/// varies by half with the first of them. The side engines' height is 14 where it turns the lander
-/// but 17 where it does not: Gymnasium's, and part of the task.
+/// A step's two draws, for engines that may not even fire.
 template <class Real, class Rng>
+PERILUNE_HD Vec2<Number<Real>> draw_dispersion(Rng& rng) {
+  using N = Number<Real>;
+  const math::Scalar<N> one = 1;
+  const N first = math::divide_by_constant(N(rng.uniform(-one, one)), kScale);
+  const N second = math::divide_by_constant(N(rng.uniform(-one, one)), kScale);
+  return {first, second};
+}
+
+/// Fires the engines of the body whose frame is the hull's. The thrust varies by half with the first
+/// draw. The side engines' height is 14 where it turns the lander
+/// but 17 where it does not: Gymnasium's, and part of the task.
+template <class Real>
 PERILUNE_HD void fire_engines(const Throttle<Number<Real>>& throttle, const MassData& mass,
-                              Rng& rng, Body<Real>& body) {
+                              Vec2<Number<Real>> dispersion, Body<Real>& body) {
   using N = Number<Real>;
   using math::constant;
   const math::SinCos<N> q = math::sincos(N(body.angle));
   const Vec2<Real> origin = body.frame(mass).origin;
   const Vec2<N> position = {N(origin.x), N(origin.y)};
   const Vec2<N> tip = {q.sin, q.cos}, side = {-q.cos, q.sin};
-  const math::Scalar<N> one = 1;
-  const N d0 = math::divide_by_constant(N(rng.uniform(-one, one)), kScale);
-  const N d1 = math::divide_by_constant(N(rng.uniform(-one, one)), kScale);
+  const N d0 = dispersion.x, d1 = dispersion.y;
   const auto fire = [&](N along, N across, Vec2<N> at, N power) {
     const Vec2<N> offset = {tip.x * along + side.x * across, -tip.y * along - side.y * across};
     const Vec2<N> point = position + (offset + at), impulse = -(power * offset);

@@ -12,12 +12,9 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-template <class Engines>
-struct LunarLanderWith {
-  static constexpr const char* kId =
-      Engines::kContinuous ? "LunarLanderContinuous-v3" : "LunarLander-v3";
+/// All but how a pilot asks for thrust.
+struct LunarLanderBase {
   static constexpr int kObsDim = 8;
-  using Action = Engines;
   static constexpr int kBodies = 3;
   static constexpr int kMaxEpisodeSteps = 1000;
   static constexpr float kSolvedReturn = 200.0f;
@@ -79,27 +76,21 @@ struct LunarLanderWith {
   }
 
   template <class Real, class Rng>
-  PERILUNE_HD static State<Real> reset(const Params& params, Rng& rng) {
+  PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
     State<Real> state{};
     lunar::draw_ground<Real>(rng, state.world.heights);
     const Vec2<Real> force = lunar::draw_start_force<Real>(rng);
     state.task = lunar::begin_task<Real>(params.task, rng);
     state.world.place();
-    advance(params, state, lunar::Throttle<lunar::Number<Real>>{}, force, rng);
+    advance(params, state, lunar::Throttle<lunar::Number<Real>>{},
+            lunar::draw_dispersion<Real>(rng), force);
     return state;
-  }
-
-  template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        typename Action::template Value<Real> action, Rng& rng) {
-    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), Vec2<Real>{Real(0.0f), Real(0.0f)},
-                   rng);
   }
 
   template <class Real>
   PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
     const Body<Real>& hull = state.world.bodies[0];
-    lunar::observe_lander(hull.frame(lunar::kHullMass).origin, hull.velocity, hull.angle, hull.spin,
+    lunar::observe_lander(hull.frame(lunar::hull_mass()).origin, hull.velocity, hull.angle, hull.spin,
                           state.world.leg_contact[0], state.world.leg_contact[1], out);
   }
 
@@ -115,22 +106,39 @@ struct LunarLanderWith {
     }
   }
 
- private:
-  template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> advance(const Params& params, State<Real>& state,
-                                           const lunar::Throttle<lunar::Number<Real>>& throttle, Vec2<Real> force,
-                                           Rng& rng) {
+ protected:
+  /// A step with `force` (N) on the hull besides the wind.
+  template <class Real>
+  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(
+      const Params& params, State<Real>& state,
+      const lunar::Throttle<lunar::Number<Real>>& throttle, Vec2<lunar::Number<Real>> dispersion,
+      Vec2<Real> force) {
     lunar::World<Real>& world = state.world;
     const Mask<Real> landed = world.leg_contact[0] + world.leg_contact[1] > Real(0.0f);
     const lunar::Wind<Real> wind = lunar::blow(params.task, landed, state.task);
     force.x = force.x + wind.force;
-    lunar::fire_engines(throttle, lunar::kHullMass, rng, world.bodies[0]);
+    lunar::fire_engines(throttle, lunar::hull_mass(), dispersion, world.bodies[0]);
     const auto events = lunar::World<Real>::step(world, params.fast, params.task.gravity, force,
                                                  wind.torque);
     Real observation[kObsDim];
     observe(params, state, observation);
-    const Real x = world.bodies[0].frame(lunar::kHullMass).origin.x;
+    const Real x = world.bodies[0].frame(lunar::hull_mass()).origin.x;
     return lunar::judge(observation, x, throttle, events.crashed, events.asleep, state.task);
+  }
+};
+
+template <class Engines>
+struct LunarLanderWith : LunarLanderBase {
+  static constexpr const char* kId =
+      Engines::kContinuous ? "LunarLanderContinuous-v3" : "LunarLander-v3";
+  using Action = Engines;
+
+  template <class Real, class Rng>
+  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
+                                        typename Action::template Value<Real> action, Rng& rng) {
+    const Real zero(0.0f);
+    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action),
+                   lunar::draw_dispersion<Real>(rng), Vec2<Real>{zero, zero});
   }
 };
 

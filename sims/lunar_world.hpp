@@ -46,8 +46,9 @@ struct LegShape {
   PERILUNE_HD static constexpr Vec2<float> centroid() { return {0.0f, 0.0f}; }
 };
 
-inline constexpr MassData kHullMass = {0.207612455f, 1.27570426f, {0.0f, 0.101307191f}};
-inline constexpr MassData kLegMass = {14.0624981f, 558.363831f, {0.0f, 0.0f}};
+// Functions, because device code knows no address of a constant.
+PERILUNE_HD constexpr MassData hull_mass() { return {0.207612455f, 1.27570426f, {0.0f, 0.101307191f}}; }
+PERILUNE_HD constexpr MassData leg_mass() { return {14.0624981f, 558.363831f, {0.0f, 0.0f}}; }
 
 inline constexpr int kHull = 0, kRightLeg = 1, kLeftLeg = 2;
 
@@ -58,12 +59,12 @@ struct Model {
   static constexpr int kSlots = 6;
   static constexpr int kSlotsPerBody = 2;
   PERILUNE_HD static constexpr int slot_body(int slot) { return slot < 2 ? kLeftLeg : slot < 4 ? kHull : kRightLeg; }
-  PERILUNE_HD static constexpr MassData mass(int body) { return body == 0 ? kHullMass : kLegMass; }
+  PERILUNE_HD static constexpr MassData mass(int body) { return body == 0 ? hull_mass() : leg_mass(); }
   PERILUNE_HD static constexpr int joint_a(int) { return 0; }
   PERILUNE_HD static constexpr int joint_b(int joint) { return 2 - joint; }
   PERILUNE_HD static constexpr RevoluteJointDef joint(int joint) {
     const float side = joint == 0 ? 1.0f : -1.0f;  // -1: the right leg
-    return {{0.0f, -kHullMass.center.y},
+    return {{0.0f, -hull_mass().center.y},
             {side * (20 / 30.0f), 18 / 30.0f},
             side * 0.05f,
             joint == 0 ? -0.9f : static_cast<float>(0.9 - 0.5),
@@ -78,8 +79,8 @@ inline constexpr float kMotorTorque = 40.0f;
 
 /// Box2D's iterations in Gymnasium, and those of the fast solver: what keeps the scores of pilots
 /// where they are.
-inline constexpr Iterations kExactIterations = {180, 180, 60};
-inline constexpr Iterations kFastIterations = {8, 24, 60};
+PERILUNE_HD constexpr Iterations exact_iterations() { return {180, 180, 60}; }
+PERILUNE_HD constexpr Iterations fast_iterations() { return {8, 24, 60}; }
 
 /// What a step of the world has to report besides the moved world.
 template <class Real>
@@ -115,11 +116,11 @@ struct World {
   PERILUNE_HD void place() {
     const Real x(math::constant<Real>(kWidth / 2)), y(math::constant<Real>(kHeight));
     const Real leg(math::constant<Real>(20 / kScale)), tilt(0.05f), zero(0.0f);
-    bodies[kHull] = {{x, y + Real(kHullMass.center.y)}, zero, {zero, zero}, zero};
+    bodies[kHull] = {{x, y + Real(hull_mass().center.y)}, zero, {zero, zero}, zero};
     bodies[kRightLeg] = {{x + leg, y}, -tilt, {zero, zero}, zero};
     bodies[kLeftLeg] = {{x - leg, y}, tilt, {zero, zero}, zero};
     for (int i = 0; i < 2; ++i) {
-      const Frame<Real> frame = bodies[1 + i].frame(kLegMass);
+      const Frame<Real> frame = bodies[1 + i].frame(leg_mass());
       rooms[i] = swept_bounds<LegShape>(frame, frame).grown(Real(physics::kBoundsExtension));
     }
   }
@@ -153,7 +154,7 @@ struct World {
                                            Real(Model::mass(b).inverse_mass) * push);
     }
     island.bodies[kHull].spin =
-        island.bodies[kHull].spin + Real(kTimeStep * kHullMass.inverse_inertia) * torque;
+        island.bodies[kHull].spin + Real(kTimeStep * hull_mass().inverse_inertia) * torque;
     for (int j = 0; j < 2; ++j) {
       island.joint_impulses[j] = world.joints[j];
       island.motors[j] = {Real(Model::motor_speed(j)), Real(kTimeStep * kMotorTorque)};
@@ -187,10 +188,10 @@ struct World {
 
  private:
   PERILUNE_OUTLINED static Mask<Real> solve_exactly(Island<Model, Real>& island) {
-    return island.template solve<false>(kTimeStep, kExactIterations);
+    return island.template solve<false>(kTimeStep, exact_iterations());
   }
   PERILUNE_OUTLINED static Mask<Real> solve_fast(Island<Model, Real>& island) {
-    return island.template solve<true>(kTimeStep, kFastIterations);
+    return island.template solve<true>(kTimeStep, fast_iterations());
   }
 
   /// The two edges around x.
@@ -326,8 +327,8 @@ struct World {
     }
     PERILUNE_HD void moves(Mask<Real> hit, const Sweep<Real>& sweep) {
       if (body == kHull) return;
-      world.find_new_contacts(body - 1, hit, sweep.frame(kLegMass, Real(0.0f)),
-                              sweep.frame(kLegMass, Real(1.0f)));
+      world.find_new_contacts(body - 1, hit, sweep.frame(leg_mass(), Real(0.0f)),
+                              sweep.frame(leg_mass(), Real(1.0f)));
     }
   };
 
@@ -344,7 +345,7 @@ struct World {
     const Real lowest = min(before.center.y, mine.center.y) - Real(Shape::kRadius);
     if (!any(lowest <= edges.top())) return;
     Ground ground = world.ground_below(body, edges);
-    solve_impacts<Shape>(mass, before, kTimeStep, kExactIterations.touching, awake,
+    solve_impacts<Shape>(mass, before, kTimeStep, exact_iterations().touching, awake,
                          ground.contacts, mine, Listener{world, body, ground.contacts, events});
     world.store_contacts(body, ground.odd, ground.contacts.stored);
   }

@@ -35,11 +35,25 @@
 #define PERILUNE_OUTLINED __attribute__((noinline))
 #endif
 
+// PERILUNE_OUTLINED_ON_CPU: the same where only the CPU's compiler needs it; a GPU keeps what it inlines in registers.
+#ifdef __CUDACC__
+#define PERILUNE_OUTLINED_ON_CPU PERILUNE_HD
+#else
+#define PERILUNE_OUTLINED_ON_CPU PERILUNE_OUTLINED
+#endif
+
 // PERILUNE_ROLLED: a loop that must stay one, for the registers that overlapping its rounds would take.
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_ROLLED _Pragma("unroll 1")
 #else
 #define PERILUNE_ROLLED
+#endif
+
+// PERILUNE_UNROLL_FIELDS: a loop over all fields of a state, which a GPU has in registers and a CPU in memory.
+#if defined(__CUDA_ARCH__)
+#define PERILUNE_UNROLL_FIELDS _Pragma("unroll")
+#else
+#define PERILUNE_UNROLL_FIELDS
 #endif
 
 #if defined(__CUDA_ARCH__)

@@ -105,7 +105,7 @@ PERILUNE_HD bool all(PackMask mask) { return !any(!mask); }
 struct Pack {
   FloatVector value;
   Pack() = default;
-  PERILUNE_HD Pack(float x) : value(FloatVector{} + x) {}
+  PERILUNE_HD Pack(float x) : value(x - FloatVector{}) {}  // of -0 the sum would be +0
   PERILUNE_HD explicit Pack(FloatVector x) : value(x) {}
   PERILUNE_HD float operator[](int lane) const { return value[lane]; }
   friend PERILUNE_HD Pack operator+(Pack a, Pack b) { return Pack(a.value + b.value); }

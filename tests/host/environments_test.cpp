@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "sims/cartpole.hpp"
+#include "sims/environments.hpp"
 
 namespace perilune {
 namespace {
@@ -20,14 +20,18 @@ void expect_described() {
   for (std::size_t i = 0; i < info.parameters.size(); ++i) {
     EXPECT_EQ(info.parameters[i].name, E::kParameters[i].name);
     EXPECT_EQ(info.parameters[i].default_value, static_cast<double>(E::kParameters[i].default_value));
-    EXPECT_EQ(info.parameters[i].min, static_cast<double>(E::kParameters[i].min));
-    EXPECT_EQ(info.parameters[i].max, static_cast<double>(E::kParameters[i].max));
+    EXPECT_EQ(static_cast<float>(info.parameters[i].min), E::kParameters[i].min);
+    EXPECT_EQ(static_cast<float>(info.parameters[i].max), E::kParameters[i].max);
   }
 }
 
 TEST(Environments, TableAgreesWithSimulators) {
-  ASSERT_EQ(environments().size(), 1u);
+  ASSERT_EQ(environments().size(), 5u);
   expect_described<CartPole>();
+  expect_described<LunarLander>();
+  expect_described<LunarLanderContinuous>();
+  expect_described<Lander>();
+  expect_described<LanderContinuous>();
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ Instance make_instance() {
         K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic)));
   };
   instance.update = [](const UpdateArgs& args, Queue&) {
-    using K = Update<E, Width>;
+    using K = Update<InterfaceOf<E>, Width>;
     launch<K, Order, kUpdateLanes, P>(
         args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
         K::template storage_floats<UpdateBlock>(depth_of(args.actor, args.critic)));
@@ -91,14 +91,14 @@ Instance make_instance() {
                        K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
     instance.act = [](const ActArgs& args, Queue&) {
-      using K = Act<E, Width>;
+      using K = Act<InterfaceOf<E>, Width>;
       launch<K, Order>(args, blocks_for(args.count),
                        K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
   }
   instance.block_storage = [](int depth) -> std::size_t {
     return sizeof(float) *
-           static_cast<std::size_t>(Update<E, Width>::template storage_floats<UpdateBlock>(depth));
+           static_cast<std::size_t>(Update<InterfaceOf<E>, Width>::template storage_floats<UpdateBlock>(depth));
   };
   return instance;
 }
@@ -107,5 +107,7 @@ Instance make_instance() {
 std::vector<Instance> tensor_fiber_instances(LaneOrder order);
 /// The test environment with continuous actions, at width 32 in every precision.
 std::vector<Instance> continuous_fiber_instances(LaneOrder order);
+/// The landers, without networks.
+std::vector<Instance> lander_fiber_simulators(LaneOrder order);
 
 }  // namespace perilune::test

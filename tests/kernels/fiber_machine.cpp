@@ -46,8 +46,13 @@ Instance wide_fiber_instance() {
 
 template <LaneOrder Order>
 const Machine& fiber_machine() {
-  static const Instance wide[] = {wide_fiber_instance<CartPole, Order>(),
-                                  wide_fiber_instance<PointMass, Order>()};
+  static const std::vector<Instance> wide = [] {
+    std::vector<Instance> result = {wide_fiber_instance<CartPole, Order>(),
+                                    wide_fiber_instance<PointMass, Order>()};
+    const auto landers = lander_fiber_simulators(Order);
+    result.insert(result.end(), landers.begin(), landers.end());
+    return result;
+  }();
   static const std::vector<Instance> instances = [] {
     std::vector<Instance> result = {make_instance<CartPole, 16, Order>(),
                                     make_instance<CartPole, 32, Order>()};
@@ -61,8 +66,8 @@ const Machine& fiber_machine() {
     result.name = "fiber";
     result.instances = instances.data();
     result.instance_count = static_cast<int>(instances.size());
-    result.wide_instances = wide;
-    result.wide_instance_count = 2;
+    result.wide_instances = wide.data();
+    result.wide_instance_count = static_cast<int>(wide.size());
     result.gae_blocks = columns_for;
     result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {

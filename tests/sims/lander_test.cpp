@@ -42,7 +42,7 @@ TEST(LanderTask, SideEnginesMirrorEachOther) {
   const auto fired = [](float direction, double sideways) {
     Body<float> body = {{10, 5}, 0, {0, 0}, 0};
     TapeRandom<float> tape({0.25, sideways});
-    lunar::fire_engines(lunar::Throttle<float>{0, 1, direction}, lunar::kLanderMass, tape, body);
+    lunar::fire_engines(lunar::Throttle<float>{0, 1, direction}, lunar::lander_mass(), lunar::draw_dispersion<float>(tape), body);
     return body;
   };
   const auto left = fired(-1, 0.5), right = fired(1, -0.5);
@@ -135,7 +135,7 @@ TEST(Lander, LandsOnItsLegsAndSleeps) {
     EXPECT_EQ(outcome.reward, 100.0f) << "step " << t;
     EXPECT_EQ(state.leg_contact[0] + state.leg_contact[1], 2.0f);
     for (const float leg : state.legs) EXPECT_NEAR(leg, lunar::kLegRest, 0.035f);
-    EXPECT_NEAR(state.body.frame(lunar::kLanderMass).origin.y, 3.3f + 0.628f, 0.01f);
+    EXPECT_NEAR(state.body.frame(lunar::lander_mass()).origin.y, 3.3f + 0.628f, 0.01f);
     return;
   }
   FAIL() << "never came to rest";

@@ -67,12 +67,12 @@ TEST(LunarLander, MassesAreThoseOfThePolygons) {
     EXPECT_NEAR(mass.center.x, m.x, 1e-6);
     EXPECT_NEAR(mass.center.y, m.y, 1e-6);
   };
-  check(moments<lunar::HullShape>(), 5.0, lunar::kHullMass);
-  check(moments<lunar::LegShape>(), 1.0, lunar::kLegMass);
-  EXPECT_NEAR(lunar::HullShape::centroid().y, lunar::kHullMass.center.y, 1e-6f);
+  check(moments<lunar::HullShape>(), 5.0, lunar::hull_mass());
+  check(moments<lunar::LegShape>(), 1.0, lunar::leg_mass());
+  EXPECT_NEAR(lunar::HullShape::centroid().y, lunar::hull_mass().center.y, 1e-6f);
   for (int i = 0; i < lunar::HullShape::kVertices; ++i) {
     const auto v = lunar::HullShape::vertex(i);
-    EXPECT_LE(std::hypot(v.x, v.y - lunar::kHullMass.center.y), lunar::HullShape::kRadius);
+    EXPECT_LE(std::hypot(v.x, v.y - lunar::hull_mass().center.y), lunar::HullShape::kRadius);
   }
 }
 

@@ -7,8 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <string>
 
-#include "sims/cartpole.hpp"
+#include "sims/environments.hpp"
 #include "sims/math.hpp"
 #include "sims/rng.hpp"
 
@@ -84,49 +85,82 @@ TEST_F(PackEqualsFloat, Random) {
   }
 }
 
-TEST_F(PackEqualsFloat, CartPole) {
-  const CartPole::Params params{false};
+/// One pack of environments and as many alone, with random actions over `steps` steps: rewards, ends and every field.
+template <Env E>
+void compare_environment(const typename E::Params& params, std::uint32_t steps) {
+  constexpr int kFields = E::template State<float>::kFields;
   const PackUInt environments = lane_numbers(0);
   PackUInt episodes(0u);
   const auto reset = [&](auto environment, auto episode, auto number) {
-    CounterRandom<decltype(number)> rng({9, 0}, environment, episode, decltype(episode)(0u),
-                                        Purpose::kReset);
-    return CartPole::reset<decltype(number)>(params, rng);
+    using Real = decltype(number);
+    CounterRandom<Real> rng({9, 0}, environment, episode, UInt<Real>(0u), Purpose::kReset);
+    return E::template reset<Real>(params, rng);
   };
-  CartPole::State<Pack> pack = reset(environments, episodes, Pack(0.0f));
-  CartPole::State<float> alone[kPackLanes];
+  const auto action = [&](auto environment, auto episode, std::uint32_t step, auto number) {
+    using Real = decltype(number);
+    CounterRandom<Real> rng({9, 0}, environment, episode, UInt<Real>(step), Purpose::kAction);
+    typename E::Action::template Value<Real> value;
+    if constexpr (E::Action::kContinuous) {
+      for (Real& x : value.at) x = rng.uniform(-1.2f, 1.2f);
+    } else {
+      value = mul_hi(rng.bits(), UInt<Real>(static_cast<std::uint32_t>(E::Action::kCount)));
+    }
+    return value;
+  };
+  typename E::template State<Pack> pack = reset(environments, episodes, Pack(0.0f));
+  typename E::template State<float> alone[kPackLanes];
   for (int lane = 0; lane < kPackLanes; ++lane) alone[lane] = reset(environments[lane], 0u, 0.0f);
 
   int terminations = 0;
-  for (std::uint32_t step = 0; step < 1000; ++step) {
-    CounterRandom<Pack> rng({9, 0}, environments, episodes, PackUInt(step), Purpose::kAction);
-    const PackUInt action = rng.bits() >> 31;
-    const auto outcome = CartPole::step(params, pack, action, rng);
+  for (std::uint32_t step = 0; step < steps && !::testing::Test::HasFailure(); ++step) {
+    CounterRandom<Pack> rng({9, 0}, environments, episodes, PackUInt(step), Purpose::kStep);
+    const auto outcome = E::step(params, pack, action(environments, episodes, step, Pack(0.0f)), rng);
+    Pack fields[kFields];
+    int count = 0;
+    pack.fields([&](const Pack& field) { fields[count++] = field; });
     for (int lane = 0; lane < kPackLanes; ++lane) {
-      CounterRandom<float> unused({9, 0}, 0u, 0u, 0u, Purpose::kStep);
-      const auto expected = CartPole::step(params, alone[lane], action[lane], unused);
+      SCOPED_TRACE("step " + std::to_string(step));
+      CounterRandom<float> mine({9, 0}, environments[lane], episodes[lane], step, Purpose::kStep);
+      const auto expected =
+          E::step(params, alone[lane], action(environments[lane], episodes[lane], step, 0.0f), mine);
       expect_same(outcome.reward[lane], expected.reward, "reward", lane);
-      ASSERT_EQ(outcome.terminated[lane], expected.terminated) << "step " << step;
-      expect_same(pack.position[lane], alone[lane].position, "position", lane);
-      expect_same(pack.velocity[lane], alone[lane].velocity, "velocity", lane);
-      expect_same(pack.angle[lane], alone[lane].angle, "angle", lane);
-      expect_same(pack.angular_velocity[lane], alone[lane].angular_velocity, "spin", lane);
+      ASSERT_EQ(outcome.terminated[lane], expected.terminated);
+      count = 0;
+      alone[lane].fields([&](float field) {
+        expect_same(fields[count][lane], field, E::kFieldNames[static_cast<std::size_t>(count)], lane);
+        ++count;
+      });
       terminations += expected.terminated;
     }
     episodes = select(outcome.terminated, episodes + PackUInt(1u), episodes);
-    const CartPole::State<Pack> fresh = reset(environments, episodes, Pack(0.0f));
-    const auto keep = [&](Pack& field, Pack other) {
-      field = select(outcome.terminated, other, field);
-    };
-    keep(pack.position, fresh.position);
-    keep(pack.velocity, fresh.velocity);
-    keep(pack.angle, fresh.angle);
-    keep(pack.angular_velocity, fresh.angular_velocity);
+    if (!any(outcome.terminated)) continue;
+    const auto fresh = reset(environments, episodes, Pack(0.0f));
+    Pack next[kFields];
+    count = 0;
+    fresh.fields([&](const Pack& field) { next[count++] = field; });
+    count = 0;
+    pack.fields([&](Pack& field) {
+      field = select(outcome.terminated, next[count], field);
+      ++count;
+    });
     for (int lane = 0; lane < kPackLanes; ++lane) {
       if (outcome.terminated[lane]) alone[lane] = reset(environments[lane], episodes[lane], 0.0f);
     }
   }
-  EXPECT_GT(terminations, 10 * kPackLanes);
+  EXPECT_GT(terminations, 5 * kPackLanes);
+}
+
+TEST_F(PackEqualsFloat, CartPole) { compare_environment<CartPole>({false}, 1000); }
+TEST_F(PackEqualsFloat, LunarLander) {
+  compare_environment<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, false}, 1000);
+  compare_environment<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, true}, 1000);
+}
+TEST_F(PackEqualsFloat, LunarLanderContinuous) {
+  compare_environment<LunarLanderContinuous>({{-10.0f, true, 15.0f, 1.5f}, false}, 1000);
+}
+TEST_F(PackEqualsFloat, Lander) { compare_environment<Lander>({-10.0f, false, 0.0f, 0.0f}, 3000); }
+TEST_F(PackEqualsFloat, LanderContinuous) {
+  compare_environment<LanderContinuous>({-10.0f, true, 15.0f, 1.5f}, 3000);
 }
 
 }  // namespace

@@ -15,8 +15,8 @@
 namespace perilune {
 namespace {
 
-using lunar::kHullMass;
-using lunar::kLegMass;
+using lunar::hull_mass;
+using lunar::leg_mass;
 using lunar::LegShape;
 
 struct Point {
@@ -83,7 +83,7 @@ class RigidBody : public ::testing::Test {
 TEST_F(RigidBody, BoxOnAnEdgeTouchesWithTwoCorners) {
   const Edge<float> ground = edge({0, 1}, {2, 1});
   const Body<float> box = {{1.0f, 1.0f + 8 / 30.0f + 0.015f}, 0.0f, {0, 0}, 0};
-  const auto manifold = collide<LegShape>(ground, box.frame(kLegMass));
+  const auto manifold = collide<LegShape>(ground, box.frame(leg_mass()));
   ASSERT_TRUE(manifold.touching && manifold.two);
   EXPECT_FALSE(manifold.on_polygon);
   EXPECT_NEAR(manifold.normal.y, 1.0f, 1e-6f);
@@ -95,14 +95,14 @@ TEST_F(RigidBody, BoxOnAnEdgeTouchesWithTwoCorners) {
   // Skins of .01 on both sides: .02 is the last that touches.
   for (const float gap : {0.0199f, 0.0201f, 0.5f}) {
     const Body<float> higher = {{1.0f, 1.0f + 8 / 30.0f + gap}, 0.0f, {0, 0}, 0};
-    EXPECT_EQ(collide<LegShape>(ground, higher.frame(kLegMass)).touching, gap < 0.02f) << gap;
+    EXPECT_EQ(collide<LegShape>(ground, higher.frame(leg_mass())).touching, gap < 0.02f) << gap;
   }
 }
 
 TEST_F(RigidBody, PointsAreClippedAtTheEdgesEnd) {
   const Edge<float> ground = edge({0, 1}, {2, 1});
   const Body<float> box = {{2.0f, 1.0f + 8 / 30.0f + 0.015f}, 0.0f, {0, 0}, 0};  // half beyond it
-  const auto manifold = collide<LegShape>(ground, box.frame(kLegMass));
+  const auto manifold = collide<LegShape>(ground, box.frame(leg_mass()));
   ASSERT_TRUE(manifold.two);
   const float left = std::min(manifold.point[0].x, manifold.point[1].x);
   const float right = std::max(manifold.point[0].x, manifold.point[1].x);
@@ -119,7 +119,7 @@ TEST_F(RigidBody, TouchesWhereThePolygonsAreNear) {
     const double x = draw(0.4, 1.6), middle = a.y + (b.y - a.y) * x / 2;
     const Body<float> box = body(x, middle + draw(0.0, 0.5), draw(-3, 3), 0, 0);
     const double gap = distance(corners<LegShape>(point(box.center), box.angle), a, b);
-    const auto manifold = collide<LegShape>(edge(a, b), box.frame(kLegMass));
+    const auto manifold = collide<LegShape>(edge(a, b), box.frame(leg_mass()));
     if (std::fabs(gap - 0.02) > 1e-5) {
       EXPECT_EQ(manifold.touching, gap < 0.02) << i << ": gap " << gap;
     }
@@ -134,13 +134,13 @@ TEST_F(RigidBody, NormalImpulsesSolveTheComplementarityProblem) {
   int combinations[4] = {};
   for (int i = 0; i < 5000; ++i) {
     Body<float> box = body(1, 8 / 30.0 + draw(0.012, 0.018), draw(-0.01, 0.01), 1, 20);
-    const auto manifold = collide<LegShape>(edge({0, 0}, {2, 0}), box.frame(kLegMass));
+    const auto manifold = collide<LegShape>(edge({0, 0}, {2, 0}), box.frame(leg_mass()));
     ASSERT_TRUE(manifold.two);
     double arm[2];  // the moment of a unit push: r x n with n upwards
     for (int k = 0; k < 2; ++k) {
       arm[k] = turned(box.angle, point(manifold.point[k])).x;
     }
-    const double m = kLegMass.inverse_mass, inertia = kLegMass.inverse_inertia;
+    const double m = leg_mass().inverse_mass, inertia = leg_mass().inverse_inertia;
     const double before[2] = {box.velocity.y + box.spin * arm[0], box.velocity.y + box.spin * arm[1]};
     const auto a = [&](int j, int k) { return m + inertia * arm[j] * arm[k]; };
     double expected[2] = {-1, -1};
@@ -162,9 +162,9 @@ TEST_F(RigidBody, NormalImpulsesSolveTheComplementarityProblem) {
       }
     }
     Contact<float> contact;
-    contact.init_velocity(kLegMass, box, 0.0f, manifold, StoredContact<float>{});
+    contact.init_velocity(leg_mass(), box, 0.0f, manifold, StoredContact<float>{});
     ASSERT_TRUE(contact.block);
-    contact.solve_velocity(kLegMass, box);
+    contact.solve_velocity(leg_mass(), box);
     for (int k = 0; k < 2; ++k) {
       // Impulses are up to 1; float's condition is that of the two points, about 100.
       EXPECT_NEAR(contact.normal_impulse[k], expected[k], 2e-5) << i << " point " << k;
@@ -177,11 +177,11 @@ TEST_F(RigidBody, NormalImpulsesSolveTheComplementarityProblem) {
 TEST_F(RigidBody, FrictionIsBoundedByTheNormalImpulse) {
   for (int i = 0; i < 1000; ++i) {
     Body<float> box = body(1, 8 / 30.0 + 0.015, 0, 2, 5);
-    const auto manifold = collide<LegShape>(edge({0, 0}, {2, 0}), box.frame(kLegMass));
+    const auto manifold = collide<LegShape>(edge({0, 0}, {2, 0}), box.frame(leg_mass()));
     Contact<float> contact;
-    contact.init_velocity(kLegMass, box, 0.3f, manifold, StoredContact<float>{});
+    contact.init_velocity(leg_mass(), box, 0.3f, manifold, StoredContact<float>{});
     for (int iteration = 0; iteration < 50; ++iteration) {
-      contact.solve_velocity(kLegMass, box);
+      contact.solve_velocity(leg_mass(), box);
       for (int k = 0; k < 2; ++k) {
         ASSERT_GE(contact.normal_impulse[k], 0.0f);
         // Bounded by the normal impulse of the iteration before: it converges, here to 1e-3.
@@ -219,7 +219,7 @@ TEST_F(RigidBody, JointsConserveMomentum) {
   for (int i = 0; i < 500; ++i) {
     Body<float> a = body(10, 10, draw(-1, 1), 3, 3), b = body(10.8, 9.6, draw(-1, 1), 3, 30);
     const auto momentum = [&] {
-      const double ma = 1 / kHullMass.inverse_mass, mb = 1 / kLegMass.inverse_mass;
+      const double ma = 1 / hull_mass().inverse_mass, mb = 1 / leg_mass().inverse_mass;
       const Point pa = ma * point(a.velocity), pb = mb * point(b.velocity);
       // About the joint as the hull sees it: what acts there has no moment about it on the hull.
       return std::array<double, 2>{pa.x + pb.x, pa.y + pb.y};
@@ -227,9 +227,9 @@ TEST_F(RigidBody, JointsConserveMomentum) {
     const auto before = momentum();
     RevoluteJoint<float> joint;
     const RevoluteMotor<float> motor = {0.3f, 0.8f};
-    joint.init_velocity(lunar::Model::joint(0), kHullMass, kLegMass, motor, RevoluteImpulses<float>{}, a, b);
+    joint.init_velocity(lunar::Model::joint(0), hull_mass(), leg_mass(), motor, RevoluteImpulses<float>{}, a, b);
     for (int iteration = 0; iteration < 20; ++iteration) {
-      joint.solve_velocity(kHullMass, kLegMass, motor, a, b);
+      joint.solve_velocity(hull_mass(), leg_mass(), motor, a, b);
     }
     const auto after = momentum();
     EXPECT_NEAR(after[0], before[0], 1e-4) << i;
@@ -247,11 +247,11 @@ TEST_F(RigidBody, JointsDoNotDrift) {
       const float push = 60 * std::sin(0.1f * static_cast<float>(t));
       lunar::World<float>::step(world, fast, -0.01f, {push, -push}, 0.3f * push);
       if (t < 30) continue;  // legs close from where they were made
-      const auto hull = world.bodies[0].frame(kHullMass);
+      const auto hull = world.bodies[0].frame(hull_mass());
       for (int leg = 0; leg < 2; ++leg) {
         const auto& body = world.bodies[1 + leg];
         const float side = leg == 0 ? -1.0f : 1.0f;
-        const auto anchor = body.frame(kLegMass).to_world({side * 20 / 30.0f, 18 / 30.0f});
+        const auto anchor = body.frame(leg_mass()).to_world({side * 20 / 30.0f, 18 / 30.0f});
         EXPECT_NEAR(anchor.x, hull.origin.x, 0.006f) << "fast " << fast << " step " << t;
         EXPECT_NEAR(anchor.y, hull.origin.y, 0.006f) << "fast " << fast << " step " << t;
         const float angle = -side * (body.angle - world.bodies[0].angle) + 0.05f;
@@ -268,16 +268,16 @@ TEST_F(RigidBody, FallingBoxHitsWhenExpected) {
     for (const double fall : {0.6, 1.0, 3.0}) {
       const auto y = static_cast<float>(8 / 30.0 + gap);
       const Sweep<float> sweep = {{1, y}, 0, {1, y - static_cast<float>(fall)}, 0, 0};
-      const float time = time_of_impact<LegShape>(ground, kLegMass, sweep, true);
+      const float time = time_of_impact<LegShape>(ground, leg_mass(), sweep, true);
       EXPECT_NEAR(time * fall, gap - 0.005, 0.00125 + 1e-5) << gap << " " << fall;
     }
   }
   const Sweep<float> misses = {{3, 1}, 0, {3, -1}, 0, 0};
-  EXPECT_EQ(time_of_impact<LegShape>(ground, kLegMass, misses, true), 1.0f);
+  EXPECT_EQ(time_of_impact<LegShape>(ground, leg_mass(), misses, true), 1.0f);
   const Sweep<float> rises = {{1, 0.3f}, 0, {1, 1}, 0, 0};
-  EXPECT_EQ(time_of_impact<LegShape>(ground, kLegMass, rises, true), 1.0f);
+  EXPECT_EQ(time_of_impact<LegShape>(ground, leg_mass(), rises, true), 1.0f);
   const Sweep<float> inside = {{1, 0.1f}, 0, {1, -1}, 0, 0};
-  EXPECT_EQ(time_of_impact<LegShape>(ground, kLegMass, inside, true), 1.0f);
+  EXPECT_EQ(time_of_impact<LegShape>(ground, leg_mass(), inside, true), 1.0f);
 }
 
 TEST_F(RigidBody, TimeOfImpactIsTheFirstTimeAtTheTargetDistance) {
@@ -295,7 +295,7 @@ TEST_F(RigidBody, TimeOfImpactIsTheFirstTimeAtTheTargetDistance) {
       return distance(corners<LegShape>(c, (1 - t) * narrow.from_angle + t * narrow.to_angle), a, b);
     };
     if (gap(0) < 0.01) continue;
-    const double time = time_of_impact<LegShape>(edge(a, b), kLegMass, narrow, true);
+    const double time = time_of_impact<LegShape>(edge(a, b), leg_mass(), narrow, true);
     const double end = time < 1 ? time : 1;
     for (double t = 0; t < end; t += 0.005) EXPECT_GT(gap(t), 0.003) << i << " at " << t;
     if (time == 1) continue;
@@ -306,7 +306,7 @@ TEST_F(RigidBody, TimeOfImpactIsTheFirstTimeAtTheTargetDistance) {
 }
 
 TEST_F(RigidBody, RoomGrowsAheadWhenItIsLeft) {
-  const auto at = [](float x, float y) { return Body<float>{{x, y}, 0, {0, 0}, 0}.frame(kLegMass); };
+  const auto at = [](float x, float y) { return Body<float>{{x, y}, 0, {0, 0}, 0}.frame(leg_mass()); };
   const auto tight = swept_bounds<LegShape>(at(1, 1), at(1, 1));
   EXPECT_NEAR(tight.lower.x, 1 - 2 / 30.0f - 0.01f, 1e-6f);
   EXPECT_NEAR(tight.upper.y, 1 + 8 / 30.0f + 0.01f, 1e-6f);

@@ -64,8 +64,16 @@ def test_level_runs_nothing_at_start(level):
         assert ".init_array" not in readelf("-S", path), f"{path.name} of level {level} has static constructors"
 
 
-# Kernels that may spill or use local memory or double arithmetic, with the reason. Keys: beginning of the table's name.
-EXCUSED = {}
+# Kernels and functions that may spill or use local memory, with the reason. Keys: what is found in the table's name.
+EXCUSED = {
+    "LunarLanderWith<": "77 fields of three bodies, their joints and contacts are more than a thread has registers",
+    "lunar::World<": "the same: its solver is a function of its own, for the time that compilers take",
+    "<LanderWith<": "29 fields beside a network's tile: a few bytes over the budget of 128 registers",
+}
+
+
+def excused(entry):
+    return any(part in entry.get("kernel", entry.get("function", "")) for part in EXCUSED)
 
 
 def table():
@@ -76,18 +84,16 @@ def table():
 
 def test_no_kernel_spills():
     wrong = [f"{k['arch']} {k['kernel']}: {k['spill_store_bytes']} bytes stored, {k['spill_load_bytes']} loaded"
-             for k in table()["kernels"]
-             if k["spill_store_bytes"] + k["spill_load_bytes"] > 0 and not k["kernel"].startswith(tuple(EXCUSED))]
+             for k in table()["kernels"] if k["spill_store_bytes"] + k["spill_load_bytes"] > 0 and not excused(k)]
     assert not wrong, "\nregister spills:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("what, meaning", [("f64", "double arithmetic"), ("local", "local memory")])
 def test_no_kernel_uses(what, meaning):
     report = table()
-    wrong = [f"{k['arch']} {k['kernel']}: {k['ptx_' + what]} instructions"
-             for k in report["kernels"] if k["ptx_" + what] and not k["kernel"].startswith(tuple(EXCUSED))]
-    wrong += [f"{name}: {counts[what]} in functions that were not inlined"
-              for name, counts in report["not_inlined"].items() if counts[what]]
+    wrong = [f"{k['arch']} {k.get('kernel') or k['function']}: {k['ptx_' + what]} instructions"
+             for k in report["kernels"] + report["functions"]
+             if k.get("ptx_" + what, 0) and not (what == "local" and excused(k))]
     assert not wrong, f"\n{meaning}:\n" + "\n".join(wrong)
 
 

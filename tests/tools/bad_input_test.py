@@ -13,6 +13,11 @@ import pytest
 USAGE, FAILED, NO_DEVICE = 2, 1, 3
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
+# One iteration of any lander.
+TINY_FLIGHT = [argument for setting in ("num_envs=8", "num_steps=8", "num_minibatches=4", "total_timesteps=64",
+                                        "eval_every=0", "target_return=none", "eval_episodes=8")
+               for argument in ("--set", setting)] + ["--quiet"]
+
 
 @pytest.mark.parametrize("setting, words", [
     ("learning_rat=1", ["unknown key", "'learning_rat'", "learning_rate", "perilune list"]),
@@ -46,6 +51,45 @@ def test_settings(perilune, setting, words):
     perilune.fails(USAGE, *words, arguments=["train", "--run-dir", "run", "--set", "num_envs=8", "--set", "num_steps=8",
                                              "--set", setting])
     assert not (perilune.directory / "run").exists()
+
+
+@pytest.mark.parametrize("setting, words", [
+    ("env.gravity=-12", ["env.gravity", "'-12'", "out of range", "-11.999 .. -0.001"]),
+    ("env.gravity=0", ["env.gravity", "'0'", "out of range"]),
+    ("env.gravity=nan", ["env.gravity", "'nan'", "not a number"]),
+    ("env.wind_power=-1", ["env.wind_power", "'-1'", "out of range", "0 .. "]),
+    ("env.wind_power=nan", ["env.wind_power", "'nan'", "not a number"]),
+    ("env.turbulence_power=-0.1", ["env.turbulence_power", "'-0.1'", "out of range", "0 .. "]),
+    ("env.turbulence_power=inf", ["env.turbulence_power", "'inf'", "not a number"]),
+    ("env.enable_wind=2", ["env.enable_wind", "'2'", "true | false"]),
+    ("env.sutton_barto_reward=true", ["env.sutton_barto_reward", "no parameter of LunarLander-v3", "wind_power"]),
+    ("log_std_init=-0.5", ["log_std_init = -0.5", "continuous actions", "LunarLander-v3 are discrete"]),
+])
+def test_lander_settings(perilune, setting, words):
+    perilune.fails(USAGE, *words, arguments=["train", "lunar-lander-zoo", "--run-dir", "run", "--set", setting])
+    assert not (perilune.directory / "run").exists()
+
+
+def test_wind_beyond_what_is_advised(perilune):
+    """Gymnasium warns of it and flies on; so do we."""
+    stormy = ["--set", "env.enable_wind=true", "--set", "env.wind_power=25", "--set", "env.turbulence_power=2.5"]
+    done = perilune.good("train", "lander", *TINY_FLIGHT, *stormy, "--run-dir", "run")
+    assert done.stderr.count("perilune: warning: env.") == 2 and done.stderr.count("\n") == 2
+    for words in ("env.wind_power = 25", "advised: 0 .. 20", "env.turbulence_power = 2.5", "advised: 0 .. 2"):
+        assert words in done.stderr
+    assert perilune.good("train", "lander", *TINY_FLIGHT, "--run-dir", "calm").stderr == ""
+
+
+@pytest.mark.parametrize("flown, claimed", [("lander", "LanderContinuous-v0"), ("lander-continuous", "Lander-v0")])
+def test_checkpoints_of_other_actions(perilune, flown, claimed):
+    perilune.good("train", flown, *TINY_FLIGHT, "--run-dir", "run")
+    checkpoint = perilune.directory / "run" / "checkpoint.safetensors"
+    own = {"lander": "Lander-v0", "lander-continuous": "LanderContinuous-v0"}[flown]
+    changed = replace_in_config(f'"{own}"', f'"{claimed}"')(checkpoint.read_bytes())
+    (perilune.directory / "other.safetensors").write_bytes(changed)
+    line = perilune.fails(FAILED, "other.safetensors", claimed, "discrete", "continuous",
+                          arguments=["eval", "other.safetensors"])
+    assert "actions" in line
 
 
 @pytest.mark.parametrize("arguments, words", [

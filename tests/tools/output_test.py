@@ -67,7 +67,9 @@ def test_info(perilune):
     assert info["matrix_library"] == {"usable": True, "status": "OpenBLAS"} and "layer by layer with OpenBLAS" in text
     assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
     assert info["devices"]["cuda"]["status"]
-    assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [("CartPole-v1", [16, 32, 64, 128])]
+    assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [
+        ("CartPole-v1", [16, 32, 64, 128]), ("LunarLander-v3", [64, 128]), ("LunarLanderContinuous-v3", [64]),
+        ("Lander-v0", [64]), ("LanderContinuous-v0", [64])]
     assert info["instances"][0]["precisions"][0] == "fp32"
 
 
@@ -93,7 +95,10 @@ def test_list(perilune):
                                 "help": keys["num_envs"]["help"]}
     assert all(set(key) == {"name", "type", "default", "allowed", "help"} and key["help"] for key in keys.values())
     assert {preset["name"] for preset in everything["presets"]} >= {
-        "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup"}
+        "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "lander", "lander-continuous", "lunar-lander",
+        "lunar-lander-continuous", "lunar-lander-zoo", "lunar-lander-continuous-zoo", "lunar-lander-cleanrl",
+        "lunar-lander-td"}
+    assert len(keys) == len(everything["keys"]) and "and 3 others" in keys["env.gravity"]["help"]
 
 
 def test_train_in_words(perilune, short):

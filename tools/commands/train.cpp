@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "host/environment_settings.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -36,8 +37,12 @@ ExitCode print_config(const TrainCommand& command) {
 
 ExitCode run_train(const TrainCommand& command, const Process& process) {
   if (command.print_config) return print_config(command);
+  Terminal err = Terminal::standard_error();
   TrainingOptions options;
   options.config = resolve_config(command);
+  for (const std::string& warning : environment_warnings(options.config)) {
+    err.print(fmt::format("perilune: warning: {}\n", warning));
+  }
   options.run_directory = command.run_directory;
   options.resume = command.resume;
   options.use_graph = command.use_graph;
@@ -46,7 +51,6 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
 
   // With --json standard output holds the result alone, and people are told on standard error.
   Terminal out = Terminal::standard_output();
-  Terminal err = Terminal::standard_error();
   TrainingDisplay display(command.json ? err : out);
   if (!command.quiet) {
     options.on_plan = [&](const TrainingPlan& plan) {

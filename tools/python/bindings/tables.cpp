@@ -6,6 +6,7 @@
 #include <array>
 
 #include "host/build_info.hpp"
+#include "host/environment_settings.hpp"
 #include "host/environments.hpp"
 #include "host/error.hpp"
 #include "host/text.hpp"
@@ -162,6 +163,12 @@ void bind_tables(nb::module_& module) {
   module.def("presets", presets_list, "The presets, a dict each.");
   module.def("keys", keys_list, "The keys of a configuration, a dict each.");
   module.def("info", info_dict, "The build and what it can run on here.");
+  module.def(
+      "environment_warnings",
+      [](const std::string& env_id, const Parameters& parameters) {
+        return environment_warnings(environment_config(env_id, parameters, 0));
+      },
+      "What of these parameters Gymnasium advises against, a sentence each.");
   module.def("version", [] { return text(build_info().version); });
 }
 

@@ -34,6 +34,9 @@ def keys() -> list:
 def info() -> dict:
     """The build and what it can run on here."""
 
+def environment_warnings(arg0: str, arg1: Mapping[str, float], /) -> list[str]:
+    """What of these parameters Gymnasium advises against, a sentence each."""
+
 def version() -> str: ...
 
 class DeviceArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         episode_statistics: whether infos have them; None leaves them to Gymnasium's RecordEpisodeStatistics where that
         wraps this (it refuses infos that have them). render_mode: None. parameters: of the environment, such as
         sutton_barto_reward=True.
-        Raises UsageError for an unknown environment or parameter and for values that are not possible.
+        Raises UsageError for an unknown environment or parameter and for values that are not possible; warns of values that
+        Gymnasium advises against.
         """
         if render_mode is not None:
             raise _native.UsageError(f"render_mode {render_mode!r} is not possible - allowed: None - these environments do "
@@ -60,8 +62,11 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if arrays not in (None, "numpy", "dlpack"):
             raise _native.UsageError(f"arrays = {arrays!r} is not possible - allowed: 'numpy', 'dlpack'")
         mode = AutoresetMode(autoreset_mode)
+        values = parameter_values(env_id, parameters)
+        for warning in _native.environment_warnings(env_id, values):
+            warnings.warn(warning, stacklevel=2)
         self._native = _native.VectorEnv(
-            env_id, _whole("num_envs", num_envs), parameter_values(env_id, parameters),
+            env_id, _whole("num_envs", num_envs), values,
             _whole("max_episode_steps", max_episode_steps or 0), mode.value, device, threads,
             None if arrays is None else arrays == "numpy", episode_statistics is not False)
         self._statistics = episode_statistics

@@ -1,0 +1,6 @@
+// All environments, for who names them by kernels/instances.def.
+#pragma once
+
+#include "sims/cartpole.hpp"
+#include "sims/lander.hpp"
+#include "sims/lunar_lander.hpp"

@@ -1,0 +1,104 @@
+// A million steps of every environment with random actions: the hash of all that is remembered between steps is the same
+// on every machine, at every instruction set, with any number of threads, and the committed one.
+//
+// A hash that changes on all machines at once means that the simulation has changed. If that was meant, the tests of
+// sims/ and tests/gymnasium say whether it is still right; the new hash is in the failure's text.
+#include <cinttypes>
+#include <cstdio>
+
+#include "kernels/machine/thread_pool.hpp"
+#include "tests/kernels/environments.hpp"
+
+namespace perilune::test {
+namespace {
+
+constexpr int kEnvironments = 512;
+constexpr int kFirstSteps = 200;  // of each environment: a hundred thousand in all
+constexpr int kAllSteps = 2000;   // a million
+
+struct Flight {
+  const char* id;
+  std::vector<float> parameters;  // as in the environment's kParameters
+  std::uint32_t max_episode_steps;
+  const char* hashes[2];  // after kFirstSteps and after kAllSteps
+};
+
+const std::vector<Flight>& flights() {
+  static const std::vector<Flight> all = {
+      {"CartPole-v1", {0}, 500, {"", ""}},
+      {"LunarLander-v3", {-10, 0, 0, 0, 0}, 1000, {"", ""}},
+      {"LunarLander-v3", {-10, 1, 15, 1.5f, 1}, 1000, {"", ""}},
+      {"LunarLanderContinuous-v3", {-10, 1, 15, 1.5f, 0}, 1000, {"", ""}},
+      {"Lander-v0", {-10, 0, 0, 0}, 1000, {"", ""}},
+      {"LanderContinuous-v0", {-10, 1, 15, 1.5f}, 1000, {"", ""}},
+  };
+  return all;
+}
+
+/// FNV-1a over 32-bit words (Fowler, Noll, Vo).
+class Hash {
+ public:
+  template <class T>
+  void add(const Buffer<T>& words) {
+    static_assert(sizeof(T) == 4);
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, words.data() + i, sizeof bits);
+      value_ = (value_ ^ bits) * 0x100000001B3u;
+    }
+  }
+  std::string text() const {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016" PRIx64, value_);
+    return digits;
+  }
+
+ private:
+  std::uint64_t value_ = 0xCBF29CE484222325u;
+};
+
+class StateHash : public EveryMachine {
+ protected:
+  void fly(const Flight& flight, Queue& on) {
+    const Instance* kernels = find_wide_instance(machine(), flight.id);
+    ASSERT_NE(kernels, nullptr);
+    const Task task{flight.id, 0, 0, kernels->state_fields, false, 0.0f, 0};
+    Environments environments(subject(), task, kEnvironments, {2026, 0}, flight.max_episode_steps, 0.0f);
+    std::copy(flight.parameters.begin(), flight.parameters.end(), environments.batch.parameters);
+    kernels->reset({environments.batch}, on);
+    int done = 0;
+    for (int part = 0; part < 2; ++part) {
+      const int until = part == 0 ? kFirstSteps : kAllSteps;
+#if defined(__SANITIZE_ADDRESS__)
+      if (part == 1) break;  // minutes
+#endif
+      kernels->simulate({environments.batch, environments.sums, until - done}, on);
+      finish();
+      done = until;
+      Hash hash;
+      hash.add(environments.fields);
+      hash.add(environments.episode);
+      hash.add(environments.elapsed);
+      hash.add(environments.episode_return);
+      EXPECT_EQ(hash.text(), flight.hashes[part]) << flight.id << " after " << done << " steps of each environment";
+    }
+  }
+};
+
+TEST_P(StateHash, IsTheSameEverywhere) {
+  for (const Flight& flight : flights()) fly(flight, queue());
+}
+
+TEST_P(StateHash, DoesNotDependOnThreads) {
+  if (queue().pool == nullptr) return;  // a machine without threads
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads, find_wide_instance(machine(), "CartPole-v1")->block_storage(1));
+    Queue with_threads{.pool = &pool};
+    for (const Flight& flight : flights()) fly(flight, with_threads);
+  }
+}
+
+PERILUNE_ON_EVERY_MACHINE(StateHash);
+
+}  // namespace
+}  // namespace perilune::test

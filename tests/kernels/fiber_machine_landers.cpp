@@ -1,0 +1,36 @@
+// The landers on fibers: reset and simulate alone, for the hashes of their states.
+#include "kernels/simulate.hpp"
+#include "sims/environments.hpp"
+#include "tests/kernels/fiber_instances.hpp"
+
+namespace perilune::test {
+namespace {
+
+template <class E, LaneOrder Order>
+Instance make_simulator() {
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.state_fields = E::template State<float>::kFields;
+  instance.reset = [](const ResetArgs& args, Queue&) {
+    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue&) {
+    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+  };
+  return instance;
+}
+
+template <LaneOrder Order>
+std::vector<Instance> simulators() {
+  return {make_simulator<LunarLander, Order>(), make_simulator<LunarLanderContinuous, Order>(),
+          make_simulator<Lander, Order>(), make_simulator<LanderContinuous, Order>()};
+}
+
+}  // namespace
+
+std::vector<Instance> lander_fiber_simulators(LaneOrder order) {
+  return order == LaneOrder::kForward ? simulators<LaneOrder::kForward>()
+                                      : simulators<LaneOrder::kReverse>();
+}
+
+}  // namespace perilune::test
