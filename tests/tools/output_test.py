@@ -97,7 +97,7 @@ def test_list(perilune):
     assert {preset["name"] for preset in everything["presets"]} >= {
         "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "lander", "lander-continuous", "lunar-lander",
         "lunar-lander-continuous", "lunar-lander-zoo", "lunar-lander-continuous-zoo", "lunar-lander-cleanrl",
-        "lunar-lander-td"}
+        "lunar-lander-best", "lunar-lander-td"}
     assert len(keys) == len(everything["keys"]) and "and 3 others" in keys["env.gravity"]["help"]
 
 

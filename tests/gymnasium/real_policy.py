@@ -1,0 +1,47 @@
+"""Policies trained here, played with NumPy in the real Gymnasium."""
+
+import re
+
+import gymnasium
+import numpy as np
+from safetensors import safe_open
+
+# What a simplified environment stands for.
+REAL = {"Lander-v0": "LunarLander-v3", "LanderContinuous-v0": "LunarLanderContinuous-v3"}
+
+
+def load_policy(path):
+    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns the greedy actions, numbers
+    [N, A] for continuous ones and choices [N] otherwise."""
+    with safe_open(path, framework="numpy") as file:
+        names = sorted({name.rsplit(".", 1)[0] for name in file.keys() if re.match(r"actor\.\d+\.", name)},
+                       key=lambda name: int(name.split(".")[1]))
+        layers = [(file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")) for name in names]
+        continuous = "actor.log_std" in file.keys()
+        config = file.metadata()["config"]
+    activation = np.tanh if 'activation = "tanh"' in config else lambda x: np.maximum(x, 0)
+
+    def act(observations):
+        x = observations
+        for weight, bias in layers[:-1]:
+            x = activation(x @ weight.T + bias)
+        weight, bias = layers[-1]
+        outputs = x @ weight.T + bias
+        return np.clip(outputs, -1, 1) if continuous else np.argmax(outputs, axis=1)
+
+    return act, re.search(r'env_id = "([^"]+)"', config)[1]
+
+
+def play(env_id, act, episodes, seed, **parameters):
+    """Returns [episodes] of whole greedy episodes, one in each environment."""
+    env_id = REAL.get(env_id, env_id)
+    mode = "vector_entry_point" if env_id.startswith("CartPole") else "sync"
+    envs = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode=mode, **parameters)
+    observations, _ = envs.reset(seed=seed)
+    total, running = np.zeros(episodes), np.ones(episodes, bool)
+    while running.any():
+        observations, rewards, terminated, truncated, _ = envs.step(act(observations))
+        total += np.where(running, rewards, 0.0)
+        running &= ~(terminated | truncated)
+    envs.close()
+    return total
