@@ -3,7 +3,7 @@
 // A policy is made for one sample over the number type Real, and has
 //   kOutputs, kActionFloats   outputs of the actor network; numbers of an action in a record
 //   kSpread                   parameters beside the network, the same in every state (none, or log standard deviations)
-//   Action, Spread, Slopes    what a step takes; what follows from those parameters, made once; derivatives by all of it
+//   Action, Spread, Slopes    what a step takes; where those parameters are; derivatives by all of it
 //   P(outputs, spread)        the distribution
 //   sample(random), mode(outputs)       a draw; the action to play greedily
 //   log_probability_of(action), entropy()
@@ -112,23 +112,10 @@ struct DiagonalGaussian {
   static constexpr double kHalfLogTwoPi = 0.91893853320467274178;
   using Scalar = math::Scalar<Real>;
   using Action = typename Box<N>::template Value<Real>;
+  /// Only where they are: what follows from them would take registers for as long as a kernel runs.
   struct Spread {
-    Scalar std[N];
-    Scalar inverse_std[N];
-    Scalar log_peak;  ///< the logarithm of the density at the mean
-    Scalar entropy;
-
-    PERILUNE_HD explicit Spread(const Scalar* log_std) {
-      Scalar total(0.0f);
-      PERILUNE_UNROLL
-      for (int i = 0; i < N; ++i) {
-        std[i] = math::exp(log_std[i]);
-        inverse_std[i] = Scalar(1.0f) / std[i];
-        total = total + log_std[i];
-      }
-      log_peak = math::constant<Real>(-N * kHalfLogTwoPi) - total;
-      entropy = math::constant<Real>(N * (0.5 + kHalfLogTwoPi)) + total;
-    }
+    const Scalar* log_std;
+    PERILUNE_HD explicit Spread(const Scalar* at) : log_std(at) {}
   };
   struct Slopes {
     Real outputs[N];
@@ -136,18 +123,25 @@ struct DiagonalGaussian {
   };
 
   Real mean[N];
-  const Spread& spread;
+  Scalar std[N];
+  Scalar inverse_std[N];
+  Scalar log_stds;  ///< their sum
 
-  PERILUNE_HD DiagonalGaussian(const Real (&means)[N], const Spread& of) : spread(of) {
+  PERILUNE_HD DiagonalGaussian(const Real (&means)[N], const Spread& spread) : log_stds(0.0f) {
     PERILUNE_UNROLL
-    for (int i = 0; i < N; ++i) mean[i] = means[i];
+    for (int i = 0; i < N; ++i) {
+      mean[i] = means[i];
+      std[i] = math::exp(spread.log_std[i]);
+      inverse_std[i] = Scalar(1.0f) / std[i];
+      log_stds = log_stds + spread.log_std[i];
+    }
   }
 
   template <class Random>
   PERILUNE_HD Action sample(Random& random) const {
     Action action;
     PERILUNE_UNROLL
-    for (int i = 0; i < N; ++i) action.at[i] = mean[i] + spread.std[i] * random.normal();
+    for (int i = 0; i < N; ++i) action.at[i] = mean[i] + std[i] * random.normal();
     return action;
   }
 
@@ -162,10 +156,12 @@ struct DiagonalGaussian {
     Real squares(0.0f);
     PERILUNE_UNROLL
     for (int i = 0; i < N; ++i) squares = squares + deviation(action, i) * deviation(action, i);
-    return Real(spread.log_peak) - Real(0.5f) * squares;
+    return Real(math::constant<Real>(-N * kHalfLogTwoPi) - log_stds) - Real(0.5f) * squares;
   }
 
-  PERILUNE_HD Real entropy() const { return Real(spread.entropy); }
+  PERILUNE_HD Real entropy() const {
+    return Real(math::constant<Real>(N * (0.5 + kHalfLogTwoPi)) + log_stds);
+  }
 
   PERILUNE_HD Slopes slopes(const Action& action, Real by_log_probability, Real ent_coef,
                             Real) const {
@@ -173,7 +169,7 @@ struct DiagonalGaussian {
     PERILUNE_UNROLL
     for (int i = 0; i < N; ++i) {
       const Real z = deviation(action, i);
-      result.outputs[i] = by_log_probability * (z * spread.inverse_std[i]);
+      result.outputs[i] = by_log_probability * (z * inverse_std[i]);
       result.spread[i] = by_log_probability * (z * z - Real(1.0f)) - ent_coef;
     }
     return result;
@@ -193,7 +189,7 @@ struct DiagonalGaussian {
  private:
   /// From the mean, in standard deviations.
   PERILUNE_HD Real deviation(const Action& action, int i) const {
-    return (action.at[i] - mean[i]) * spread.inverse_std[i];
+    return (action.at[i] - mean[i]) * inverse_std[i];
   }
 };
 

@@ -1,12 +1,26 @@
 #include "kernels/replay.hpp"
 
 #include <cstring>
+#include <type_traits>
 
+#include "sims/box2d_float.hpp"
 #include "sims/environments.hpp"
 #include "sims/tape_random.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 namespace {
+
+/// What Gymnasium's environment computes in, and the draws of a simulator over Real.
+template <class E>
+struct GymnasiumNumber {
+  using Type = double;
+};
+template <class Engines>
+struct GymnasiumNumber<LunarLanderWith<Engines>> {
+  using Type = Box2dFloat;
+};
+template <class Real>
+using Draw = std::conditional_t<std::is_same_v<Real, float>, float, double>;
 
 template <Env E, class Real>
 auto action_at(std::span<const double> actions, std::size_t t) {
@@ -26,11 +40,11 @@ void append_state(const typename E::Params& params, const typename E::template S
                   ReplayedSteps& to) {
   Real observation[E::kObsDim];
   E::observe(params, state, observation);
-  for (const Real x : observation) to.observations.push_back(x);
+  for (const Real x : observation) to.observations.push_back(static_cast<double>(x));
   if constexpr (E::kBodies > 0) {
     Real bodies[E::kBodies * 6];
     E::bodies(state, bodies);
-    for (const Real x : bodies) to.bodies.push_back(x);
+    for (const Real x : bodies) to.bodies.push_back(static_cast<double>(x));
   }
 }
 
@@ -38,16 +52,16 @@ template <Env E, class Real>
 ReplayedSteps replay(const ReplayArgs& args) {
   constexpr std::size_t kNumbers = E::Action::kContinuous ? E::Action::kCount : 1;
   const typename E::Params params = E::params(args.parameters);
-  TapeRandom<Real> random({args.draws.begin(), args.draws.end()});
+  TapeRandom<Draw<Real>> random({args.draws.begin(), args.draws.end()});
   ReplayedSteps result;
-  auto state = E::template reset<Real>(params, random);
+  typename E::template State<Real> state = E::template reset<Real>(params, random);
   append_state<E, Real>(params, state, result);
   for (std::size_t t = 0; t < args.actions.size() / kNumbers; ++t) {
     const Outcome<Real> outcome =
         E::step(params, state, action_at<E, Real>(args.actions, t), random);
     const bool truncated = t + 1 >= args.max_episode_steps;
     append_state<E, Real>(params, state, result);
-    result.rewards.push_back(outcome.reward);
+    result.rewards.push_back(static_cast<double>(outcome.reward));
     result.terminated.push_back(outcome.terminated);
     result.truncated.push_back(truncated);
     if (outcome.terminated || truncated) break;
@@ -58,7 +72,7 @@ ReplayedSteps replay(const ReplayArgs& args) {
 template <Env E>
 constexpr Replays replays_of() {
   return {E::kId,           E::kObsDim,       E::Action::kCount, E::kBodies, E::Action::kContinuous,
-          replay<E, float>, replay<E, double>};
+          replay<E, float>, replay<E, typename GymnasiumNumber<E>::Type>};
 }
 
 constexpr Replays kReplays[] = {

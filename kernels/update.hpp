@@ -59,9 +59,7 @@ class PolicyLosses {
         ent_coef_(args.hyper.ent_coef),
         weight_(1.0f / static_cast<float>(args.sampling.minibatch_size)),
         scale_(advantage_scale(args)),
-        spread_(args.parameters + args.actor.log_std),
-        spread_begin_(args.actor.log_std),
-        fixed_spread_(args.hyper.fixed_std != 0) {
+        args_(args) {
     block.lanes([&](Lane lane) {
       for (int k = 0; k < kSums; ++k) sums_[k][lane] = Real(0.0f);
       for (int i = 0; i < Policy::kSpread; ++i) spread_slopes_[i][lane] = Real(0.0f);
@@ -76,8 +74,9 @@ class PolicyLosses {
     const Mask<Real> active = block_.active(lane);
     const Real zero(0.0f);
     typename Policy::Slopes slopes;
+    const typename Policy::Spread spread(args_.parameters + args_.actor.log_std);
     const PolicyTerms<Real> terms =
-        policy_loss(Policy(outputs, spread_), sample.action, sample.old_log_probability,
+        policy_loss(Policy(outputs, spread), sample.action, sample.old_log_probability,
                     sample.advantage, Real(clip_), Real(ent_coef_), slopes);
     for (int i = 0; i < kOutputs; ++i) {
       outputs[i] = select(active, slopes.outputs[i] * Real(weight_), zero);
@@ -103,18 +102,16 @@ class PolicyLosses {
   /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
   template <class F>
   PERILUNE_DEVICE void spread_slopes(F&& f) {
-    if (fixed_spread_) return;
+    if (args_.hyper.fixed_std != 0) return;
     PERILUNE_UNROLL
-    for (int i = 0; i < Policy::kSpread; ++i) f(spread_begin_ + i, block_.sum(spread_slopes_[i]));
+    for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, block_.sum(spread_slopes_[i]));
   }
 
  private:
   B& block_;
   float clip_, ent_coef_, weight_;
   AdvantageScale scale_;
-  typename Policy::Spread spread_;
-  int spread_begin_;
-  bool fixed_spread_;
+  const UpdateArgs& args_;
   PerLane<B, Real> sums_[kSums];
   PerLane<B, Real> spread_slopes_[Policy::kSpread > 0 ? Policy::kSpread : 1];
 };

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "sims/tape_random.hpp"
-#include "tests/support/box2d_float.hpp"
+#include "sims/box2d_float.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/lander.hpp"
 

@@ -237,6 +237,45 @@ TEST_F(RigidBody, JointsConserveMomentum) {
   }
 }
 
+TEST_F(RigidBody, JointBlockSolvesPointLimitAndMotorAtOnce) {
+  // One solution from rest: the anchors move together, and the joint turns at the motor's speed, or its motor gives all
+  // it has, or the limit bears the rest.
+  int driven = 0, saturated = 0, limited = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const RevoluteJointDef def = lunar::Model::joint(0);
+    const float angle = drawf(-1, 1);
+    // b's angle so that the joint is at its upper limit, beyond its lower one, or between them.
+    const float at = i % 3 == 0 ? def.upper_angle + 0.01f : i % 3 == 1 ? def.lower_angle - 0.01f : -0.6f;
+    Body<float> a = body(10, 10, angle, 3, 3), b = body(10.8, 9.6, angle + def.reference_angle + at, 3, 30);
+    const RevoluteMotor<float> motor = {0.3f, i % 2 == 0 ? 0.8f : 0.02f};
+    RevoluteBlock<float> block;
+    block.init_velocity(def, hull_mass(), leg_mass(), motor, RevoluteImpulses<float>{}, a, b);
+    const auto& k = block.joint;
+    const float before = length(b.velocity_at(k.rb) - a.velocity_at(k.ra)) + std::abs(b.spin - a.spin);
+    block.template solve_velocity<false>(hull_mass(), leg_mass(), motor, a, b);
+    const auto given = block.impulses();
+    const Vec2<float> ra = k.ra, rb = k.rb;
+    const Vec2<float> apart = b.velocity_at(rb) - a.velocity_at(ra);
+    // Ten roundings of what cancels: the impulse's two components turn the light leg by hundreds of rad/s against each
+    // other, and the determinant of the point's matrix is a difference, which its condition number tells.
+    const float turned = leg_mass().inverse_inertia * (std::abs(rb.x * given.point.y) + std::abs(rb.y * given.point.x) +
+                                                       std::abs(given.motor));
+    const float condition = (k.k11 + k.k22) * (k.k11 + k.k22) * k.inverse_determinant2;
+    const float rounding = 10 * 0x1p-24f * (turned * length(rb) + condition * before);
+    EXPECT_LE(length(apart), rounding) << i;
+    const float turning = b.spin - a.spin, tolerance = 10 * 0x1p-24f * (turned + condition * before);
+    const bool follows = std::abs(turning - motor.speed) <= tolerance;
+    const bool gives_all = (given.motor == motor.max_impulse && turning <= motor.speed + tolerance) ||
+                           (given.motor == -motor.max_impulse && turning >= motor.speed - tolerance);
+    const bool held = std::abs(turning) <= tolerance && (k.at_lower || k.at_upper);
+    EXPECT_TRUE(follows || gives_all || held) << i << ": " << turning << " with " << given.motor;
+    EXPECT_TRUE(!k.at_lower || turning >= -tolerance) << i;
+    EXPECT_TRUE(!k.at_upper || turning <= tolerance) << i;
+    driven += follows, saturated += gives_all && !follows && !held, limited += held && !follows;
+  }
+  EXPECT_GT(std::min({driven, saturated, limited}), 100);
+}
+
 TEST_F(RigidBody, JointsDoNotDrift) {
   // Free flight with either solver: the anchors stay together within the slop that the position
   // solver leaves, and legs within their limits and theirs.

@@ -16,7 +16,8 @@ def replay(env_id: str, draws, actions, *, max_episode_steps: int | None = None,
     stands for.
 
     draws: the values that the environment drew, in its order (CartPole: the four of its reset). actions: [T] integers, or
-    [T, k] numbers. dtype: the arithmetic, "float32" as everywhere else or "float64" as Gymnasium's. parameters: of the
+    [T, k] numbers. dtype: the arithmetic, "float32" as everywhere else or "float64" as Gymnasium's
+    (of LunarLander the task alone: Box2D's world is in float32 there, too). parameters: of the
     environment.
 
     Returns obs [T+1, D] (the reset's first), reward [T], terminated [T], truncated [T], of as many steps as there are

@@ -1,6 +1,6 @@
 // Box2dFloat: a float for the simulators whose sine and cosine are the C library's, and whose
 // LunarLander task is computed in float64: the arithmetic of Gymnasium's environment on Box2D, so
-// that recorded episodes can be replayed to the bit. For tests alone; it is slow and only as
+// that recorded episodes can be replayed to the bit. For replays alone: it is slow, and only as
 // portable as a C library's last bits.
 #pragma once
 

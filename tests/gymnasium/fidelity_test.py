@@ -1,0 +1,26 @@
+"""Perilune's landers fly as Gymnasium's LunarLander does: the quick form of fidelity.py, stage by stage."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), os.environ.get("PERILUNE_BUILD_DIR", ".") + "/python"]
+pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
+import fidelity  # noqa: E402
+from real_landers import philox  # noqa: E402
+
+
+def test_random_numbers_are_those_of_the_paper():
+    """Known answers of the authors' own implementation (Random123, kat_vectors: philox4x32 10)."""
+    assert philox(0, 0, 0, 0, 0, 0).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+
+
+@pytest.mark.parametrize("stage", fidelity.stages())
+def test_within_limits(stage):
+    rows = fidelity.stages()[stage]()
+    lines = [fidelity.line_of(row) for row in rows]
+    print("\n".join(lines))
+    failed = [line for line, row in zip(lines, rows, strict=True) if not row.passed]
+    assert rows and not failed, "\n" + "\n".join(failed)
