@@ -30,19 +30,25 @@ def best(rows, what, **wanted):
 
 def throughput_rows(result):
     rows, command = result["rows"], result["command"]
+    environment = result["environment"]
     sim = best(rows, "sim")
-    yield (f"simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
+    yield (f"{environment}: simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
     for precision in dict.fromkeys(row["precision"] for row in rows if row["what"] == "train"):
         row = best(rows, "train", precision=precision)
         share = f", {100 * row['share_of_sgemm']:.0f}% of OpenBLAS's fp32 rate" if "share_of_sgemm" in row else ""
-        yield (f"training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
+        yield (f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
                "critic, 4 epochs", f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})", command)
 
 
 def solve_rows(result):
     seconds, steps = result["median_seconds"], result["median_steps"]
+    there = ""
+    if "median_gymnasium_mean" in result:
+        worst = min(row["gymnasium_min"] for row in result["rows"])
+        there = (f"; median mean in Gymnasium {result['median_gymnasium_mean']:.1f} "
+                 f"({result['rows'][0]['gymnasium_episodes']} greedy episodes a seed, worst episode {worst:.0f})")
     yield (f"`{result['preset']}`: solved on {result['solved']} of {result['runs']} seeds, median",
-           f"{seconds:.3g} s, {number(steps)} steps", result["command"])
+           f"{seconds:.3g} s, {number(steps)} steps{there}", result["command"])
 
 
 def python_rows(result):
@@ -60,7 +66,39 @@ def python_rows(result):
             yield "Python: `import perilune`, NumPy's own time apart", f"{1e3 * row['seconds']:.2g} ms", command
 
 
-MAKE_ROWS = {"python": python_rows, "solve": solve_rows, "throughput": throughput_rows}
+def envpool_rows(result):
+    for row in result["rows"]:
+        yield (f"{row['environment']}, {row['solver']}: `envs.step` of {row['num_envs']} environments from Python",
+               f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
+               f"{number(result['envpool_steps_per_second'])} in the same run)", result["command"])
+
+
+MAKE_ROWS = {"envpool": envpool_rows, "python": python_rows, "solve": solve_rows, "throughput": throughput_rows}
+
+# What the table of fidelity.json shows, and how.
+FIDELITY = [("same draws: mean return", "{:.1f}", "heuristic pilot, mean return"),
+            ("same draws: crashed", "{:.3f}", "heuristic pilot, share of crashes"),
+            ("policy set: mean return", "{:.1f}", "60 perturbed pilots, mean return"),
+            ("policy set: RMSE of mean returns", "{:.1f}", "60 perturbed pilots, RMSE of their means"),
+            ("policy set: correlation of mean returns", "{:.4f}", "60 perturbed pilots, correlation of their means")]
+
+
+def fidelity_table(result):
+    """Flights on the same draws here and in Gymnasium, a column for each solver."""
+    text = (f"Landers on the same terrain, forces and dispersions here and in Gymnasium {result['gymnasium']} "
+            f"({result['counts']['same']} flights of its heuristic, {result['counts']['policies']} pilots x "
+            f"{result['counts']['episodes']} flights; `tests/gymnasium/fidelity.py`, "
+            f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits):\n\n"
+            "| | Gymnasium | exact | fast | simplified |\n|---|---|---|---|---|\n")
+    for comparison, form, words in FIDELITY:
+        rows = [row for row in result["rows"] if row["comparison"] == comparison]
+        for environment in dict.fromkeys(row["environment"] for row in rows):
+            ours = {row["solver"]: row for row in rows if row["environment"] == environment}
+            real = ours["exact"]["real"]
+            cells = [form.format(real) if real is not None else ""]
+            cells += [form.format(ours[solver]["ours"]) for solver in ("exact", "fast", "simplified")]
+            text += f"| {words}, {environment} | {' | '.join(cells)} |\n"
+    return text + "\n"
 
 
 def tables():
@@ -72,12 +110,12 @@ def tables():
             continue
         first = results[0]
         text += f"{first['processor']}, {first['device']} (bench/results/{folder.name}):\n\n"
-        text += "| CartPole-v1 | measured | command |\n|---|---|---|\n"
+        text += "| what | measured | command |\n|---|---|---|\n"
         for result in results:
             for what, value, command in MAKE_ROWS[result["benchmark"]](result):
                 text += f"| {what} | {value} | `{command}` |\n"
         text += "\n"
-    return text
+    return text + fidelity_table(json.loads((ROOT / "bench" / "results" / "fidelity.json").read_text()))
 
 
 def main():

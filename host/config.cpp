@@ -465,8 +465,7 @@ std::string owners_text(const EnvironmentParameter& parameter) {
     if (find_parameter(environment, parameter.name) != nullptr) ids.push_back(environment.id);
   }
   if (ids.size() == 1) return std::string(ids[0]);
-  if (ids.size() == 2) return fmt::format("{} and {}", ids[0], ids[1]);
-  return fmt::format("{} and {} others", ids[0], ids.size() - 1);
+  return fmt::format("{} and {} other{}", ids[0], ids.size() - 1, ids.size() == 2 ? "" : "s");
 }
 
 }  // namespace

@@ -4,9 +4,13 @@ import json
 import math
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from real_policy import load_policy, play
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from real_policy import load_policy, play  # noqa: E402
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]
 EPISODES = 100

@@ -310,10 +310,14 @@ TEST(Config, PresetsAreValidAndNamed) {
 
 TEST(Config, RoundTripsThroughToml) {
   for (const PresetInfo& info : presets()) {
-    const Config config = preset(info.name);
-    Config again;
+    Config config = preset(info.name), again;
     apply_toml(again, to_toml(config), "written");
-    again.env_parameters.clear();  // written out with their defaults
+    // Written out with their defaults.
+    for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
+      EXPECT_EQ(env_parameter(again, parameter), env_parameter(config, parameter)) << info.name;
+    }
+    again.env_parameters.clear();
+    config.env_parameters.clear();
     EXPECT_EQ(again, config) << info.name;
   }
 }

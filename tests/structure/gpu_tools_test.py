@@ -79,7 +79,9 @@ elif name == "perilune" and words[0] == "train":
     run.mkdir(parents=True)
     (run / "policy.safetensors").write_text(os.environ.get("EAGER", "same") if after("--graph") == "off" else "same")
     print(json.dumps({{"device": "NVIDIA H200", "solved": True, "steps": 5120, "seconds": 0.02, "run_dir": str(run),
-                      "eval": {{"mean": 500.0}}}}))
+                      "eval": {{"mean": 500.0}}, "env": "CartPole-v1"}}))
+elif name == "perilune" and words[0] == "list":
+    print(json.dumps({{"environments": [{{"id": "CartPole-v1", "solved_return": 475.0}}]}}))
 elif name == "perilune" and words[0] == "eval":
     print(json.dumps({{"mean": 500.0}}))
 '''
