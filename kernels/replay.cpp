@@ -58,7 +58,7 @@ ReplayedSteps replay(const ReplayArgs& args) {
   append_state<E, Real>(params, state, result);
   for (std::size_t t = 0; t < args.actions.size() / kNumbers; ++t) {
     const Outcome<Real> outcome =
-        E::step(params, state, action_at<E, Real>(args.actions, t), random);
+        E::step(params, state, action_at<E, Draw<Real>>(args.actions, t), random);
     const bool truncated = t + 1 >= args.max_episode_steps;
     append_state<E, Real>(params, state, result);
     result.rewards.push_back(static_cast<double>(outcome.reward));

@@ -136,7 +136,8 @@ struct LunarLanderWith : LunarLanderBase {
 
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        typename Action::template Value<Real> action, Rng& rng) {
+                                        typename Action::template Value<lunar::Number<Real>> action,
+                                        Rng& rng) {
     const Real zero(0.0f);
     return advance(params, state, lunar::throttle<lunar::Number<Real>>(action),
                    lunar::draw_dispersion<Real>(rng), Vec2<Real>{zero, zero});

@@ -217,7 +217,7 @@ def read_recording(folder=GOLDEN):
         seed, continuous, wind = episode[0], bool(episode[1]), bool(episode[2])
         rows = steps[steps[:, 0] == seed]
         draws = np.concatenate([episode[3:19 if wind else 17], rows[:, 4:6].reshape(-1)])
-        actions = rows[1:, 2:4] if continuous else rows[1:, 2].astype(int)
+        actions = rows[1:, 2:4].astype(np.float32) if continuous else rows[1:, 2].astype(int)
         bodies, terminated = rows[:, 16:].reshape(-1, 3, 6), bool(rows[-1, 7])
         yield Recorded(continuous, wind, draws, actions, rows[:, 8:16], bodies, terminated)
 

@@ -102,8 +102,8 @@ Replay<Real> replay(const RecordedEpisode& episode, std::span<const float> param
     const double* action = episode.steps[static_cast<std::size_t>(t)].action;
     Outcome<Real> outcome;
     if constexpr (E::Action::kContinuous) {
-      const typename E::Action::template Value<Real> value = {
-          {Real(static_cast<float>(action[0])), Real(static_cast<float>(action[1]))}};
+      const typename E::Action::template Value<Draw> value = {
+          {static_cast<float>(action[0]), static_cast<float>(action[1])}};  // as the recording took them
       outcome = E::step(params, state, value, tape);
     } else {
       outcome = E::step(params, state, static_cast<std::uint32_t>(action[0]), tape);
