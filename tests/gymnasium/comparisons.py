@@ -224,8 +224,8 @@ def read_recording(folder=GOLDEN):
 
 def replays(name, episodes):
     """Recorded episodes in Gymnasium's own arithmetic (the task in float64, Box2D's world in float32), and in float32
-    throughout with our sine, as everything but replays computes. Before the first contact that stays within 2e-3 (m, rad,
-    m/s, rad/s); after it, a landing now and then falls asleep a step early or late."""
+    throughout with our sine, as everything but replays computes. Before the first contact that stays within 2e-3 (m,
+    rad, m/s, rad/s); after it, a landing now and then falls asleep a step early or late."""
     episodes, rows = list(episodes), []
     most = 0.95 * len(episodes)  # 114 of 120
     for arithmetic, dtype in (("reference", "float64"), ("exact", "float32")):
