@@ -87,8 +87,8 @@ def fidelity_table(result):
     """Flights on the same draws here and in Gymnasium, a column for each solver."""
     text = (f"Landers on the same terrain, forces and dispersions here and in Gymnasium {result['gymnasium']} "
             f"({result['counts']['same']} flights of its heuristic, {result['counts']['policies']} pilots x "
-            f"{result['counts']['episodes']} flights, the real ones as its full form recorded them; "
-            f"`tests/gymnasium/fidelity.py --quick --output bench/results/fidelity.json`, "
+            f"{result['counts']['episodes']} flights; "
+            f"`tests/gymnasium/fidelity.py --output bench/results/fidelity.json`, with 120 recorded episodes given to it, "
             f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits):\n\n"
             "| | Gymnasium | exact | fast | simplified |\n|---|---|---|---|---|\n")
     for comparison, form, words in FIDELITY:
