@@ -23,6 +23,11 @@ LAYERS = 2
 LIMITS = {"sm_80": (2048, 32, 164 << 10, 163 << 10), "sm_90": (2048, 32, 228 << 10, 227 << 10),
           "sm_120": (1536, 24, 100 << 10, 99 << 10)}
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
+# By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
+ENVIRONMENTS = {"CartPole": "CartPole-v1", "LunarLanderWith<Discrete<4>>": "LunarLander-v3",
+                "LunarLanderWith<Box<2>>": "LunarLanderContinuous-v3", "LanderWith<Discrete<4>>": "Lander-v0",
+                "LanderWith<Box<2>>": "LanderContinuous-v0", "Interface<4, Discrete<2>>": "CartPole-v1",
+                "Interface<8, Discrete<4>>": "LunarLander-v3", "Interface<8, Box<2>>": "LunarLanderContinuous-v3"}
 
 
 def resources_module():
@@ -55,7 +60,7 @@ def occupancy(arch, registers, threads, shared):
 
 def main(program, output=ROOT / "bench/results/kernel_resources.json"):
     information = json.loads(subprocess.run([program, "info", "--json"], check=True, capture_output=True, text=True).stdout)
-    storage = {(row["env"].removesuffix("-v1"), row["hidden_width"], row["precision"]): row
+    storage = {(row["env"], row["hidden_width"], row["precision"]): row
                for row in information["devices"]["cuda"]["shared_memory"] if row["hidden_layers"] == LAYERS}
     module = resources_module()
     rows = []
@@ -63,13 +68,13 @@ def main(program, output=ROOT / "bench/results/kernel_resources.json"):
         sources = sorted((ROOT / "kernels").glob("*.cu"))
         for source, logs in zip(sources, pool.map(lambda s: assemble(s, Path(folder)), sources)):
             for arch, log in logs.items():
-                figures = module.parse_log(log)
+                figures, _ = module.parse_log(log)
                 for mangled, name in module.demangle(list(figures)).items():
                     figure, name = figures[mangled], module.short(name)
                     dynamic = 0
                     threads = int(m[1]) if (m := re.search(r"(\d+), \(Precision\)", name)) else 1
-                    if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(\w+), (\d+)>, \d+, \(Precision\)(\d)", name):
-                        dynamic = storage[m[2], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
+                    if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(.+), (\d+)>, \d+, \(Precision\)(\d)", name):
+                        dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
                     shared = figure["shared_bytes"] + dynamic
                     blocks, limit = occupancy(arch, max(figure["registers"], 1), max(threads, 32), shared)
                     rows.append({"arch": arch, "kernel": name, "threads": threads, "registers": figure["registers"],

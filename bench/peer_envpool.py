@@ -75,7 +75,7 @@ def main():
     import perilune
     print(json.dumps({
         "benchmark": "envpool", "processor": processor(), "device": perilune.info()["device"], "threads": options.threads,
-        "command": "bench/peer_envpool.py", "envpool": envpool.__version__, "envpool_steps_per_second": round(reference),
+        "command": " ".join(["bench/peer_envpool.py", *sys.argv[1:]]), "envpool": envpool.__version__, "envpool_steps_per_second": round(reference),
         "envpool_by_num_envs": {name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")},
         "rows": rows}, indent=1))
 

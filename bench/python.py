@@ -18,15 +18,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+from solve import processor  # noqa: E402
+
 TRAINING = {"num_envs": 1024, "num_steps": 128, "hidden_width": 64, "hidden_layers": 2, "update_epochs": 4, "num_minibatches": 4,
             "total_timesteps": 1024 * 128 * 12, "eval_every": 0, "target_return": None, "precision": "fp32"}
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def seconds_per_step(envs, actions, seconds):

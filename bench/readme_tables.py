@@ -8,6 +8,8 @@ Every row names the command that gave it. Needs only Python's own library.
 """
 
 import json
+import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -45,9 +47,11 @@ def solve_rows(result):
     there = ""
     if "median_gymnasium_mean" in result:
         worst = min(row["gymnasium_min"] for row in result["rows"])
-        there = (f"; median mean in Gymnasium {result['median_gymnasium_mean']:.1f} "
+        here = statistics.median(row["confirmed_mean"] for row in result["rows"])
+        there = (f"; median mean return {here:.1f} here, {result['median_gymnasium_mean']:.1f} in Gymnasium "
                  f"({result['rows'][0]['gymnasium_episodes']} greedy episodes a seed, worst episode {worst:.0f})")
-    yield (f"`{result['preset']}`: solved on {result['solved']} of {result['runs']} seeds, median",
+    name = " ".join([result["preset"], *re.findall(r"--set (\S+)", result["command"])])
+    yield (f"`{name}`: solved on {result['solved']} of {result['runs']} seeds, median",
            f"{seconds:.3g} s, {number(steps)} steps{there}", result["command"])
 
 

@@ -354,3 +354,12 @@ def test_catalog():
     assert perilune.environments()["CartPole-v1"]["parameters"]["sutton_barto_reward"]["default"] is False
     info = perilune.info()
     assert info["version"] == perilune.__version__ and info["threads"] >= 1 and info["cpu_level"]
+
+
+def test_wind_beyond_what_is_advised_is_warned_of(short):
+    """As the program does; it is flown nevertheless."""
+    stormy = {"enable_wind": True, "wind_power": 25.0}
+    with pytest.warns(UserWarning, match=r"env.wind_power = 25 is more than Gymnasium advises .* advised: 0 .. 20"):
+        perilune.train("lander", **{**short, "hidden_width": 64}, env=stormy)
+    with pytest.warns(UserWarning, match="env.wind_power = 25"):
+        perilune.VectorEnv("Lander-v0", 2, **stormy)

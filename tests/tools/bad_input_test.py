@@ -78,6 +78,8 @@ def test_wind_beyond_what_is_advised(perilune):
     for words in ("env.wind_power = 25", "advised: 0 .. 20", "env.turbulence_power = 2.5", "advised: 0 .. 2"):
         assert words in done.stderr
     assert perilune.good("train", "lander", *TINY_FLIGHT, "--run-dir", "calm").stderr == ""
+    swept = perilune.good("sweep", "lander", *TINY_FLIGHT[:-1], *stormy, "--set", "learning_rate=1e-3,1e-4", "--seeds", "1")
+    assert swept.stderr.count("perilune: warning: env.") == 2  # once for all combinations
 
 
 @pytest.mark.parametrize("flown, claimed", [("lander", "LanderContinuous-v0"), ("lander-continuous", "Lander-v0")])

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "host/build_info.hpp"
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/files.hpp"
 #include "host/text.hpp"
@@ -318,6 +320,13 @@ ExitCode Sweep::execute() {
                                                  : static_cast<std::size_t>(std::max(1, available_cores() / threads));
   while (devices.size() < std::min(wanted, count())) devices.push_back(select_device(command_.device.choice, threads));
   device_ = devices[0].device->description();
+  Terminal err = Terminal::standard_error();
+  std::set<std::string> warned;  // combinations share most settings
+  for (const Combination& row : combinations_) {
+    for (const std::string& warning : environment_warnings(row.config)) {
+      if (warned.insert(warning).second) err.print(fmt::format("perilune: warning: {}\n", warning));
+    }
+  }
   if (command_.output) replace_file(*command_.output, json().dump(1) + "\n");
   {
     std::vector<std::jthread> workers;

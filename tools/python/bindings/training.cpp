@@ -3,6 +3,7 @@
 #include <chrono>
 #include <exception>
 
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/policy.hpp"
 #include "host/run_directory.hpp"
@@ -113,9 +114,12 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
   TrainingOptions options;
   TrainingResult result;
   std::string device_text;
+  options.config = resolve(arguments);
+  for (const std::string& warning : environment_warnings(options.config)) {
+    if (PyErr_WarnEx(PyExc_UserWarning, warning.c_str(), 2) != 0) throw nb::python_error();
+  }
   {
     const nb::gil_scoped_release unlocked;
-    options.config = resolve(arguments);
     options.run_directory = arguments.run_directory;
     options.resume = arguments.resume;
     options.interrupt = &listener.stop();
