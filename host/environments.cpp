@@ -36,7 +36,7 @@ EnvironmentInfo lander(std::string_view id, std::string_view alias, bool continu
                       "largest torque of the turbulence (N m)", 2.0}}};
   if (has_solvers) {
     info.parameters.push_back({"fast_solver", ParameterType::kBoolean, 0.0, 0.0, 1.0,
-                               "a faster solver with the same scores"});
+                               "a faster solver with nearly the same scores"});
   }
   return info;
 }

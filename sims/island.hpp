@@ -7,7 +7,7 @@
 //
 // Exact is Box2D, with the iterations that it was asked for. Fast solves each joint's point, limit
 // and motor at once and over-relaxes, so that it needs fewer: its steps differ, and trajectories
-// with them, but where they lead to on average does not.
+// with them, but where they lead to on average hardly does.
 #pragma once
 
 #include <type_traits>

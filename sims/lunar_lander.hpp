@@ -69,7 +69,7 @@ struct LunarLanderBase {
       lunar::kTaskParameters[0], lunar::kTaskParameters[1], lunar::kTaskParameters[2],
       lunar::kTaskParameters[3],
       {"fast_solver", 0.0f, 0.0f, 1.0f,
-       "1: fewer, larger solver steps, equal in distribution; 0: Box2D's own"},
+       "1: a faster solver with nearly the same scores; 0: Box2D's own"},
   }};
 
   PERILUNE_HD static Params params(const float* values) {

@@ -65,7 +65,7 @@ struct RevoluteJoint {
   Real lowest_limit, highest_limit;  // what the limit's impulse may be; none if it does not act
   RevoluteImpulses<Real> given;  // so far
 
-  /// Prepares the step and applies the last step's given.
+  /// Prepares the step and applies the last step's impulses.
   PERILUNE_HD void init_velocity(const RevoluteJointDef& def, const MassData& mass_a,
                                  const MassData& mass_b, const RevoluteMotor<Real>&,
                                  const RevoluteImpulses<Real>& last, Body<Real>& a, Body<Real>& b) {
