@@ -5,9 +5,17 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import pytest
+
+import perilune
 
 SOURCE = Path(os.environ["PERILUNE_SOURCE_DIR"])
-BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
+PACKAGE = Path(perilune.__file__).parents[1]  # for the path of other interpreters
+
+# The program of the same build, which ctest names; a wheel alone has none.
+PROGRAM = os.environ.get("PERILUNE_PROGRAM")
+NEEDS_PROGRAM = pytest.mark.skipif(PROGRAM is None, reason="PERILUNE_PROGRAM is not set: no program to compare with")
+
 
 def random_actions(envs, rng, count=None):
     """Actions of any of the built-in environments, as its action space has them, for `count` (default: all) environments."""

@@ -1,4 +1,5 @@
-"""What the tests of the Python package share. The package is the one that python.install put into the build directory."""
+"""What the tests of the Python package share. The package is the one of the build directory: of its environment, if that is what
+runs the tests, and otherwise of its folder python (tests/support/install_python, tools/build-wheel --test)."""
 
 import os
 import sys
@@ -8,7 +9,9 @@ import gymnasium
 import pytest
 
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
-sys.path[:0] = [str(BUILD / "python"), str(Path(__file__).parent)]
+if not Path(sys.prefix).is_relative_to(BUILD):
+    sys.path.insert(0, str(BUILD / "python"))
+sys.path.insert(0, str(Path(__file__).parent))
 import perilune  # noqa: E402
 
 assert Path(perilune.__file__).is_relative_to(BUILD), f"{perilune.__file__} is not of this build - run tools/test"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from common import BUILD, SOURCE
+from common import PACKAGE, SOURCE
 
 import perilune
 from perilune import _native
@@ -19,7 +19,7 @@ STUB = SOURCE / "tools" / "python" / "perilune" / "_native.pyi"
 
 def test_stub_is_what_the_module_is(tmp_path):
     made = tmp_path / "_native.pyi"
-    done = subprocess.run([sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "perilune._native", "-i", BUILD / "python", "-o", made],
+    done = subprocess.run([sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "perilune._native", "-i", PACKAGE, "-o", made],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert made.read_text() == STUB.read_text(), f"{STUB} is old: build/venv/bin/python -m nanobind.stubgen makes it"
@@ -55,7 +55,7 @@ def test_module_needs_only_the_c_library_and_exports_only_itself():
 @NOT_SANITIZED
 def test_import_takes_no_time():
     """Less than 50 ms beside NumPy's own; the best of several, for a machine that does other things."""
-    code = f"import sys; sys.path.insert(0, {str(BUILD / 'python')!r}); import numpy, perilune"
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE)!r}); import numpy, perilune"
     seconds = []
     for _ in range(5):
         done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)

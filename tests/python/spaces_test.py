@@ -7,7 +7,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from common import BUILD
+from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 from gymnasium.envs.registration import namespace, registry
 from gymnasium.vector import AutoresetMode
 
@@ -22,7 +22,7 @@ SPACES_OF = {"Lander-v0": ("LunarLander-v3", {}), "LanderContinuous-v0": ("Lunar
 def python(code, **environment):
     """Runs a Python of its own; returns what it prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": str(BUILD / "python"), **environment})
+                          env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -77,8 +77,9 @@ def test_import_is_light():
     assert heavy == "[]"
 
 
+@NEEDS_PROGRAM
 def test_version_is_the_programs():
-    program = subprocess.run([os.environ["PERILUNE_PROGRAM"], "info", "--json"], capture_output=True, text=True, check=True)
+    program = subprocess.run([PROGRAM, "info", "--json"], capture_output=True, text=True, check=True)
     assert f'"version": "{perilune.__version__}"' in program.stdout
     from importlib.metadata import version
 

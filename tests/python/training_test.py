@@ -11,12 +11,11 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from common import BUILD
+from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 from safetensors.numpy import load_file
 
 import perilune
 
-PROGRAM = os.environ["PERILUNE_PROGRAM"]
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
 
@@ -36,6 +35,7 @@ def settings_of(short):
     return words
 
 
+@NEEDS_PROGRAM
 def test_same_bits_as_the_command_line(short, tmp_path):
     run = perilune.train("cartpole", seed=7, **short)
     result = program("train", "cartpole", "--run-dir", tmp_path / "program", *settings_of(short), "--seed", 7)
@@ -95,6 +95,7 @@ BAD = [
 ]
 
 
+@NEEDS_PROGRAM
 @pytest.mark.parametrize("arguments, options, words", [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
 def test_errors_are_the_command_lines(tmp_path, monkeypatch, arguments, options, words):
     monkeypatch.chdir(tmp_path)
@@ -171,7 +172,7 @@ except KeyboardInterrupt as error:
 
 def test_ctrl_c_saves_and_raises(tmp_path):
     run = tmp_path / "run"
-    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(BUILD / "python"), str(run)], stdout=subprocess.PIPE,
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(PACKAGE), str(run)], stdout=subprocess.PIPE,
                           text=True) as process:
         assert process.stdout.readline() == "started\n"
         time.sleep(0.2)
@@ -207,6 +208,7 @@ def test_progress_bar_of_long_runs_alone(short, capsys, tmp_path):
     assert "long" in bar and "return=" in bar and "step" in bar
 
 
+@NEEDS_PROGRAM
 def test_evaluations_are_the_command_lines(trained):
     wanted = program("eval", trained.run_dir, "--json", "--device", "cpu", "--episodes", 333, "--seed", 5)
     for target in (trained, trained.run_dir, str(trained.run_dir), trained.run_dir / "policy.safetensors",
@@ -217,6 +219,7 @@ def test_evaluations_are_the_command_lines(trained):
     assert trained.evaluate(deterministic=False, device="cpu").mean == sampled["mean"]
 
 
+@NEEDS_PROGRAM
 @pytest.mark.parametrize("path", ["/nowhere", "empty", "text"])
 def test_what_cannot_be_loaded_has_the_command_lines_error(tmp_path, path):
     (tmp_path / "empty").mkdir()
@@ -344,11 +347,15 @@ def test_export_to_onnx(trained, tmp_path):
                                trained.policy.outputs(observations), rtol=1e-5, atol=1e-4)
 
 
-def test_catalog():
+@NEEDS_PROGRAM
+def test_catalog_is_the_programs():
     listed = {topic: program("list", topic, "--json")[topic] for topic in ("environments", "presets", "keys")}
     assert list(perilune.environments()) == [entry["id"] for entry in listed["environments"]]
     assert list(perilune.presets()) == [entry["name"] for entry in listed["presets"]]
     assert list(perilune.keys()) == [entry["name"] for entry in listed["keys"]]
+
+
+def test_catalog_says_what_there_is():
     assert perilune.keys()["gamma"]["default"] == 0.99 and "1" in perilune.keys()["gamma"]["allowed"]
     assert perilune.presets()["cartpole-zoo"]["env_id"] == "CartPole-v1"
     assert perilune.environments()["CartPole-v1"]["parameters"]["sutton_barto_reward"]["default"] is False
