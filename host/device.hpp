@@ -12,7 +12,7 @@
 
 #include "host/hardware.hpp"
 #include "host/phases.hpp"
-#include "kernels/api.hpp"
+#include "kernels/cpu_levels.hpp"
 #include "kernels/machine/matrix.hpp"
 
 namespace perilune {

@@ -393,13 +393,6 @@ struct Machine {
   void (*set_condition)(const Control*, std::uint64_t handle, Queue&);
 };
 
-/// The CPU machine for the best instruction set this processor has, or the one PERILUNE_CPU_LEVEL names
-/// ("v4", "v3", "portable"). Throws std::invalid_argument when that one is unknown or not supported here.
-const Machine& cpu_machine();
-
-/// Whether this processor has the instructions of the CPU machine's instances of this precision, where there are any.
-bool cpu_supports(Precision precision);
-
 /// The CUDA machine, or null in a build without CUDA.
 const Machine* cuda_machine();
 

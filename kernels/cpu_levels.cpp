@@ -1,56 +1,75 @@
 // The program's machines: which of the compiled CPU levels this processor runs, chosen once, and the CUDA machine.
+//
+// PERILUNE_BUILD_LEVEL_v4, _v3 and _portable are 1 where that level was compiled (tools/cmake/processor.cmake).
 #include <cstdlib>
 #include <cstring>
-#include <stdexcept>
 #include <string>
 
-#include "kernels/api.hpp"
+#include "kernels/cpu_levels.hpp"
+#include "kernels/machine/processor.hpp"
 
 namespace perilune {
 
-#if defined(__x86_64__)
+#if PERILUNE_BUILD_LEVEL_v4
 namespace v4 {
 const Machine& level_machine();
 }
+#endif
+#if PERILUNE_BUILD_LEVEL_v3
 namespace v3 {
 const Machine& level_machine();
 }
 #endif
+#if PERILUNE_BUILD_LEVEL_portable
 namespace portable {
 const Machine& level_machine();
 }
+#endif
 
 namespace {
 
-struct Level {
-  const char* name;
-  bool supported;
-  const Machine& (*machine)();
-};
-
 const Machine& choose() {
-  const Level levels[] = {
-#if defined(__x86_64__)
-      {"v4", __builtin_cpu_supports("x86-64-v4") != 0, v4::level_machine},
-      {"v3", __builtin_cpu_supports("x86-64-v3") != 0, v3::level_machine},
-#endif
-      {"portable", true, portable::level_machine},
-  };
+  std::string known, built, runs;
+  const auto append = [](std::string& list, const char* name) { list += (list.empty() ? "" : ", ") + std::string(name); };
   const char* wanted = std::getenv("PERILUNE_CPU_LEVEL");
-  std::string names;
-  for (const Level& level : levels) {
-    if (!level.supported) continue;
-    if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) {
-      return level.machine();
-    }
-    names += names.empty() ? level.name : std::string(", ") + level.name;
+  for (const CpuLevel& level : cpu_levels()) {
+    append(known, level.name);
+    if (level.machine != nullptr) append(built, level.name);
+    if (level.machine == nullptr || !level.supported) continue;
+    if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) return level.machine();
+    append(runs, level.name);
   }
-  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) +
-                              "\", but this processor runs: " + names +
-                              "; unset it to use the best");
+  if (runs.empty()) {
+    throw NoCpuLevelError("this program was built for processors of level " + built + ", which this one is not - build it on "
+                          "this machine, or for every processor with -DPERILUNE_CPU_LEVELS=all");
+  }
+  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) + "\", but in this program and on this "
+                              "processor there are: " + runs + " (known: " + known + ") - unset it to use the best, or build "
+                              "with -DPERILUNE_CPU_LEVELS=all");
 }
 
 }  // namespace
+
+std::span<const CpuLevel> cpu_levels() {
+  static const CpuLevel levels[] = {
+#if PERILUNE_BUILD_LEVEL_v4
+      {"v4", processor_has_v4(), v4::level_machine},
+#else
+      {"v4", processor_has_v4(), nullptr},
+#endif
+#if PERILUNE_BUILD_LEVEL_v3
+      {"v3", processor_has_v3(), v3::level_machine},
+#else
+      {"v3", processor_has_v3(), nullptr},
+#endif
+#if PERILUNE_BUILD_LEVEL_portable
+      {"portable", true, portable::level_machine},
+#else
+      {"portable", true, nullptr},
+#endif
+  };
+  return levels;
+}
 
 const Machine& cpu_machine() {
   static const Machine& machine = choose();
@@ -58,10 +77,7 @@ const Machine& cpu_machine() {
 }
 
 bool cpu_supports(Precision precision) {
-#if defined(__x86_64__)
-  if (precision == Precision::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
-#endif
-  return precision == Precision::kFp32;
+  return precision == Precision::kFp32 || (precision == Precision::kBf16 && processor_has_bf16());
 }
 
 const Instance* find_instance(const Machine& machine, const char* environment, int width,

@@ -1,26 +1,24 @@
-// The CUDA launchers that exist in each precision, for the files that instantiate them: cuda.cu (fp32), cuda_tf32.cu and
-// cuda_bf16.cu, three so that they are compiled side by side.
+// The CUDA machine's launchers of one environment, for the translation units that CMake makes of kernels/instances.def: one
+// for each environment and precision. cuda.cu has what knows no environment.
 #pragma once
 
-#include <algorithm>
-#include <span>
-
+#include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
+#include "kernels/instance_table.hpp"
 #include "kernels/machine/cuda_block.cuh"
 #include "kernels/rollout.hpp"
+#include "kernels/simulate.hpp"
+#include "kernels/step.hpp"
 #include "kernels/update.hpp"
-#include "sims/environments.hpp"
-
-// Tests compile the three files once more, with environments of their own.
-#ifndef PERILUNE_INSTANCES
-#define PERILUNE_INSTANCES "kernels/instances.def"
-#endif
+#include "kernels/wide_launch.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
 // 64 lanes: the tiles of a 64-wide, two-layer fp32 network then take 36 KB of shared memory, so that several blocks share a
 // multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
 inline constexpr int kTileLanes = 64;
+inline constexpr int kSimulateLanes = 128;
+inline constexpr int kWideLanes = 256;
 // Tensor-core updates take four warps, each of which then has a quarter of a weight gradient in its registers. Rollouts
 // need no more than whole warps, and few environments then still spread over many multiprocessors.
 template <Precision P>
@@ -42,17 +40,10 @@ inline int depth_of(const Network& actor, const Network& critic) {
 /// `per_processor` blocks for each multiprocessor of the current device.
 int update_blocks(int per_processor);
 
-/// Everything but act and evaluate, and what knows no network, which are the same in every precision.
+/// Gives an instance what depends on the precision: all else is the same in each of them.
 template <class E, int Width, Precision P>
-Instance make_network_instance() {
-  Instance instance{};
-  instance.environment = E::kId;
+void set_networks(Instance& instance) {
   instance.precision = P;
-  instance.width = Width;
-  instance.observation_dim = E::kObsDim;
-  instance.num_actions = E::Action::kCount;
-  instance.state_fields = E::template State<float>::kFields;
-  instance.record_floats = Record<E>::kFloats;
   instance.update_tile = kUpdateLanes<P>;
   // fp32: two per network. Tensor cores: one, because a multiprocessor has room for two blocks with their weights and
   // gradients, and each block more would stage its weights again.
@@ -76,17 +67,108 @@ Instance make_network_instance() {
             storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)};
   };
   instance.block_storage = [](int depth) -> std::size_t {
-    return std::max({storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
-                     storage_bytes<Update<InterfaceOf<E>, Width>, kUpdateLanes<P>, P>(depth),
-                     storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)});
+    std::size_t most = storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth);
+    for (const std::size_t bytes : {storage_bytes<Update<InterfaceOf<E>, Width>, kUpdateLanes<P>, P>(depth),
+                                    storage_bytes<Evaluate<E, Width>, kTileLanes, Precision::kFp32>(depth)}) {
+      if (most < bytes) most = bytes;
+    }
+    return most;
   };
+}
+
+/// Launches K over environments that a caller steps.
+template <class K, class Args>
+void launch_step(const Args& args, Queue& queue) {
+  launch_cuda<K, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0, queue);
+}
+
+/// What instances of every width have.
+template <class E>
+Instance make_environment() {
+  Instance instance{};
+  instance.environment = E::kId;
+  instance.observation_dim = E::kObsDim;
+  instance.num_actions = E::Action::kCount;
+  instance.state_fields = E::template State<float>::kFields;
+  instance.record_floats = Record<E>::kFloats;
+  instance.reset = [](const ResetArgs& args, Queue& queue) {
+    launch_cuda<Reset<E>, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0,
+                                      queue);
+  };
+  instance.simulate = [](const SimulateArgs& args, Queue& queue) {
+    launch_cuda<Simulate<E>, kSimulateLanes>(
+        args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
+  };
+  instance.continuous = E::Action::kContinuous;
+  instance.field_names = E::kFieldNames.data();
+  instance.restart = launch_step<RestartEnvironments<E>, RestartArgs>;
+  instance.check_step = launch_step<CheckStep<E>, StepArgs>;
+  instance.step = launch_step<StepEnvironments<E>, StepArgs>;
   return instance;
 }
 
-std::span<const Instance> tf32_instances();
-std::span<const Instance> bf16_instances();
+template <class E, int Width>
+Instance make_instance() {
+  Instance instance = make_environment<E>();
+  instance.width = Width;
+  instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
+    using K = Evaluate<E, Width>;
+    launch_cuda<K, kTileLanes>(
+        args, divide_up(args.episodes, kTileLanes),
+        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
+  };
+  instance.act = [](const ActArgs& args, Queue& queue) {
+    using K = Act<InterfaceOf<E>, Width>;
+    launch_cuda<K, kTileLanes>(
+        args, divide_up(args.count, kTileLanes),
+        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
+  };
+  set_networks<E, Width, Precision::kFp32>(instance);
+  return instance;
+}
 
-/// Were the tensor-core kernels that this device would run compiled for one that has tensor cores?
-bool has_tensor_kernels();
+template <class K, class Args>
+void launch_single(const Args& args, Queue& queue) {
+  launch_cuda<K, kWideLanes>(args, 1, 0, queue);
+}
+
+/// See wide_launch.hpp.
+struct CudaLauncher {
+  template <class K, class Args>
+  static void lanes(const Args& args, int lanes, Queue& queue) {
+    launch_cuda<K, kTileLanes>(args, divide_up(lanes, kTileLanes), 0, queue);
+  }
+  template <class K, class Args>
+  static void rows(const Args& args, int rows, Queue& queue) {
+    launch_cuda<K, kWideLanes>(args, rows, 0, queue);
+  }
+  template <class K, class Args>
+  static void single(const Args& args, Queue& queue) {
+    launch_single<K>(args, queue);
+  }
+  static float read(const float* value, Queue& queue) {
+    const auto stream = static_cast<cudaStream_t>(queue.stream);
+    float result = 0.0f;
+    check_cuda(cudaMemcpyAsync(&result, value, sizeof result, cudaMemcpyDeviceToHost, stream),
+               "reading a result");
+    check_cuda(cudaStreamSynchronize(stream), "running kernels");
+    queue.after_kernel = false;
+    return result;
+  }
+  static bool skips(const Control*, Losses) { return false; }
+};
+
+/// Adds E's instances in fp32, and of networks of any size.
+template <class E, int... Widths>
+void add_instances(InstanceTable& table) {
+  (table.add(make_instance<E, Widths>()), ...);
+  table.add_wide(wide_instance<E, CudaLauncher>(make_environment<E>()));
+}
+
+/// Makes those of E in another precision of its instances in fp32, one for each width.
+template <class E, Precision P, int... Widths>
+void set_all_networks(Instance* instances) {
+  (set_networks<E, Widths, P>(*instances++), ...);
+}
 
 }  // namespace perilune::inline PERILUNE_LEVEL

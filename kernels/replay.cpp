@@ -76,7 +76,7 @@ constexpr Replays replays_of() {
 }
 
 constexpr Replays kReplays[] = {
-#define PERILUNE_ENVIRONMENT(environment) replays_of<environment>(),
+#define PERILUNE_ENVIRONMENT(environment, ...) replays_of<environment>(),
 #include "kernels/instances.def"
 #undef PERILUNE_ENVIRONMENT
 };

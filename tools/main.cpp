@@ -62,6 +62,8 @@ int main(int argc, char** argv) {
     return fail(error.what(), error.exit_code());
   } catch (const std::invalid_argument& error) {  // PERILUNE_CPU_LEVEL
     return fail(error.what(), ExitCode::kUsage);
+  } catch (const NoCpuLevelError& error) {
+    return fail(error.what(), ExitCode::kNoDevice);
   } catch (const std::bad_alloc&) {
     return fail("out of memory - lower num_envs, num_steps or the hidden layers' sizes", ExitCode::kFailed);
   } catch (const std::exception& error) {

@@ -1,0 +1,74 @@
+# Translation units from lists of instances like kernels/instances.def: one for each environment on the CPU (compiled once a
+# level), and one for each environment and precision on the GPU, so that all cores compile, and an edited simulator alone.
+#
+# perilune_units(<prefix> <file>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and <prefix>_INSTANCES, the list to compile
+# with: the file itself, or what PERILUNE_ENVIRONMENTS and PERILUNE_WIDTHS leave of it.
+function(perilune_write_unit path text)
+  set(now)
+  if(EXISTS ${path})
+    file(READ ${path} now)
+  endif()
+  if(NOT now STREQUAL text)  # an unchanged file is not compiled again
+    file(WRITE ${path} "${text}")
+  endif()
+endfunction()
+
+function(perilune_units prefix file)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+  set(folder ${CMAKE_CURRENT_BINARY_DIR}/units)
+  set(cpu_units)
+  set(cuda_units)
+  set(kept)
+  set(known)
+  file(STRINGS ${file} lines REGEX "^PERILUNE_ENVIRONMENT\\(")
+  foreach(line IN LISTS lines)
+    if(NOT line MATCHES "^PERILUNE_ENVIRONMENT\\(([A-Za-z0-9_]+), *(\"[^\"]+\"), *([0-9, ]+)\\)$")
+      message(FATAL_ERROR "${file} has the line ${line} - allowed: PERILUNE_ENVIRONMENT(type, \"its/header.hpp\", width, ...)")
+    endif()
+    set(environment ${CMAKE_MATCH_1})
+    set(header ${CMAKE_MATCH_2})
+    string(REGEX MATCHALL "[0-9]+" widths ${CMAKE_MATCH_3})
+    list(APPEND known ${environment})
+    if(PERILUNE_ENVIRONMENTS AND NOT environment IN_LIST PERILUNE_ENVIRONMENTS)
+      continue()
+    endif()
+    if(PERILUNE_WIDTHS)
+      set(all ${widths})
+      list(FILTER widths INCLUDE REGEX "^(${PERILUNE_WIDTHS_PATTERN})$")
+      if(NOT widths)
+        message(FATAL_ERROR "PERILUNE_WIDTHS is \"${PERILUNE_WIDTHS}\", and ${environment} has none of these - allowed: some of ${all}")
+      endif()
+    endif()
+    list(JOIN widths ", " widths)
+    string(APPEND kept "PERILUNE_ENVIRONMENT(${environment}, ${header}, ${widths})\n")
+    set(unit "// Made of ${file} by tools/cmake/instances.cmake.\n#include ${header}\n")
+    set(space "namespace perilune::inline PERILUNE_LEVEL {\n")
+
+    perilune_write_unit(${folder}/${environment}.cpp "${unit}#include \"kernels/cpu_instances.hpp\"\n\n${space}\
+void add_${environment}(InstanceTable& table) { add_instances<${environment}, ${widths}>(table); }\n}\n")
+    list(APPEND cpu_units ${folder}/${environment}.cpp)
+
+    string(APPEND unit "#include \"kernels/cuda_instances.cuh\"\n\n${space}")
+    perilune_write_unit(${folder}/${environment}_fp32.cu "${unit}\
+void add_${environment}(InstanceTable& table) { add_instances<${environment}, ${widths}>(table); }\n}\n")
+    list(APPEND cuda_units ${folder}/${environment}_fp32.cu)
+    foreach(precision IN ITEMS Tf32 Bf16)
+      string(TOLOWER ${precision} name)
+      perilune_write_unit(${folder}/${environment}_${name}.cu "${unit}\
+void set_${name}_${environment}(Instance* instances) {
+  set_all_networks<${environment}, Precision::k${precision}, ${widths}>(instances);
+}\n}\n")
+      list(APPEND cuda_units ${folder}/${environment}_${name}.cu)
+    endforeach()
+  endforeach()
+  set(unknown ${PERILUNE_ENVIRONMENTS})
+  list(REMOVE_ITEM unknown ${known})
+  if(unknown OR NOT cpu_units)
+    message(FATAL_ERROR "PERILUNE_ENVIRONMENTS is \"${PERILUNE_ENVIRONMENTS}\" - allowed: some of ${known}, or empty for all")
+  endif()
+  perilune_write_unit(${folder}/instances.def "${kept}")
+  set(${prefix}_CPU_UNITS ${cpu_units} PARENT_SCOPE)
+  set(${prefix}_CUDA_UNITS ${cuda_units} PARENT_SCOPE)
+  set(${prefix}_INSTANCES ${folder}/instances.def PARENT_SCOPE)
+endfunction()
+string(REPLACE ";" "|" PERILUNE_WIDTHS_PATTERN "${PERILUNE_WIDTHS}")
