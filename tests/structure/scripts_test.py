@@ -1,4 +1,4 @@
-"""The shell tools' promises that need no build: set-up's listing, usage errors, shell syntax."""
+"""The shell tools' promises on this machine: set-up's listing, usage errors, shell syntax. building_test.py is about others."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ def run(*command, **kwargs):
 
 
 def test_shell_scripts_parse():
-    for script in ["tools/setup", "tools/perilune", "tools/test", ".ci/run"]:
+    for script in ["tools/setup", "tools/perilune", "tools/test", "tools/fresh-check", "tools/build-wheel", ".ci/run"]:
         assert os.access(ROOT / script, os.X_OK), f"{script} is not executable"
         checked = run("bash", "-n", script)
         assert checked.returncode == 0, checked.stderr
@@ -41,13 +41,37 @@ def fake_dpkg(folder, answer):
 
 
 def test_setup_check_names_each_missing_package(tmp_path):
-    checked = run("tools/setup", "--check", env=fake_dpkg(tmp_path, "g++ installed\\ncmake config-files\\n"))
+    checked = run("tools/setup", "--check", env=fake_dpkg(tmp_path, "libfmt-dev installed\\nlibcli11-dev config-files\\n"))
     assert checked.returncode == 1
     missing = checked.stderr.split()[2::3]
-    assert "cmake" in missing and "libfmt-dev" in missing and "g++" not in missing
+    assert "libcli11-dev" in missing and "nlohmann-json3-dev" in missing and "libfmt-dev" not in missing
 
 
 def test_setup_rejects_unknown_arguments():
     checked = run("tools/setup", "--chekc")
     assert checked.returncode == 2
     assert "--chekc" in checked.stderr and "--check" in checked.stderr
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--dept"], ["--dept", "--depth"]),
+    (["--depth", "deep"], ["deep", "configure, whole"]),
+    (["--only"], ["--only lacks its value", "12-user"]),
+    (["--only", "11"], ["unknown machine (11)", "12-user"]),
+])
+def test_fresh_check_rejects_unknown_arguments(arguments, words):
+    checked = run("tools/fresh-check", *arguments)
+    assert checked.returncode == 2
+    assert all(word in checked.stderr for word in words), checked.stderr
+
+
+def test_fresh_check_lists_its_machines():
+    listed = run("tools/fresh-check", "--list")
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 4 and "13 " in listed.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root this is what every run does")
+def test_fresh_check_skips_without_root():
+    skipped = run(shutil.which("setpriv"), "--reuid=65534", "--clear-groups", "bash", "-s", "--", input=
+                  (ROOT / "tools" / "fresh-check").read_text().replace('cd -P', 'true'))
+    assert skipped.returncode == 77 and "skipped: not root" in skipped.stderr, skipped.stderr
