@@ -61,3 +61,29 @@ def test_import_takes_no_time():
         done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
         seconds.append(int(re.search(r"\| +(\d+) \| perilune$", done.stderr, re.M).group(1)) / 1e6)
     assert min(seconds) < 0.05
+
+
+def python(*arguments, **environment):
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_info_says_what_was_built_and_what_was_left_out():
+    info = perilune.info()
+    assert info["cpu_levels"] and set(info["cpu_levels"]) <= {"v4", "v3", "portable"}
+    assert info["processor"] in ("v4", "v3", "portable") and info["device"] and info["device_reason"]
+    told = " ".join(info["left_out"])
+    assert all((level in info["cpu_levels"]) != bool(re.search(rf"\b{level}\b", told)) for level in ("v4", "v3", "portable"))
+    assert (info["cuda"] == "none") == ("PERILUNE_CUDA=ON pip install" in told)
+    printed = python("-m", "perilune")
+    assert info["device"] in printed and all(sentence in printed for sentence in info["left_out"])
+
+
+def test_a_level_that_is_not_there_is_an_error():
+    """Not a crash: what is imported runs on every processor, and chooses a level when one is first needed."""
+    code = ("import perilune\ntry: perilune.VectorEnv('CartPole-v1', 1)\n"
+            "except (ValueError, RuntimeError) as error: print(error)")
+    said = python("-c", code, PERILUNE_CPU_LEVEL="v9")
+    assert 'PERILUNE_CPU_LEVEL is "v9"' in said and perilune.info()["cpu_level"].split()[-1] in said, said

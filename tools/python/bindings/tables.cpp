@@ -92,8 +92,17 @@ nb::list keys_list() {
   return list;
 }
 
+// "cpu_levels": those in this build, best first; "processor": the best one that this processor runs, built or not.
+void add_cpu_levels(nb::dict& entry) {
+  nb::list built;
+  for (const CpuLevel& level : cpu_levels()) {
+    if (level.machine != nullptr) built.append(level.name);
+    if (level.supported && !entry.contains("processor")) entry["processor"] = level.name;
+  }
+  entry["cpu_levels"] = built;
+}
+
 nb::dict info_dict() {
-  const SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
   const BuildInfo& build = build_info();
   nb::dict entry;
   entry["version"] = text(build.version);
@@ -102,9 +111,16 @@ nb::dict info_dict() {
   entry["build_type"] = text(build.build_type);
   entry["cuda"] = text(build.cuda);
   entry["cuda_status"] = describe_cuda();
-  entry["device"] = automatic.device->description();
-  entry["device_reason"] = automatic.reason;
-  entry["cpu_level"] = cpu_machine().name;
+  add_cpu_levels(entry);
+  entry["cpu_level"] = entry["device"] = nb::none();
+  try {
+    const SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
+    entry["device"] = automatic.device->description();
+    entry["device_reason"] = automatic.reason;
+    entry["cpu_level"] = cpu_machine().name;
+  } catch (const NoCpuLevelError& error) {
+    if (entry["device"].is_none()) entry["device_reason"] = error.what();
+  }
   entry["threads"] = available_cores();
   return entry;
 }

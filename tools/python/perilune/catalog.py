@@ -25,8 +25,28 @@ def keys() -> dict[str, dict[str, Any]]:
 
 
 def info() -> dict[str, Any]:
-    """The build (version, commit, compiler, cuda) and what it runs on here (device and why, cpu_level, threads)."""
-    return _native.info()
+    """The build (version, commit, compiler, build_type, cuda, cpu_levels), what it runs on here (device and why, cuda_status,
+    processor, cpu_level, threads; None where no level fits), and left_out: a sentence for each thing that was not built, with how to get it."""
+    values = _native.info()
+    values["left_out"] = _left_out(values)
+    return values
+
+
+def _left_out(values: dict[str, Any]) -> list[str]:
+    levels = [level for level in ("v4", "v3", "portable") if level not in values["cpu_levels"]]
+    sentences = []
+    if values["processor"] in levels:
+        runs = f"which runs {values['cpu_level']} instead" if values["cpu_level"] else "which can run none of this build's"
+        sentences.append(f"Code for this processor ({values['processor']}), {runs}: pip install ./tools/python, in a clone on "
+                         "this machine.")
+        levels.remove(values["processor"])
+    if levels:
+        sentences.append(f"Code for other processors ({', '.join(levels)}): PERILUNE_CPU_LEVELS=all pip install ./tools/python; "
+                         "tools/build-wheel makes a wheel for other machines.")
+    if values["cuda"] == "none":
+        sentences.append("Code for GPUs: pip install ./tools/python where a GPU and a CUDA toolkit are, "
+                         "PERILUNE_CUDA=ON pip install ./tools/python where only a toolkit is.")
+    return sentences
 
 
 def parameter_values(environment: str, parameters: dict[str, Any]) -> dict[str, float]:
