@@ -1,11 +1,11 @@
 #include "host/vector_env.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <random>
 
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
@@ -109,8 +109,11 @@ VectorEnv::VectorEnv(const VectorEnvOptions& options, Device& device)
   more_ = {arena_.at(seed), arena_.at(number), arena_.at(ended)};
   const StepFlags none{kNoFault, 0};
   device.upload(arena_.at(flags_), &none, sizeof none);
+  // Not std::random_device: linked statically, it would need the newest C library.
+  std::uint32_t random;
+  if (getentropy(&random, sizeof random) != 0) throw Error("the system has no random numbers (getentropy failed)");
   ResetOptions fresh;
-  fresh.seed = std::random_device()();
+  fresh.seed = random;
   reseed(fresh);
 }
 
