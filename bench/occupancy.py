@@ -1,6 +1,6 @@
 """Registers, shared memory, spills and occupancy of every CUDA kernel, without a GPU: bench/occupancy.py PROGRAM [OUTPUT].
 
-Each kernels/*.cu is compiled to PTX for compute capability 8.0 and assembled for each architecture; what networks take of
+PROGRAM lies in a build folder with CUDA, each of whose units is compiled to PTX for compute capability 8.0 and assembled for each architecture; what networks take of
 shared memory is PROGRAM's word (perilune info --json), for two hidden layers. Occupancy follows from NVIDIA's published
 limits, table "Technical specifications per compute capability" of the CUDA programming guide.
 """
@@ -63,27 +63,28 @@ def main(program, output=ROOT / "bench/results/kernel_resources.json"):
     storage = {(row["env"], row["hidden_width"], row["precision"]): row
                for row in information["devices"]["cuda"]["shared_memory"] if row["hidden_layers"] == LAYERS}
     module = resources_module()
-    rows = []
+    rows = {}  # a kernel that several units have is listed once
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        sources = sorted((ROOT / "kernels").glob("*.cu"))
+        build = Path(program).resolve().parent
+        sources = [ROOT / "kernels" / "cuda.cu", *sorted((build / "kernels" / "units").glob("*.cu"))]
         for source, logs in zip(sources, pool.map(lambda s: assemble(s, Path(folder)), sources)):
             for arch, log in logs.items():
                 figures, _ = module.parse_log(log)
-                for mangled, name in module.demangle(list(figures)).items():
-                    figure, name = figures[mangled], module.short(name)
+                for mangled, name in module.demangle([mangled for _, mangled in figures]).items():
+                    figure, name = figures[arch, mangled], module.short(name)
                     dynamic = 0
                     threads = int(m[1]) if (m := re.search(r"(\d+), \(Precision\)", name)) else 1
                     if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(.+), (\d+)>, \d+, \(Precision\)(\d)", name):
                         dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
                     shared = figure["shared_bytes"] + dynamic
                     blocks, limit = occupancy(arch, max(figure["registers"], 1), max(threads, 32), shared)
-                    rows.append({"arch": arch, "kernel": name, "threads": threads, "registers": figure["registers"],
-                                 "static_shared_bytes": figure["shared_bytes"], "dynamic_shared_bytes": dynamic,
-                                 "spill_bytes": figure["spill_store_bytes"] + figure["spill_load_bytes"],
-                                 "blocks_per_multiprocessor": blocks, "limited_by": limit,
-                                 "occupancy": round(blocks * threads / LIMITS[arch][0], 3)})
-    rows.sort(key=lambda row: (row["arch"], row["kernel"]))
-    Path(output).write_text(json.dumps({"hidden_layers": LAYERS, "kernels": rows}, indent=1) + "\n")
+                    rows[arch, name] = {"arch": arch, "kernel": name, "threads": threads, "registers": figure["registers"],
+                                        "static_shared_bytes": figure["shared_bytes"], "dynamic_shared_bytes": dynamic,
+                                        "spill_bytes": figure["spill_store_bytes"] + figure["spill_load_bytes"],
+                                        "blocks_per_multiprocessor": blocks, "limited_by": limit,
+                                        "occupancy": round(blocks * threads / LIMITS[arch][0], 3)}
+    kernels = [rows[key] for key in sorted(rows)]
+    Path(output).write_text(json.dumps({"hidden_layers": LAYERS, "kernels": kernels}, indent=1) + "\n")
 
 
 main(*sys.argv[1:])

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "kernels/cpu_levels.hpp"
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/whole_iteration.hpp"
 #include "tests/support/naive_matrix.hpp"
@@ -57,6 +58,15 @@ std::vector<const Subject*> cpu_levels() {
 
 INSTANTIATE_TEST_SUITE_P(On, CpuLevel, ::testing::ValuesIn(cpu_levels()), subject_name);
 
+/// The last of the levels that are built here, which any processor that runs the tests has.
+const perilune::CpuLevel& last_level() {
+  const perilune::CpuLevel* last = nullptr;
+  for (const perilune::CpuLevel& level : perilune::cpu_levels()) {
+    if (level.machine != nullptr) last = &level;
+  }
+  return *last;
+}
+
 TEST(CpuMachine, LevelIsChosenByName) {
   using ::testing::AllOf;
   using ::testing::HasSubstr;
@@ -64,8 +74,8 @@ TEST(CpuMachine, LevelIsChosenByName) {
   EXPECT_THAT([] { cpu_machine(); },
               ::testing::ThrowsMessage<std::invalid_argument>(AllOf(
                   HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
-  setenv("PERILUNE_CPU_LEVEL", "portable", 1);
-  EXPECT_STREQ(cpu_machine().name, "cpu portable");
+  setenv("PERILUNE_CPU_LEVEL", last_level().name, 1);
+  EXPECT_EQ(cpu_machine().name, "cpu " + std::string(last_level().name));
   unsetenv("PERILUNE_CPU_LEVEL");
 }
 

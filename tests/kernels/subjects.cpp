@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kernels/cpu_levels.hpp"
+#include "kernels/machine/processor.hpp"
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/fiber_machine.hpp"
 #include "tests/kernels/joined_machine.hpp"
@@ -10,18 +12,21 @@
 
 namespace perilune {
 
-#define PERILUNE_DECLARE_LEVEL(level) \
-  namespace level {                   \
-  const Machine& level_machine();     \
+// 1 where tests/CMakeLists.txt built that level.
+#define PERILUNE_DECLARE_LEVEL(level)     \
+  namespace level {                       \
+  const Machine& level_machine();         \
+  const Machine& point_mass_machine();    \
   }
-#if defined(__x86_64__)
+#if PERILUNE_BUILD_LEVEL_v4
 PERILUNE_DECLARE_LEVEL(v4)
-PERILUNE_DECLARE_LEVEL(v3)
-PERILUNE_DECLARE_LEVEL(point_mass_v4)
-PERILUNE_DECLARE_LEVEL(point_mass_v3)
 #endif
+#if PERILUNE_BUILD_LEVEL_v3
+PERILUNE_DECLARE_LEVEL(v3)
+#endif
+#if PERILUNE_BUILD_LEVEL_portable
 PERILUNE_DECLARE_LEVEL(portable)
-PERILUNE_DECLARE_LEVEL(point_mass_portable)
+#endif
 
 namespace test {
 
@@ -64,7 +69,7 @@ Subject cpu_level(const char* name, const Machine& (*machine)(), std::string (*m
   return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish};
 }
 
-#if defined(__x86_64__)
+#if PERILUNE_BUILD_LEVEL_v4
 Subject cpu_bf16(const char* name, const Machine& (*machine)()) {
   Subject subject = cpu_level(name, machine, [] {
     return std::string(cpu_supports(Precision::kBf16) ? "" : "this CPU lacks AVX512_BF16");
@@ -95,20 +100,18 @@ Subject tensor_fibers(const char* name, const Machine& (*machine)(), Precision p
 
 const std::vector<Subject>& subjects() {
   static const std::vector<Subject> all = {
-#if defined(__x86_64__)
-    cpu_level("CpuV4", joined_machine<v4::level_machine, point_mass_v4::level_machine>,
-              [] {
-                return std::string(__builtin_cpu_supports("x86-64-v4") ? ""
-                                                                       : "this CPU lacks AVX-512");
-              }),
-    cpu_bf16("CpuV4Bf16", joined_machine<v4::level_machine, point_mass_v4::level_machine>),
-    cpu_level("CpuV3", joined_machine<v3::level_machine, point_mass_v3::level_machine>,
-              [] {
-                return std::string(__builtin_cpu_supports("x86-64-v3") ? ""
-                                                                       : "this CPU lacks AVX2");
-              }),
+#if PERILUNE_BUILD_LEVEL_v4
+    cpu_level("CpuV4", joined_machine<v4::level_machine, v4::point_mass_machine>,
+              [] { return std::string(processor_has_v4() ? "" : "this CPU lacks AVX-512"); }),
+    cpu_bf16("CpuV4Bf16", joined_machine<v4::level_machine, v4::point_mass_machine>),
 #endif
-    cpu_level("CpuPortable", joined_machine<portable::level_machine, point_mass_portable::level_machine>, nothing_missing),
+#if PERILUNE_BUILD_LEVEL_v3
+    cpu_level("CpuV3", joined_machine<v3::level_machine, v3::point_mass_machine>,
+              [] { return std::string(processor_has_v3() ? "" : "this CPU lacks AVX2"); }),
+#endif
+#if PERILUNE_BUILD_LEVEL_portable
+    cpu_level("CpuPortable", joined_machine<portable::level_machine, portable::point_mass_machine>, nothing_missing),
+#endif
     fibers("FibersForward", forward_fiber_machine),
     fibers("FibersReverse", reverse_fiber_machine),
     tensor_fibers("FibersForwardTf32", forward_fiber_machine, Precision::kTf32),

@@ -78,6 +78,12 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   else()  # H100 and H200, and as PTX for what comes after them
     set(CMAKE_CUDA_ARCHITECTURES 90)
   endif()
+  if(PERILUNE_TESTS)  # whose table of resources has both, the newest that is supported everywhere and the oldest
+    list(APPEND CMAKE_CUDA_ARCHITECTURES 75-real)
+    if(NOT "${CMAKE_CUDA_ARCHITECTURES}" MATCHES "90")
+      list(APPEND CMAKE_CUDA_ARCHITECTURES 90-real)
+    endif()
+  endif()
 endif()
 list(JOIN CMAKE_CUDA_ARCHITECTURES " " PERILUNE_GPUS)
 string(PREPEND PERILUNE_GPUS "sm_")
@@ -108,11 +114,14 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 set(CMAKE_CUDA_FLAGS_RELEASE "-DNDEBUG")  # optimisation is in the list below, for every build type
 set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "")
 
-# What the generated code depends on; the resource table is compiled with the same list.
-set(PERILUNE_CUDA_CODE_FLAGS -O3 -fmad=false --expt-relaxed-constexpr -lineinfo)
-set(PERILUNE_CUDA_FLAGS ${PERILUNE_CUDA_CODE_FLAGS} -Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion)
+set(PERILUNE_CUDA_FLAGS
+    -O3 -fmad=false --expt-relaxed-constexpr -lineinfo
+    -Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion)
 if(CMAKE_COMPILE_WARNING_AS_ERROR)
   list(APPEND PERILUNE_CUDA_FLAGS -Werror=cross-execution-space-call,default-stream-launch -Xcompiler=-Werror)
+endif()
+if(PERILUNE_TESTS)
+  list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_with_report)
 endif()
 if(PERILUNE_ALL_GPUS)
   list(APPEND PERILUNE_CUDA_FLAGS --compress-mode=size --threads 2)

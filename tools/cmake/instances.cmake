@@ -1,8 +1,8 @@
 # Translation units from lists of instances like kernels/instances.def: one for each environment on the CPU (compiled once a
 # level), and one for each environment and precision on the GPU, so that all cores compile, and an edited simulator alone.
 #
-# perilune_units(<prefix> <file>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and <prefix>_INSTANCES, the list to compile
-# with: the file itself, or what PERILUNE_ENVIRONMENTS and PERILUNE_WIDTHS leave of it.
+# perilune_units(<prefix> <file> <environments> <widths>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and <prefix>_INSTANCES,
+# the list to compile with: what is left of the file with these environments and widths, where empty means all.
 function(perilune_write_unit path text)
   set(now)
   if(EXISTS ${path})
@@ -13,7 +13,7 @@ function(perilune_write_unit path text)
   endif()
 endfunction()
 
-function(perilune_units prefix file)
+function(perilune_units prefix file environments only_widths)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/units)
   set(cpu_units)
@@ -29,12 +29,13 @@ function(perilune_units prefix file)
     set(header ${CMAKE_MATCH_2})
     string(REGEX MATCHALL "[0-9]+" widths ${CMAKE_MATCH_3})
     list(APPEND known ${environment})
-    if(PERILUNE_ENVIRONMENTS AND NOT environment IN_LIST PERILUNE_ENVIRONMENTS)
+    if(environments AND NOT environment IN_LIST environments)
       continue()
     endif()
-    if(PERILUNE_WIDTHS)
+    if(only_widths)
       set(all ${widths})
-      list(FILTER widths INCLUDE REGEX "^(${PERILUNE_WIDTHS_PATTERN})$")
+      string(REPLACE ";" "|" pattern "${only_widths}")
+      list(FILTER widths INCLUDE REGEX "^(${pattern})$")
       if(NOT widths)
         message(FATAL_ERROR "PERILUNE_WIDTHS is \"${PERILUNE_WIDTHS}\", and ${environment} has none of these - allowed: some of ${all}")
       endif()
@@ -61,7 +62,7 @@ void set_${name}_${environment}(Instance* instances) {
       list(APPEND cuda_units ${folder}/${environment}_${name}.cu)
     endforeach()
   endforeach()
-  set(unknown ${PERILUNE_ENVIRONMENTS})
+  set(unknown ${environments})
   list(REMOVE_ITEM unknown ${known})
   if(unknown OR NOT cpu_units)
     message(FATAL_ERROR "PERILUNE_ENVIRONMENTS is \"${PERILUNE_ENVIRONMENTS}\" - allowed: some of ${known}, or empty for all")
@@ -71,4 +72,3 @@ void set_${name}_${environment}(Instance* instances) {
   set(${prefix}_CUDA_UNITS ${cuda_units} PARENT_SCOPE)
   set(${prefix}_INSTANCES ${folder}/instances.def PARENT_SCOPE)
 endfunction()
-string(REPLACE ";" "|" PERILUNE_WIDTHS_PATTERN "${PERILUNE_WIDTHS}")

@@ -1,8 +1,10 @@
-"""Tabulates what each GPU kernel needs, and each function that was not inlined into kernels, from ptxas -v logs and PTX: kernel_resources.py FOLDER OUTPUT.
+"""Tabulates what each GPU kernel needs, and each function that was not inlined into kernels, from what nvcc_with_report kept:
+kernel_resources.py FOLDER UNITS OUTPUT.
 
-FOLDER holds <source>_<arch>.ptx and <source>_<arch>.log; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are
-ptxas's figures; f64 and local count PTX instructions, which show double arithmetic and indexed local arrays at their
-source, before ptxas may have hidden them; mma counts the multiplies of tensor cores.
+FOLDER has below it, for each translation unit named in the file UNITS, a folder <unit>.cu.o.report with ptxas's log and the PTX
+of each architecture; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are ptxas's figures; f64 and local count PTX
+instructions, which show double arithmetic and indexed local arrays at their source, before ptxas may have hidden them; mma
+counts the multiplies of tensor cores. A kernel that several units have is listed once.
 """
 
 import json
@@ -33,21 +35,21 @@ def short(name):
 
 
 def parse_log(text):
-    """({mangled kernel: figures}, {mangled function: figures}) from one ptxas -v log."""
+    """{(architecture, mangled kernel): figures}, and the same of functions, from one ptxas -v log."""
     kernels, functions = {}, {}
-    kernel = row = None
+    kernel = row = arch = None
     for line in text.splitlines():
-        if m := re.search(r"Compiling entry function '(\S+)'", line):
-            kernel = m.group(1)
-            kernels[kernel] = {"registers": 0, "shared_bytes": 0}
+        if m := re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line):
+            kernel, arch = m.groups()
+            kernels[arch, kernel] = {"registers": 0, "shared_bytes": 0}
         elif m := re.search(r"Function properties for (\S+)", line):
-            row = kernels[kernel] if m.group(1) == kernel else functions.setdefault(m.group(1), {})
+            row = kernels[arch, kernel] if m.group(1) == kernel else functions.setdefault((arch, m.group(1)), {})
         elif m := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             row.update(zip(("stack_bytes", "spill_store_bytes", "spill_load_bytes"), map(int, m.groups())))
         elif m := re.search(r"Used (\d+) registers", line):
-            kernels[kernel]["registers"] = int(m.group(1))
+            kernels[arch, kernel]["registers"] = int(m.group(1))
             if m := re.search(r"(\d+) bytes smem", line):
-                kernels[kernel]["shared_bytes"] = int(m.group(1))
+                kernels[arch, kernel]["shared_bytes"] = int(m.group(1))
     return kernels, functions
 
 
@@ -71,18 +73,29 @@ def parse_ptx(text):
     return counts
 
 
-def main(folder, output):
-    rows, functions = [], []
-    for log in sorted(Path(folder).glob("*.log")):
-        source, arch = log.stem.rsplit("_", 1)
-        kernels, outside = parse_log(log.read_text())
-        counts = parse_ptx(log.with_suffix(".ptx").read_text())
-        names = demangle([*kernels, *outside]) if kernels else {}
-        for table, what, figures in ((rows, "kernel", kernels), (functions, "function", outside)):
-            for mangled, figure in figures.items():
-                table.append({"source": f"kernels/{source}.cu", "arch": f"sm_{arch}", what: short(names[mangled]),
-                              **figure, **{f"ptx_{k}": v for k, v in counts.get(mangled, {}).items()}})
-    rows.sort(key=lambda row: (row["source"], row["arch"], row["kernel"]))
+def ptx_counts(report):
+    """{(architecture, mangled kernel or function): counts} of the PTX that one unit was compiled to."""
+    counts = {}
+    for path in sorted(report.glob("*.ptx")):
+        text = path.read_text()
+        arch = re.search(r"^\.target (sm_\d+)", text, re.M)[1]
+        counts.update({(arch, name): figures for name, figures in parse_ptx(text).items()})
+    return counts
+
+
+def main(folder, units, output):
+    tables = {"kernel": {}, "function": {}}
+    reports = {report.name.split(".")[0]: report for report in Path(folder).rglob("*.cu.o.report")}
+    for unit in Path(units).read_text().split():
+        log, counts = (reports[unit] / "log").read_text(), ptx_counts(reports[unit])
+        for (what, table), figures in zip(tables.items(), parse_log(log)):
+            names = demangle(sorted({mangled for _, mangled in figures})) if figures else {}
+            for (arch, mangled), figure in figures.items():
+                row = {"unit": unit, "arch": arch, what: short(names[mangled]), **figure,
+                       **{f"ptx_{k}": v for k, v in counts.get((arch, mangled), {}).items()}}
+                table.setdefault((arch, row[what]), row)
+    rows, functions = (sorted(table.values(), key=lambda row: (row["arch"], row.get("kernel", row.get("function"))))
+                       for table in tables.values())
     Path(output + ".json").write_text(json.dumps({"kernels": rows, "functions": functions}, indent=1) + "\n")
 
     keys = ["registers", "shared_bytes", "stack_bytes", "spill_store_bytes", "spill_load_bytes", "ptx_f64", "ptx_local", "ptx_mma"]

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "kernels/cpu_levels.hpp"
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/kernels/whole_iteration.hpp"
 

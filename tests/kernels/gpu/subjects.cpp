@@ -13,8 +13,8 @@
 
 namespace perilune {
 
-namespace point_mass {
-const Machine& level_machine();
+namespace base {
+const Machine& point_mass_machine();
 }
 
 namespace test {
@@ -68,7 +68,7 @@ void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
 const std::vector<Subject>& subjects() {
   // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
   static const std::vector<Subject> all = [] {
-    const Subject plain = {"Cuda", joined_machine<program_machine, point_mass::level_machine>, kMaxFusedWidth,
+    const Subject plain = {"Cuda", joined_machine<program_machine, base::point_mass_machine>, kMaxFusedWidth,
                            3e-7,   queue, missing, allocate, release, finish};
     Subject tf32 = plain, bf16 = plain;
     tf32.name = "CudaTf32";
