@@ -26,29 +26,28 @@ const Machine& level_machine();
 }
 #endif
 
-namespace {
-
-const Machine& choose() {
+const CpuLevel& best_level(std::span<const CpuLevel> levels, const char* wanted) {
   std::string known, built, runs;
-  const auto append = [](std::string& list, const char* name) { list += (list.empty() ? "" : ", ") + std::string(name); };
-  const char* wanted = std::getenv("PERILUNE_CPU_LEVEL");
-  for (const CpuLevel& level : cpu_levels()) {
+  const auto append = [](std::string& list, const char* name) {
+    list += list.empty() ? "" : ", ";
+    list += name;
+  };
+  for (const CpuLevel& level : levels) {
     append(known, level.name);
-    if (level.machine != nullptr) append(built, level.name);
-    if (level.machine == nullptr || !level.supported) continue;
-    if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) return level.machine();
+    if (level.machine == nullptr) continue;
+    append(built, level.name);
+    if (!level.supported) continue;
     append(runs, level.name);
+    if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) return level;
   }
   if (runs.empty()) {
-    throw NoCpuLevelError("this program was built for processors of level " + built + ", which this one is not - build it on "
+    throw NoCpuLevelError("this program was built for processors of level " + built + ", and this one is not - build it on "
                           "this machine, or for every processor with -DPERILUNE_CPU_LEVELS=all");
   }
-  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) + "\", but in this program and on this "
-                              "processor there are: " + runs + " (known: " + known + ") - unset it to use the best, or build "
-                              "with -DPERILUNE_CPU_LEVELS=all");
+  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) + "\" - allowed in this program on this "
+                              "processor: " + runs + " (of " + known + "); unset it to use the best, or build with "
+                              "-DPERILUNE_CPU_LEVELS=all");
 }
-
-}  // namespace
 
 std::span<const CpuLevel> cpu_levels() {
   static const CpuLevel levels[] = {
@@ -72,7 +71,7 @@ std::span<const CpuLevel> cpu_levels() {
 }
 
 const Machine& cpu_machine() {
-  static const Machine& machine = choose();
+  static const Machine& machine = best_level(cpu_levels(), std::getenv("PERILUNE_CPU_LEVEL")).machine();
   return machine;
 }
 

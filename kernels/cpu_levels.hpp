@@ -23,8 +23,11 @@ struct NoCpuLevelError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The CPU machine for the best level of this program that this processor runs, or the one PERILUNE_CPU_LEVEL names. Throws
-/// std::invalid_argument when that one is unknown or cannot be used here, NoCpuLevelError when no level can.
+/// The first that is in this program and that this processor runs, or the one of those that is `wanted`, if that is neither
+/// null nor empty. Throws std::invalid_argument when that one cannot be used here, NoCpuLevelError when none can.
+const CpuLevel& best_level(std::span<const CpuLevel> levels, const char* wanted);
+
+/// The machine of the best level, or of the one that the environment's PERILUNE_CPU_LEVEL names; throws as best_level.
 const Machine& cpu_machine();
 
 /// Whether this processor has the instructions of the CPU machine's instances of this precision, where there are any.

@@ -79,6 +79,21 @@ TEST(CpuMachine, LevelIsChosenByName) {
   unsetenv("PERILUNE_CPU_LEVEL");
 }
 
+TEST(CpuMachine, ProgramsForOtherProcessorsSaySo) {
+  using ::testing::AllOf;
+  using ::testing::HasSubstr;
+  const auto none = +[]() -> const Machine& { throw std::logic_error("is not to be run"); };
+  const perilune::CpuLevel native[] = {{"v4", false, none}, {"v3", true, nullptr}, {"portable", true, nullptr}};
+  EXPECT_THAT([&] { best_level(native, nullptr); },
+              ::testing::ThrowsMessage<NoCpuLevelError>(AllOf(HasSubstr("level v4"), HasSubstr("PERILUNE_CPU_LEVELS=all"))));
+  const perilune::CpuLevel several[] = {{"v4", false, none}, {"v3", true, none}, {"portable", true, none}};
+  EXPECT_STREQ(best_level(several, nullptr).name, "v3");
+  EXPECT_STREQ(best_level(several, "").name, "v3");
+  EXPECT_STREQ(best_level(several, "portable").name, "portable");
+  EXPECT_THAT([&] { best_level(several, "v4"); },
+              ::testing::ThrowsMessage<std::invalid_argument>(AllOf(HasSubstr("\"v4\""), HasSubstr("v3, portable"))));
+}
+
 TEST(CpuMachine, InstancesAreFoundByEnvironmentAndWidth) {
   const Machine& machine = subjects().back().machine();
   EXPECT_NE(find_instance(machine, "CartPole-v1", 16), nullptr);
