@@ -101,12 +101,12 @@ configure() {  # PRESET CMAKE_ARGUMENTS...
   shift
   [[ -e $old ]] || old=
   mkdir -p "build/$preset"
-  if ! cmake --preset "$preset" "$@" > "$log" 2>&1 &&
-     ! { [[ -n $old ]] && cmake --fresh --preset "$preset" "$@" > "$log.fresh" 2>&1 && mv "$log.fresh" "$log" &&
+  if ! cmake --preset "$preset" "$@" > "$log" 2> "$log.errors" &&
+     ! { [[ -n $old ]] && cmake --fresh --preset "$preset" "$@" > "$log" 2> "$log.again" &&
          say "build/$preset could not be configured as it was: its settings are the default ones again"; }; then
-    sed -n '/^CMake Error/,${ /^-- /!p }' "$log" >&2
-    say "configuring failed (all of CMake's output: $log)"
-    explain_failure "$log" "$preset"
+    cat "$log.errors" >&2
+    say "configuring failed"
+    explain_failure "$log.errors" "$preset"
     exit 1
   fi
   sed -n 's/^-- \(Building: .*\|A GPU is here.*\|This CPU lacks.*\)/\1/p' "$log" >&2

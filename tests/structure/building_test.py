@@ -25,7 +25,7 @@ FAKES = {
         case $1 in
           --version) echo cmake version 3.25.1 ;;
           --preset | --fresh)
-            [ ! -e fail-configure ] || { echo 'CMake Error: no such library'; exit 1; }
+            [ ! -e fail-configure ] || { echo 'CMake Error: no such library' >&2; exit 1; }
             [ "$1" = --preset ] && name=$2 || name=$3
             mkdir -p build/$name
             printf 'CMAKE_HOME_DIRECTORY:INTERNAL=%s\\nCMAKE_PROJECT_VERSION:STATIC=0.1.0\\nCMAKE_CXX_COMPILER:FILEPATH=%s\\n' \
