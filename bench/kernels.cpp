@@ -9,12 +9,10 @@
 // a time is start to start and data may stay in caches; the check is of its first launch. "states" is a hash of
 // the states of 1024 environments after a million random steps each: the same on every machine, or a simulator is wrong.
 // Exit status 1 if a check fails.
-#include <fmt/format.h>
 
 #include <array>
 #include <cstdlib>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -24,13 +22,15 @@
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/performance_model.hpp"
 #include "host/precision.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using reference::Vector;
 
 struct Options {
@@ -43,7 +43,7 @@ struct Options {
   bool states_only = false;
 };
 
-constexpr std::array<const char*, 6> kKernels = {"simulate", "rollout", "gae", "gradient", "reduce", "apply"};
+constexpr std::array<std::string_view, 6> kKernels = {"simulate", "rollout", "gae", "gradient", "reduce", "apply"};
 
 // Relative distances in units of what the arithmetic allows. fp32: sums of up to 2^17 numbers in another order, tanh to
 // 3e-7; tf32 and bf16: 11 and 8 bits of each factor, several layers deep, twice over.
@@ -424,7 +424,7 @@ States run_states(const Options& options, Device& device) {
   const double distance = subject.check("simulate");
   for (int i = 1; i < 1000; ++i) subject.launch("simulate", device.queue());
   device.synchronize();
-  return {fmt::format("{:016x}", subject.state_hash()), distance};
+  return {formatted("{:016x}", subject.state_hash()), distance};
 }
 
 // What a kernel's first launch may differ by. simulate: 46000 episodes of 22 +- 12 steps, of which the last is cut: 2%.
@@ -439,14 +439,15 @@ bool run_kernels(const Options& options, Device& device, const Hardware& hardwar
   Subject checked(device, config_of(options, 256, 32));
   Subject timed(device, large);
   bool good = true;
-  for (const std::string kernel : kKernels) {
+  for (const std::string_view name : kKernels) {
+    const std::string kernel(name);
     double distance = kernel == "simulate" ? simulate_distance : checked.check(kernel);
     if (kernel == "rollout" || kernel == "reduce") distance = std::max(distance, timed.check(kernel));
     const double allowed = allowed_distance(kernel, checked.precision());
     if (!(distance <= allowed)) {
       good = false;
-      fmt::print(stderr, "bench_kernels: {} is wrong: relative distance {:.3g} to the reference, allowed {:.3g}\n", kernel,
-                 distance, allowed);
+      std::fprintf(stderr, "bench_kernels: %s is wrong: relative distance %.3g to the reference, allowed %.3g\n",
+                   kernel.c_str(), distance, allowed);
     }
     const bool wanted =
         options.only.empty() || std::find(options.only.begin(), options.only.end(), kernel) != options.only.end();
@@ -487,7 +488,7 @@ Options parse(int argc, char** argv) {
       std::istringstream list(value());
       for (std::string name; std::getline(list, name, ',');) {
         if (std::find(kKernels.begin(), kKernels.end(), name) == kKernels.end()) {
-          throw UsageError(fmt::format("--only {} - allowed: {}", name, fmt::join(kKernels, ", ")));
+          throw UsageError(formatted("--only {} - allowed: {}", name, joined(kKernels)));
         }
         options.only.push_back(name);
       }
@@ -522,7 +523,7 @@ int run(int argc, char** argv) {
   Json rows = Json::array();
   const bool good = options.states_only || run_kernels(options, device, hardware, states.distance, rows);
   result["rows"] = rows;
-  fmt::print("{}\n", result.dump(1));
+  std::puts(result.dump(1).c_str());
   return good ? 0 : 1;
 }
 
@@ -533,10 +534,10 @@ int main(int argc, char** argv) {
   try {
     return perilune::run(argc, argv);
   } catch (const perilune::Error& error) {
-    fmt::print(stderr, "bench_kernels: {}\n", error.what());
+    std::fprintf(stderr, "bench_kernels: %s\n", error.what());
     return static_cast<int>(error.exit_code());
   } catch (const std::exception& error) {
-    fmt::print(stderr, "bench_kernels: {}\n", error.what());
+    std::fprintf(stderr, "bench_kernels: %s\n", error.what());
     return 1;
   }
 }

@@ -12,7 +12,6 @@
 // repeated timings, and what the performance model predicts. FLOP per training step are nominal: 2 per parameter forward
 // and 4 more backward in each epoch, 238 k at width 64; activations, loss, optimiser and simulator count nothing.
 #include <dlfcn.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -32,6 +31,7 @@
 #include "host/build_info.hpp"
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/performance_model.hpp"
 #include "host/precision.hpp"
 #include "host/trainer.hpp"
@@ -309,7 +309,7 @@ int run(int argc, char** argv) {
   std::string environment = options.environment.env_id;
   for (const EnvironmentParameter& parameter : find_environment(environment).parameters) {
     const double set = env_parameter(options.environment, parameter);
-    if (set != parameter.default_value) environment += fmt::format(" {}={}", parameter.name, set);
+    if (set != parameter.default_value) environment += formatted(" {}={}", parameter.name, set);
   }
   const Json result = {{"benchmark", "throughput"},
                        {"environment", environment},
@@ -320,7 +320,7 @@ int run(int argc, char** argv) {
                        {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
                        {"command", command},
                        {"rows", rows}};
-  fmt::print("{}\n", result.dump(1));
+  std::puts(result.dump(1).c_str());
   return 0;
 }
 
@@ -331,10 +331,10 @@ int main(int argc, char** argv) {
   try {
     return perilune::run(argc, argv);
   } catch (const perilune::Error& error) {
-    fmt::print(stderr, "bench_throughput: {}\n", error.what());
+    std::fprintf(stderr, "bench_throughput: %s\n", error.what());
     return static_cast<int>(error.exit_code());
   } catch (const std::exception& error) {
-    fmt::print(stderr, "bench_throughput: {}\n", error.what());
+    std::fprintf(stderr, "bench_throughput: %s\n", error.what());
     return 1;
   }
 }

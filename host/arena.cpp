@@ -1,10 +1,10 @@
 #include "host/arena.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 
@@ -16,7 +16,7 @@ std::size_t Arena::add_array(std::string name, std::vector<std::size_t> shape, s
   std::size_t count = 1;
   for (std::size_t extent : shape) {
     if (__builtin_mul_overflow(count, extent, &count)) {
-      throw UsageError(fmt::format("{} has more elements than 64 bits can count - lower num_envs or num_steps", name));
+      throw UsageError(formatted("{} has more elements than 64 bits can count - lower num_envs or num_steps", name));
     }
   }
   constexpr std::size_t kAlignment = 256;
@@ -32,8 +32,8 @@ std::string Arena::table() const {
   std::stable_sort(order.begin(), order.end(), [](const Array* a, const Array* b) { return a->bytes > b->bytes; });
   std::string text;
   for (const Array* array : order) {
-    text += fmt::format("  {:<24} {:<22} {:>12}\n", array->name, fmt::format("[{}]", fmt::join(array->shape, ", ")),
-                        format_bytes(array->bytes));
+    text += formatted("  {:<24} {:<22} {:>12}\n", array->name, formatted("[{}]", joined(array->shape)),
+                      format_bytes(array->bytes));
   }
   return text;
 }
@@ -41,7 +41,7 @@ std::string Arena::table() const {
 void Arena::require_room(const Device& device) const {
   const std::size_t free = device.free_memory();
   if (total_bytes_ > free) {
-    throw OutOfMemoryError(fmt::format("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
+    throw OutOfMemoryError(formatted("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
                             "the hidden layers' sizes:\n{}",
                             format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
   }
@@ -52,8 +52,8 @@ void Arena::take(Device& device) {
   try {
     base_ = static_cast<std::byte*>(device.allocate(total_bytes_));
   } catch (const OutOfMemoryError& error) {
-    throw OutOfMemoryError(fmt::format("{} for {} of arrays - lower num_envs, num_steps or the hidden layers' sizes:\n{}",
-                                       error.what(), format_bytes(total_bytes_), table()));
+    throw OutOfMemoryError(formatted("{} for {} of arrays - lower num_envs, num_steps or the hidden layers' sizes:\n{}",
+                                     error.what(), format_bytes(total_bytes_), table()));
   }
   device_ = &device;
 }
@@ -66,7 +66,7 @@ std::string format_bytes(std::size_t bytes) {
     value /= 1024.0;
     ++unit;
   }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
+  return unit == 0 ? formatted("{} B", bytes) : formatted("{:.1f} {}", value, units[unit]);
 }
 
 }  // namespace perilune

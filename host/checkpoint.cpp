@@ -1,12 +1,12 @@
 #include "host/checkpoint.hpp"
 
-#include <fmt/format.h>
-
 #include <array>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/run_directory.hpp"
 #include "host/safetensors.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 
@@ -55,9 +55,9 @@ void copy_parameters(const SafetensorsFile& file, const Model& model, const std:
 const std::string& metadata_of(const SafetensorsFile& file, const std::string& key) {
   const auto found = file.metadata().find(key);
   if (found == file.metadata().end()) {
-    throw Error(fmt::format("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
-                            "perilune train wrote",
-                            file.source(), key));
+    throw Error(formatted("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
+                          "perilune train wrote",
+                          file.source(), key));
   }
   return found->second;
 }
@@ -66,36 +66,36 @@ const std::string& metadata_of(const SafetensorsFile& file, const std::string& k
 Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
   const std::string& format = metadata_of(file, "format");
   if (format != kCheckpointFormat && (checkpoint_only || format != kPolicyFormat)) {
-    throw Error(fmt::format("{} has format \"{}\" - allowed: \"{}\"{}", file.source(), format, kCheckpointFormat,
-                            checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
+    throw Error(formatted("{} has format \"{}\" - allowed: \"{}\"{}", file.source(), format, kCheckpointFormat,
+                          checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
   }
   const std::string& version = metadata_of(file, "format_version");
   if (version != kFormatVersion) {
-    throw Error(fmt::format("{} has format version {} - this program reads version {} - use the program that wrote it",
-                            file.source(), version, kFormatVersion));
+    throw Error(formatted("{} has format version {} - this program reads version {} - use the program that wrote it",
+                          file.source(), version, kFormatVersion));
   }
   Config config;
   apply_toml(config, metadata_of(file, "config"), file.source());
   return config;
 }
 
-std::string sizes_text(const Config& config) { return fmt::format("{}", fmt::join(layer_sizes(config), ", ")); }
+std::string sizes_text(const Config& config) { return joined(layer_sizes(config)); }
 
 // A Gaussian policy for discrete actions, or the other way round, tells more than a tensor that is missing or too many.
 void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
   const bool gaussian = file.find(kLogStdName) != nullptr;
   if (gaussian == environment.continuous) return;
-  throw Error(fmt::format("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
-                          "trained there",
-                          file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no",
-                          kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
+  throw Error(formatted("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
+                        "trained there",
+                        file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no",
+                        kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
 }
 
 // What must agree between a checkpoint and the run it is loaded into, for its arrays to fit.
 void require_same(const SafetensorsFile& file, const char* key, const std::string& there, const std::string& here) {
   if (there == here) return;
-  throw Error(fmt::format("{} was made with {} = {}, this run has {} - resume the run directory it belongs to",
-                          file.source(), key, there, here));
+  throw Error(formatted("{} was made with {} = {}, this run has {} - resume the run directory it belongs to",
+                        file.source(), key, there, here));
 }
 
 }  // namespace
@@ -138,8 +138,8 @@ TrainerState load_checkpoint(const std::filesystem::path& path, const Config& co
   try {
     state.iteration = static_cast<std::uint32_t>(std::stoul(metadata_of(file, "iteration")));
   } catch (const std::logic_error&) {
-    throw Error(fmt::format("{} has iteration \"{}\", which is no number - the file is damaged", file.source(),
-                            metadata_of(file, "iteration")));
+    throw Error(formatted("{} has iteration \"{}\", which is no number - the file is damaged", file.source(),
+                          metadata_of(file, "iteration")));
   }
   for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
     copy_parameters(file, model, prefix, values);

@@ -10,10 +10,9 @@
 #include <utility>
 #include <variant>
 
-#include <fmt/format.h>
-
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 #include "kernels/api.hpp"
 
@@ -156,13 +155,13 @@ bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
 [[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
                              std::string_view allowed) {
   throw UsageError(
-      fmt::format("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
+      formatted("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
 }
 
 // Limits as people write them: 4294967295, 1e-20, 0.99999.
 std::string limit_text(double value) {
   const bool is_plain_integer = value == std::floor(value) && std::abs(value) < 1e10;
-  return is_plain_integer ? fmt::format("{:.0f}", value) : shortest_text(value);
+  return is_plain_integer ? formatted("{:.0f}", value) : shortest_text(value);
 }
 
 std::string range_text(double min, double max) {
@@ -170,7 +169,7 @@ std::string range_text(double min, double max) {
 }
 
 std::string choices_text(const ChoiceField& field) {
-  return fmt::format("{}", fmt::join(field.names.begin(), field.names.end(), " | "));
+  return joined(field.names, " | ");
 }
 
 bool parse_boolean(std::string_view key, std::string_view value) {
@@ -233,8 +232,8 @@ std::string parse_name(std::string_view key, std::string_view value) {
 // "2048,1536", with or without blanks and brackets.
 std::vector<int> parse_list(std::string_view key, std::string_view value, double min, double max) {
   const std::string allowed =
-      fmt::format("1 to {} whole numbers separated by commas, each {}", kMaxHiddenLayers,
-                  range_text(min, max));
+      formatted("1 to {} whole numbers separated by commas, each {}", kMaxHiddenLayers,
+                range_text(min, max));
   std::string_view rest = value;
   if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
   std::vector<int> list;
@@ -328,7 +327,7 @@ std::string value_text(const Config& config, const Field& field) {
           },
           [&](std::vector<int> Config::*member) {
             const std::vector<int>& list = config.*member;
-            return list.empty() ? "none" : fmt::format("{}", fmt::join(list, ", "));
+            return list.empty() ? "none" : joined(list);
           },
           [&](const ChoiceField& member) {
             return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
@@ -363,12 +362,12 @@ std::string allowed_text(const Key& key) {
             if (field == &Config::name) return std::string("letters, digits and . _ -");
             std::vector<std::string_view> ids;
             for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
-            return fmt::format("{}", fmt::join(ids.begin(), ids.end(), " | "));
+            return joined(ids, " | ");
           },
           [](bool Config::*) { return std::string("true | false"); },
           [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
           [&](std::vector<int> Config::*) {
-            return fmt::format("none | 1 to {} of {}", kMaxHiddenLayers, range_text(key.min, key.max));
+            return formatted("none | 1 to {} of {}", kMaxHiddenLayers, range_text(key.min, key.max));
           },
           [](const ChoiceField& field) { return choices_text(field); },
           [&](auto) { return range_text(key.min, key.max); },
@@ -383,13 +382,13 @@ std::int64_t batch_size(const Config& config) {
 void validate_batch(const Config& config) {
   const std::int64_t batch = batch_size(config);
   const std::string product =
-      fmt::format("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
+      formatted("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
   if (batch > std::numeric_limits<int>::max()) {
-    throw UsageError(fmt::format("{} is too large - allowed: up to {} - lower one of them", product,
-                                 std::numeric_limits<int>::max()));
+    throw UsageError(formatted("{} is too large - allowed: up to {} - lower one of them", product,
+                               std::numeric_limits<int>::max()));
   }
   if (batch > config.total_timesteps) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
         "num_envs or num_steps",
         config.total_timesteps, product));
@@ -399,7 +398,7 @@ void validate_batch(const Config& config) {
     while (batch % below != 0) --below;
     std::int64_t above = config.num_minibatches;
     while (above < batch && batch % above != 0) ++above;
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
         product, config.num_minibatches, below, std::min(above, batch)));
   }
@@ -408,14 +407,14 @@ void validate_batch(const Config& config) {
 void validate_update_mode(const Config& config) {
   const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
   if (separate && config.epoch_lr_decay != 1.0) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
         "set epoch_lr_decay = 1 or update_mode = joint",
         shortest_text(config.epoch_lr_decay)));
   }
   const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
   if (config.target_kl > 0.0 && separate != stops_by_iteration) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
         "iteration - change one of them, or set target_kl = 0",
         stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
@@ -429,7 +428,7 @@ void validate_policy(const Config& config) {
   for (const Key& key : keys()) {
     const std::string value = value_text(config, key.field);
     if (!is_one_of(key.name, kGaussianKeys) || value == value_text(Config(), key.field)) continue;
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
         "choose an environment with continuous actions",
         key.name, value, environment.id, environment.num_actions));
@@ -445,16 +444,16 @@ void require_fused(const Config& config, std::span<const int> widths) {
       std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
     return;
   }
-  throw UsageError(fmt::format(
+  throw UsageError(formatted(
       "hidden layers of {} units have no fused kernels - allowed with fused = true: 1 to {} layers "
       "of {} - choose one of them, or set fused = auto",
-      fmt::join(sizes, ", "), kMaxFusedLayers, fmt::join(widths, " or ")));
+      joined(sizes), kMaxFusedLayers, joined(widths, " or ")));
 }
 
 // Environments may share a parameter, which is then listed once.
 bool is_listed(const std::vector<KeyInfo>& list, const EnvironmentParameter& parameter) {
   return std::any_of(list.begin(), list.end(), [&](const KeyInfo& info) {
-    return info.name == fmt::format("{}{}", kParameterPrefix, parameter.name);
+    return info.name == formatted("{}{}", kParameterPrefix, parameter.name);
   });
 }
 
@@ -465,7 +464,7 @@ std::string owners_text(const EnvironmentParameter& parameter) {
     if (find_parameter(environment, parameter.name) != nullptr) ids.push_back(environment.id);
   }
   if (ids.size() == 1) return std::string(ids[0]);
-  return fmt::format("{} and {} other{}", ids[0], ids.size() - 1, ids.size() == 2 ? "" : "s");
+  return formatted("{} and {} other{}", ids[0], ids.size() - 1, ids.size() == 2 ? "" : "s");
 }
 
 }  // namespace
@@ -497,11 +496,11 @@ const std::vector<KeyInfo>& config_keys() {
       for (const EnvironmentParameter& parameter : environment.parameters) {
         if (is_listed(list, parameter)) continue;
         const bool is_boolean = parameter.type == ParameterType::kBoolean;
-        list.push_back({fmt::format("{}{}", kParameterPrefix, parameter.name),
+        list.push_back({formatted("{}{}", kParameterPrefix, parameter.name),
                         is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
                         is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
-                        fmt::format("{}: {}", owners_text(parameter), parameter.help)});
+                        formatted("{}: {}", owners_text(parameter), parameter.help)});
       }
     }
     return list;
@@ -516,8 +515,8 @@ const KeyInfo& find_key(std::string_view name) {
     names.push_back(info.name);
   }
   throw UsageError(
-      fmt::format("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
-                  in_quotes(name), nearest(name, names)));
+      formatted("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
+                in_quotes(name), nearest(name, names)));
 }
 
 void set_key(Config& config, std::string_view key, std::string_view value) {
@@ -534,8 +533,8 @@ void require_no_rivals(std::span<const std::string> keys) {
   };
   for (std::string_view key : kUniformKeys) {
     if (given(key) && given(kSizesKey)) {
-      throw UsageError(fmt::format("{} and {} are both given - {} says what every hidden layer has - leave one out",
-                                   key, kSizesKey, kSizesKey));
+      throw UsageError(formatted("{} and {} are both given - {} says what every hidden layer has - leave one out",
+                                 key, kSizesKey, kSizesKey));
     }
   }
 }
@@ -547,9 +546,9 @@ std::string to_toml(const Config& config) {
     // A TOML float needs a point or an exponent to be one.
     if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos)
       value += ".0";
-    out += is_quoted        ? fmt::format("{} = \"{}\"\n", name, value)
-           : type == "list" ? fmt::format("{} = [{}]\n", name, value)
-                            : fmt::format("{} = {}\n", name, value);
+    out += is_quoted        ? formatted("{} = \"{}\"\n", name, value)
+           : type == "list" ? formatted("{} = [{}]\n", name, value)
+                            : formatted("{} = {}\n", name, value);
   };
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const bool has_sizes = !config.hidden_sizes.empty();
@@ -573,7 +572,7 @@ void validate(const Config& config, std::span<const int> widths) {
   validate_batch(config);
   validate_update_mode(config);
   if (config.target_return && config.eval_every == 0) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
         "iterations between evaluations, or target_return = none",
         shortest_text(*config.target_return)));
@@ -588,11 +587,11 @@ Config preset(std::string_view name) {
     if (info.name != name) continue;
     Config config;
     config.name = name;
-    apply_toml(config, info.toml, fmt::format("preset {}", name));
+    apply_toml(config, info.toml, formatted("preset {}", name));
     return config;
   }
-  throw UsageError(fmt::format("unknown preset {} - known: {} - did you mean {}?", in_quotes(name),
-                               joined(names), nearest(name, names)));
+  throw UsageError(formatted("unknown preset {} - known: {} - did you mean {}?", in_quotes(name),
+                             joined(names), nearest(name, names)));
 }
 
 }  // namespace perilune

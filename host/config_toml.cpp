@@ -11,6 +11,7 @@
 }
 #undef NDEBUG
 #define TOML_ASSERT(condition) ((condition) ? void() : fail_toml_assertion())
+#define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -18,10 +19,9 @@
 #include <fstream>
 #include <sstream>
 
-#include <fmt/format.h>
-
 #include "host/config.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -35,8 +35,8 @@ constexpr std::size_t kMaxTomlBytes = 1 << 20;
 std::string scalar_text(const toml::node& node, const KeyInfo& key) {
   const auto require = [&](bool fits, std::string_view found, std::string_view value) {
     if (fits) return;
-    throw UsageError(fmt::format("{} = {} is {}, not {} {} - allowed: {}", key.name, value, found,
-                                 key.type == "integer" ? "an" : "a", key.type, key.allowed));
+    throw UsageError(formatted("{} = {} is {}, not {} {} - allowed: {}", key.name, value, found,
+                               key.type == "integer" ? "an" : "a", key.type, key.allowed));
   };
   const bool takes_numbers = key.type == "integer" || key.type == "number";
   if (const auto* text = node.as_string()) {
@@ -70,7 +70,7 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
     return "[" + text + "]";
   }
   throw UsageError(
-      fmt::format("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
+      formatted("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
 
 // Keys and values are ASCII; anything else is in a comment or wrong. It is hidden from the parser,
@@ -100,7 +100,7 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
       set_key(config, name, scalar_text(node, find_key(name)));
     } catch (const UsageError& error) {
       throw UsageError(
-          fmt::format("{}:{}: {}", source_name, key.source().begin.line, error.what()));
+          formatted("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }
   }
 }
@@ -110,17 +110,17 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
 void apply_toml(Config& config, std::string_view text, std::string_view source_name) {
   if (text.size() > kMaxTomlBytes) {
     throw UsageError(
-        fmt::format("{} has {} bytes - a configuration has at most {} - is it the right file?",
-                    source_name, text.size(), kMaxTomlBytes));
+        formatted("{} has {} bytes - a configuration has at most {} - is it the right file?",
+                  source_name, text.size(), kMaxTomlBytes));
   }
   toml::table table;
   try {
     table = toml::parse(as_ascii(text), source_name);
   } catch (const toml::parse_error& error) {
-    throw UsageError(fmt::format("{}:{}: not valid TOML: {}", source_name,
-                                 error.source().begin.line, error.description()));
+    throw UsageError(formatted("{}:{}: not valid TOML: {}", source_name,
+                               error.source().begin.line, error.description()));
   } catch (const std::invalid_argument& error) {
-    throw UsageError(fmt::format("{}: not valid TOML: {}", source_name, error.what()));
+    throw UsageError(formatted("{}: not valid TOML: {}", source_name, error.what()));
   }
   Config changed = config;
   apply_table(changed, table, "", source_name);

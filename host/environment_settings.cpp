@@ -1,10 +1,9 @@
 #include "host/environment_settings.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -39,9 +38,9 @@ void validate_environment(const Config& config) {
     if (find_parameter(environment, name) != nullptr) continue;
     std::vector<std::string_view> names;
     for (const EnvironmentParameter& parameter : environment.parameters) names.push_back(parameter.name);
-    throw UsageError(fmt::format("env.{} = {} is no parameter of {} - it has: {}", name,
-                                 shortest_text(value), environment.id,
-                                 names.empty() ? "none" : joined(names)));
+    throw UsageError(formatted("env.{} = {} is no parameter of {} - it has: {}", name,
+                               shortest_text(value), environment.id,
+                               names.empty() ? "none" : joined(names)));
   }
 }
 
@@ -50,9 +49,9 @@ std::vector<std::string> environment_warnings(const Config& config) {
   for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
     const double value = env_parameter(config, parameter);
     if (!parameter.advised_max || value <= *parameter.advised_max) continue;
-    warnings.push_back(fmt::format("env.{} = {} is more than Gymnasium advises for {} - advised: {} .. {}",
-                                   parameter.name, shortest_text(value), config.env_id,
-                                   shortest_text(parameter.min), shortest_text(*parameter.advised_max)));
+    warnings.push_back(formatted("env.{} = {} is more than Gymnasium advises for {} - advised: {} .. {}",
+                                 parameter.name, shortest_text(value), config.env_id,
+                                 shortest_text(parameter.min), shortest_text(*parameter.advised_max)));
   }
   return warnings;
 }

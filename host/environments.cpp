@@ -5,9 +5,8 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -76,8 +75,8 @@ const EnvironmentInfo& find_environment(std::string_view id_or_alias) {
       return environment;
     }
   }
-  throw UsageError(fmt::format("unknown environment {} - known: {} - did you mean {}?",
-                               in_quotes(id_or_alias), joined(ids), nearest(id_or_alias, names)));
+  throw UsageError(formatted("unknown environment {} - known: {} - did you mean {}?",
+                             in_quotes(id_or_alias), joined(ids), nearest(id_or_alias, names)));
 }
 
 const EnvironmentParameter* find_parameter(const EnvironmentInfo& environment, std::string_view name) {

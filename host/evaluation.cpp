@@ -1,7 +1,5 @@
 #include "host/evaluation.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 

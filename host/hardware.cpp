@@ -1,11 +1,10 @@
 #include "host/hardware.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -65,8 +64,8 @@ const Hardware& find_hardware(std::string_view name) {
     if (hardware.name == name) return hardware;
     names.push_back(hardware.name);
   }
-  throw UsageError(fmt::format("--predict {} is unknown - allowed: {} - did you mean {}?", in_quotes(name), joined(names),
-                               nearest(name, names)));
+  throw UsageError(formatted("--predict {} is unknown - allowed: {} - did you mean {}?", in_quotes(name), joined(names),
+                             nearest(name, names)));
 }
 
 }  // namespace perilune

@@ -1,12 +1,12 @@
 #include "host/matrix_library.hpp"
 
 #include <dlfcn.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "kernels/machine/queue.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
@@ -23,10 +23,10 @@ SharedLibrary::SharedLibrary(const std::string& product, const std::vector<std::
     if (handle_ != nullptr) return;
     if (problem.empty()) problem = dlerror();
   }
-  throw Error(fmt::format("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
-                          "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
-                          "lists as fused",
-                          product, problem, is_chosen ? "unset PERILUNE_MATRIX_LIBRARY" : advice));
+  throw Error(formatted("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
+                        "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
+                        "lists as fused",
+                        product, problem, is_chosen ? "unset PERILUNE_MATRIX_LIBRARY" : advice));
 }
 
 SharedLibrary::~SharedLibrary() {
@@ -36,9 +36,9 @@ SharedLibrary::~SharedLibrary() {
 void* SharedLibrary::symbol(const char* name) const {
   void* found = dlsym(handle_, name);
   if (found == nullptr) {
-    throw Error(fmt::format("{} has no function {} - it is another library or too old; unset PERILUNE_MATRIX_LIBRARY, "
-                            "or update it",
-                            file_, name));
+    throw Error(formatted("{} has no function {} - it is another library or too old; unset PERILUNE_MATRIX_LIBRARY, "
+                          "or update it",
+                          file_, name));
   }
   return found;
 }

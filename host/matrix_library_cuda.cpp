@@ -1,9 +1,9 @@
 #include <cuda_runtime_api.h>
-#include <fmt/format.h>
 
 #include <array>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/matrix_library.hpp"
 #include "kernels/machine/queue.hpp"
 
@@ -48,7 +48,7 @@ class Cublas : public MatrixLibrary {
             "choosing cuBLAS's arithmetic");
       const cudaError_t status = cudaMalloc(&workspace_, kWorkspaceBytes);
       if (status != cudaSuccess) {
-        throw OutOfMemoryError(fmt::format("no memory for cuBLAS's workspace of 32 MiB: {} - lower num_envs or num_steps, or free "
+        throw OutOfMemoryError(formatted("no memory for cuBLAS's workspace of 32 MiB: {} - lower num_envs or num_steps, or free "
                                 "memory on the device",
                                 cudaGetErrorString(status)));
       }
@@ -86,7 +86,7 @@ class Cublas : public MatrixLibrary {
 
   void check(Status status, const char* what) const {
     if (status == 0) return;
-    throw Error(fmt::format("cuBLAS failed while {}: {} (status {})", what, status_string_(status), status));
+    throw Error(formatted("cuBLAS failed while {}: {} (status {})", what, status_string_(status), status));
   }
 
   SharedLibrary library_;

@@ -1,13 +1,13 @@
 #include "host/model.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <limits>
 #include <numbers>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/orthogonal.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 
@@ -27,9 +27,9 @@ std::int32_t add_tensor(Model& model, const Config& config, std::string name, st
   model.floats = align(offset + size);
   constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();  // offsets in Network, indices in kernels
   if (model.floats > kMost) {
-    throw UsageError(fmt::format("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
-                                 "fewer or smaller ones",
-                                 fmt::join(layer_sizes(config), ", "), kMost));
+    throw UsageError(formatted("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
+                               "fewer or smaller ones",
+                               joined(layer_sizes(config)), kMost));
   }
   return static_cast<std::int32_t>(offset);
 }
@@ -47,7 +47,7 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   for (int l = 0; l <= network.depth; ++l) {
     const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);
     const auto out = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l) + 1]);
-    const std::string layer = fmt::format("{}.{}.", name, 2 * l);  // activations take the odd places of the Sequential
+    const std::string layer = formatted("{}.{}.", name, 2 * l);  // activations take the odd places of the Sequential
     network.weight[l] = add_tensor(model, config, layer + "weight", {out, in});
     network.bias[l] = add_tensor(model, config, layer + "bias", {out});
   }
@@ -74,8 +74,8 @@ Model model_of(const Config& config, const EnvironmentInfo& environment) {
 std::vector<float> initial_parameters(const Model& model, const Config& config) {
   std::vector<float> parameters(model.floats, 0.0f);
   Normals normal(static_cast<std::uint64_t>(config.seed));
-  const std::string actor_head = fmt::format("actor.{}.weight", 2 * model.actor.depth);
-  const std::string critic_head = fmt::format("critic.{}.weight", 2 * model.critic.depth);
+  const std::string actor_head = formatted("actor.{}.weight", 2 * model.actor.depth);
+  const std::string critic_head = formatted("critic.{}.weight", 2 * model.critic.depth);
   for (const ModelTensor& tensor : model.tensors) {
     if (tensor.name == kLogStdName) {
       std::fill_n(&parameters[tensor.offset], tensor.size, static_cast<float>(config.log_std_init));

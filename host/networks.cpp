@@ -1,11 +1,11 @@
 #include "host/networks.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "host/arena.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 
@@ -28,10 +28,10 @@ const Instance& choose_instance(const Config& config, const Device& device, Prec
   if (const Instance* fused = find_fused(config, device, precision)) return *fused;
   const Instance* wide = find_wide_instance(device.machine(), config.env_id.c_str());
   if (config.fused == Config::Fused::kTrue || wide == nullptr) {
-    throw UsageError(fmt::format("{} has no fused kernels for {} with hidden layers of {} units that fit {} of storage per "
-                                 "block - see `perilune info` for what was built, or set fused = auto",
-                                 device.machine().name, config.env_id, fmt::join(layer_sizes(config), ", "),
-                                 format_bytes(device.max_block_storage())));
+    throw UsageError(formatted("{} has no fused kernels for {} with hidden layers of {} units that fit {} of storage per "
+                               "block - see `perilune info` for what was built, or set fused = auto",
+                               device.machine().name, config.env_id, joined(layer_sizes(config)),
+                               format_bytes(device.max_block_storage())));
   }
   return *wide;
 }
@@ -69,9 +69,9 @@ std::size_t training_workspace(const Instance& instance, const Config& config, c
 }
 
 std::string networks_text(const Config& config, const Instance& instance, Device& device, Precision precision) {
-  const std::string sizes = fmt::format("{}", fmt::join(layer_sizes(config), ", "));
+  const std::string sizes = joined(layer_sizes(config));
   if (instance.width != 0) return "hidden layers of " + sizes + ", fused";
-  return fmt::format("hidden layers of {}, layer by layer with {}", sizes, device.matrix_library(precision).name());
+  return formatted("hidden layers of {}, layer by layer with {}", sizes, device.matrix_library(precision).name());
 }
 
 }  // namespace perilune

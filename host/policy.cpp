@@ -1,7 +1,5 @@
 #include "host/policy.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -11,6 +9,7 @@
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/exclusive.hpp"
+#include "host/format.hpp"
 #include "host/networks.hpp"
 #include "host/run_directory.hpp"
 
@@ -21,18 +20,18 @@ namespace {
 // The newest policy of a run directory, or the file itself.
 std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
   if (!std::filesystem::exists(run_or_file)) {
-    throw UsageError(fmt::format("{} does not exist - give a run directory, a checkpoint or a policy file",
-                                 run_or_file.string()));
+    throw UsageError(formatted("{} does not exist - give a run directory, a checkpoint or a policy file",
+                               run_or_file.string()));
   }
   if (!std::filesystem::is_directory(run_or_file)) return run_or_file;
   if (!is_run_directory(run_or_file)) {
-    throw UsageError(fmt::format("{} is no run directory (it has no config.toml) - give one that perilune train made",
-                                 run_or_file.string()));
+    throw UsageError(formatted("{} is no run directory (it has no config.toml) - give one that perilune train made",
+                               run_or_file.string()));
   }
   const std::vector<std::filesystem::path> checkpoints = existing_checkpoints(run_or_file);
   if (checkpoints.empty()) {
-    throw Error(fmt::format("{} has no checkpoint yet - train with --set checkpoint_every=N, or let the run finish",
-                            run_or_file.string()));
+    throw Error(formatted("{} has no checkpoint yet - train with --set checkpoint_every=N, or let the run finish",
+                          run_or_file.string()));
   }
   return checkpoints.front();
 }
@@ -79,7 +78,7 @@ void Policy::act(const float* observations, std::int64_t count, const ActOptions
   const Exclusive use(in_use_, "this policy");
   constexpr std::int64_t kMost = std::int64_t{1} << 24;
   if (count < 0 || count > kMost) {
-    throw UsageError(fmt::format("{} rows of observations - allowed: 0 .. {} in one call", count, kMost));
+    throw UsageError(formatted("{} rows of observations - allowed: 0 .. {} in one call", count, kMost));
   }
   const std::uint32_t seed = checked_seed(options.seed);
   if (count == 0) return;
@@ -105,8 +104,8 @@ void Policy::require_numbers(const float* observations, std::int64_t count) cons
   const float* bad = std::find_if(observations, end, [](float x) { return std::isnan(x); });
   if (bad == end) return;
   const std::int64_t place = bad - observations;
-  throw UsageError(fmt::format("observations[{}, {}] = nan is no number - allowed: any number", place / width,
-                               place % width));
+  throw UsageError(formatted("observations[{}, {}] = nan is no number - allowed: any number", place / width,
+                             place % width));
 }
 
 EvaluationResult Policy::evaluate(const EvaluationOptions& options) {

@@ -1,12 +1,12 @@
 #include "host/precision.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/networks.hpp"
+#include "host/text.hpp"
 
 namespace perilune {
 
@@ -80,10 +80,10 @@ Precision choose_precision(const Config& config, const Device& device) {
     names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
   }
   constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
-  throw UsageError(fmt::format("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
-                               "auto (a run's config.toml holds it when the run is resumed)",
-                               kAsked[static_cast<int>(config.precision)], device.description(),
-                               names.empty() ? "none" : names, config.env_id, fmt::join(layer_sizes(config), ", ")));
+  throw UsageError(formatted("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
+                             "auto (a run's config.toml holds it when the run is resumed)",
+                             kAsked[static_cast<int>(config.precision)], device.description(),
+                             names.empty() ? "none" : names, config.env_id, joined(layer_sizes(config))));
 }
 
 Config with_chosen_precision(Config config, const Device& device) {

@@ -1,11 +1,10 @@
 #include "host/replay.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <stdexcept>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "kernels/replay.hpp"
 
 namespace perilune {
@@ -15,18 +14,18 @@ namespace {
 void require_actions(const EnvironmentInfo& environment, const Replays& replays, std::span<const double> actions) {
   const auto width = static_cast<std::size_t>(replays.continuous ? replays.num_actions : 1);
   if (actions.size() % width != 0) {
-    throw UsageError(fmt::format("{} numbers are no whole actions of {} - allowed: a multiple of {}", actions.size(),
-                                 environment.id, width));
+    throw UsageError(formatted("{} numbers are no whole actions of {} - allowed: a multiple of {}", actions.size(),
+                               environment.id, width));
   }
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const double action = actions[i];
     if (replays.continuous) {
       if (!std::isnan(action)) continue;
-      throw UsageError(fmt::format("actions[{}, {}] = nan is no number - allowed: any number", i / width, i % width));
+      throw UsageError(formatted("actions[{}, {}] = nan is no number - allowed: any number", i / width, i % width));
     }
     if (action >= 0.0 && action < replays.num_actions && action == std::floor(action)) continue;
-    throw UsageError(fmt::format("actions[{}] = {} is no action of {} - allowed: 0 .. {}", i, action, environment.id,
-                                 replays.num_actions - 1));
+    throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {}", i, action, environment.id,
+                               replays.num_actions - 1));
   }
 }
 
@@ -36,7 +35,7 @@ ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> dra
   const Config config = environment_config(options.env_id, options.parameters, options.max_episode_steps);
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const Replays* replays = find_replays(config.env_id.c_str());
-  if (replays == nullptr) throw UsageError(fmt::format("{} cannot be replayed", environment.id));
+  if (replays == nullptr) throw UsageError(formatted("{} cannot be replayed", environment.id));
   require_actions(environment, *replays, actions);
   ReplayArgs args{draws, actions, episode_limit(config), {}};
   copy_env_parameters(config, args.parameters);

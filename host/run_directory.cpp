@@ -11,9 +11,8 @@
 #include <ctime>
 #include <string>
 
-#include <fmt/format.h>
-
 #include "host/error.hpp"
+#include "host/format.hpp"
 
 namespace perilune {
 namespace {
@@ -35,7 +34,7 @@ File lock_directory(const fs::path& directory, const fs::path& run) {
   File lock(directory / kLockName, O_RDWR | O_CREAT, "write to run directory, lock");
   if (::flock(lock.descriptor(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) fail_io("lock", lock.path(), errno);
-    throw Error(fmt::format(
+    throw Error(formatted(
         "run directory {} is in use by {} - wait for it to end, stop it, or use another --run-dir",
         run.string(), lock_holder(lock)));
   }
@@ -45,7 +44,7 @@ File lock_directory(const fs::path& directory, const fs::path& run) {
 }
 
 std::string run_name(const Config& config) {
-  return fmt::format("{}__{}__{}__{}", config.env_id, config.name, config.seed, std::time(nullptr));
+  return formatted("{}__{}__{}__{}", config.env_id, config.name, config.seed, std::time(nullptr));
 }
 
 // A directory beside the run directory to be, removed again unless it was renamed.
@@ -53,7 +52,7 @@ class StagingDirectory {
  public:
   explicit StagingDirectory(const fs::path& target)
       : path_(target.parent_path() /
-              fmt::format(".{}.tmp.{}", target.filename().string(), ::getpid())) {
+              formatted(".{}.tmp.{}", target.filename().string(), ::getpid())) {
     std::error_code error;
     fs::create_directories(path_.parent_path().empty() ? "." : path_.parent_path(), error);
     if (error) fail_io("make run directory", target, error.value());
@@ -87,12 +86,12 @@ class StagingDirectory {
 
 [[noreturn]] void fail_occupied(const fs::path& path) {
   if (is_run_directory(path)) {
-    throw Error(fmt::format(
+    throw Error(formatted(
         "run directory {} already holds a run - go on with it by --resume {}, or use another "
         "--run-dir",
         path.string(), path.string()));
   }
-  throw Error(fmt::format(
+  throw Error(formatted(
       "run directory {} exists and is not empty, though it holds no run - use a new or empty "
       "--run-dir",
       path.string()));
@@ -116,7 +115,7 @@ RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::
   fs::path target = first;
   for (int suffix = 2; !staging.rename_to(normal(target)); ++suffix) {
     if (path) fail_occupied(*path);
-    target = fmt::format("{}-{}", first.string(), suffix);
+    target = formatted("{}-{}", first.string(), suffix);
   }
   return {std::move(target), std::move(lock)};
 }
@@ -143,9 +142,9 @@ bool is_run_directory(const fs::path& path) {
 Config read_run_config(const fs::path& run) {
   if (!is_run_directory(run)) {
     throw UsageError(
-        fmt::format("{} is not a run directory: it has no config.toml - give a directory that "
-                    "`perilune train` made",
-                    run.string()));
+        formatted("{} is not a run directory: it has no config.toml - give a directory that "
+                  "`perilune train` made",
+                  run.string()));
   }
   Config config;
   apply_toml_file(config, config_path(run));

@@ -13,11 +13,11 @@
 #include <set>
 #include <utility>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "host/error.hpp"
 #include "host/files.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -48,7 +48,7 @@ const TypeInfo& type_info(TensorType type) {
 }
 
 std::string shape_text(const Shape& shape) {
-  return fmt::format("[{}]", fmt::join(shape.begin(), shape.end(), ", "));
+  return formatted("[{}]", joined(shape));
 }
 
 // Bytes of a tensor, or nothing when the product overflows.
@@ -61,8 +61,8 @@ std::optional<std::uint64_t> byte_count(TensorType type, const Shape& shape) {
 }
 
 [[noreturn]] void fail_format(const std::string& source, std::string_view problem) {
-  throw Error(fmt::format("{} is damaged or not a safetensors file: {} - use another checkpoint",
-                          source, problem));
+  throw Error(formatted("{} is damaged or not a safetensors file: {} - use another checkpoint",
+                        source, problem));
 }
 
 // The header as JSON. The parser itself keeps the last of two equal keys, so they are looked for
@@ -77,7 +77,7 @@ json parse_header(std::string_view text, const std::string& source) {
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) {
       fail_format(source,
-                  fmt::format("the name {} appears twice", in_quotes(value.get<std::string>())));
+                  formatted("the name {} appears twice", in_quotes(value.get<std::string>())));
     }
     return true;
   };
@@ -85,7 +85,7 @@ json parse_header(std::string_view text, const std::string& source) {
   try {
     header = json::parse(text.begin(), text.end(), check);
   } catch (const json::exception& error) {
-    fail_format(source, fmt::format("its header is not JSON ({})", error.what()));
+    fail_format(source, formatted("its header is not JSON ({})", error.what()));
   }
   if (!header.is_object()) fail_format(source, "its header is not a JSON object");
   return header;
@@ -96,7 +96,7 @@ Metadata parse_metadata(const json& value, const std::string& source) {
   Metadata metadata;
   for (const auto& [key, text] : value.items()) {
     if (!text.is_string())
-      fail_format(source, fmt::format("its metadata {} is not a string", in_quotes(key)));
+      fail_format(source, formatted("its metadata {} is not a string", in_quotes(key)));
     metadata[key] = text.get<std::string>();
   }
   return metadata;
@@ -136,7 +136,7 @@ Entry parse_entry(const std::string& name, const json& value, std::uint64_t data
     return info.name == type_name->get_ref<const std::string&>();
   });
   if (type == kTypes.end()) {
-    throw Error(fmt::format(
+    throw Error(formatted(
         "{}: {} has dtype {} - allowed: U8, I32, U32, F32, I64, U64, F64 - convert the file",
         source, tensor_name, in_quotes(type_name->get<std::string>())));
   }
@@ -146,13 +146,13 @@ Entry parse_entry(const std::string& name, const json& value, std::uint64_t data
   if (offsets.size() != 2 || offsets[0] > offsets[1])
     fail_format(source, tensor_name + " has impossible data_offsets");
   if (offsets[1] > data_bytes) {
-    throw Error(fmt::format(
+    throw Error(formatted(
         "{} is truncated: {} ends at byte {} of the data, which has {} - use another checkpoint",
         source, tensor_name, offsets[1], data_bytes));
   }
   if (byte_count(type->type, shape) != offsets[1] - offsets[0]) {
-    fail_format(source, fmt::format("{} has {} bytes, which is not {} of shape {}", tensor_name,
-                                    offsets[1] - offsets[0], type->name, shape_text(shape)));
+    fail_format(source, formatted("{} has {} bytes, which is not {} of shape {}", tensor_name,
+                                  offsets[1] - offsets[0], type->name, shape_text(shape)));
   }
   return {{name, type->type, std::move(shape), {}}, offsets[0], offsets[1]};
 }
@@ -186,15 +186,15 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
 
   std::uint64_t header_bytes = 0;
   if (all.size() < kLengthBytes) {
-    fail_format(source, fmt::format("it has {} bytes, too few for a header", all.size()));
+    fail_format(source, formatted("it has {} bytes, too few for a header", all.size()));
   }
   std::memcpy(&header_bytes, all.data(), kLengthBytes);
   if (header_bytes > kMaxHeaderBytes) {
     fail_format(source,
-                fmt::format("its header length {} is over {}", header_bytes, kMaxHeaderBytes));
+                formatted("its header length {} is over {}", header_bytes, kMaxHeaderBytes));
   }
   if (header_bytes > all.size() - kLengthBytes) {
-    throw Error(fmt::format(
+    throw Error(formatted(
         "{} is truncated or not a safetensors file: its header has {} bytes, the file {} - use "
         "another checkpoint",
         source, header_bytes, all.size()));
@@ -221,8 +221,8 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
     if (entry.begin != covered) {
       fail_format(
           source,
-          fmt::format("tensor {} begins at byte {} of the data, the one before it ends at {}",
-                      in_quotes(entry.tensor.name), entry.begin, covered));
+          formatted("tensor {} begins at byte {} of the data, the one before it ends at {}",
+                    in_quotes(entry.tensor.name), entry.begin, covered));
     }
     covered = entry.end;
     entry.tensor.data = data.subspan(entry.begin, entry.end - entry.begin);
@@ -230,7 +230,7 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
   }
   if (covered != data.size()) {
     fail_format(source,
-                fmt::format("{} bytes at its end belong to no tensor", data.size() - covered));
+                formatted("{} bytes at its end belong to no tensor", data.size() - covered));
   }
   return file;
 }
@@ -245,18 +245,18 @@ void SafetensorsFile::copy_bytes(std::string_view name, TensorType type, const S
                                  std::span<std::byte> out) const {
   const Tensor* tensor = find(name);
   if (tensor == nullptr) {
-    throw Error(fmt::format("{} has no tensor {} - it is a checkpoint of something else", source_,
-                            in_quotes(name)));
+    throw Error(formatted("{} has no tensor {} - it is a checkpoint of something else", source_,
+                          in_quotes(name)));
   }
   if (tensor->type != type || tensor->shape != shape) {
     throw Error(
-        fmt::format("{}: tensor {} is {} {}, expected {} {} - it is a checkpoint of another shape",
-                    source_, in_quotes(name), type_info(tensor->type).name,
-                    shape_text(tensor->shape), type_info(type).name, shape_text(shape)));
+        formatted("{}: tensor {} is {} {}, expected {} {} - it is a checkpoint of another shape",
+                  source_, in_quotes(name), type_info(tensor->type).name,
+                  shape_text(tensor->shape), type_info(type).name, shape_text(shape)));
   }
   if (tensor->data.size() != out.size()) {
-    throw Error(fmt::format("{}: tensor {} has {} bytes, the place for it {}", source_,
-                            in_quotes(name), tensor->data.size(), out.size()));
+    throw Error(formatted("{}: tensor {} has {} bytes, the place for it {}", source_,
+                          in_quotes(name), tensor->data.size(), out.size()));
   }
   if (!out.empty()) std::memcpy(out.data(), tensor->data.data(), out.size());
 }
@@ -267,12 +267,12 @@ std::string safetensors_header(std::span<const Tensor> tensors, const Metadata& 
   std::uint64_t offset = 0;
   for (const Tensor& tensor : tensors) {
     if (header.contains(tensor.name) || tensor.name == kMetadataName) {
-      throw Error(fmt::format("tensor name {} is used twice or reserved", in_quotes(tensor.name)));
+      throw Error(formatted("tensor name {} is used twice or reserved", in_quotes(tensor.name)));
     }
     if (byte_count(tensor.type, tensor.shape) != tensor.data.size()) {
-      throw Error(fmt::format("tensor {} has {} bytes, which is not {} of shape {}",
-                              in_quotes(tensor.name), tensor.data.size(),
-                              type_info(tensor.type).name, shape_text(tensor.shape)));
+      throw Error(formatted("tensor {} has {} bytes, which is not {} of shape {}",
+                            in_quotes(tensor.name), tensor.data.size(),
+                            type_info(tensor.type).name, shape_text(tensor.shape)));
     }
     header[tensor.name] = {{"dtype", type_info(tensor.type).name},
                            {"shape", tensor.shape},

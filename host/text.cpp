@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-#include <fmt/format.h>
+#include "host/format.hpp"
 
 namespace perilune {
 namespace {
@@ -64,8 +64,13 @@ std::string_view nearest(std::string_view text, std::span<const std::string_view
   return best;
 }
 
-std::string joined(std::span<const std::string_view> words) {
-  return fmt::format("{}", fmt::join(words.begin(), words.end(), ", "));
+std::string joined(std::span<const std::string_view> words, std::string_view between) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += between;
+    text += words[i];
+  }
+  return text;
 }
 
 std::string in_quotes(std::string_view text) {
@@ -73,7 +78,7 @@ std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (char letter : text.substr(0, kShown)) {
     if (std::iscntrl(static_cast<unsigned char>(letter))) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(letter));
+      out += formatted("\\x{:02x}", static_cast<unsigned char>(letter));
     } else {
       out += letter;
     }

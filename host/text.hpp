@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace perilune {
 
@@ -15,7 +16,19 @@ std::string shortest_text(double value);
 std::string_view nearest(std::string_view text, std::span<const std::string_view> candidates);
 
 // "a, b, c".
-std::string joined(std::span<const std::string_view> words);
+std::string joined(std::span<const std::string_view> words, std::string_view between = ", ");
+
+// "1, 2, 3".
+template <class Numbers>
+  requires std::is_integral_v<typename Numbers::value_type>
+std::string joined(const Numbers& numbers, std::string_view between = ", ") {
+  std::string text;
+  for (const auto number : numbers) {
+    if (!text.empty()) text += between;
+    text += std::to_string(number);
+  }
+  return text;
+}
 
 // `text` in quotes, with control characters escaped and cut to a readable length: for messages that
 // show input.

@@ -1,7 +1,5 @@
 #include "host/trainer.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,6 +7,7 @@
 
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/precision.hpp"
 
 namespace perilune {
@@ -86,8 +85,8 @@ Trainer::Trainer(const Config& config, Device& device)
   // Kernels index samples and record floats with 32 bits.
   const std::uint64_t limit = std::min<std::uint64_t>((std::uint64_t{1} << 32) / record, (std::uint64_t{1} << 31) - 1);
   if (batch > limit) {
-    throw UsageError(fmt::format("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either",
-                                 batch, limit));
+    throw UsageError(formatted("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either",
+                               batch, limit));
   }
   batch_size_ = static_cast<int>(batch);
   iterations_ = static_cast<std::uint32_t>((static_cast<std::uint64_t>(config.total_timesteps) + batch - 1) / batch);

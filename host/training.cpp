@@ -1,17 +1,16 @@
 #include "host/training.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "host/checkpoint.hpp"
 #include "host/error.hpp"
 #include "host/files.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/metrics_writer.hpp"
 #include "host/precision.hpp"
 #include "host/run_directory.hpp"
@@ -203,10 +202,10 @@ void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
                                                           : "the critic's gradient";
   const std::string tensor = trainer_.find_nonfinite();
   metrics_->flush();
-  throw Error(fmt::format("NaN or Inf in {} at iteration {}, first in {} - training stopped, {} - lower learning_rate, or "
-                          "set max_grad_norm",
-                          where, iteration, tensor,
-                          existing_checkpoints(directory()).empty()
+  throw Error(formatted("NaN or Inf in {} at iteration {}, first in {} - training stopped, {} - lower learning_rate, or "
+                        "set max_grad_norm",
+                        where, iteration, tensor,
+                        existing_checkpoints(directory()).empty()
                               ? std::string("no checkpoint had been saved")
                               : "the last good checkpoint is " + checkpoint_path(directory()).string()));
 }
@@ -216,9 +215,9 @@ void Run::save(std::uint64_t iteration) {
   const TrainerState state = trainer_.state();
   for (float x : state.parameters) {
     if (!std::isfinite(x)) {
-      throw Error(fmt::format("NaN or Inf in {} after iteration {} - it was not saved - lower learning_rate, or set "
-                              "max_grad_norm",
-                              trainer_.find_nonfinite(), iteration));
+      throw Error(formatted("NaN or Inf in {} after iteration {} - it was not saved - lower learning_rate, or set "
+                            "max_grad_norm",
+                            trainer_.find_nonfinite(), iteration));
     }
   }
   metrics_->flush();
@@ -236,11 +235,11 @@ EvaluationResult Run::evaluate_set(std::uint64_t iteration, std::uint32_t set) {
     evaluation_ = evaluate(start_.config, device_, trainer_.parameters(), options);
   } catch (const OutOfMemoryError& error) {
     save(iteration);
-    throw Error(fmt::format("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
-                            "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
-                            "holds {}:\n{}",
-                            iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
-                            trainer_.arena().table()));
+    throw Error(formatted("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
+                          "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
+                          "holds {}:\n{}",
+                          iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
+                          trainer_.arena().table()));
   }
   pending_evaluation_ = evaluation_;
   return *evaluation_;
@@ -253,17 +252,17 @@ bool Run::passes_twice(std::uint64_t iteration, double threshold) {
 
 void Run::write_evaluation(const TrainingResult& result) const {
   const EvaluationResult& e = result.evaluation;
-  const nlohmann::ordered_json json = {{"env", result.config.env_id},
-                                       {"steps", result.steps},
-                                       {"solved", result.solved},
-                                       {"threshold", result.solved_threshold},
-                                       {"eval",
-                                        {{"episodes", e.episodes},
-                                         {"mean", e.mean},
-                                         {"std", e.std},
-                                         {"min", e.min},
-                                         {"max", e.max},
-                                         {"mean_length", e.mean_length}}}};
+  const Json json = {{"env", result.config.env_id},
+                     {"steps", result.steps},
+                     {"solved", result.solved},
+                     {"threshold", result.solved_threshold},
+                     {"eval",
+                      {{"episodes", e.episodes},
+                       {"mean", e.mean},
+                       {"std", e.std},
+                       {"min", e.min},
+                       {"max", e.max},
+                       {"mean_length", e.mean_length}}}};
   replace_file(directory() / "evaluation.json", json.dump(2) + "\n");
 }
 

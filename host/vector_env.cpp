@@ -1,6 +1,5 @@
 #include "host/vector_env.hpp"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/exclusive.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -28,15 +28,15 @@ Config config_of(const VectorEnvOptions& options) {
 const Instance& stepping_instance(const Config& config, const Device& device) {
   const Instance* instance = find_wide_instance(device.machine(), config.env_id.c_str());
   if (instance == nullptr) {
-    throw UsageError(fmt::format("{} has no kernels for {} - see `perilune info` for what was built",
-                                 device.machine().name, config.env_id));
+    throw UsageError(formatted("{} has no kernels for {} - see `perilune info` for what was built",
+                               device.machine().name, config.env_id));
   }
   return *instance;
 }
 
 void require_length(std::string_view what, std::size_t length, std::size_t wanted) {
   if (length == wanted) return;
-  throw UsageError(fmt::format("{} has {} entries - allowed: {}, one for each environment", what, length, wanted));
+  throw UsageError(formatted("{} has {} entries - allowed: {}, one for each environment", what, length, wanted));
 }
 
 template <class T>
@@ -124,7 +124,7 @@ std::span<const char* const> VectorEnv::field_names() const {
 double VectorEnv::parameter(std::string_view name) const {
   const EnvironmentParameter* parameter = find_parameter(environment_, name);
   if (parameter != nullptr) return env_parameter(config_, *parameter);
-  throw UsageError(fmt::format("{} is no parameter of {}", in_quotes(name), environment_.id));
+  throw UsageError(formatted("{} is no parameter of {}", in_quotes(name), environment_.id));
 }
 
 void VectorEnv::reset(const ResetOptions& options, float* observations) {
@@ -176,9 +176,9 @@ bool VectorEnv::step(const void* actions, ActionType type, const StepOutputs& ou
   if (!was_reset_) throw UsageError("environments were stepped before their first reset - call reset first");
   const bool numbers = type == ActionType::kFloat32 || type == ActionType::kFloat64;
   if (numbers != is_continuous()) {
-    throw UsageError(fmt::format("actions of {} are {} - allowed: {}", environment_.id,
-                                 numbers ? "floating-point numbers" : "integers",
-                                 is_continuous() ? "float32 or float64" : "int32 or int64"));
+    throw UsageError(formatted("actions of {} are {} - allowed: {}", environment_.id,
+                               numbers ? "floating-point numbers" : "integers",
+                               is_continuous() ? "float32 or float64" : "int32 or int64"));
   }
   StepArgs args{};
   args.environments = batch_;
@@ -236,20 +236,20 @@ void VectorEnv::report(std::uint64_t fault, const void* actions, ActionType type
   const auto place = static_cast<std::size_t>(fault >> 33);
   const auto value = static_cast<std::uint32_t>(fault);
   if (static_cast<FaultKind>(fault >> 32 & 1) == FaultKind::kEnded) {
-    throw UsageError(fmt::format("environment {} was stepped after its episode had ended, with autoreset disabled - reset "
-                                 "it first (reset takes a mask) - nothing was stepped",
-                                 place));
+    throw UsageError(formatted("environment {} was stepped after its episode had ended, with autoreset disabled - reset "
+                               "it first (reset takes a mask) - nothing was stepped",
+                               place));
   }
   if (is_continuous()) {
     const std::size_t width = static_cast<std::size_t>(num_actions());
-    throw UsageError(fmt::format("actions[{}, {}] = nan is no number - allowed: any number, {} clips it - nothing was "
-                                 "stepped",
-                                 place / width, place % width, environment_.id));
+    throw UsageError(formatted("actions[{}, {}] = nan is no number - allowed: any number, {} clips it - nothing was "
+                               "stepped",
+                               place / width, place % width, environment_.id));
   }
   std::int64_t action = std::bit_cast<std::int32_t>(value);
   if (actions != nullptr && type == ActionType::kInt64) action = static_cast<const std::int64_t*>(actions)[place];
-  throw UsageError(fmt::format("actions[{}] = {} is no action of {} - allowed: 0 .. {} - nothing was stepped", place, action,
-                               environment_.id, num_actions() - 1));
+  throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {} - nothing was stepped", place, action,
+                             environment_.id, num_actions() - 1));
 }
 
 EnvironmentStates VectorEnv::read_all() {
@@ -289,10 +289,10 @@ void VectorEnv::require_indices(std::span<const std::int64_t> indices) const {
   std::vector<bool> seen(count());
   for (const std::int64_t index : indices) {
     if (index < 0 || index >= num_envs()) {
-      throw UsageError(fmt::format("environment {} is none of these - allowed: 0 .. {}", index, num_envs() - 1));
+      throw UsageError(formatted("environment {} is none of these - allowed: 0 .. {}", index, num_envs() - 1));
     }
     if (seen[static_cast<std::size_t>(index)]) {
-      throw UsageError(fmt::format("environment {} is named twice - name each once", index));
+      throw UsageError(formatted("environment {} is named twice - name each once", index));
     }
     seen[static_cast<std::size_t>(index)] = true;
   }
@@ -302,11 +302,11 @@ void VectorEnv::require_valid(const EnvironmentStates& states, std::size_t count
   const std::size_t fields = field_names().size();
   for_arrays(states, fields, [&](const char* name, const auto& array, std::size_t width) {
     if (array.size() == count * width) return;
-    throw UsageError(fmt::format("{} has {} numbers - allowed: {}, {} for each of {} environments", name, array.size(),
-                                 count * width, width, count));
+    throw UsageError(formatted("{} has {} numbers - allowed: {}, {} for each of {} environments", name, array.size(),
+                               count * width, width, count));
   });
   const auto bad = [](std::string_view name, std::size_t i, const auto& value, const std::string& allowed) {
-    throw UsageError(fmt::format("{} of entry {} is {} - allowed: {}", name, i, value, allowed));
+    throw UsageError(formatted("{} of entry {} is {} - allowed: {}", name, i, value, allowed));
   };
   for (std::size_t i = 0; i < count; ++i) {
     for (std::size_t f = 0; f < fields; ++f) {
@@ -321,7 +321,7 @@ void VectorEnv::require_valid(const EnvironmentStates& states, std::size_t count
     const std::uint32_t last = max_episode_steps() - (states.ended[i] == 0 ? 1 : 0);
     if (states.elapsed[i] > last) {
       bad("elapsed", i, states.elapsed[i],
-          fmt::format("0 .. {}, as episodes are cut after {} steps", last, max_episode_steps()));
+          formatted("0 .. {}, as episodes are cut after {} steps", last, max_episode_steps()));
     }
   }
 }

@@ -9,10 +9,10 @@
 #include <utility>
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include "host/build_info.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -138,8 +138,8 @@ std::int64_t parse_whole(std::string_view option, std::string_view text, std::in
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) {
-    throw UsageError(fmt::format("{} {} is not possible - allowed: a whole number, {} .. {}", option, in_quotes(text),
-                                 min, max));
+    throw UsageError(formatted("{} {} is not possible - allowed: a whole number, {} .. {}", option, in_quotes(text),
+                               min, max));
   }
   return value;
 }
@@ -148,23 +148,23 @@ std::int64_t parse_whole(std::string_view option, std::string_view text, std::in
 std::size_t parse_word(std::string_view option, std::string_view text, std::span<const std::string_view> words) {
   const auto found = std::find(words.begin(), words.end(), text);
   if (found == words.end()) {
-    throw UsageError(fmt::format("{} {} is unknown - allowed: {} - did you mean {}?", option, in_quotes(text),
-                                 joined(words), nearest(text, words)));
+    throw UsageError(formatted("{} {} is unknown - allowed: {} - did you mean {}?", option, in_quotes(text),
+                               joined(words), nearest(text, words)));
   }
   return static_cast<std::size_t>(found - words.begin());
 }
 
 // A value that must not be empty: an empty path is almost always an unset shell variable.
 std::filesystem::path parse_path(std::string_view option, const std::string& text) {
-  if (text.empty()) throw UsageError(fmt::format("{} is empty - give a path", option));
+  if (text.empty()) throw UsageError(formatted("{} is empty - give a path", option));
   return text;
 }
 
 Setting parse_setting(const std::string& text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
-    throw UsageError(fmt::format("--set {} is not KEY=VALUE - for example --set learning_rate=3e-4 - `perilune list "
-                                 "keys` shows all keys", in_quotes(text)));
+    throw UsageError(formatted("--set {} is not KEY=VALUE - for example --set learning_rate=3e-4 - `perilune list "
+                               "keys` shows all keys", in_quotes(text)));
   }
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
@@ -293,11 +293,11 @@ std::vector<std::string> unexpected_arguments(const CLI::App& command) {
       names.push_back(known->get_name());
     }
   } else {
-    throw UsageError(fmt::format("unexpected argument {} - `{}` shows what there is", in_quotes(argument), help));
+    throw UsageError(formatted("unexpected argument {} - `{}` shows what there is", in_quotes(argument), help));
   }
   const std::vector<std::string_view> known(names.begin(), names.end());
-  throw UsageError(fmt::format("unknown {} {} - did you mean {}? - `{}` shows all", is_option ? "option" : "command",
-                               in_quotes(argument), nearest(argument, known), help));
+  throw UsageError(formatted("unknown {} {} - did you mean {}? - `{}` shows all", is_option ? "option" : "command",
+                             in_quotes(argument), nearest(argument, known), help));
 }
 
 DeviceOptions device_options(const Texts& texts) {
@@ -315,8 +315,8 @@ TrainCommand train_command(const Texts& texts) {
   if (texts.resume) {
     const bool has_settings = texts.preset || texts.config || texts.seed || !texts.settings.empty();
     if (has_settings || texts.run_directory) {
-      throw UsageError(fmt::format("--resume goes on with the settings of the run itself, in its directory - leave out {}",
-                                   has_settings ? "PRESET, --config, --set and --seed" : "--run-dir"));
+      throw UsageError(formatted("--resume goes on with the settings of the run itself, in its directory - leave out {}",
+                                 has_settings ? "PRESET, --config, --set and --seed" : "--run-dir"));
     }
     command.resume = parse_path("--resume", *texts.resume);
   }
@@ -401,7 +401,7 @@ ListCommand list_command(const Texts& texts) {
 }
 
 std::string version_text() {
-  return fmt::format("perilune {} ({})\n", build_info().version, build_info().commit);
+  return formatted("perilune {} ({})\n", build_info().version, build_info().commit);
 }
 
 }  // namespace
@@ -435,7 +435,7 @@ Command parse_command_line(std::span<const std::string> arguments) {
     throw UsageError("RUN_OR_FILE is missing - give a run directory, a checkpoint or a policy file - `perilune eval "
                      "--help` explains");
   } catch (const CLI::Error& error) {
-    throw UsageError(fmt::format("{} - `perilune --help` explains", error.what()));
+    throw UsageError(formatted("{} - `perilune --help` explains", error.what()));
   }
   const std::vector<CLI::App*> chosen = app.get_subcommands();
   for (const CLI::App* command : chosen) {

@@ -1,6 +1,6 @@
 // `perilune eval`.
-#include <fmt/format.h>
 
+#include "host/format.hpp"
 #include "host/policy.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/results_json.hpp"
@@ -21,11 +21,11 @@ ExitCode run_eval(const EvalCommand& command) {
   if (command.json) {
     out.print(evaluation_json(result, config.env_id));
   } else {
-    out.print(fmt::format("{}, {} actions, seed {}\n", out.styled(Style::kBold, config.env_id),
-                          command.deterministic ? "deterministic" : "sampled", command.seed));
-    out.print(labelled(out, "device", fmt::format("{} - {}", selected.device->description(), selected.reason)));
+    out.print(formatted("{}, {} actions, seed {}\n", out.styled(Style::kBold, config.env_id),
+                        command.deterministic ? "deterministic" : "sampled", command.seed));
+    out.print(labelled(out, "device", formatted("{} - {}", selected.device->description(), selected.reason)));
     out.print(labelled(out, "return", evaluation_text(out, result)));
-    out.print(labelled(out, "length", fmt::format("{:.1f} steps on average", result.mean_length)));
+    out.print(labelled(out, "length", formatted("{:.1f} steps on average", result.mean_length)));
   }
   out.check();
   return ExitCode::kOk;

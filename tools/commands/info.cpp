@@ -3,15 +3,15 @@
 #include <string_view>
 #include <vector>
 
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
-
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/config.hpp"
 #include "host/environments.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/precision.hpp"
+#include "host/text.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
@@ -35,8 +35,8 @@ std::vector<std::string_view> precision_names(const Device& device, std::string_
 }
 
 // Bytes of dynamic shared memory of each kernel with networks, for bench/occupancy.py.
-nlohmann::ordered_json shared_memory_json(const Machine& cuda) {
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+Json shared_memory_json(const Machine& cuda) {
+  Json rows = Json::array();
   for (int i = 0; i < cuda.instance_count; ++i) {
     const Instance& instance = cuda.instances[i];
     for (int layers = 1; layers <= kMaxFusedLayers; ++layers) {
@@ -68,12 +68,12 @@ MatrixLibraryStatus matrix_library_of(Device& device) {
 }
 
 std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* cuda, const SelectedDevice& automatic) {
-  nlohmann::ordered_json json;
+  Json json;
   json["version"] = build.version;
   json["build"] = {{"commit", build.commit},
                    {"compiler", build.compiler},
                    {"type", build.build_type},
-                   {"cuda", cuda != nullptr ? nlohmann::ordered_json(build.cuda) : nlohmann::ordered_json()}};
+                   {"cuda", cuda != nullptr ? Json(build.cuda) : Json()}};
   json["devices"] = {
       {"auto", {{"device", automatic.device->description()}, {"reason", automatic.reason}}},
       {"cpu", {{"level", cpu.machine().name}, {"threads", available_cores()}, {"free_memory", cpu.free_memory()}}},
@@ -81,7 +81,7 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
   if (cuda != nullptr) json["devices"]["cuda"]["shared_memory"] = shared_memory_json(*cuda);
   const MatrixLibraryStatus matrices = matrix_library_of(*automatic.device);
   json["matrix_library"] = {{"usable", matrices.usable}, {"status", matrices.text}};
-  json["instances"] = nlohmann::ordered_json::array();
+  json["instances"] = Json::array();
   for (const EnvironmentInfo& environment : environments()) {
     json["instances"].push_back(
         {{"env", environment.id},
@@ -93,23 +93,23 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
 
 std::string info_text(const Terminal& out, const BuildInfo& build, const Device& cpu, const Machine* cuda,
                       const SelectedDevice& automatic) {
-  std::string text = fmt::format("{} {}\n", out.styled(Style::kBold, "perilune"), build.version);
-  text += labelled(out, "build", fmt::format("{}, {}, {}, commit {}", build.build_type, build.compiler,
-                                             cuda != nullptr ? fmt::format("CUDA {}", build.cuda) : "no CUDA",
-                                             build.commit));
+  std::string text = formatted("{} {}\n", out.styled(Style::kBold, "perilune"), build.version);
+  text += labelled(out, "build", formatted("{}, {}, {}, commit {}", build.build_type, build.compiler,
+                                           cuda != nullptr ? formatted("CUDA {}", build.cuda) : "no CUDA",
+                                           build.commit));
   text += labelled(out, "CUDA", describe_cuda());
-  text += labelled(out, "CPU", fmt::format("{}, {} cores, {} free", cpu.machine().name, available_cores(),
-                                           format_bytes(cpu.free_memory())));
-  text += labelled(out, "auto", fmt::format("{} - {}", automatic.device->description(), automatic.reason));
+  text += labelled(out, "CPU", formatted("{}, {} cores, {} free", cpu.machine().name, available_cores(),
+                                         format_bytes(cpu.free_memory())));
+  text += labelled(out, "auto", formatted("{} - {}", automatic.device->description(), automatic.reason));
   for (const EnvironmentInfo& environment : environments()) {
     const std::vector<int> widths = built_widths(cpu.machine(), environment.id);
     const std::vector<std::string_view> precisions = precision_names(*automatic.device, environment.id);
-    text += labelled(out, "fused", fmt::format("{}: hidden_width {}, 1 to {} layers; {}", environment.id,
-                                               fmt::join(widths.begin(), widths.end(), ", "), kMaxFusedLayers,
-                                               fmt::join(precisions.begin(), precisions.end(), ", ")));
+    text += labelled(out, "fused", formatted("{}: hidden_width {}, 1 to {} layers; {}", environment.id,
+                                             joined(widths), kMaxFusedLayers,
+                                             joined(precisions)));
   }
-  text += labelled(out, "others", fmt::format("up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
-                                              matrix_library_of(*automatic.device).text));
+  text += labelled(out, "others", formatted("up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
+                                            matrix_library_of(*automatic.device).text));
   return text;
 }
 

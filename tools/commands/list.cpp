@@ -2,11 +2,10 @@
 #include <string>
 #include <vector>
 
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
-
 #include "host/config.hpp"
 #include "host/environments.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/text.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
@@ -14,7 +13,6 @@
 namespace perilune {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Topic = ListCommand::Topic;
 using Rows = std::vector<std::vector<std::string>>;
 
@@ -60,9 +58,9 @@ Json keys_json() {
 std::string environments_text(const Terminal& out) {
   Rows rows = {{"environment", "observation", "actions", "time limit", "solved at", "also called"}};
   for (const EnvironmentInfo& environment : environments()) {
-    rows.push_back({std::string(environment.id), fmt::format("{} numbers", environment.obs_dim),
-                    fmt::format("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
-                    fmt::format("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return),
+    rows.push_back({std::string(environment.id), formatted("{} numbers", environment.obs_dim),
+                    formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
+                    formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return),
                     joined(environment.aliases)});
   }
   return aligned_table(out, rows, kWidth);
@@ -86,7 +84,7 @@ std::string keys_text(const Terminal& out) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::size_t end = table.find('\n', begin) + 1;
     text += table.substr(begin, end - begin);
-    if (i > 0) text += fmt::format("    {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
+    if (i > 0) text += formatted("    {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
     begin = end;
   }
   return text;

@@ -4,10 +4,9 @@
 #include <string>
 #include <vector>
 
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
-
 #include "host/build_info.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/precision.hpp"
 #include "host/profiling.hpp"
 #include "tools/commands/commands.hpp"
@@ -15,8 +14,6 @@
 
 namespace perilune {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 Config resolve_config(const ProfileCommand& command) {
   Config config = preset(command.preset);
@@ -46,18 +43,18 @@ struct NsightCommands {
 };
 
 NsightCommands nsight_commands(const ProfileCommand& command, const std::string& program) {
-  std::string own = fmt::format("{} profile {} --device cuda", shell_quoted(program), shell_quoted(command.preset));
+  std::string own = formatted("{} profile {} --device cuda", shell_quoted(program), shell_quoted(command.preset));
   if (command.config_file) own += " --config " + shell_quoted(command.config_file->string());
   for (const Setting& setting : command.settings) own += " --set " + shell_quoted(setting.key + "=" + setting.value);
   // A capture range drops what ran before; --cuda-graph-trace=node shows the kernels inside graphs.
   // Lines end as a shell goes on with the next.
-  const std::string nsys = fmt::format(
+  const std::string nsys = formatted(
       "nsys profile -o perilune -f true -t cuda,nvtx --cuda-graph-trace=node \\\n"
       "  -c cudaProfilerApi --capture-range-end=stop \\\n"
       "  {} --iterations {}",
       own, command.iterations);
   // Each kernel is replayed some forty times, so one iteration and few of its kernels.
-  const std::string ncu = fmt::format(
+  const std::string ncu = formatted(
       "ncu -o perilune -f --profile-from-start off --set full --import-source on \\\n"
       "  --nvtx --nvtx-include \"perilune@update/\" --launch-count 12 \\\n"
       "  {} --iterations 1",
@@ -104,7 +101,7 @@ std::string profile_json(const Profile& profile, const NsightCommands* commands,
                {"num_envs", config.num_envs},
                {"num_steps", config.num_steps},
                {"iterations", profile.iterations},
-               {"version", fmt::format("{} {}", build_info().version, build_info().commit)},
+               {"version", formatted("{} {}", build_info().version, build_info().commit)},
                {"peak",
                 {{"flops", {{"fp32", hardware.flops[0]}, {"tf32", hardware.flops[1]}, {"bf16", hardware.flops[2]}}},
                  {"bytes_per_second", hardware.memory},
@@ -132,18 +129,18 @@ std::string profile_json(const Profile& profile, const NsightCommands* commands,
 
 std::string time_text(double seconds) {
   if (!(seconds > 0.0)) return "-";
-  if (seconds < 9.995e-6) return fmt::format("{:.2f} us", seconds * 1e6);
-  if (seconds < 99.95e-6) return fmt::format("{:.1f} us", seconds * 1e6);
-  if (seconds < 999.5e-6) return fmt::format("{:.0f} us", seconds * 1e6);
-  if (seconds < 99.95e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
-  return fmt::format("{:.0f} ms", seconds * 1e3);
+  if (seconds < 9.995e-6) return formatted("{:.2f} us", seconds * 1e6);
+  if (seconds < 99.95e-6) return formatted("{:.1f} us", seconds * 1e6);
+  if (seconds < 999.5e-6) return formatted("{:.0f} us", seconds * 1e6);
+  if (seconds < 99.95e-3) return formatted("{:.2f} ms", seconds * 1e3);
+  return formatted("{:.0f} ms", seconds * 1e3);
 }
 
 std::string rate_text(double rate) { return rate > 0.0 && std::isfinite(rate) ? scaled(rate) : "-"; }
 
 std::string share_text(double share) {
   if (!(share > 0.0) || !std::isfinite(share)) return "-";
-  return share < 0.005 ? "<1%" : fmt::format("{:.0f}%", 100.0 * share);
+  return share < 0.005 ? "<1%" : formatted("{:.0f}%", 100.0 * share);
 }
 
 using Cells = std::vector<std::string>;
@@ -156,7 +153,7 @@ Cells row_cells(const Profile& profile, const ProfileRow& row, bool counted) {
   const double peak = profile.hardware.flops[static_cast<std::size_t>(profile.precision)];
   // Adding and scaling gradients are no matrix products: their FLOP are not held against that peak.
   const double flops = work.phase == Phase::kRollout || work.phase == Phase::kGradient ? work.flop / seconds : 0.0;
-  Cells cells = {fmt::format("{}{}", nested ? "  " : "", kPhaseNames[static_cast<std::size_t>(work.phase)])};
+  Cells cells = {formatted("{}{}", nested ? "  " : "", kPhaseNames[static_cast<std::size_t>(work.phase)])};
   if (measured) {
     cells.push_back(time_text(seconds));
     cells.push_back(share_text(seconds / profile.marked));
@@ -169,7 +166,7 @@ Cells row_cells(const Profile& profile, const ProfileRow& row, bool counted) {
   cells.push_back(std::string(row.model.bound));
   if (counted) {
     cells.push_back(rate_text(static_cast<double>(row.counters.cycles)));
-    cells.push_back(fmt::format("{:.2f}", static_cast<double>(row.counters.instructions) /
+    cells.push_back(formatted("{:.2f}", static_cast<double>(row.counters.instructions) /
                                               std::max(1.0, static_cast<double>(row.counters.cycles))));
   }
   return cells;
@@ -186,7 +183,7 @@ std::string table_text(const Terminal& out, const std::vector<Cells>& rows, std:
     std::string line = " ";
     for (std::size_t c = 0; c < row.size(); ++c) {
       const bool left = c == 0 || c == word_column;
-      line += left ? fmt::format(" {:<{}} ", row[c], widths[c]) : fmt::format("{:>{}}  ", row[c], widths[c]);
+      line += left ? formatted(" {:<{}} ", row[c], widths[c]) : formatted("{:>{}}  ", row[c], widths[c]);
       if (c == 0) line += ' ';
     }
     line.erase(line.find_last_not_of(' ') + 1);
@@ -245,32 +242,32 @@ std::string table_of(const Terminal& out, const Profile& profile) {
 
 std::string hardware_text(const Profile& profile) {
   const Hardware& hardware = profile.hardware;
-  return fmt::format("{}FLOP/s {}, {}B/s{}", scaled(hardware.flops[static_cast<std::size_t>(profile.precision)]),
-                     precision_name(profile.precision), scaled(hardware.memory),
-                     hardware.is_gpu ? ", by its properties" : ", measured just now");
+  return formatted("{}FLOP/s {}, {}B/s{}", scaled(hardware.flops[static_cast<std::size_t>(profile.precision)]),
+                   precision_name(profile.precision), scaled(hardware.memory),
+                   hardware.is_gpu ? ", by its properties" : ", measured just now");
 }
 
 std::string profile_text(const Terminal& out, const Profile& profile, const std::string& counters) {
   const Config& config = profile.config;
   const auto rate = [&](double seconds) { return scaled(profile.steps_per_iteration / seconds) + " steps/s"; };
-  std::string text = fmt::format("{} {}\n", out.styled(Style::kBold, config.env_id), config.name);
+  std::string text = formatted("{} {}\n", out.styled(Style::kBold, config.env_id), config.name);
   text += labelled(out, "device", profile.device + (profile.iterations > 0 ? "" : " (a prediction: nothing was run)"));
   text += labelled(out, "peak", hardware_text(profile));
-  text += labelled(out, "batch", fmt::format("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)),
-                                             config.num_steps,
-                                             profile.iterations > 0 ? fmt::format("; the faster half of {} iterations",
-                                                                                  profile.iterations)
+  text += labelled(out, "batch", formatted("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)),
+                                           config.num_steps,
+                                           profile.iterations > 0 ? formatted("; the faster half of {} iterations",
+                                                                              profile.iterations)
                                                                     : ""));
   if (profile.iterations > 0) {
     text += labelled(out, "iteration",
-                     fmt::format("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain),
-                                 rate(profile.plain),
-                                 100.0 * (profile.marked / profile.plain - 1.0)));
+                     formatted("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain),
+                               rate(profile.plain),
+                               100.0 * (profile.marked / profile.plain - 1.0)));
     if (profile.graph > 0.0) {
-      text += labelled(out, "as a graph", fmt::format("{}, {}", time_text(profile.graph), rate(profile.graph)));
+      text += labelled(out, "as a graph", formatted("{}, {}", time_text(profile.graph), rate(profile.graph)));
     }
   }
-  text += labelled(out, "model", fmt::format("{}, {}", time_text(profile.predicted), rate(profile.predicted)));
+  text += labelled(out, "model", formatted("{}, {}", time_text(profile.predicted), rate(profile.predicted)));
   text += "\n" + table_of(out, profile);
   if (profile.iterations > 0 && !counters.empty()) {
     text += "\n" + out.styled(Style::kDim, "no cycle counts: " + counters) + "\n";
@@ -279,8 +276,8 @@ std::string profile_text(const Terminal& out, const Profile& profile, const std:
 }
 
 std::string commands_text(const Terminal& out, const NsightCommands& commands) {
-  return fmt::format("\n{}\n{}\n\n{}\n{}\n", out.styled(Style::kDim, "the timeline in Nsight Systems, on a machine with a GPU:"),
-                     commands.nsys, out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
+  return formatted("\n{}\n{}\n\n{}\n{}\n", out.styled(Style::kDim, "the timeline in Nsight Systems, on a machine with a GPU:"),
+                   commands.nsys, out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
 }
 
 }  // namespace

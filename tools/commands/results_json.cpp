@@ -1,12 +1,10 @@
 // See results_json.hpp.
 #include "tools/commands/results_json.hpp"
 
-#include <nlohmann/json.hpp>
+#include "host/json.hpp"
 
 namespace perilune {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 void add_evaluation(Json& json, const EvaluationResult& result) {
   json["episodes"] = result.episodes;
@@ -15,9 +13,6 @@ void add_evaluation(Json& json, const EvaluationResult& result) {
   json["min"] = result.min;
   json["max"] = result.max;
 }
-
-// A path may hold bytes that are not UTF-8; they are replaced.
-std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
 }  // namespace
 
@@ -32,13 +27,13 @@ std::string training_json(const TrainingResult& result, std::string_view device,
                {"solved", result.solved}};
   add_evaluation(json["eval"], result.evaluation);
   json["run_dir"] = result.run_directory.string();
-  return line_of(json);
+  return json.dump() + "\n";
 }
 
 std::string evaluation_json(const EvaluationResult& result, std::string_view environment) {
   Json json = {{"env", environment}};
   add_evaluation(json, result);
-  return line_of(json);
+  return json.dump() + "\n";
 }
 
 }  // namespace perilune

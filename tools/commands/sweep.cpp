@@ -16,14 +16,14 @@
 #include <thread>
 #include <vector>
 
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "host/build_info.hpp"
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/files.hpp"
+#include "host/format.hpp"
+#include "host/json.hpp"
 #include "host/text.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -34,8 +34,6 @@ namespace perilune {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
 struct Alternatives {
   std::string key;
   std::vector<std::string> values;
@@ -83,8 +81,8 @@ std::vector<Combination> combinations_of(const SweepCommand& command, std::vecto
     combinations = std::move(next);
     constexpr std::size_t kMost = 100000;
     if (combinations.size() > kMost) {
-      throw UsageError(fmt::format("{} combinations are too many - allowed: at most {} - name fewer alternatives",
-                                   combinations.size(), kMost));
+      throw UsageError(formatted("{} combinations are too many - allowed: at most {} - name fewer alternatives",
+                                 combinations.size(), kMost));
     }
   }
   for (Combination& combination : combinations) {
@@ -102,7 +100,7 @@ class RunsDirectory {
       path_ = *keep;
       std::error_code error;
       if (fs::exists(path_) && !fs::is_empty(path_, error)) {
-        throw UsageError(fmt::format("--keep {} exists and is not empty - give a new directory", path_.string()));
+        throw UsageError(formatted("--keep {} exists and is not empty - give a new directory", path_.string()));
       }
       if (fs::create_directories(path_, error); error) fail_io("make directory", path_, error.value());
       return;
@@ -118,7 +116,7 @@ class RunsDirectory {
     if (!kept_) fs::remove_all(path_, ignored);
   }
   fs::path run(std::size_t combination, std::int64_t seed) const {
-    return path_ / fmt::format("{}__seed{}", combination + 1, seed);
+    return path_ / formatted("{}__seed{}", combination + 1, seed);
   }
   bool kept() const { return kept_; }
 
@@ -243,13 +241,13 @@ std::string Sweep::table(const Terminal& out) const {
   for (const Combination& combination : combinations_) {
     const Summary summary = summary_of(combination);
     std::vector<std::string> row = combination.values;
-    row.push_back(fmt::format("{} of {}", summary.solved, summary.runs));
+    row.push_back(formatted("{} of {}", summary.solved, summary.runs));
     for (double x : {summary.mean, summary.standard_error, summary.worst}) {
-      row.push_back(summary.runs == 0 ? "-" : fmt::format("{:.1f}", x));
+      row.push_back(summary.runs == 0 ? "-" : formatted("{:.1f}", x));
     }
     row.push_back(summary.runs == 0 ? "-" : scaled(summary.median_steps));
     row.push_back(summary.runs == 0 ? "-" : duration_text(summary.median_seconds));
-    row.push_back(combination.failures.empty() ? "" : fmt::format("{} failed", combination.failures.size()));
+    row.push_back(combination.failures.empty() ? "" : formatted("{} failed", combination.failures.size()));
     rows.push_back(std::move(row));
   }
   return aligned_table(out, rows, 100);
@@ -261,14 +259,14 @@ void Sweep::finish(std::size_t combination, std::size_t seed, std::optional<Trai
   const std::lock_guard lock(mutex_);
   ++done_;
   Terminal err = Terminal::standard_error();
-  const std::string what = fmt::format("[{}/{}] {} seed {}: ", done_, count(), label(row), command_.seeds[seed]);
+  const std::string what = formatted("[{}/{}] {} seed {}: ", done_, count(), label(row), command_.seeds[seed]);
   if (result) {
-    err.print(what + fmt::format("{:.1f} after {} steps, {}\n", result->evaluation.mean, grouped(result->steps),
-                                 duration_text(result->seconds)));
+    err.print(what + formatted("{:.1f} after {} steps, {}\n", result->evaluation.mean, grouped(result->steps),
+                               duration_text(result->seconds)));
     row.results[seed] = std::move(result);
   } else {
     err.print(what + "failed: " + failure + "\n");
-    row.failures.push_back(fmt::format("seed {}: {}", command_.seeds[seed], failure));
+    row.failures.push_back(formatted("seed {}: {}", command_.seeds[seed], failure));
   }
   if (command_.output) replace_file(*command_.output, json().dump(1) + "\n");
 }
@@ -312,8 +310,8 @@ ExitCode Sweep::execute() {
   devices.push_back(select_device(command_.device.choice, threads));
   const bool one_at_a_time = devices[0].device->is_cuda();
   if (one_at_a_time && command_.jobs > 1) {
-    throw UsageError(fmt::format("--jobs {} is not possible on a GPU - allowed: 1 - leave it out, or add --device cpu",
-                                 command_.jobs));
+    throw UsageError(formatted("--jobs {} is not possible on a GPU - allowed: 1 - leave it out, or add --device cpu",
+                               command_.jobs));
   }
   const std::size_t wanted = one_at_a_time         ? 1
                              : command_.jobs > 0 ? static_cast<std::size_t>(command_.jobs)
@@ -324,7 +322,7 @@ ExitCode Sweep::execute() {
   std::set<std::string> warned;  // combinations share most settings
   for (const Combination& row : combinations_) {
     for (const std::string& warning : environment_warnings(row.config)) {
-      if (warned.insert(warning).second) err.print(fmt::format("perilune: warning: {}\n", warning));
+      if (warned.insert(warning).second) err.print(formatted("perilune: warning: {}\n", warning));
     }
   }
   if (command_.output) replace_file(*command_.output, json().dump(1) + "\n");

@@ -12,9 +12,8 @@
 #include <cstdlib>
 #include <system_error>
 
-#include <fmt/format.h>
-
 #include "host/error.hpp"
+#include "host/format.hpp"
 
 namespace perilune {
 namespace {
@@ -80,7 +79,7 @@ int Terminal::columns() const {
 
 std::string Terminal::styled(Style style, std::string_view text) const {
   if (!has_colour_ || style == Style::kPlain || text.empty()) return std::string(text);
-  return fmt::format("{}{}\x1b[0m", escape_code(style), text);
+  return formatted("{}{}\x1b[0m", escape_code(style), text);
 }
 
 std::string_view Terminal::choose(std::string_view unicode, std::string_view ascii) const {
@@ -100,8 +99,8 @@ void Terminal::print(std::string_view text) {
 
 void Terminal::check() const {
   if (error_ == 0) return;
-  throw Error(fmt::format("cannot write to {}: {} - what should have been printed is lost", name_,
-                          std::generic_category().message(error_)));
+  throw Error(formatted("cannot write to {}: {} - what should have been printed is lost", name_,
+                        std::generic_category().message(error_)));
 }
 
 std::string grouped(std::uint64_t count) {
@@ -120,16 +119,16 @@ std::string scaled(double value) {
     ++unit;
   }
   const int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  return fmt::format("{:.{}f}{}", value, decimals, kUnits[unit]);
+  return formatted("{:.{}f}{}", value, decimals, kUnits[unit]);
 }
 
 std::string duration_text(double seconds) {
   if (!std::isfinite(seconds)) return "-";
-  if (seconds < 9.995) return fmt::format("{:.2f} s", seconds);
-  if (seconds < 99.95) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 9.995) return formatted("{:.2f} s", seconds);
+  if (seconds < 99.95) return formatted("{:.1f} s", seconds);
   const auto whole = static_cast<std::uint64_t>(std::min(seconds + 0.5, 1e15));
-  if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
-  return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
+  if (whole < 3600) return formatted("{}:{:02} min", whole / 60, whole % 60);
+  return formatted("{}:{:02} h", whole / 3600, whole / 60 % 60);
 }
 
 std::string shell_quoted(std::string_view text) {
@@ -146,12 +145,12 @@ std::string shell_quoted(std::string_view text) {
 }
 
 std::string labelled(const Terminal& terminal, std::string_view label, std::string_view text) {
-  return fmt::format("  {}{}\n", terminal.styled(Style::kDim, fmt::format("{:<12}", label)), text);
+  return formatted("  {}{}\n", terminal.styled(Style::kDim, formatted("{:<12}", label)), text);
 }
 
 std::string evaluation_text(const Terminal& terminal, const EvaluationResult& evaluation) {
-  return fmt::format("{:.1f} {} {:.1f} over {} episodes (min {:.0f}, max {:.0f})", evaluation.mean,
-                     terminal.choose("±", "+-"), evaluation.std, evaluation.episodes, evaluation.min, evaluation.max);
+  return formatted("{:.1f} {} {:.1f} over {} episodes (min {:.0f}, max {:.0f})", evaluation.mean,
+                   terminal.choose("±", "+-"), evaluation.std, evaluation.episodes, evaluation.min, evaluation.max);
 }
 
 std::string aligned_table(const Terminal& terminal, const std::vector<std::vector<std::string>>& rows,

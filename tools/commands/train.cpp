@@ -2,9 +2,8 @@
 #include <chrono>
 #include <string>
 
-#include <fmt/format.h>
-
 #include "host/environment_settings.hpp"
+#include "host/format.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -41,7 +40,7 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   TrainingOptions options;
   options.config = resolve_config(command);
   for (const std::string& warning : environment_warnings(options.config)) {
-    err.print(fmt::format("perilune: warning: {}\n", warning));
+    err.print(formatted("perilune: warning: {}\n", warning));
   }
   options.run_directory = command.run_directory;
   options.resume = command.resume;
@@ -70,9 +69,9 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   display.finish_progress();
   const double seconds = before.count() + result.seconds;
   if (result.interrupted) {
-    err.print(fmt::format("perilune: interrupted at step {} and saved - go on with: {} train --resume {}\n",
-                          grouped(result.steps), shell_quoted(process.program),
-                          shell_quoted(result.run_directory.string())));
+    err.print(formatted("perilune: interrupted at step {} and saved - go on with: {} train --resume {}\n",
+                        grouped(result.steps), shell_quoted(process.program),
+                        shell_quoted(result.run_directory.string())));
     return ExitCode::kInterrupted;
   }
   if (!command.quiet && !command.json) display.show_result(result, seconds, process.program);

@@ -5,9 +5,8 @@
 #include <cmath>
 #include <string_view>
 
-#include <fmt/format.h>
-
 #include "host/arena.hpp"
+#include "host/format.hpp"
 #include "host/precision.hpp"
 
 namespace perilune {
@@ -35,11 +34,11 @@ constexpr std::size_t kTextWidth = 63;
 
 std::string progress_text(const TrainingProgress& progress) {
   const std::string episodic_return =
-      std::isnan(progress.episodic_return) ? "-" : fmt::format("{:.1f}", progress.episodic_return);
-  const std::string kl = std::isnan(progress.approx_kl) ? "-" : fmt::format("{:.4f}", progress.approx_kl);
-  return fmt::format("{:>6} steps  {:>6}/s  return {:<5}  KL {:<6}  {} left",
-                     scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
-                     duration_text(progress.seconds_left));
+      std::isnan(progress.episodic_return) ? "-" : formatted("{:.1f}", progress.episodic_return);
+  const std::string kl = std::isnan(progress.approx_kl) ? "-" : formatted("{:.4f}", progress.approx_kl);
+  return formatted("{:>6} steps  {:>6}/s  return {:<5}  KL {:<6}  {} left",
+                   scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
+                   duration_text(progress.seconds_left));
 }
 
 }  // namespace
@@ -47,16 +46,16 @@ std::string progress_text(const TrainingProgress& progress) {
 void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, const std::string& reason,
                                 std::size_t free_memory, bool memory_table) {
   std::string text =
-      fmt::format("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
-  text += labelled(out_, "device", fmt::format("{}, {} - {}", plan.device, precision_name(plan.precision), reason));
+      formatted("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
+  text += labelled(out_, "device", formatted("{}, {} - {}", plan.device, precision_name(plan.precision), reason));
   text += labelled(out_, "networks", plan.networks);
-  text += labelled(out_, "memory", fmt::format("{} of {} free", format_bytes(plan.device_bytes),
-                                               format_bytes(free_memory)));
+  text += labelled(out_, "memory", formatted("{} of {} free", format_bytes(plan.device_bytes),
+                                             format_bytes(free_memory)));
   if (memory_table) text += plan.memory_table;
   text += labelled(out_, "run", plan.run_directory.string());
   if (plan.first_step > 0) {
-    text += labelled(out_, "resumed", fmt::format("at step {} of {}", grouped(plan.first_step),
-                                                  grouped(plan.total_steps)));
+    text += labelled(out_, "resumed", formatted("at step {} of {}", grouped(plan.first_step),
+                                                grouped(plan.total_steps)));
   }
   out_.print(text + "\n");
 }
@@ -101,16 +100,16 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
   const std::string run = shell_quoted(result.run_directory.string());
   const std::string verdict =
       result.solved ? out_.styled(Style::kGood, "Solved") : out_.styled(Style::kWarning, "Not solved");
-  std::string text = fmt::format("{} (a mean return of {:.0f}, twice)\n", verdict, result.solved_threshold);
+  std::string text = formatted("{} (a mean return of {:.0f}, twice)\n", verdict, result.solved_threshold);
   text += labelled(out_, "evaluation", evaluation_text(out_, result.evaluation));
   text += labelled(out_, "steps", grouped(result.steps));
-  text += labelled(out_, "seconds", fmt::format("{:.3f} from the start of the process", seconds));
+  text += labelled(out_, "seconds", formatted("{:.3f} from the start of the process", seconds));
   text += labelled(out_, "steps/s", scaled(result.steps_per_second));
   text += labelled(out_, "run", result.run_directory.string());
 
-  text += fmt::format("\n{}\n", out_.styled(Style::kDim, "Next"));
+  text += formatted("\n{}\n", out_.styled(Style::kDim, "Next"));
   const auto suggest = [&](const std::string& arguments, std::string_view what) {
-    text += fmt::format("  {:<12}{} {}\n", what, shell_quoted(program), arguments);
+    text += formatted("  {:<12}{} {}\n", what, shell_quoted(program), arguments);
   };
   suggest("eval " + run, "play again");
   if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {

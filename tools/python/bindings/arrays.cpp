@@ -1,9 +1,6 @@
 // See arrays.hpp.
 #include "tools/python/bindings/arrays.hpp"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +10,8 @@
 #include <utility>
 
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/text.hpp"
 
 namespace perilune::python {
 namespace {
@@ -76,7 +75,7 @@ nb::dlpack::dtype dlpack_type(ArrayType type) {
 std::size_t bytes_of(ArrayType type) { return dlpack_type(type).bits / 8; }
 
 std::string shape_text(const std::vector<std::size_t>& shape) {
-  return fmt::format("({}{})", fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+  return formatted("({}{})", joined(shape), shape.size() == 1 ? "," : "");
 }
 
 NumpyPool::NumpyPool(std::vector<std::size_t> shape, ArrayType type)
@@ -236,7 +235,7 @@ bool is_on_cuda(nb::handle value) {
 void read_cuda(nb::handle value, SharedDevice& device, const char* what, InputArray& array) {
   if (!device.device->is_cuda()) {
     throw nb::type_error(
-        fmt::format(
+        formatted(
             "{} lie on a GPU - this runs on the CPU - move them there, or use device=\"cuda\"",
             what)
             .c_str());
@@ -251,7 +250,7 @@ void read_cuda(nb::handle value, SharedDevice& device, const char* what, InputAr
        expected *= static_cast<std::int64_t>(tensor.shape(i))) {
     if (tensor.shape(i) > 1 && tensor.stride(i) != expected) {
       throw nb::value_error(
-          fmt::format("{} are not contiguous - pass x.contiguous()", what).c_str());
+          formatted("{} are not contiguous - pass x.contiguous()", what).c_str());
     }
   }
   for (std::size_t i = 0; i < tensor.ndim(); ++i) array.shape.push_back(tensor.shape(i));
@@ -282,8 +281,8 @@ InputArray read_array(nb::handle value, SharedDevice& device, const char* what) 
   array.owner = numpy.attr("asarray")(
       only_dlpack ? numpy.attr("from_dlpack")(value) : nb::borrow(value), "order"_a = "C");
   if (!read_buffer(array.owner, array)) {
-    throw nb::type_error(fmt::format("{} of type {} are no array - pass a NumPy array", what,
-                                     nb::cast<std::string>(nb::str(value.type())))
+    throw nb::type_error(formatted("{} of type {} are no array - pass a NumPy array", what,
+                                   nb::cast<std::string>(nb::str(value.type())))
                              .c_str());
   }
   return array;

@@ -1,8 +1,8 @@
 // Trained policies, evaluation and replay for Python.
-#include <fmt/format.h>
 
 #include "host/error.hpp"
 #include "host/policy.hpp"
+#include "host/format.hpp"
 #include "host/replay.hpp"
 #include "tools/python/bindings/arrays.hpp"
 
@@ -11,11 +11,11 @@ namespace {
 
 EvaluationOptions evaluation_options(std::int64_t episodes, bool deterministic, std::int64_t seed) {
   if (episodes < 1 || episodes > 1000000) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "episodes \"{}\" is not possible - allowed: a whole number, 1 .. 1000000", episodes));
   }
   if (seed < 0 || seed > std::numeric_limits<std::uint32_t>::max()) {
-    throw UsageError(fmt::format(
+    throw UsageError(formatted(
         "seed \"{}\" is not possible - allowed: a whole number, 0 .. 4294967295", seed));
   }
   EvaluationOptions options;
@@ -61,8 +61,8 @@ nb::tuple PythonPolicy::act(nb::handle given, bool deterministic, std::int64_t s
   const InputArray observations = read_array(given, *device_, "observations");
   const auto dim = static_cast<std::size_t>(policy_.observation_dim());
   if (observations.shape.size() != 2 || observations.shape[1] != dim) {
-    throw UsageError(fmt::format("observations have shape {} - allowed: ({},) or (any number, {})",
-                                 shape_text(observations.shape), dim, dim));
+    throw UsageError(formatted("observations have shape {} - allowed: ({},) or (any number, {})",
+                               shape_text(observations.shape), dim, dim));
   }
   if (observations.kind != 'f' || observations.item != 4)
     throw nb::type_error("observations must have the type float32");

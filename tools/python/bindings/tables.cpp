@@ -1,6 +1,5 @@
 // What there is to choose from: environments, presets, keys, devices; and values on their way to
 // Python.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include "host/environment_settings.hpp"
 #include "host/environments.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
@@ -132,12 +132,12 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
   constexpr std::array kChoices = {DeviceChoice::kAuto, DeviceChoice::kCpu, DeviceChoice::kCuda};
   const auto found = std::find(kNames.begin(), kNames.end(), device);
   if (found == kNames.end()) {
-    throw UsageError(fmt::format("device {} is unknown - allowed: {} - did you mean {}?",
-                                 in_quotes(device), joined(kNames), nearest(device, kNames)));
+    throw UsageError(formatted("device {} is unknown - allowed: {} - did you mean {}?",
+                               in_quotes(device), joined(kNames), nearest(device, kNames)));
   }
   if (threads && (*threads < 1 || *threads > 1024)) {
     throw UsageError(
-        fmt::format("threads {} is not possible - allowed: a whole number, 1 .. 1024", *threads));
+        formatted("threads {} is not possible - allowed: a whole number, 1 .. 1024", *threads));
   }
   return select_device(kChoices[static_cast<std::size_t>(found - kNames.begin())],
                        threads.value_or(0));

@@ -1,6 +1,5 @@
 // Batches of environments for Python: host/vector_env.hpp with arrays from pools, and Gymnasium's
 // infos.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +11,7 @@
 #include "host/error.hpp"
 #include "host/exclusive.hpp"
 #include "host/vector_env.hpp"
+#include "host/format.hpp"
 #include "tools/python/bindings/arrays.hpp"
 
 namespace perilune::python {
@@ -29,7 +29,7 @@ Autoreset autoreset_of(const std::string& mode) {
   if (mode == "NextStep") return Autoreset::kNextStep;
   if (mode == "SameStep") return Autoreset::kSameStep;
   if (mode == "Disabled") return Autoreset::kDisabled;
-  throw UsageError(fmt::format(
+  throw UsageError(formatted(
       "autoreset_mode \"{}\" is unknown - allowed: NextStep, SameStep, Disabled", mode));
 }
 
@@ -230,11 +230,11 @@ ActionType PythonVectorEnv::action_type(const InputArray& actions) {
                                          actions.shape[1] == num_actions_
                                    : actions.shape.size() == 1 && actions.shape[0] == count_;
   if (!fits) {
-    const std::string allowed = is_continuous_ ? fmt::format("({}, {})", count_, num_actions_)
-                                               : fmt::format("({},)", count_);
-    throw UsageError(fmt::format("actions have shape {} - allowed: {}, {} per environment",
-                                 shape_text(actions.shape), allowed,
-                                 is_continuous_ ? "a row" : "one"));
+    const std::string allowed = is_continuous_ ? formatted("({}, {})", count_, num_actions_)
+                                               : formatted("({},)", count_);
+    throw UsageError(formatted("actions have shape {} - allowed: {}, {} per environment",
+                               shape_text(actions.shape), allowed,
+                               is_continuous_ ? "a row" : "one"));
   }
   if (is_continuous_)
     return actions.item == 4 && is_number ? ActionType::kFloat32 : ActionType::kFloat64;
