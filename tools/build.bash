@@ -114,7 +114,7 @@ configure() {  # PRESET CMAKE_ARGUMENTS...
 
 # Ninja's progress is one live line on a terminal; elsewhere a line every 20 seconds, and the compilers' messages.
 compile() {  # PRESET BUILD_ARGUMENTS...
-  local preset=$1 log=build/$1/.build.log
+  local preset=$1 log=build/$1/.build.log line due=0
   shift
   export NINJA_STATUS='[%f/%t %es] '
   if [[ -t 2 ]]; then
@@ -122,7 +122,13 @@ compile() {  # PRESET BUILD_ARGUMENTS...
     cmake --build --preset "$preset" "$@" >&2
   else
     cmake --build --preset "$preset" "$@" 2>&1 | tee "$log" |
-      awk '/^\[[0-9]/ { if ($2 + 0 < due) next; due = $2 + 20 } { print; fflush() }' >&2
+      while IFS= read -r line; do
+        if [[ $line =~ ^\[[0-9]+/[0-9]+\ +([0-9]+) ]]; then
+          ((BASH_REMATCH[1] >= due)) || continue
+          due=$((BASH_REMATCH[1] + 20))
+        fi
+        printf '%s\n' "$line" >&2
+      done
     [[ ${PIPESTATUS[0]} == 0 ]]
   fi && return
   say "building failed"

@@ -330,10 +330,19 @@ def test_two_builds_at_once(machine):
     assert len([call for call in machine.calls() if call.startswith("cmake --build")]) == 1
 
 
+def test_progress_is_shown_while_it_builds(machine):
+    (machine.clone / "slow").touch()
+    with machine.start("perilune") as process:
+        assert any("[1/1 0.1s]" in line for line in process.stderr)
+        assert process.poll() is None
+        process.communicate(timeout=60)
+
+
 def test_interrupted_build(machine):
     (machine.clone / "slow").touch()
     process = machine.start("perilune")
     while not (machine.clone / "build" / "release" / "CMakeCache.txt").exists():
+        assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
