@@ -52,7 +52,7 @@ void copy_parameters(const SafetensorsFile& file, const Model& model, const std:
   }
 }
 
-const std::string& metadata_of(const SafetensorsFile& file, const std::string& key) {
+const std::string& metadata_of(const SafetensorsFile& file, const char* key) {
   const auto found = file.metadata().find(key);
   if (found == file.metadata().end()) {
     throw Error(formatted("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
