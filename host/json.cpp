@@ -20,7 +20,7 @@ Json::Json(std::initializer_list<Json> values) {
   Object object;
   for (const Json& value : values) {
     const Array& pair = std::get<Array>(value.value_);
-    object.push_back({std::get<std::string>(pair[0].value_), pair[1]});
+    object.emplace_back(std::get<std::string>(pair[0].value_), pair[1]);
   }
   value_ = std::move(object);
 }
@@ -41,10 +41,9 @@ Json& Json::operator[](std::string_view name) {
   if (std::holds_alternative<std::monostate>(value_)) value_ = Object();
   Object& members = std::get<Object>(value_);
   const auto found =
-      std::find_if(members.begin(), members.end(), [&](const Member& member) { return member.name == name; });
-  if (found != members.end()) return found->value;
-  members.push_back({std::string(name), Json()});
-  return members.back().value;
+      std::find_if(members.begin(), members.end(), [&](const auto& member) { return member.first == name; });
+  if (found != members.end()) return found->second;
+  return members.emplace_back(name, Json()).second;
 }
 
 void Json::push_back(Json value) {
@@ -64,7 +63,7 @@ struct JsonText {
   }
   Theirs operator()(const Json::Object& members) const {
     Theirs object = Theirs::object();
-    for (const Json::Member& member : members) object[member.name] = std::visit(*this, member.value.value_);
+    for (const auto& [name, value] : members) object[name] = std::visit(*this, value.value_);
     return object;
   }
   Theirs operator()(const auto& plain) const { return plain; }

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -16,9 +17,8 @@ namespace perilune {
 
 class Json {
  public:
-  struct Member;
   using Array = std::vector<Json>;
-  using Object = std::vector<Member>;  // in the order in which they were added
+  using Object = std::vector<std::pair<std::string, Json>>;  // in the order in which they were added
 
   Json() = default;  // null
   Json(std::nullptr_t) {}
@@ -63,11 +63,6 @@ class Json {
 
   Value value_;
   friend struct JsonText;
-};
-
-struct Json::Member {
-  std::string name;
-  Json value;
 };
 
 }  // namespace perilune
