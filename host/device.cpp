@@ -7,8 +7,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "host/build_info.hpp"
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/matrix_library.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
@@ -105,7 +107,7 @@ SelectedDevice select_device(DeviceChoice choice, int threads) {
     return {std::move(cuda), choice == DeviceChoice::kCuda ? "asked for" : "the first CUDA device"};
   }
   if (choice == DeviceChoice::kCuda) {
-    throw NoDeviceError("--device cuda: " + why_not + " - use --device cpu, or auto to take what there is");
+    throw NoDeviceError("--device cuda: " + cuda_status() + " - use --device cpu, or auto to take what there is");
   }
   return {open_cpu(threads), why_not};
 }
@@ -114,11 +116,14 @@ std::string describe_cuda() { return cuda_status(); }
 
 #if !PERILUNE_HAS_CUDA
 std::unique_ptr<Device> open_cuda_device(std::string& why_not) {
-  why_not = cuda_status();
+  why_not = "this program was built without CUDA";
   return nullptr;
 }
 
-std::string cuda_status() { return "this program was built without CUDA"; }
+std::string cuda_status() {
+  return formatted("this program was built without CUDA ({}): build it where a GPU and a CUDA toolkit are, or with "
+                   "PERILUNE_CUDA=ON", build_info().no_cuda);
+}
 #endif
 
 }  // namespace perilune

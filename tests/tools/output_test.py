@@ -73,6 +73,17 @@ def test_info(perilune):
     assert info["instances"][0]["precisions"][0] == "fp32"
 
 
+def test_info_says_what_was_left_out(perilune):
+    text, build = perilune.good("info").stdout, perilune.json("info")["build"]
+    assert build["cpu_levels"] and ", ".join(build["cpu_levels"]) in text
+    left_out = [level for level in ("v4", "v3", "portable") if level not in build["cpu_levels"]]
+    assert f"left out: {', '.join(left_out)} (cmake --preset every-cpu" in text if left_out else "left out" not in text
+    if build["cuda"] is None:
+        assert build["gpu_architectures"] == [] and "built without CUDA (" in text and "PERILUNE_CUDA=ON" in text
+    else:
+        assert all(re.fullmatch(r"sm_\d+(-virtual)?", name) and name in text for name in build["gpu_architectures"])
+
+
 def test_info_without_a_matrix_library(perilune):
     missing = {"PERILUNE_MATRIX_LIBRARY": "missing.so"}
     assert "missing.so" in perilune.good("info", env=missing).stdout
@@ -80,8 +91,8 @@ def test_info_without_a_matrix_library(perilune):
 
 
 def test_info_names_the_cpu_level(perilune):
-    text = perilune.good("info", env={"PERILUNE_CPU_LEVEL": "portable"}).stdout
-    assert "portable" in text
+    level = perilune.json("info")["build"]["cpu_levels"][-1]
+    assert f"cpu {level}" in perilune.good("info", env={"PERILUNE_CPU_LEVEL": level}).stdout
 
 
 def test_list(perilune):

@@ -1,4 +1,5 @@
 // `perilune info`: what this program is and what it can run on here.
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,31 @@ Json shared_memory_json(const Machine& cuda) {
   return rows;
 }
 
+struct LevelsInProgram {
+  std::vector<std::string_view> built, left_out;
+};
+
+LevelsInProgram levels_in_program() {
+  LevelsInProgram levels;
+  for (const CpuLevel& level : cpu_levels()) (level.machine != nullptr ? levels.built : levels.left_out).push_back(level.name);
+  return levels;
+}
+
+std::string levels_text(const LevelsInProgram& levels) {
+  if (levels.left_out.empty()) return joined(levels.built);
+  return formatted("{}; left out: {} (cmake --preset every-cpu builds all)", joined(levels.built), joined(levels.left_out));
+}
+
+std::vector<std::string_view> words_of(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    words.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return words;
+}
+
 // What wide networks would multiply their matrices with.
 struct MatrixLibraryStatus {
   bool usable;
@@ -73,7 +99,9 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
   json["build"] = {{"commit", build.commit},
                    {"compiler", build.compiler},
                    {"type", build.build_type},
-                   {"cuda", cuda != nullptr ? Json(build.cuda) : Json()}};
+                   {"cpu_levels", levels_in_program().built},
+                   {"cuda", cuda != nullptr ? Json(build.cuda) : Json()},
+                   {"gpu_architectures", cuda != nullptr ? Json(words_of(build.gpus)) : Json::array()}};
   json["devices"] = {
       {"auto", {{"device", automatic.device->description()}, {"reason", automatic.reason}}},
       {"cpu", {{"level", cpu.machine().name}, {"threads", available_cores()}, {"free_memory", cpu.free_memory()}}},
@@ -97,6 +125,8 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   text += labelled(out, "build", formatted("{}, {}, {}, commit {}", build.build_type, build.compiler,
                                            cuda != nullptr ? formatted("CUDA {}", build.cuda) : "no CUDA",
                                            build.commit));
+  text += labelled(out, "levels", levels_text(levels_in_program()));
+  if (cuda != nullptr) text += labelled(out, "GPUs", joined(words_of(build.gpus)));
   text += labelled(out, "CUDA", describe_cuda());
   text += labelled(out, "CPU", formatted("{}, {} cores, {} free", cpu.machine().name, available_cores(),
                                          format_bytes(cpu.free_memory())));
