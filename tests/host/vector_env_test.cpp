@@ -325,7 +325,7 @@ TEST(VectorEnv, WhatIsRefusedChangesNothing) {
   };
   for (const std::int64_t wrong : {std::int64_t{2}, std::int64_t{-1}, std::int64_t{1} << 32,
                                    std::numeric_limits<std::int64_t>::min()}) {
-    for (const std::size_t place : {0, 7, 8, 32}) {
+    for (const std::size_t place : {0u, 7u, 8u, 32u}) {
       std::vector<std::int64_t> actions = right;
       actions[place] = wrong;
       refused([&] { stepped.step(actions); },
