@@ -77,7 +77,7 @@ constexpr Replays replays_of() {
 
 constexpr Replays kReplays[] = {
 #define PERILUNE_ENVIRONMENT(environment, ...) replays_of<environment>(),
-#include "kernels/instances.def"
+#include PERILUNE_INSTANCES
 #undef PERILUNE_ENVIRONMENT
 };
 
