@@ -76,7 +76,7 @@ def test_info_says_what_was_built_and_what_was_left_out():
     assert info["processor"] in ("v4", "v3", "portable") and info["device"] and info["device_reason"]
     told = " ".join(info["left_out"])
     assert all((level in info["cpu_levels"]) != bool(re.search(rf"\b{level}\b", told)) for level in ("v4", "v3", "portable"))
-    assert (info["cuda"] == "none") == ("PERILUNE_CUDA=ON pip install" in told)
+    assert (info["cuda"] == "none") == (info["gpus"] == "none") == ("PERILUNE_CUDA=ON pip install" in told)
     printed = python("-m", "perilune")
     assert info["device"] in printed and all(sentence in printed for sentence in info["left_out"])
 

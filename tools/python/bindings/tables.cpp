@@ -110,6 +110,8 @@ nb::dict info_dict() {
   entry["compiler"] = text(build.compiler);
   entry["build_type"] = text(build.build_type);
   entry["cuda"] = text(build.cuda);
+  entry["gpus"] = text(build.gpus);
+  entry["no_cuda"] = text(build.no_cuda);
   entry["cuda_status"] = describe_cuda();
   add_cpu_levels(entry);
   entry["cpu_level"] = entry["device"] = nb::none();

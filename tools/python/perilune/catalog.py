@@ -25,14 +25,15 @@ def keys() -> dict[str, dict[str, Any]]:
 
 
 def info() -> dict[str, Any]:
-    """The build (version, commit, compiler, build_type, cuda, cpu_levels), what it runs on here (device and why, cuda_status,
-    processor, cpu_level, threads; None where no level fits), and left_out: a sentence for each thing that was not built, with how to get it."""
+    """The build (version, commit, compiler, build_type, cuda, gpus, cpu_levels), what it runs on here (device and why,
+    cuda_status, processor, cpu_level, threads; None where no level fits), and left_out: a sentence for each thing that was not
+    built, with how to get it."""
     values = _native.info()
-    values["left_out"] = _left_out(values)
+    values["left_out"] = _left_out(values, values.pop("no_cuda"))
     return values
 
 
-def _left_out(values: dict[str, Any]) -> list[str]:
+def _left_out(values: dict[str, Any], no_cuda: str) -> list[str]:
     levels = [level for level in ("v4", "v3", "portable") if level not in values["cpu_levels"]]
     sentences = []
     if values["processor"] in levels:
@@ -44,7 +45,7 @@ def _left_out(values: dict[str, Any]) -> list[str]:
         sentences.append(f"Code for other processors ({', '.join(levels)}): PERILUNE_CPU_LEVELS=all pip install ./tools/python; "
                          "tools/build-wheel makes a wheel for other machines.")
     if values["cuda"] == "none":
-        sentences.append("Code for GPUs: pip install ./tools/python where a GPU and a CUDA toolkit are, "
+        sentences.append(f"Code for GPUs ({no_cuda}): pip install ./tools/python where a GPU and a CUDA toolkit are, "
                          "PERILUNE_CUDA=ON pip install ./tools/python where only a toolkit is.")
     return sentences
 
