@@ -67,13 +67,16 @@ def test_every_level(configure):
 
 @pytest.mark.parametrize("option, words", [
     ("-DPERILUNE_CPU_LEVELS=v5", ["PERILUNE_CPU_LEVELS", '"v5"', "native, all", "v3"]),
+    ("-DPERILUNE_CUDA=maybe", ["PERILUNE_CUDA", '"maybe"', "AUTO, ON, OFF"]),
     ("-DPERILUNE_ENVIRONMENTS=Pong", ["PERILUNE_ENVIRONMENTS", '"Pong"', "CartPole"]),
     ("-DPERILUNE_WIDTHS=48", ["PERILUNE_WIDTHS", '"48"', "16", "128"]),
 ])
 def test_values_that_are_none(configure, option, words):
     done = configure(option)
     assert done.failed and all(word in done.text for word in words), done.text
-    assert not configure(option.split("=")[0] + "=" + ("native" if "LEVELS" in option else "")).failed  # the same folder
+    right = {"-DPERILUNE_CPU_LEVELS": "native", "-DPERILUNE_CUDA": "OFF"}
+    name = option.split("=")[0]
+    assert not configure(f"{name}={right.get(name, '')}").failed  # in the same folder
 
 
 def test_one_environment_at_one_width(configure):
