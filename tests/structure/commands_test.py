@@ -47,6 +47,11 @@ def check(words):
         paths = [word for word in words[2:] if word.startswith(("./", "build/"))]
         missing = [path for path in paths if not path.startswith("build/") and not (ROOT / path).exists()]
         return f"no {missing}" if missing else None
+    if name in ("python", "python3") and words[1] == "-m":
+        module = ROOT / "tools" / "python" / words[2] / "__main__.py"
+        return None if words[2] == "venv" or module.exists() else f"no {module}"
+    if name == ".":  # the environment that the line before makes
+        return None
     if name == "build/venv/bin/python":
         words = words[1:]
         name, wanted = words[0], texts.options(words)
