@@ -12,7 +12,7 @@ struct BuildInfo {
   std::string_view compiler;    // "GNU 12.2.0"
   std::string_view cuda;        // the toolkit's version, "13.0.88", or "none"
   std::string_view gpus;        // whose machine code is in it, "sm_86 sm_89", or "none"
-  std::string_view no_cuda;     // why there are no GPU kernels, "no GPU was there"; empty where there are
+  std::string_view no_cuda;     // why there are no GPU kernels, "no GPU was found"; empty where there are
   std::string_view build_type;  // "Release"
 };
 

@@ -30,7 +30,7 @@ FAKES = {
             mkdir -p build/$name
             printf 'CMAKE_HOME_DIRECTORY:INTERNAL=%s\\nCMAKE_PROJECT_VERSION:STATIC=0.1.0\\nCMAKE_CXX_COMPILER:FILEPATH=%s\\n' \
               "$PWD" "$(command -v ${CXX:-c++})" > build/$name/CMakeCache.txt
-            echo '-- Building: CPU level v4; no GPU kernels (no GPU here); about 2 minutes on 2 cores' ;;
+            echo '-- Building: CPU level v4; no GPU kernels (no GPU was found); about 2 minutes on 2 cores' ;;
           --build)
             echo '[1/1 0.1s] Building program'
             [ ! -e slow ] || sleep 1
@@ -135,7 +135,7 @@ def lacks(machine, *packages):
 def test_first_build_says_what_it_builds_and_the_next_start_nothing(machine):
     said = machine.builds().splitlines()
     assert "there is no program yet" in said[0]
-    assert said[1] == "Building: CPU level v4; no GPU kernels (no GPU here); about 2 minutes on 2 cores"
+    assert said[1] == "Building: CPU level v4; no GPU kernels (no GPU was found); about 2 minutes on 2 cores"
     assert said[2] == "[1/1 0.1s] Building program"
     machine.calls()
     for name in set(os.listdir(machine.bin)) - {"bash", "env", "find", "sh", "calls"}:

@@ -3,7 +3,7 @@
 set(PERILUNE_HAS_CUDA OFF)
 set(PERILUNE_GPUS none)
 
-# No more than a sentence about this machine's GPUs: `compute_capabilities` as 90 or 86;89, best first, empty without one.
+# This machine's GPUs: 90, or 89;86 for two kinds, best first; empty without one.
 set(compute_capabilities)
 find_program(PERILUNE_NVIDIA_SMI nvidia-smi PATHS /usr/lib/wsl/lib)
 mark_as_advanced(PERILUNE_NVIDIA_SMI)
@@ -19,11 +19,11 @@ if(PERILUNE_NVIDIA_SMI AND NOT PERILUNE_CUDA STREQUAL OFF)
 endif()
 
 if(PERILUNE_CUDA STREQUAL OFF)
-  set(PERILUNE_NO_CUDA "PERILUNE_CUDA is OFF")
+  set(PERILUNE_NO_CUDA "PERILUNE_CUDA=OFF")
   return()
 endif()
 if(PERILUNE_CUDA STREQUAL AUTO AND NOT compute_capabilities)
-  set(PERILUNE_NO_CUDA "no GPU here")
+  set(PERILUNE_NO_CUDA "no GPU was found")
   return()
 endif()
 
