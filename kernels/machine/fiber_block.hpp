@@ -9,7 +9,7 @@
 #pragma once
 
 #include <boost/context/fiber.hpp>
-#include <boost/context/pooled_fixedsize_stack.hpp>
+#include <boost/context/fixedsize_stack.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +19,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include "kernels/machine/dense_simt.hpp"
 #include "kernels/machine/network_tensor.hpp"
 #include "kernels/machine/simt_block.hpp"
@@ -27,6 +31,38 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 enum class LaneOrder { kForward, kReverse };
+
+/// Stacks of this thread's fibers, kept from one block to the next: new ones are new pages each time, which took sanitizers
+/// most of a test's time.
+class FiberStacks {
+ public:
+  boost::context::stack_context allocate() {
+    std::vector<boost::context::stack_context>& free = kept();
+    if (free.empty()) return boost::context::fixedsize_stack(kBytes).allocate();
+    const boost::context::stack_context stack = free.back();
+    free.pop_back();
+    return stack;
+  }
+  void deallocate(boost::context::stack_context& stack) {
+#if defined(__SANITIZE_ADDRESS__)  // a fiber leaves its last frames without returning, and with them what was marked there
+    __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
+#endif
+    kept().push_back(stack);
+  }
+
+ private:
+  static constexpr std::size_t kBytes = 128 * 1024;
+  struct Kept {
+    std::vector<boost::context::stack_context> stacks;
+    ~Kept() {
+      for (boost::context::stack_context& stack : stacks) boost::context::fixedsize_stack(kBytes).deallocate(stack);
+    }
+  };
+  static std::vector<boost::context::stack_context>& kept() {
+    thread_local Kept all;
+    return all.stacks;
+  }
+};
 
 /// The lanes of one block: runs each warp from one collective to the next, and warps in rounds between the block's.
 class FiberGroup {
@@ -41,10 +77,9 @@ class FiberGroup {
   /// Runs body(lane) on every lane to its end. Throws std::logic_error when lanes diverge, and what a body throws.
   void run(const std::function<void(int)>& body) {
     namespace context = boost::context;
-    context::pooled_fixedsize_stack stacks(128 * 1024);
     for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
       lanes_[lane].fiber = context::fiber(
-          std::allocator_arg, stacks, [this, lane, &body](context::fiber&& scheduler) {
+          std::allocator_arg, FiberStacks(), [this, lane, &body](context::fiber&& scheduler) {
             lanes_[lane].scheduler = std::move(scheduler);
             try {
               body(static_cast<int>(lane));

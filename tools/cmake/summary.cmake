@@ -2,10 +2,10 @@
 # of a server of 2023 (g++ 12, nvcc 13.0); a core of a laptop takes about as long.
 include(ProcessorCount)
 ProcessorCount(cores)
-set(seconds 90)  # host and tools
-set(seconds_v4 130)
-set(seconds_v3 90)
-set(seconds_portable 100)
+set(seconds 55)  # host and tools
+set(seconds_v4 90)
+set(seconds_v3 60)
+set(seconds_portable 70)
 foreach(level IN LISTS PERILUNE_BUILT_LEVELS)
   math(EXPR seconds "${seconds} + ${seconds_${level}}")
 endforeach()
@@ -13,7 +13,7 @@ list(JOIN PERILUNE_BUILT_LEVELS ", " levels)
 set(gpus "no GPU kernels (${PERILUNE_NO_CUDA})")
 if(PERILUNE_HAS_CUDA)
   list(LENGTH CMAKE_CUDA_ARCHITECTURES architectures)
-  math(EXPR seconds "${seconds} + 100 + 320 * ${architectures}")
+  math(EXPR seconds "${seconds} + 90 + 260 * ${architectures}")
   set(gpus "GPU kernels for ${PERILUNE_GPUS}")
 endif()
 set(more)
