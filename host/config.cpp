@@ -49,12 +49,17 @@ using Field =
                  double Config::*, std::optional<double> Config::*, std::vector<int> Config::*,
                  ChoiceField>;
 
+// What a checkpoint's arrays and the episodes that go on depend on is fixed: shapes, networks, random numbers, the task.
+// What only says how the next iterations learn, or when the host looks, may change.
+enum class OnResume { kMayChange, kFixed };
+
 struct Key {
   std::string_view name;
   Field field;
   double min;  // min and max apply to numbers
   double max;
   std::string_view help;
+  OnResume on_resume = OnResume::kMayChange;
 };
 
 constexpr double kMaxInt = std::numeric_limits<int>::max();
@@ -62,17 +67,18 @@ constexpr double kMaxLayerSize = 16384;
 
 // In the order in which they are listed and printed.
 const std::vector<Key>& keys() {
+  constexpr OnResume kFixed = OnResume::kFixed;
   static const std::vector<Key> table = {
       {"name", &Config::name, 0, 0, "name of the run, part of its directory's name"},
-      {"env_id", &Config::env_id, 0, 0, "environment (see `perilune list`)"},
-      {"seed", &Config::seed, 0, 4294967295.0, "every random number follows from it"},
+      {"env_id", &Config::env_id, 0, 0, "environment (see `perilune list`)", kFixed},
+      {"seed", &Config::seed, 0, 4294967295.0, "every random number follows from it", kFixed},
       {"total_timesteps", &Config::total_timesteps, 1, 1e15, "environment steps to train for"},
       {"max_episode_steps", &Config::max_episode_steps, 0, kMaxInt,
-       "time limit of an episode; 0: the environment's own"},
+       "time limit of an episode; 0: the environment's own", kFixed},
       {"truncate_at_rollout_end", &Config::truncate_at_rollout_end, 0, 0,
-       "cut every episode (bootstrapped) where a rollout ends"},
-      {"num_envs", &Config::num_envs, 1, 4194304, "environments side by side"},
-      {"num_steps", &Config::num_steps, 1, 1048576, "steps of each environment per iteration"},
+       "cut every episode (bootstrapped) where a rollout ends", kFixed},
+      {"num_envs", &Config::num_envs, 1, 4194304, "environments side by side", kFixed},
+      {"num_steps", &Config::num_steps, 1, 1048576, "steps of each environment per iteration", kFixed},
       {"num_minibatches", &Config::num_minibatches, 1, kMaxInt,
        "minibatches per epoch (joint mode); divides num_envs * num_steps"},
       {"update_epochs", &Config::update_epochs, 1, 10000, "epochs per iteration (joint mode)"},
@@ -114,20 +120,20 @@ const std::vector<Key>& keys() {
        "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator>({"k1", "k3"}), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
-      {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer"},
+      {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer", kFixed},
       {"hidden_layers", &Config::hidden_layers, 1, kMaxHiddenLayers,
-       "hidden layers of the actor and of the critic"},
+       "hidden layers of the actor and of the critic", kFixed},
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
-       "units of each hidden layer, instead of hidden_width and hidden_layers"},
-      {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers"},
+       "units of each hidden layer, instead of hidden_width and hidden_layers", kFixed},
+      {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers", kFixed},
       {"log_std_init", &Config::log_std_init, -10, 5,
-       "logarithm of the standard deviation of continuous actions, at first"},
+       "logarithm of the standard deviation of continuous actions, at first", kFixed},
       {"learn_std", &Config::learn_std, 0, 0,
        "train the standard deviation of continuous actions; false: as log_std_init says"},
       {"precision", choice<&Config::precision>({"auto", "fp32", "tf32", "bf16"}), 0, 0,
-       "of matrix products in training; auto: the fastest that the device has"},
+       "of matrix products in training; auto: the fastest that the device has", kFixed},
       {"fused", choice<&Config::fused>({"auto", "true", "false"}), 0, 0,
-       "fused kernels (see `perilune info`) or a matrix library; auto: fused where there are any"},
+       "fused kernels (see `perilune info`) or a matrix library; auto: fused where there are any", kFixed},
       {"eval_every", &Config::eval_every, 0, kMaxInt,
        "iterations between evaluations; 0: only at the end"},
       {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},
@@ -144,9 +150,6 @@ constexpr std::string_view kParameterPrefix = "env.";
 // Hidden layers of one size; hidden_sizes is the other way to say it.
 constexpr std::array<std::string_view, 2> kUniformKeys = {"hidden_width", "hidden_layers"};
 constexpr std::string_view kSizesKey = "hidden_sizes";
-
-// In force where actions are continuous.
-constexpr std::array<std::string_view, 2> kGaussianKeys = {"log_std_init", "learn_std"};
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -375,81 +378,6 @@ std::string allowed_text(const Key& key) {
       key.field);
 }
 
-std::int64_t batch_size(const Config& config) {
-  return std::int64_t{config.num_envs} * config.num_steps;
-}
-
-void validate_batch(const Config& config) {
-  const std::int64_t batch = batch_size(config);
-  const std::string product =
-      formatted("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
-  if (batch > std::numeric_limits<int>::max()) {
-    throw UsageError(formatted("{} is too large - allowed: up to {} - lower one of them", product,
-                               std::numeric_limits<int>::max()));
-  }
-  if (batch > config.total_timesteps) {
-    throw UsageError(formatted(
-        "total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
-        "num_envs or num_steps",
-        config.total_timesteps, product));
-  }
-  if (config.update_mode == Config::UpdateMode::kJoint && batch % config.num_minibatches != 0) {
-    std::int64_t below = std::min<std::int64_t>(config.num_minibatches, batch);
-    while (batch % below != 0) --below;
-    std::int64_t above = config.num_minibatches;
-    while (above < batch && batch % above != 0) ++above;
-    throw UsageError(formatted(
-        "{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
-        product, config.num_minibatches, below, std::min(above, batch)));
-  }
-}
-
-void validate_update_mode(const Config& config) {
-  const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
-  if (separate && config.epoch_lr_decay != 1.0) {
-    throw UsageError(formatted(
-        "epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
-        "set epoch_lr_decay = 1 or update_mode = joint",
-        shortest_text(config.epoch_lr_decay)));
-  }
-  const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
-  if (config.target_kl > 0.0 && separate != stops_by_iteration) {
-    throw UsageError(formatted(
-        "kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
-        "iteration - change one of them, or set target_kl = 0",
-        stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
-  }
-}
-
-// A Gaussian policy's keys say nothing where actions are discrete.
-void validate_policy(const Config& config) {
-  const EnvironmentInfo& environment = find_environment(config.env_id);
-  if (environment.continuous) return;
-  for (const Key& key : keys()) {
-    const std::string value = value_text(config, key.field);
-    if (!is_one_of(key.name, kGaussianKeys) || value == value_text(Config(), key.field)) continue;
-    throw UsageError(formatted(
-        "{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
-        "choose an environment with continuous actions",
-        key.name, value, environment.id, environment.num_actions));
-  }
-}
-
-// fused = true: layers of one size, and kernels for it.
-void require_fused(const Config& config, std::span<const int> widths) {
-  const std::vector<int> sizes = layer_sizes(config);
-  const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) ==
-                       static_cast<std::ptrdiff_t>(sizes.size());
-  if (uniform && sizes.size() <= kMaxFusedLayers &&
-      std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
-    return;
-  }
-  throw UsageError(formatted(
-      "hidden layers of {} units have no fused kernels - allowed with fused = true: 1 to {} layers "
-      "of {} - choose one of them, or set fused = auto",
-      joined(sizes), kMaxFusedLayers, joined(widths, " or ")));
-}
-
 // Environments may share a parameter, which is then listed once.
 bool is_listed(const std::vector<KeyInfo>& list, const EnvironmentParameter& parameter) {
   return std::any_of(list.begin(), list.end(), [&](const KeyInfo& info) {
@@ -479,6 +407,18 @@ std::uint32_t episode_limit(const Config& config) {
   return static_cast<std::uint32_t>(config.max_episode_steps > 0 ? config.max_episode_steps : own);
 }
 
+Config::Normalization advantage_normalization(const Config& config) {
+  const bool by_minibatch =
+      config.norm_adv == Config::Normalization::kMinibatch && config.update_mode == Config::UpdateMode::kJoint;
+  const std::int64_t batch = std::int64_t{config.num_envs} * config.num_steps;
+  return (by_minibatch ? batch / config.num_minibatches : batch) > 1 ? config.norm_adv : Config::Normalization::kNone;
+}
+
+std::int64_t iteration_count(const Config& config) {
+  const std::int64_t batch = std::int64_t{config.num_envs} * config.num_steps;
+  return (config.total_timesteps + batch - 1) / batch;
+}
+
 std::vector<int> layer_sizes(const Config& config) {
   if (!config.hidden_sizes.empty()) return config.hidden_sizes;
   return std::vector<int>(static_cast<std::size_t>(config.hidden_layers), config.hidden_width);
@@ -490,7 +430,7 @@ const std::vector<KeyInfo>& config_keys() {
     const Config defaults;
     for (const Key& key : keys()) {
       list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field),
-                      allowed_text(key), std::string(key.help)});
+                      allowed_text(key), std::string(key.help), key.on_resume == OnResume::kMayChange});
     }
     for (const EnvironmentInfo& environment : environments()) {
       for (const EnvironmentParameter& parameter : environment.parameters) {
@@ -500,7 +440,7 @@ const std::vector<KeyInfo>& config_keys() {
                         is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
                         is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
-                        formatted("{}: {}", owners_text(parameter), parameter.help)});
+                        formatted("{}: {}", owners_text(parameter), parameter.help), false});
       }
     }
     return list;
@@ -525,6 +465,39 @@ void set_key(Config& config, std::string_view key, std::string_view value) {
     if (known.name == key) return set_field(config, known, value);
   }
   find_key(key);  // throws
+}
+
+bool is_gaussian_key(std::string_view key) { return key == "log_std_init" || key == "learn_std"; }
+
+std::string value_text(const Config& config, std::string_view key) {
+  if (key.starts_with(kParameterPrefix)) {
+    const EnvironmentParameter* parameter =
+        find_parameter(find_environment(config.env_id), key.substr(kParameterPrefix.size()));
+    return parameter == nullptr ? "" : parameter_text(*parameter, env_parameter(config, *parameter));
+  }
+  for (const Key& known : keys()) {
+    if (known.name == key) return value_text(config, known.field);
+  }
+  find_key(key);  // throws
+  return "";
+}
+
+std::vector<std::string> differing_keys(const Config& a, const Config& b) {
+  std::vector<std::string> names;
+  const bool by_sizes = !a.hidden_sizes.empty() || !b.hidden_sizes.empty();
+  for (const KeyInfo& info : config_keys()) {
+    const bool is_uniform = is_one_of(info.name, kUniformKeys);
+    bool differs = false;
+    if (is_uniform || info.name == kSizesKey) {
+      differs = by_sizes ? !is_uniform && layer_sizes(a) != layer_sizes(b)
+                         : value_text(a, info.name) != value_text(b, info.name);
+    } else {
+      const std::string here = value_text(a, info.name), there = value_text(b, info.name);
+      differs = here != there && !here.empty() && !there.empty();
+    }
+    if (differs) names.push_back(info.name);
+  }
+  return names;
 }
 
 void require_no_rivals(std::span<const std::string> keys) {
@@ -554,7 +527,7 @@ std::string to_toml(const Config& config) {
   const bool has_sizes = !config.hidden_sizes.empty();
   for (const Key& key : keys()) {
     if (has_sizes ? is_one_of(key.name, kUniformKeys) : key.name == kSizesKey) continue;
-    if (!environment.continuous && is_one_of(key.name, kGaussianKeys)) continue;
+    if (!environment.continuous && is_gaussian_key(key.name)) continue;
     append(key.name, type_text(key.field), value_text(config, key.field));
   }
   if (!environment.parameters.empty()) out += "\n[env]\n";
@@ -564,20 +537,6 @@ std::string to_toml(const Config& config) {
            parameter_text(parameter, env_parameter(config, parameter)));
   }
   return out;
-}
-
-void validate(const Config& config, std::span<const int> widths) {
-  validate_environment(config);
-  validate_policy(config);
-  validate_batch(config);
-  validate_update_mode(config);
-  if (config.target_return && config.eval_every == 0) {
-    throw UsageError(formatted(
-        "target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
-        "iterations between evaluations, or target_return = none",
-        shortest_text(*config.target_return)));
-  }
-  if (config.fused == Config::Fused::kTrue) require_fused(config, widths);
 }
 
 Config preset(std::string_view name) {
@@ -592,6 +551,17 @@ Config preset(std::string_view name) {
   }
   throw UsageError(formatted("unknown preset {} - known: {} - did you mean {}?", in_quotes(name),
                              joined(names), nearest(name, names)));
+}
+
+ResolvedConfig resolve(const ConfigSource& source) {
+  ResolvedConfig resolved;
+  resolved.base = resolved.config = preset(source.preset_name);
+  if (source.file) resolved.given = apply_toml_file(resolved.config, *source.file);
+  for (const Setting& setting : source.settings) {
+    set_key(resolved.config, setting.key, setting.value);
+    resolved.given.push_back(setting.key);
+  }
+  return resolved;
 }
 
 }  // namespace perilune

@@ -102,6 +102,13 @@ double env_parameter(const Config& config, const EnvironmentParameter& parameter
 // Steps after which an episode is cut: max_episode_steps, or the environment's own limit.
 std::uint32_t episode_limit(const Config& config);
 
+// Where advantages are normalised: norm_adv, but nowhere if that would be over one sample, whose advantage less its mean
+// is 0 and teaches nothing.
+Config::Normalization advantage_normalization(const Config& config);
+
+// total_timesteps in whole iterations, rounded up.
+std::int64_t iteration_count(const Config& config);
+
 // Units of each hidden layer, as hidden_sizes or hidden_width and hidden_layers say.
 std::vector<int> layer_sizes(const Config& config);
 
@@ -112,6 +119,7 @@ struct KeyInfo {
   std::string default_value;  // as it is written in a file, without quotes
   std::string allowed;        // "1 .. 4096", "tanh | relu"
   std::string help;
+  bool may_change;            // when a run goes on (train --resume); else its checkpoint and its past depend on it
 };
 const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
@@ -122,21 +130,39 @@ const KeyInfo& find_key(std::string_view name);
 // is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
 void set_key(Config& config, std::string_view key, std::string_view value);
 
+struct Setting {
+  std::string key, value;
+};
+
+// log_std_init and learn_std, which are in force where actions are continuous.
+bool is_gaussian_key(std::string_view key);
+
+// The value of a key as set_key takes it; of an environment parameter that config.env_id does not have, "".
+std::string value_text(const Config& config, std::string_view key);
+
+// The keys whose values in `a` and `b` are not the same, in the order of config_keys(). Environment parameters that
+// either environment lacks count as they are in the other; hidden layers are compared as layer_sizes() has them.
+std::vector<std::string> differing_keys(const Config& a, const Config& b);
+
 // Throws UsageError if keys that replace each other stand in one file, where neither is the later.
 void require_no_rivals(std::span<const std::string> keys);
 
 // Applies a TOML document: keys at top level, environment parameters under [env]. Errors begin with
-// source_name and line. `config` is unchanged when it throws.
-void apply_toml(Config& config, std::string_view text, std::string_view source_name);
-void apply_toml_file(Config& config, const std::filesystem::path& path);
+// source_name and line. `config` is unchanged when it throws. Returns the keys that were set.
+std::vector<std::string> apply_toml(Config& config, std::string_view text, std::string_view source_name);
+std::vector<std::string> apply_toml_file(Config& config, const std::filesystem::path& path);
 
 // Every key that is in force, as TOML that apply_toml reads back into an equal configuration
 // (environment parameters at their resolved values).
 std::string to_toml(const Config& config);
 
-// What no single key can tell: combinations, totals that overflow, and with fused = true a
-// hidden_width among those that were built.
+// What no single key can tell: combinations, totals that overflow, a target_return that no episode can reach, and with
+// fused = true a hidden_width among those that were built. Throws UsageError.
 void validate(const Config& config, std::span<const int> widths);
+
+// What is allowed but hardly meant, a sentence each: settings that differ from `base` (a preset) and have no effect beside
+// the others, terms of the loss that vanish, and parameters beyond what Gymnasium advises.
+std::vector<std::string> config_warnings(const Config& config, const Config& base);
 
 struct PresetInfo {
   std::string_view name;
@@ -149,5 +175,18 @@ std::span<const PresetInfo> presets();
 // The defaults with a preset applied, its name as the run's name. Throws UsageError that lists the
 // known presets.
 Config preset(std::string_view name);
+
+// What a configuration is put together from, the later counts: a preset, a TOML file, settings in their order.
+struct ConfigSource {
+  std::string preset_name;
+  std::optional<std::filesystem::path> file;
+  std::vector<Setting> settings;
+};
+struct ResolvedConfig {
+  Config config;
+  Config base;                     // the preset alone
+  std::vector<std::string> given;  // the keys that the file and the settings set
+};
+ResolvedConfig resolve(const ConfigSource& source);
 
 }  // namespace perilune

@@ -85,14 +85,16 @@ std::string as_ascii(std::string_view text) {
   return ascii;
 }
 
+// Appends the keys that it sets to `all_names`.
 void apply_table(Config& config, const toml::table& table, const std::string& prefix,
-                 std::string_view source_name) {
+                 std::string_view source_name, std::vector<std::string>& all_names) {
   std::vector<std::string> names;
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
     names.push_back(name);
     if (const toml::table* inner = node.as_table()) {
-      apply_table(config, *inner, name + ".", source_name);
+      names.pop_back();
+      apply_table(config, *inner, name + ".", source_name, all_names);
       continue;
     }
     try {
@@ -103,11 +105,12 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
           formatted("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }
   }
+  all_names.insert(all_names.end(), names.begin(), names.end());
 }
 
 }  // namespace
 
-void apply_toml(Config& config, std::string_view text, std::string_view source_name) {
+std::vector<std::string> apply_toml(Config& config, std::string_view text, std::string_view source_name) {
   if (text.size() > kMaxTomlBytes) {
     throw UsageError(
         formatted("{} has {} bytes - a configuration has at most {} - is it the right file?",
@@ -123,11 +126,13 @@ void apply_toml(Config& config, std::string_view text, std::string_view source_n
     throw UsageError(formatted("{}: not valid TOML: {}", source_name, error.what()));
   }
   Config changed = config;
-  apply_table(changed, table, "", source_name);
+  std::vector<std::string> names;
+  apply_table(changed, table, "", source_name, names);
   config = std::move(changed);
+  return names;
 }
 
-void apply_toml_file(Config& config, const std::filesystem::path& path) {
+std::vector<std::string> apply_toml_file(Config& config, const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_io("read configuration", path, errno);
   std::string text(kMaxTomlBytes + 1, '\0');
@@ -135,7 +140,7 @@ void apply_toml_file(Config& config, const std::filesystem::path& path) {
   if (file.bad() || std::filesystem::is_directory(path))
     fail_io("read configuration", path, EISDIR);
   text.resize(static_cast<std::size_t>(file.gcount()));
-  apply_toml(config, text, path.string());
+  return apply_toml(config, text, path.string());
 }
 
 }  // namespace perilune

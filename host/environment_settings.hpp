@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,20 @@ void validate_environment(const Config& config);
 
 // What is allowed but beyond what Gymnasium advises, a sentence each.
 std::vector<std::string> environment_warnings(const Config& config);
+
+// The most that an episode of the task can return, if that is known.
+std::optional<double> highest_return(const Config& config);
+
+// The task in words: "LunarLander-v3, up to 1000 steps, env.enable_wind = true" (parameters that are not at their default).
+std::string task_text(const Config& config);
+
+// The task of `config`, changed by settings of env_id, max_episode_steps and env.*: where a policy that was trained for
+// `config` can be played as well. Parameters that another environment lacks are left out. Throws UsageError for other keys,
+// and for an environment with other observations or actions.
+Config evaluation_task(const Config& config, std::span<const Setting> settings);
+
+// Throws UsageError, which begins with `what`, if a policy for `from` does not fit `to`: other observations or actions.
+void require_same_spaces(std::string_view what, const EnvironmentInfo& from, const EnvironmentInfo& to);
 
 // The seed as random numbers are keyed by it.
 std::uint32_t checked_seed(std::int64_t seed);

@@ -51,7 +51,11 @@ std::span<const EnvironmentInfo> environments() {
        .obs_dim = 4,
        .num_actions = 2,
        .parameters = {{"sutton_barto_reward", ParameterType::kBoolean, 0.0, 0.0, 1.0,
-                       "reward 0 per step and -1 at the fall, instead of 1 per step"}}},
+                       "reward 0 per step and -1 at the fall, instead of 1 per step"}},
+       .highest_return =
+           [](std::span<const double> parameters, std::int64_t steps) {
+             return parameters[0] != 0.0 ? 0.0 : static_cast<double>(steps);
+           }},
       lander("LunarLander-v3", "lunar-lander", false, true),
       lander("LunarLanderContinuous-v3", "lunar-lander-continuous", true, true),
       lander("Lander-v0", "lander", false, false),

@@ -32,7 +32,6 @@ EvaluationResult summarise(const std::vector<float>& returns, const std::vector<
 
 EvaluationResult evaluate(const Config& config, Device& device, const float* parameters,
                           const EvaluationOptions& options) {
-  const EnvironmentInfo& info = find_environment(config.env_id);
   const Instance& instance = choose_instance(config, device, Precision::kFp32);
   const Model model = model_of(config);
   const auto episodes = static_cast<std::size_t>(options.episodes);
@@ -54,7 +53,7 @@ EvaluationResult evaluate(const Config& config, Device& device, const float* par
   args.parameters = parameters;
   args.workspace.data = arena.at(workspace);
   args.first_episode = options.set;
-  args.max_episode_steps = static_cast<std::uint32_t>(info.max_episode_steps);
+  args.max_episode_steps = episode_limit(config);
   args.deterministic = options.deterministic;
   copy_env_parameters(config, args.env_parameters);
   args.key = {static_cast<std::uint32_t>(options.seed), kEvaluationStream};

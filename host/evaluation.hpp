@@ -22,8 +22,8 @@ struct EvaluationOptions {
   std::uint32_t set = 0;         // sets of the same seed share no episode
 };
 
-// Evaluates parameters that lie on the device (laid out as model_of(config) says), in the environment's standard form:
-// its own time limit, whatever max_episode_steps training used.
+// Evaluates parameters that lie on the device (laid out as model_of(config) says) in the configuration's task: its
+// environment with its parameters, up to episode_limit(config) steps.
 EvaluationResult evaluate(const Config& config, Device& device, const float* parameters,
                           const EvaluationOptions& options);
 

@@ -74,4 +74,13 @@ std::string networks_text(const Config& config, const Instance& instance, Device
   return formatted("hidden layers of {}, layer by layer with {}", sizes, device.matrix_library(precision).name());
 }
 
+std::vector<int> built_widths(const Machine& machine, std::string_view environment) {
+  std::vector<int> widths;
+  for (int i = 0; i < machine.instance_count; ++i) {
+    const Instance& instance = machine.instances[i];
+    if (instance.environment == environment && instance.precision == Precision::kFp32) widths.push_back(instance.width);
+  }
+  return widths;
+}
+
 }  // namespace perilune

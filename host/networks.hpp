@@ -3,6 +3,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "host/config.hpp"
 #include "host/device.hpp"
@@ -31,5 +33,8 @@ std::size_t training_workspace(const Instance& instance, const Config& config, c
 
 // "hidden layers of 64, 64, fused", "hidden layers of 2048, 1536, layer by layer with OpenBLAS".
 std::string networks_text(const Config& config, const Instance& instance, Device& device, Precision precision);
+
+// The hidden widths that the machine has fused kernels of for this environment, in fp32.
+std::vector<int> built_widths(const Machine& machine, std::string_view environment);
 
 }  // namespace perilune

@@ -108,12 +108,12 @@ void Policy::require_numbers(const float* observations, std::int64_t count) cons
                              place % width));
 }
 
-EvaluationResult Policy::evaluate(const EvaluationOptions& options) {
+EvaluationResult Policy::evaluate(const EvaluationOptions& options, const Config& task) {
   const Exclusive use(in_use_, "this policy");
   Config scratch;
   set_key(scratch, "eval_episodes", std::to_string(options.episodes));
   checked_seed(options.seed);
-  return perilune::evaluate(config_, device_, parameters_, options);
+  return perilune::evaluate(task, device_, parameters_, options);
 }
 
 }  // namespace perilune

@@ -47,8 +47,9 @@ class Policy {
   // observations: [count][observation_dim()]. On the CPU a NaN among them is a UsageError, before anything is written.
   void act(const float* observations, std::int64_t count, const ActOptions& options, const ActOutputs& outputs);
 
-  // Whole episodes in the policy's own environment, as `perilune eval` plays them.
-  EvaluationResult evaluate(const EvaluationOptions& options);
+  // Whole episodes of a task (see evaluation_task), as `perilune eval` plays them; without one, of the policy's own.
+  EvaluationResult evaluate(const EvaluationOptions& options) { return evaluate(options, config_); }
+  EvaluationResult evaluate(const EvaluationOptions& options, const Config& task);
 
   Device& device() const { return device_; }
   void wait_for(void* stream) { device_.wait_for_stream(stream); }

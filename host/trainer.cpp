@@ -38,9 +38,10 @@ Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iteration
   hyper.anneal_clip_coef = config.anneal_clip_coef == Config::Anneal::kLinear;
   hyper.clip_vloss = config.clip_vloss;
   hyper.fixed_std = !config.learn_std;
-  hyper.norm_adv = config.norm_adv == Config::Normalization::kNone        ? 0
-                   : config.norm_adv == Config::Normalization::kMinibatch ? 1
-                                                                          : 2;
+  const Config::Normalization normalization = advantage_normalization(config);
+  hyper.norm_adv = normalization == Config::Normalization::kNone        ? 0
+                   : normalization == Config::Normalization::kMinibatch ? 1
+                                                                        : 2;
   hyper.kl_stop_each_iteration = config.kl_stop == Config::KlStop::kIteration;
   hyper.kl_k1 = config.kl_estimator == Config::KlEstimator::kK1;
   hyper.discounted_target = config.value_target == Config::ValueTarget::kDiscounted;
@@ -89,7 +90,7 @@ Trainer::Trainer(const Config& config, Device& device)
                                batch, limit));
   }
   batch_size_ = static_cast<int>(batch);
-  iterations_ = static_cast<std::uint32_t>((static_cast<std::uint64_t>(config.total_timesteps) + batch - 1) / batch);
+  iterations_ = static_cast<std::uint32_t>(iteration_count(config));
   hyper_ = hyperparameters_of(config, iterations_);
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
@@ -246,7 +247,7 @@ void Trainer::record_separate_iterations(Queue& queue) const {
 
 // Of every minibatch of the iteration at once: advantages do not change between epochs, only their order.
 void Trainer::record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const {
-  if (config_.norm_adv != Config::Normalization::kMinibatch) return;
+  if (advantage_normalization(config_) != Config::Normalization::kMinibatch) return;
   machine_.advantage_moments({sampling, arena_.at(arrays_->control), arena_.at(arrays_->rewards),
                               arena_.at(arrays_->minibatch_moments), minibatches, epochs},
                              queue);

@@ -12,6 +12,7 @@
 #include "host/format.hpp"
 #include "host/json.hpp"
 #include "host/metrics_writer.hpp"
+#include "host/networks.hpp"
 #include "host/precision.hpp"
 #include "host/run_directory.hpp"
 #include "host/trainer.hpp"
@@ -64,15 +65,6 @@ StartingPoint open_run(const TrainingOptions& options, const Device& device) {
     return {std::move(directory), std::move(config), std::move(state)};
   }
   return {std::nullopt, with_chosen_precision(options.config, device), std::nullopt};
-}
-
-std::vector<int> widths_of(const Machine& machine, const std::string& environment) {
-  std::vector<int> widths;
-  for (int i = 0; i < machine.instance_count; ++i) {
-    const Instance& instance = machine.instances[i];
-    if (instance.environment == environment && instance.precision == Precision::kFp32) widths.push_back(instance.width);
-  }
-  return widths;
 }
 
 // The mean return of the episodes that ended in the last iterations, at least a hundred where there are as many.
@@ -339,7 +331,7 @@ TrainingResult Run::execute() {
 
 TrainingResult train(const TrainingOptions& options, Device& device) {
   const Clock::time_point begin = Clock::now();
-  if (!options.resume) validate(options.config, widths_of(device.machine(), options.config.env_id));
+  if (!options.resume) validate(options.config, built_widths(device.machine(), options.config.env_id));
   return Run(options, device, begin).execute();
 }
 

@@ -284,6 +284,148 @@ TEST(Config, CombinationsThatCannotRun) {
               HasSubstr("target_return = 400 is never looked at"));
 }
 
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+Config with(const Settings& settings) {
+  Config config;
+  for (const auto& [key, value] : settings) set_key(config, key, value);
+  return config;
+}
+
+TEST(Config, TargetsThatNoEpisodeCanReach) {
+  EXPECT_THAT(validation_error({{"eval_every", "1"}, {"target_return", "500.5"}}),
+              AllOf(HasSubstr("target_return = 500.5 is more than any episode can return"), HasSubstr("up to 500")));
+  EXPECT_EQ(validation_error({{"eval_every", "1"}, {"target_return", "500"}}), "no error");
+  const auto limited = [](const char* limit) {
+    return validation_error({{"eval_every", "1"}, {"target_return", "490"}, {"max_episode_steps", limit}});
+  };
+  EXPECT_THAT(limited("489"), HasSubstr("CartPole-v1, up to 489 steps - allowed: none, or up to 489"));
+  EXPECT_EQ(limited("490"), "no error");
+  EXPECT_THAT(validation_error({{"eval_every", "1"}, {"target_return", "0.5"}, {"env.sutton_barto_reward", "true"}}),
+              HasSubstr("env.sutton_barto_reward = true - allowed: none, or up to 0"));
+  EXPECT_EQ(validation_error({{"env_id", "lander"}, {"eval_every", "1"}, {"target_return", "1e6"}}), "no error");
+}
+
+TEST(Config, LearningRatesThatChangeNothing) {
+  EXPECT_THAT(validation_error({{"learning_rate", "0"}}), HasSubstr("learning_rate = 0 changes no weight"));
+  EXPECT_EQ(validation_error({{"learning_rate", "0"}, {"critic_learning_rate", "1e-3"}}), "no error");
+}
+
+TEST(Config, MoreIterationsThanAreCounted) {
+  EXPECT_THAT(validation_error({{"total_timesteps", "1e15"}}), HasSubstr("up to 4294967295 iterations"));
+  EXPECT_EQ(validation_error({{"total_timesteps", "2e12"}}), "no error");
+}
+
+TEST(Config, AdvantagesOfOneSampleAreNotNormalised) {
+  struct Case {
+    const char *norm_adv, *mode, *envs, *steps, *minibatches;
+    Config::Normalization wanted;
+  };
+  using enum Config::Normalization;
+  for (const Case& c : {Case{"minibatch", "joint", "4", "4", "16", kNone},
+                        Case{"minibatch", "joint", "4", "4", "8", kMinibatch},
+                        Case{"minibatch", "joint", "1", "1", "1", kNone}, Case{"batch", "joint", "1", "1", "1", kNone},
+                        Case{"batch", "joint", "4", "4", "16", kBatch}, Case{"none", "joint", "4", "4", "8", kNone},
+                        Case{"minibatch", "separate", "4", "4", "16", kMinibatch},
+                        Case{"minibatch", "separate", "1", "1", "1", kNone}}) {
+    const Config config = with({{"norm_adv", c.norm_adv}, {"update_mode", c.mode}, {"num_envs", c.envs},
+                                {"num_steps", c.steps}, {"num_minibatches", c.minibatches}});
+    EXPECT_EQ(advantage_normalization(config), c.wanted) << c.norm_adv << ' ' << c.mode << ' ' << c.minibatches;
+    const bool says_so = config_warnings(config, config) != std::vector<std::string>();
+    EXPECT_EQ(says_so, config.norm_adv != c.wanted);
+  }
+}
+
+TEST(Config, SettingsThatDoNothingAreWarnedOf) {
+  // What is set beside the defaults, the key that does nothing then, and another setting with which it does.
+  struct Case {
+    Settings set;
+    std::string idle, value, cure;
+  };
+  const Settings joint = {}, separate = {{"update_mode", "separate"}}, lander = {{"env_id", "LunarLander-v3"}};
+  const Settings one_step = {{"num_steps", "1"}}, short_run = {{"total_timesteps", "5120"}};
+  const Settings fixed_std = {{"env_id", "lander-continuous"}, {"learn_std", "false"}};
+  const std::vector<Case> cases = {
+      {joint, "policy_iterations", "7", "update_mode=separate"},
+      {joint, "value_iterations", "7", "update_mode=separate"},
+      {separate, "update_epochs", "7", "update_mode=joint"},
+      {separate, "num_minibatches", "2", "update_mode=joint"},
+      {{{"update_epochs", "1"}}, "epoch_lr_decay", "0.9", "update_epochs=2"},
+      {joint, "kl_estimator", "k1", "target_kl=0.1"},
+      {separate, "kl_stop", "iteration", "target_kl=0.1"},
+      {one_step, "gae_lambda", "0.5", "num_steps=2"},
+      {{{"gamma", "0"}}, "gae_lambda", "0.5", "gamma=0.5"},
+      {fixed_std, "ent_coef", "0.5", "learn_std=true"},
+      {short_run, "eval_every", "11", "total_timesteps=5633"},
+      {short_run, "checkpoint_every", "11", "total_timesteps=5633"},
+      {{{"total_timesteps", "5120"}, {"eval_every", "11"}}, "target_return", "100", "eval_every=10"},
+      {{{"total_timesteps", "512"}}, "anneal_lr", "none", "total_timesteps=513"},
+      {{{"total_timesteps", "512"}}, "anneal_clip_coef", "linear", "total_timesteps=513"},
+      {lander, "env.wind_power", "3", "env.enable_wind=true"},
+      {lander, "env.turbulence_power", "1", "env.enable_wind=true"},
+  };
+  const auto warnings_for = [](const Config& config, const Config& base, const std::string& key) {
+    std::vector<std::string> found;
+    for (const std::string& warning : config_warnings(config, base)) {
+      const bool is_idle = warning.find("has no effect: ") != std::string::npos;
+      if (is_idle && warning.starts_with(key + " = ")) found.push_back(warning);
+    }
+    return found;
+  };
+  for (const Case& c : cases) {
+    const Config base = with(c.set);
+    Config config = base;
+    set_key(config, c.idle, c.value);
+    EXPECT_THAT(warnings_for(config, base, c.idle), testing::SizeIs(1)) << c.idle;
+    EXPECT_THAT(warnings_for(config, config, c.idle), testing::IsEmpty()) << c.idle << ": it was not set";
+    const std::size_t equals = c.cure.find('=');
+    set_key(config, c.cure.substr(0, equals), c.cure.substr(equals + 1));
+    EXPECT_THAT(warnings_for(config, base, c.idle), testing::IsEmpty()) << c.idle << " beside " << c.cure;
+  }
+}
+
+TEST(Config, TermsThatVanishAreWarnedOf) {
+  const Settings none, lander = {{"env_id", "lander-continuous"}};
+  const std::vector<std::pair<Settings, std::string>> cases = {
+      {{{"learning_rate", "0"}, {"critic_learning_rate", "1e-3"}}, "the actor does not change"},
+      {{{"vf_coef", "0"}}, "the critic does not learn"},
+      {{{"vf_coef", "0"}, {"update_mode", "separate"}}, "the critic does not learn"},
+      {{{"gamma", "0"}}, "its next reward alone"},
+      {{{"clip_coef", "0"}}, "after an iteration's first update"},
+      {{{"clip_coef", "0"}, {"update_mode", "separate"}}, "after an iteration's first update"},
+      {{{"epoch_lr_decay", "0"}}, "only the first epoch"},
+      {{{"env_id", "lander-continuous"}, {"log_std_init", "-6"}}, "actions hardly vary"},
+      {{{"truncate_at_rollout_end", "true"}}, "raise num_steps, or set max_episode_steps = 128"},
+      {{{"max_episode_steps", "474"}}, "cannot be found solved"},
+      {{{"env.sutton_barto_reward", "true"}}, "cannot be found solved"},
+      {{{"env_id", "lander"}, {"env.enable_wind", "true"}, {"env.wind_power", "25"}}, "more than Gymnasium advises"},
+  };
+  for (const auto& [settings, words] : cases) {
+    EXPECT_THAT(config_warnings(with(settings), with(settings)), testing::ElementsAre(HasSubstr(words)));
+  }
+  for (const Settings& settings :
+       {none, lander, Settings{{"clip_coef", "0"}, {"num_minibatches", "1"}, {"update_epochs", "1"}},
+        Settings{{"truncate_at_rollout_end", "true"}, {"num_steps", "500"}}, Settings{{"max_episode_steps", "475"}},
+        Settings{{"epoch_lr_decay", "0"}, {"update_epochs", "1"}}}) {
+    EXPECT_THAT(config_warnings(with(settings), with(settings)), testing::IsEmpty());
+  }
+  for (const PresetInfo& info : presets()) {
+    EXPECT_THAT(config_warnings(preset(info.name), preset(info.name)), testing::IsEmpty()) << info.name;
+  }
+}
+
+TEST(Config, DifferingKeysAreThoseOfOtherValues) {
+  EXPECT_THAT(differing_keys(with({{"gamma", "0.5"}, {"seed", "3"}}), Config()), testing::ElementsAre("seed", "gamma"));
+  EXPECT_THAT(differing_keys(with({{"hidden_sizes", "64,64"}}), Config()), testing::IsEmpty());
+  EXPECT_THAT(differing_keys(with({{"hidden_sizes", "64,32"}}), Config()), testing::ElementsAre("hidden_sizes"));
+  EXPECT_THAT(differing_keys(with({{"hidden_width", "16"}}), Config()), testing::ElementsAre("hidden_width"));
+  EXPECT_THAT(differing_keys(with({{"env.sutton_barto_reward", "true"}}), Config()),
+              testing::ElementsAre("env.sutton_barto_reward"));
+  EXPECT_THAT(differing_keys(with({{"env.sutton_barto_reward", "false"}}), Config()), testing::IsEmpty());
+  EXPECT_THAT(differing_keys(with({{"env_id", "lander"}}), with({{"env_id", "lunar-lander"}, {"env.fast_solver", "true"}})),
+              testing::ElementsAre("env_id"));
+}
+
 TEST(Config, GaussianKeysAreForContinuousActions) {
   EXPECT_THAT(to_toml(Config()), testing::Not(HasSubstr("_std")));
   EXPECT_THAT(validation_error({{"log_std_init", "-0.5"}}),

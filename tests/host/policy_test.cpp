@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "host/checkpoint.hpp"
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/matrix_library.hpp"
 #include "host/run_directory.hpp"
@@ -125,6 +126,57 @@ TEST(Policy, PlaysAsItIsEvaluated) {
     for (const ByHand& one : environments) sum += one.episode_return;
     EXPECT_EQ(result.mean, sum / options.episodes);
   }
+}
+
+TEST(Policy, IsEvaluatedInTheTaskThatItWasTrainedFor) {
+  const test::TemporaryDirectory scratch;
+  const auto device = cpu(2);
+  TrainingOptions options;
+  options.config.num_envs = 8;
+  options.config.num_steps = 16;
+  options.config.total_timesteps = 8 * 16;
+  options.config.eval_episodes = 50;
+  options.config.max_episode_steps = 7;
+  set_key(options.config, "env.sutton_barto_reward", "true");
+  options.run_directory = scratch / "run";
+  // No CartPole falls within 7 steps, and then every reward is 0.
+  const EvaluationResult trained = train(options, *device).evaluation;
+  Policy policy(scratch / "run", *device);
+  const EvaluationResult own = policy.evaluate({});
+  for (const EvaluationResult& result : {trained, own}) {
+    EXPECT_EQ(result.mean_length, 7.0);
+    EXPECT_EQ(result.mean, 0.0);
+  }
+  const std::vector<Setting> standard = {{"env.sutton_barto_reward", "false"}, {"max_episode_steps", "0"}};
+  const Config task = evaluation_task(policy.config(), standard);
+  EXPECT_EQ(task_text(policy.config()), "CartPole-v1, up to 7 steps, env.sutton_barto_reward = true");
+  EXPECT_EQ(task_text(task), "CartPole-v1, up to 500 steps");
+  const EvaluationResult elsewhere = policy.evaluate({}, task);
+  EXPECT_GT(elsewhere.mean, 7.0);
+  EXPECT_EQ(elsewhere.mean, elsewhere.mean_length);
+}
+
+TEST(Policy, TasksToPlayElsewhere) {
+  Config config;
+  set_key(config, "env_id", "LunarLander-v3");
+  set_key(config, "env.fast_solver", "true");
+  set_key(config, "env.gravity", "-5");
+  const auto task = [&](const std::vector<Setting>& settings) { return evaluation_task(config, settings); };
+  EXPECT_EQ(task_text(task({})), "LunarLander-v3, up to 1000 steps, env.gravity = -5, env.fast_solver = true");
+  EXPECT_EQ(task_text(task({{"env.enable_wind", "true"}, {"env_id", "lander"}})),
+            "Lander-v0, up to 1000 steps, env.gravity = -5, env.enable_wind = true");
+  const auto refused = [&](const std::vector<Setting>& settings, const auto& matcher) {
+    EXPECT_THAT([&] { task(settings); }, ThrowsMessage<UsageError>(matcher));
+  };
+  refused({{"gamma", "0.5"}}, HasSubstr("gamma is no part of what an evaluation plays"));
+  refused({{"gama", "0.5"}}, HasSubstr("nearest known key is gamma"));
+  refused({{"env.wind_power", "-1"}}, HasSubstr("out of range"));
+  refused({{"env.sutton_barto_reward", "true"}}, HasSubstr("no parameter of LunarLander-v3"));
+  refused({{"env_id", "lander"}, {"env.fast_solver", "true"}}, HasSubstr("no parameter of Lander-v0"));
+  refused({{"env_id", "cartpole"}},
+          AllOf(HasSubstr("8 numbers as observation and 4 choices"), HasSubstr("CartPole-v1 has 4"),
+                HasSubstr("allowed: LunarLander-v3, Lander-v0")));
+  refused({{"env_id", "lander-continuous"}}, HasSubstr("2 numbers as action"));
 }
 
 TEST(Policy, ARowDependsOnNothingElse) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
@@ -103,14 +104,43 @@ TEST(Training, OutOfMemoryAtTheStartNamesThePlan) {
               testing::ThrowsMessage<OutOfMemoryError>(HasSubstr("partial gradients")));
 }
 
-/// policy_updates of each iteration of a run with a KL target.
-std::vector<double> policy_updates(const std::filesystem::path& run) {
+/// A metric of each iteration of a run.
+std::vector<double> metric(const std::filesystem::path& run, const char* name) {
   std::vector<double> result;
   std::istringstream lines(test::read_text(run / "metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);) {
-    result.push_back(nlohmann::json::parse(line).at("losses/policy_updates").get<double>());
-  }
+  for (std::string line; std::getline(lines, line);) result.push_back(nlohmann::json::parse(line).at(name).get<double>());
   return result;
+}
+
+/// Those of a run with a KL target.
+std::vector<double> policy_updates(const std::filesystem::path& run) { return metric(run, "losses/policy_updates"); }
+
+TEST(Training, MinibatchesOfOneSampleTeachTheActor) {
+  struct Case {
+    const char *norm_adv, *mode;
+    int envs, steps, minibatches;
+  };
+  for (const Case& c :
+       {Case{"minibatch", "joint", 4, 4, 16}, Case{"minibatch", "joint", 1, 1, 1}, Case{"batch", "joint", 1, 1, 1},
+        Case{"minibatch", "separate", 1, 1, 1}, Case{"minibatch", "joint", 4, 4, 8}}) {
+    for (const char* sizes : {"16", "9,9"}) {  // fused, and layer by layer
+      const test::TemporaryDirectory scratch;
+      TrainingOptions options = small_run(scratch / "run");
+      options.config.num_envs = c.envs;
+      options.config.num_steps = c.steps;
+      options.config.num_minibatches = c.minibatches;
+      options.config.total_timesteps = 10 * c.envs * c.steps;
+      options.config.policy_iterations = options.config.value_iterations = 3;
+      options.config.ent_coef = 0.0;  // which would teach it something else
+      set_key(options.config, "hidden_sizes", sizes);
+      set_key(options.config, "norm_adv", c.norm_adv);
+      set_key(options.config, "update_mode", c.mode);
+      ScarceDevice cpu(-1);
+      train(options, cpu);
+      const std::vector<double> losses = metric(scratch / "run", "losses/policy_loss");
+      EXPECT_EQ(std::count(losses.begin(), losses.end(), 0.0), 0) << c.norm_adv << ' ' << c.mode << ' ' << c.minibatches;
+    }
+  }
 }
 
 /// Every update moves the policy further than this.

@@ -214,9 +214,30 @@ def test_evaluations_are_the_command_lines(trained):
     for target in (trained, trained.run_dir, str(trained.run_dir), trained.run_dir / "policy.safetensors",
                    perilune.load(trained, device="cpu")):
         got = perilune.evaluate(target, 333, seed=5, device="cpu")
-        assert got._asdict().items() >= {key: value for key, value in wanted.items() if key != "env"}.items()
+        task = ("env", "max_episode_steps", "parameters")
+        assert got._asdict().items() >= {key: value for key, value in wanted.items() if key not in task}.items()
     sampled = program("eval", trained.run_dir, "--json", "--device", "cpu", "--sampled")
     assert trained.evaluate(deterministic=False, device="cpu").mean == sampled["mean"]
+
+
+def test_evaluations_play_the_task_that_was_trained(short):
+    run = perilune.train("cartpole", max_episode_steps=7, **short)
+    targets = (run, run.run_dir / "policy.safetensors", run.policy)
+    for target in targets:
+        assert perilune.evaluate(target, 20).max == run.evaluation.max == 7
+        elsewhere = perilune.evaluate(target, 20, max_episode_steps=0, env={"sutton_barto_reward": True})
+        assert elsewhere.mean_length > 7 and elsewhere.max == -1
+        with pytest.raises(perilune.UsageError, match="LunarLander-v3 has 8 numbers"):
+            perilune.evaluate(target, env_id="LunarLander-v3")
+        with pytest.raises(TypeError, match="to choose an environment use env_id"):
+            perilune.evaluate(target, env="LunarLander-v3")
+
+
+def test_minibatches_of_one_sample_teach_and_are_warned_of(short):
+    settings = {**short, "num_envs": 4, "num_steps": 4, "num_minibatches": 16, "total_timesteps": 320}
+    with pytest.warns(UserWarning, match="norm_adv = minibatch normalises nothing: a minibatch is one sample"):
+        run = perilune.train("cartpole", norm_adv="minibatch", **settings)
+    assert run.metrics["losses/policy_loss"].all()
 
 
 @NEEDS_PROGRAM

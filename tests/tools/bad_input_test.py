@@ -44,6 +44,8 @@ TINY_FLIGHT = [argument for setting in ("num_envs=8", "num_steps=8", "num_miniba
     ("fused=maybe", ["fused", "'maybe'", "auto | true | false"]),
     ("precision=fp64", ["precision", "'fp64'", "auto | fp32 | tf32 | bf16"]),
     ("env_id=CartPole-v9", ["unknown environment", "'CartPole-v9'", "CartPole-v1"]),
+    ("max_episode_steps=200", ["target_return = 490", "more than any episode can return", "up to 200"]),
+    ("learning_rate=0", ["learning_rate = 0", "changes no weight"]),
     ("name=../x", ["name", "'../x'", "allowed"]),
     ("nonsense", ["--set", "'nonsense'", "KEY=VALUE"]),
 ])
@@ -80,6 +82,19 @@ def test_wind_beyond_what_is_advised(perilune):
     assert perilune.good("train", "lander", *TINY_FLIGHT, "--run-dir", "calm").stderr == ""
     swept = perilune.good("sweep", "lander", *TINY_FLIGHT[:-1], *stormy, "--set", "learning_rate=1e-3,1e-4", "--seeds", "1")
     assert swept.stderr.count("perilune: warning: env.") == 2  # once for all combinations
+
+
+def test_settings_without_effect_are_warned_of(perilune, short):
+    idle = ["--set", "policy_iterations=3", "--set", "kl_estimator=k1", "--set", "num_minibatches=256"]
+    done = perilune.good("train", *short, *idle, "--set", "norm_adv=minibatch", "--quiet")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3 and all(line.startswith("perilune: warning: ") for line in lines)
+    for words, line in zip(["policy_iterations = 3 has no effect", "kl_estimator = k1 has no effect",
+                            "norm_adv = minibatch normalises nothing"], lines, strict=True):
+        assert words in line
+    perilune.fails(USAGE, "not divisible", arguments=["train", *short, *idle, "--set", "num_minibatches=7"])  # alone
+    swept = perilune.good("sweep", *short[4:], *idle[:2], "--set", "gamma=0.9,0.8", "--seeds", "1")
+    assert swept.stderr.count("perilune: warning: policy_iterations = 3") == 1
 
 
 @pytest.mark.parametrize("flown, claimed", [("lander", "LanderContinuous-v0"), ("lander-continuous", "Lander-v0")])

@@ -51,12 +51,36 @@ def test_quiet(perilune, short):
 def test_eval_json(perilune, short):
     perilune.good("train", "--run-dir", "run", *short)
     result = perilune.json("eval", "run", "--episodes", "37", "--device", "cpu")
-    assert list(result) == ["env", "episodes", "mean", "std", "min", "max"]
+    assert list(result) == ["env", "max_episode_steps", "parameters", "episodes", "mean", "std", "min", "max"]
     assert result["env"] == "CartPole-v1" and result["episodes"] == 37
+    assert result["max_episode_steps"] == 500 and result["parameters"] == {"sutton_barto_reward": False}
     for source in ("run/checkpoint.safetensors", "run/policy.safetensors"):
         assert perilune.json("eval", source, "--episodes", "37", "--threads", "1") == result
     assert perilune.json("eval", "run", "--episodes", "37", "--seed", "2") != result
     assert perilune.json("eval", "run", "--episodes", "37", "--sampled") != result
+
+
+def test_eval_plays_the_task_that_was_trained(perilune, short):
+    perilune.good("train", "--run-dir", "run", *short, "--set", "max_episode_steps=7")
+    text = perilune.good("eval", "run").stdout
+    assert "up to 7 steps" in text and "trained in" not in text
+    assert perilune.json("eval", "run/policy.safetensors")["max"] == 7
+    elsewhere = ["--set", "max_episode_steps=600", "--set", "env.sutton_barto_reward=true"]
+    text = perilune.good("eval", "run", *elsewhere).stdout
+    assert "up to 600 steps, env.sutton_barto_reward = true\n" in text and re.search("trained in +CartPole-v1, up to 7 steps\n", text)
+    result = perilune.json("eval", "run", *elsewhere)
+    assert (result["max_episode_steps"], result["parameters"], result["max"]) == (600, {"sutton_barto_reward": True}, -1)
+
+
+def test_eval_in_another_environment_of_the_same_spaces(perilune):
+    tiny = [word for setting in ("num_envs=8", "num_steps=8", "total_timesteps=64", "eval_every=0", "target_return=none",
+                                 "num_minibatches=4", "env.gravity=-9") for word in ("--set", setting)]
+    perilune.good("train", "lander", *tiny, "--run-dir", "run", "--quiet")
+    result = perilune.json("eval", "run", "--set", "env_id=LunarLander-v3", "--set", "env.enable_wind=true")
+    assert result["env"] == "LunarLander-v3" and result["parameters"]["gravity"] == -9 and result["parameters"]["enable_wind"]
+    perilune.fails(2, "Lander-v0", "8 numbers", "CartPole-v1 has 4", "LunarLander-v3, Lander-v0",
+                   arguments=["eval", "run", "--set", "env_id=CartPole-v1"])
+    perilune.fails(2, "gamma", "no part", "env_id, max_episode_steps and env.*", arguments=["eval", "run", "--set", "gamma=1"])
 
 
 def test_info(perilune):
@@ -103,8 +127,9 @@ def test_list(perilune):
     assert list(everything) == ["environments", "presets", "keys"]
     keys = {key["name"]: key for key in perilune.json("list", "keys")["keys"]}
     assert keys["num_envs"] == {"name": "num_envs", "type": "integer", "default": "4", "allowed": "1 .. 4194304",
-                                "help": keys["num_envs"]["help"]}
-    assert all(set(key) == {"name", "type", "default", "allowed", "help"} and key["help"] for key in keys.values())
+                                "may_change": False, "help": keys["num_envs"]["help"]}
+    assert keys["total_timesteps"]["may_change"] and not keys["env.gravity"]["may_change"]
+    assert all(set(key) == {"name", "type", "default", "allowed", "may_change", "help"} and key["help"] for key in keys.values())
     assert {preset["name"] for preset in everything["presets"]} >= {
         "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "lander", "lander-continuous", "lunar-lander",
         "lunar-lander-continuous", "lunar-lander-zoo", "lunar-lander-continuous-zoo", "lunar-lander-cleanrl",

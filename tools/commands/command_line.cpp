@@ -40,8 +40,11 @@ constexpr std::string_view kTrainExamples =
     "  perilune train --json | jq .eval.mean";
 
 constexpr std::string_view kEvalExamples =
-    "Examples:\n"
+    "Plays the task that was trained: the run's environment, its parameters and its\n"
+    "time limit.\n"
+    "\nExamples:\n"
     "  perilune eval runs/RUN\n"
+    "  perilune eval runs/RUN --set env.enable_wind=true --set max_episode_steps=600\n"
     "  perilune eval runs/RUN/policy.safetensors --episodes 1000 --seed 7\n"
     "  perilune eval runs/RUN --sampled --json";
 
@@ -226,6 +229,11 @@ void add_eval(CLI::App& app, Texts& texts) {
   eval.add_option("run", texts.target, "a run directory, a checkpoint or a policy file")
       ->type_name("RUN_OR_FILE")
       ->required();
+  eval.add_option("--set", texts.settings,
+                  "play another task than the trained one: env_id, max_episode_steps or env.*; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
   eval.add_option("--episodes", texts.episodes, "episodes to play (default 100)")->type_name("N");
   eval.add_flag("--sampled", texts.sampled, "sample actions (default: always the likeliest)");
   eval.add_option("--seed", texts.seed, "which episodes (default 1)")->type_name("N");
@@ -337,6 +345,7 @@ TrainCommand train_command(const Texts& texts) {
 EvalCommand eval_command(const Texts& texts) {
   EvalCommand command;
   command.run_or_file = parse_path("RUN_OR_FILE", texts.target.value_or(""));
+  for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));
   if (texts.episodes) command.episodes = static_cast<int>(parse_whole("--episodes", *texts.episodes, 1, 1000000));
   if (texts.seed) command.seed = parse_whole("--seed", *texts.seed, 0, std::numeric_limits<std::uint32_t>::max());
   command.deterministic = !texts.sampled;

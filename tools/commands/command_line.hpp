@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "host/config.hpp"
 #include "host/device.hpp"
 
 namespace perilune {
@@ -19,10 +20,6 @@ namespace perilune {
 struct DeviceOptions {
   DeviceChoice choice = DeviceChoice::kAuto;
   int threads = 0;  // 0: one per core
-};
-
-struct Setting {
-  std::string key, value;
 };
 
 struct TrainCommand {
@@ -41,6 +38,7 @@ struct TrainCommand {
 
 struct EvalCommand {
   std::filesystem::path run_or_file;
+  std::vector<Setting> settings;  // of the task
   int episodes = 100;
   bool deterministic = true;
   std::int64_t seed = 1;

@@ -24,7 +24,4 @@ ExitCode run_profile(const ProfileCommand& command, const Process& process);
 ExitCode run_info(const InfoCommand& command);
 ExitCode run_list(const ListCommand& command);
 
-// The hidden widths that were built for an environment.
-std::vector<int> built_widths(const Machine& machine, std::string_view environment);
-
 }  // namespace perilune

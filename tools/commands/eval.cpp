@@ -1,5 +1,6 @@
 // `perilune eval`.
 
+#include "host/environment_settings.hpp"
 #include "host/format.hpp"
 #include "host/policy.hpp"
 #include "tools/commands/commands.hpp"
@@ -9,20 +10,25 @@
 namespace perilune {
 
 ExitCode run_eval(const EvalCommand& command) {
-  const Config config = saved_config(command.run_or_file);
+  const Config trained = saved_config(command.run_or_file);
+  const Config task = evaluation_task(trained, command.settings);
+  Terminal err = Terminal::standard_error();
+  for (const std::string& warning : environment_warnings(task)) err.print(formatted("perilune: warning: {}\n", warning));
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
   EvaluationOptions options;
   options.episodes = command.episodes;
   options.deterministic = command.deterministic;
   options.seed = command.seed;
-  const EvaluationResult result = Policy(command.run_or_file, *selected.device).evaluate(options);
+  const EvaluationResult result = Policy(command.run_or_file, *selected.device).evaluate(options, task);
 
   Terminal out = Terminal::standard_output();
   if (command.json) {
-    out.print(evaluation_json(result, config.env_id));
+    out.print(evaluation_json(result, task));
   } else {
-    out.print(formatted("{}, {} actions, seed {}\n", out.styled(Style::kBold, config.env_id),
+    out.print(formatted("{}, {} actions, seed {}\n", out.styled(Style::kBold, task.env_id),
                         command.deterministic ? "deterministic" : "sampled", command.seed));
+    out.print(labelled(out, "task", task_text(task)));
+    if (task_text(task) != task_text(trained)) out.print(labelled(out, "trained in", task_text(trained)));
     out.print(labelled(out, "device", formatted("{} - {}", selected.device->description(), selected.reason)));
     out.print(labelled(out, "return", evaluation_text(out, result)));
     out.print(labelled(out, "length", formatted("{:.1f} steps on average", result.mean_length)));

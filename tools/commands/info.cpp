@@ -11,22 +11,13 @@
 #include "host/error.hpp"
 #include "host/format.hpp"
 #include "host/json.hpp"
+#include "host/networks.hpp"
 #include "host/precision.hpp"
 #include "host/text.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
 namespace perilune {
-
-std::vector<int> built_widths(const Machine& machine, std::string_view environment) {
-  std::vector<int> widths;
-  for (int i = 0; i < machine.instance_count; ++i) {
-    const Instance& instance = machine.instances[i];
-    if (instance.environment == environment && instance.precision == Precision::kFp32) widths.push_back(instance.width);
-  }
-  return widths;
-}
-
 namespace {
 
 std::vector<std::string_view> precision_names(const Device& device, std::string_view environment) {

@@ -50,6 +50,7 @@ Json keys_json() {
                     {"type", key.type},
                     {"default", key.default_value},
                     {"allowed", key.allowed},
+                    {"may_change", key.may_change},
                     {"help", key.help}});
   }
   return list;

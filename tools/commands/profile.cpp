@@ -7,6 +7,7 @@
 #include "host/build_info.hpp"
 #include "host/format.hpp"
 #include "host/json.hpp"
+#include "host/networks.hpp"
 #include "host/precision.hpp"
 #include "host/profiling.hpp"
 #include "tools/commands/commands.hpp"

@@ -30,8 +30,17 @@ std::string training_json(const TrainingResult& result, std::string_view device,
   return json.dump() + "\n";
 }
 
-std::string evaluation_json(const EvaluationResult& result, std::string_view environment) {
-  Json json = {{"env", environment}};
+std::string evaluation_json(const EvaluationResult& result, const Config& task) {
+  Json parameters = Json::object();
+  for (const EnvironmentParameter& parameter : find_environment(task.env_id).parameters) {
+    const double value = env_parameter(task, parameter);
+    if (parameter.type == ParameterType::kBoolean) {
+      parameters[std::string(parameter.name)] = value != 0.0;
+    } else {
+      parameters[std::string(parameter.name)] = value;
+    }
+  }
+  Json json = {{"env", task.env_id}, {"max_episode_steps", episode_limit(task)}, {"parameters", parameters}};
   add_evaluation(json, result);
   return json.dump() + "\n";
 }

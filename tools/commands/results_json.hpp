@@ -13,7 +13,7 @@ namespace perilune {
 // training), solved, eval {episodes, mean, std, min, max}, run_dir.
 std::string training_json(const TrainingResult& result, std::string_view device, double seconds);
 
-// env, episodes, mean, std, min, max.
-std::string evaluation_json(const EvaluationResult& result, std::string_view environment);
+// env, max_episode_steps, parameters (of the environment, by name), episodes, mean, std, min, max. task: what was played.
+std::string evaluation_json(const EvaluationResult& result, const Config& task);
 
 }  // namespace perilune

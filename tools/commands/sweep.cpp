@@ -19,11 +19,11 @@
 #include <unistd.h>
 
 #include "host/build_info.hpp"
-#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/files.hpp"
 #include "host/format.hpp"
 #include "host/json.hpp"
+#include "host/networks.hpp"
 #include "host/text.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -320,8 +320,9 @@ ExitCode Sweep::execute() {
   device_ = devices[0].device->description();
   Terminal err = Terminal::standard_error();
   std::set<std::string> warned;  // combinations share most settings
+  const Config base = preset(command_.preset);
   for (const Combination& row : combinations_) {
-    for (const std::string& warning : environment_warnings(row.config)) {
+    for (const std::string& warning : config_warnings(row.config, base)) {
       if (warned.insert(warning).second) err.print(formatted("perilune: warning: {}\n", warning));
     }
   }

@@ -2,8 +2,8 @@
 #include <chrono>
 #include <string>
 
-#include "host/environment_settings.hpp"
 #include "host/format.hpp"
+#include "host/networks.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -15,16 +15,14 @@
 namespace perilune {
 namespace {
 
-Config resolve_config(const TrainCommand& command) {
-  if (command.resume) return read_run_config(*command.resume);
-  Config config = preset(command.preset);
-  if (command.config_file) apply_toml_file(config, *command.config_file);
-  for (const Setting& setting : command.settings) set_key(config, setting.key, setting.value);
-  return config;
+ResolvedConfig resolve_config(const TrainCommand& command) {
+  if (!command.resume) return resolve({command.preset, command.config_file, command.settings});
+  const Config config = read_run_config(*command.resume);
+  return {config, config, {}};
 }
 
 ExitCode print_config(const TrainCommand& command) {
-  const Config config = resolve_config(command);
+  const Config config = resolve_config(command).config;
   validate(config, built_widths(cpu_machine(), config.env_id));
   Terminal out = Terminal::standard_output();
   out.print(to_toml(config));
@@ -38,15 +36,17 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   if (command.print_config) return print_config(command);
   Terminal err = Terminal::standard_error();
   TrainingOptions options;
-  options.config = resolve_config(command);
-  for (const std::string& warning : environment_warnings(options.config)) {
-    err.print(formatted("perilune: warning: {}\n", warning));
-  }
+  const ResolvedConfig resolved = resolve_config(command);
+  options.config = resolved.config;
   options.run_directory = command.run_directory;
   options.resume = command.resume;
   options.use_graph = command.use_graph;
   options.interrupt = &catch_interrupts();
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+  validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
+  for (const std::string& warning : config_warnings(options.config, resolved.base)) {
+    err.print(formatted("perilune: warning: {}\n", warning));
+  }
 
   // With --json standard output holds the result alone, and people are told on standard error.
   Terminal out = Terminal::standard_output();

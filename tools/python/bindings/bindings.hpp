@@ -28,6 +28,9 @@ using Parameters = std::map<std::string, double, std::less<>>;
 // device: "auto", "cpu" or "cuda". threads: CPU threads, none for one per core.
 SelectedDevice open_device(const std::string& device, std::optional<int> threads);
 
+// Keys and values as text, in order, as Python passes them.
+std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings);
+
 nb::dict evaluation_dict(const EvaluationResult& result);
 // Every key by name, with Python's values (None for none); environment parameters as "env.<name>".
 nb::dict config_dict(const Config& config);

@@ -1,5 +1,6 @@
 // Trained policies, evaluation and replay for Python.
 
+#include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/policy.hpp"
 #include "host/format.hpp"
@@ -33,12 +34,13 @@ class PythonPolicy {
 
   // Actions and outputs for observations [n, D] in float32, both [n] or [n, K].
   nb::tuple act(nb::handle observations, bool deterministic, std::int64_t seed, std::uint32_t call);
-  nb::dict evaluate(std::int64_t episodes, bool deterministic, std::int64_t seed) {
+  nb::dict evaluate(std::int64_t episodes, bool deterministic, std::int64_t seed,
+                    const std::vector<std::pair<std::string, std::string>>& settings) {
     const EvaluationOptions options = evaluation_options(episodes, deterministic, seed);
     EvaluationResult result;
     {
       const nb::gil_scoped_release unlocked;
-      result = policy_.evaluate(options);
+      result = policy_.evaluate(options, evaluation_task(policy_.config(), settings_of(settings)));
     }
     return evaluation_dict(result);
   }
@@ -131,14 +133,15 @@ nb::tuple PythonPolicy::act_on_gpu(const InputArray& observations, const ActOpti
 }
 
 nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool deterministic,
-                       std::int64_t seed, const std::string& device, std::optional<int> threads) {
+                       std::int64_t seed, const std::vector<std::pair<std::string, std::string>>& settings,
+                       const std::string& device, std::optional<int> threads) {
   const EvaluationOptions options = evaluation_options(episodes, deterministic, seed);
   EvaluationResult result;
   {
     const nb::gil_scoped_release unlocked;
-    saved_config(path);  // its errors come before the device's
+    const Config task = evaluation_task(saved_config(path), settings_of(settings));  // its errors come before the device's
     const SelectedDevice selected = open_device(device, threads);
-    result = Policy(path, *selected.device).evaluate(options);
+    result = Policy(path, *selected.device).evaluate(options, task);
   }
   return evaluation_dict(result);
 }
@@ -184,14 +187,15 @@ void bind_policy(nb::module_& module) {
       .def("act", &PythonPolicy::act, "observations"_a, "deterministic"_a, "seed"_a, "call"_a,
            nb::sig("def act(self, observations: typing.Any, deterministic: bool, seed: int, call: "
                    "int) -> tuple[typing.Any, typing.Any]"))
-      .def("evaluate", &PythonPolicy::evaluate, "episodes"_a, "deterministic"_a, "seed"_a)
+      .def("evaluate", &PythonPolicy::evaluate, "episodes"_a, "deterministic"_a, "seed"_a,
+           "settings"_a)
       .def("config", &PythonPolicy::config)
       .def_prop_ro("observation_dim", &PythonPolicy::observation_dim)
       .def_prop_ro("num_actions", &PythonPolicy::num_actions)
       .def_prop_ro("is_continuous", &PythonPolicy::is_continuous)
       .def_prop_ro("device", &PythonPolicy::device_text);
   module.def("evaluate", evaluate_path, "path"_a, "episodes"_a, "deterministic"_a, "seed"_a,
-             "device"_a, "threads"_a.none());
+             "settings"_a, "device"_a, "threads"_a.none());
   module.def(
       "replay", replay_arrays, "env_id"_a, "draws"_a, "actions"_a, "parameters"_a,
       "max_episode_steps"_a, "in_double"_a,

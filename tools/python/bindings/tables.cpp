@@ -86,6 +86,7 @@ nb::list keys_list() {
     entry["default"] =
         key.name.starts_with("env.") ? text(key.default_value) : value_of(key, key.default_value);
     entry["allowed"] = key.allowed;
+    entry["may_change"] = key.may_change;
     entry["help"] = key.help;
     list.append(entry);
   }
@@ -143,6 +144,12 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
   }
   return select_device(kChoices[static_cast<std::size_t>(found - kNames.begin())],
                        threads.value_or(0));
+}
+
+std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings) {
+  std::vector<Setting> result;
+  for (const auto& [key, value] : settings) result.push_back({key, value});
+  return result;
 }
 
 nb::dict evaluation_dict(const EvaluationResult& result) {

@@ -3,8 +3,8 @@
 #include <chrono>
 #include <exception>
 
-#include "host/environment_settings.hpp"
 #include "host/error.hpp"
+#include "host/networks.hpp"
 #include "host/policy.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
@@ -94,12 +94,20 @@ struct TrainArguments {
   std::optional<std::string> run_directory, resume;
 };
 
-Config resolve(const TrainArguments& arguments) {
-  if (arguments.resume) return read_run_config(*arguments.resume);
-  Config config = preset(arguments.preset_name);
-  if (arguments.config_file) apply_toml_file(config, *arguments.config_file);
-  for (const auto& [key, value] : arguments.settings) set_key(config, key, value);
-  return config;
+ResolvedConfig resolved_by(const TrainArguments& arguments) {
+  if (arguments.resume) {
+    const Config config = read_run_config(*arguments.resume);
+    return {config, config, {}};
+  }
+  return resolve({arguments.preset_name, arguments.config_file, settings_of(arguments.settings)});
+}
+
+// As Python's warnings, which may raise.
+void warn(const std::vector<std::string>& warnings) {
+  const nb::gil_scoped_acquire locked;
+  for (const std::string& warning : warnings) {
+    if (PyErr_WarnEx(PyExc_UserWarning, warning.c_str(), 2) != 0) throw nb::python_error();
+  }
 }
 
 nb::dict train_run(std::string preset_name, std::optional<std::string> config_file,
@@ -114,10 +122,8 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
   TrainingOptions options;
   TrainingResult result;
   std::string device_text;
-  options.config = resolve(arguments);
-  for (const std::string& warning : environment_warnings(options.config)) {
-    if (PyErr_WarnEx(PyExc_UserWarning, warning.c_str(), 2) != 0) throw nb::python_error();
-  }
+  const ResolvedConfig resolved = resolved_by(arguments);
+  options.config = resolved.config;
   {
     const nb::gil_scoped_release unlocked;
     options.run_directory = arguments.run_directory;
@@ -127,6 +133,8 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
     options.on_progress = [&](const TrainingProgress& progress) { listener.hear(progress); };
     const SelectedDevice selected = open_device(device, threads);
     device_text = selected.device->description();
+    validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
+    warn(config_warnings(options.config, resolved.base));
     result = train(options, *selected.device);
   }
   listener.raise_what_was_kept();
@@ -149,8 +157,7 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
 
 nb::dict resolved_config(std::string preset_name, std::optional<std::string> config_file,
                          std::vector<std::pair<std::string, std::string>> settings) {
-  return config_dict(
-      resolve({std::move(preset_name), std::move(config_file), std::move(settings), {}, {}}));
+  return config_dict(resolve({std::move(preset_name), std::move(config_file), settings_of(settings)}).config);
 }
 
 }  // namespace

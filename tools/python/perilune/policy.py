@@ -90,11 +90,11 @@ class Policy:
         array = np.ascontiguousarray(array, np.float32)
         return (array[None], True) if array.ndim == 1 else (array, False)
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1):
-        """Plays whole episodes in the policy's own environment; see perilune.evaluate()."""
-        from perilune.training import Evaluation
+    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1, **task: Any):
+        """Plays whole episodes of the task that the policy was trained for, or of another; see perilune.evaluate()."""
+        from perilune.training import Evaluation, task_settings
 
-        return Evaluation(**self._native.evaluate(episodes, deterministic, seed))
+        return Evaluation(**self._native.evaluate(episodes, deterministic, seed, task_settings(**task)))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,

@@ -130,6 +130,13 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _env_settings(env: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Parameters of an environment as settings."""
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f"env = {env!r} is no mapping of environment parameters - to choose an environment use env_id")
+    return [(f"env.{name}", _text(value)) for name, value in (env or {}).items()]
+
+
 class _Display:
     """Remembers the plan, and shows a progress bar in terminals and notebooks unless it is to be quiet."""
 
@@ -183,12 +190,9 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     if resume is not None and (preset is not None or config_file is not None or env or overrides or run_dir is not None):
         leave_out = "run_dir" if run_dir is not None else "preset, config_file, env and other settings"
         raise _native.UsageError(f"resume goes on with the settings of the run itself, in its directory - leave out {leave_out}")
-    if env is not None and not isinstance(env, Mapping):
-        raise TypeError(f"env = {env!r} is no mapping of environment parameters - to choose an environment use env_id")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback {callback!r} cannot be called")
-    settings = [(f"env.{name}", _text(value)) for name, value in (env or {}).items()]
-    settings += [(name, _text(value)) for name, value in overrides.items()]
+    settings = _env_settings(env) + [(name, _text(value)) for name, value in overrides.items()]
     display = _Display(quiet)
     try:
         result = _native.train(preset or "cartpole", None if config_file is None else os.fspath(config_file), settings,
@@ -203,14 +207,27 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     return Run._of(result)
 
 
-def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, seed: int = 1, device: str = "auto",
-             threads: int | None = None) -> Evaluation:
-    """Plays whole episodes of a trained policy in its environment's standard form, as `perilune eval` does.
+def task_settings(env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None,
+                  env_id: str | None = None) -> list[tuple[str, str]]:
+    """What an evaluation plays instead of the trained task, as settings."""
+    settings = [] if env_id is None else [("env_id", _text(env_id))]
+    if max_episode_steps is not None:
+        settings.append(("max_episode_steps", _text(max_episode_steps)))
+    return settings + _env_settings(env)
+
+
+def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
+             env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None,
+             device: str = "auto", threads: int | None = None) -> Evaluation:
+    """Plays whole episodes of a trained policy, as `perilune eval` does: in the task that it was trained for (its
+    environment, with the run's parameters and time limit).
 
     policy: a run directory, a checkpoint or policy file, a Run, or a Policy (which stays on its device). episodes: 1 to
-    1,000,000. deterministic: the most probable action, else actions are drawn. seed: which episodes.
+    1,000,000. deterministic: the most probable action, else actions are drawn. seed: which episodes. env (parameters),
+    max_episode_steps (0: the environment's own) and env_id (with the same observations and actions) change the task.
     Raises UsageError for what cannot be evaluated or options out of range, Error for files that cannot be read.
     """
+    task = {"env": env, "max_episode_steps": max_episode_steps, "env_id": env_id}
     if isinstance(policy, Policy):
-        return policy.evaluate(episodes, deterministic=deterministic, seed=seed)
-    return Evaluation(**_native.evaluate(path_of(policy), episodes, deterministic, seed, device, threads))
+        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **task)
+    return Evaluation(**_native.evaluate(path_of(policy), episodes, deterministic, seed, task_settings(**task), device, threads))
