@@ -191,13 +191,15 @@ std::optional<T> parse_whole(std::string_view text) {
   return value;
 }
 
-double parse_number(std::string_view key, std::string_view value, double min, double max) {
+double parse_number(std::string_view key, std::string_view value, const Range& range, std::string_view allowed) {
   const std::optional<double> number = parse_whole<double>(value);
-  if (!number || !std::isfinite(*number))
-    fail_value(key, value, "is not a number", range_text(min, max));
-  if (*number < min || *number > max)
-    fail_value(key, value, "is out of range", range_text(min, max));
+  if (!number || !std::isfinite(*number)) fail_value(key, value, "is not a number", allowed);
+  if (!range.contains(*number)) fail_value(key, value, "is out of range", allowed);
   return *number;
+}
+
+double parse_number(std::string_view key, std::string_view value, double min, double max) {
+  return parse_number(key, value, {min, max}, range_text(min, max));
 }
 
 // Also takes integral values in scientific notation (1e6), as people write step counts.
@@ -309,7 +311,7 @@ void set_parameter(Config& config, std::string_view key, std::string_view value)
       config.env_parameters[std::string(name)] =
           parameter->type == ParameterType::kBoolean
               ? (parse_boolean(key, value) ? 1.0 : 0.0)
-              : parse_number(key, value, parameter->min, parameter->max);
+              : parse_number(key, value, parameter->allowed, range_text(parameter->allowed));
       return;
     }
   }
@@ -439,7 +441,7 @@ const std::vector<KeyInfo>& config_keys() {
         list.push_back({formatted("{}{}", kParameterPrefix, parameter.name),
                         is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
-                        is_boolean ? "true | false" : range_text(parameter.min, parameter.max),
+                        is_boolean ? "true | false" : range_text(parameter.allowed),
                         formatted("{}: {}", owners_text(parameter), parameter.help), false});
       }
     }

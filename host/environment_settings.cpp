@@ -48,10 +48,10 @@ std::vector<std::string> environment_warnings(const Config& config) {
   std::vector<std::string> warnings;
   for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
     const double value = env_parameter(config, parameter);
-    if (!parameter.advised_max || value <= *parameter.advised_max) continue;
-    warnings.push_back(formatted("env.{} = {} is more than Gymnasium advises for {} - advised: {} .. {}",
-                                 parameter.name, shortest_text(value), config.env_id,
-                                 shortest_text(parameter.min), shortest_text(*parameter.advised_max)));
+    if (!parameter.advised || parameter.advised->contains(value)) continue;
+    warnings.push_back(formatted("env.{} = {} is {} than Gymnasium advises for {} - advised: {}", parameter.name,
+                                 shortest_text(value), value < parameter.advised->min ? "less" : "more",
+                                 config.env_id, range_text(*parameter.advised)));
   }
   return warnings;
 }

@@ -12,11 +12,14 @@
 namespace perilune {
 namespace {
 
+constexpr Range kBoolean = {0.0, 1.0};
+constexpr Range kAnyWind = {-1e30, 1e30};  // of 1e36 and more float32 makes infinities and NaN, in Box2D as here
+
 bool same_ignoring_case(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
-// The two landers share a task, with its limits and most parameters.
+// The two landers share a task, with its limits and most parameters. Ranges: Gymnasium's assertion and its warnings.
 EnvironmentInfo lander(std::string_view id, std::string_view alias, bool continuous, bool has_solvers) {
   EnvironmentInfo info = {
       .id = id,
@@ -26,21 +29,31 @@ EnvironmentInfo lander(std::string_view id, std::string_view alias, bool continu
       .obs_dim = 8,
       .continuous = continuous,
       .num_actions = continuous ? 2 : 4,
-      .parameters = {{"gravity", ParameterType::kNumber, -10.0, -11.999, -0.001,
-                      "acceleration upwards (m/s^2), above -12 and below 0"},
-                     {"enable_wind", ParameterType::kBoolean, 0.0, 0.0, 1.0,
+      .parameters = {{"gravity", ParameterType::kNumber, -10.0, Range{-12.0, 0.0, true},
+                      "acceleration upwards (m/s^2)"},
+                     {"enable_wind", ParameterType::kBoolean, 0.0, kBoolean,
                       "wind and turbulence until a leg touches the ground"},
-                     {"wind_power", ParameterType::kNumber, 15.0, 0.0, 1000.0, "largest force of the wind (N)", 20.0},
-                     {"turbulence_power", ParameterType::kNumber, 1.5, 0.0, 100.0,
-                      "largest torque of the turbulence (N m)", 2.0}}};
+                     {"wind_power", ParameterType::kNumber, 15.0, kAnyWind, "largest force of the wind (N)",
+                      Range{0.0, 20.0}},
+                     {"turbulence_power", ParameterType::kNumber, 1.5, kAnyWind,
+                      "largest torque of the turbulence (N m)", Range{0.0, 2.0}}}};
   if (has_solvers) {
-    info.parameters.push_back({"fast_solver", ParameterType::kBoolean, 0.0, 0.0, 1.0,
+    info.parameters.push_back({"fast_solver", ParameterType::kBoolean, 0.0, kBoolean,
                                "a faster solver with nearly the same scores"});
   }
   return info;
 }
 
 }  // namespace
+
+bool Range::contains(double value) const {
+  return open ? min < value && value < max : min <= value && value <= max;
+}
+
+std::string range_text(const Range& range) {
+  const std::string min = shortest_text(range.min), max = shortest_text(range.max);
+  return range.open ? formatted("above {} and below {}", min, max) : formatted("{} .. {}", min, max);
+}
 
 std::span<const EnvironmentInfo> environments() {
   static const std::vector<EnvironmentInfo> table = {
@@ -50,7 +63,7 @@ std::span<const EnvironmentInfo> environments() {
        .solved_return = 475.0,
        .obs_dim = 4,
        .num_actions = 2,
-       .parameters = {{"sutton_barto_reward", ParameterType::kBoolean, 0.0, 0.0, 1.0,
+       .parameters = {{"sutton_barto_reward", ParameterType::kBoolean, 0.0, kBoolean,
                        "reward 0 per step and -1 at the fall, instead of 1 per step"}},
        .highest_return =
            [](std::span<const double> parameters, std::int64_t steps) {

@@ -13,15 +13,26 @@ namespace perilune {
 
 enum class ParameterType { kBoolean, kNumber };
 
+// Numbers from min to max; `open`: between them, without the two themselves.
+struct Range {
+  double min;
+  double max;
+  bool open = false;
+
+  bool contains(double value) const;
+};
+
+// "0 .. 20", "above -12 and below 0".
+std::string range_text(const Range& range);
+
 // One environment parameter, set with the key "env.<name>". Booleans are 0 and 1.
 struct EnvironmentParameter {
   std::string_view name;
   ParameterType type;
   double default_value;
-  double min;
-  double max;
+  Range allowed;
   std::string_view help;
-  std::optional<double> advised_max = std::nullopt;  // larger values are allowed, with a warning
+  std::optional<Range> advised = std::nullopt;  // others are allowed, with a warning
 };
 
 struct EnvironmentInfo {

@@ -80,11 +80,11 @@ struct CheckStep {
         }
       }
     } else {
-      constexpr std::int64_t kMost = 0x7FFFFFFF;
+      constexpr std::int64_t kMost = 0x7FFFFFFF, kLeast = -kMost - 1;
       std::int64_t value = args.action_type == ActionType::kInt64
                                ? static_cast<const std::int64_t*>(args.actions)[environment]
                                : static_cast<const std::int32_t*>(args.actions)[environment];
-      value = value > kMost ? kMost : value < -kMost ? -kMost : value;
+      value = value > kMost ? kMost : value < kLeast ? kLeast : value;
       report(block, args, environment, FaultKind::kAction, static_cast<std::uint32_t>(value));
     }
   }

@@ -30,7 +30,7 @@ struct CartPole {
     bool sutton_barto_reward;
   };
   static constexpr std::array<ParameterInfo, 1> kParameters = {{
-      {"sutton_barto_reward", 0.0f, 0.0f, 1.0f,
+      {"sutton_barto_reward", 0.0f,
        "1: reward 0 per step and -1 on termination; 0: reward 1 per step"},
   }};
 

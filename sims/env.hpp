@@ -30,12 +30,11 @@
 
 namespace perilune {
 
-/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1).
+/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1) and checks it: what it may be
+/// is said in host/environments.cpp.
 struct ParameterInfo {
   const char* name;
   float default_value;
-  float min;
-  float max;
   const char* help;
 };
 

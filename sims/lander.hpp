@@ -164,7 +164,7 @@ struct LanderBase {
       "shaping", "wind_index", "torque_index"};
 
   /// The first step of the original, whose solver pulls the legs into place, is linear in the
-  /// starting force; these are its measured coefficients.
+  /// starting force, up to where the solver limits how far a body moves; these are its measured coefficients.
   template <class Real, class Rng>
   PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
     using lunar::kTimeStep;
@@ -175,10 +175,12 @@ struct LanderBase {
     state.task = lunar::begin_task<Real>(params, rng);
     const lunar::Wind<Real> wind = lunar::blow(params, Mask<Real>(false), state.task);
     lunar::draw_dispersion<Real>(rng);  // of engines that do not fire
-    force.x = force.x + wind.force;
+    const Real most(physics::kMaxTranslation / kTimeStep / 0.0040428f), fastest(physics::kMaxRotation / kTimeStep);
+    force.x = clamp(force.x + wind.force, -most, most);
     Body<Real>& body = state.body;
-    body.spin = Real(-4.57877e-4f) * force.x +
-                Real(kTimeStep * lunar::lander_mass().inverse_inertia) * wind.torque;
+    body.spin = clamp(Real(-4.57877e-4f) * force.x +
+                          Real(kTimeStep * lunar::lander_mass().inverse_inertia) * wind.torque,
+                      -fastest, fastest);
     body.angle = Real(6.6e-6f) - Real(9.24994e-6f) * force.x;
     const Vec2<Real> origin = {
         Real(10.0f) + Real(7.98268e-5f) * force.x,

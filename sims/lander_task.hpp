@@ -34,10 +34,10 @@ struct TaskParams {
   float turbulence_power;
 };
 inline constexpr std::array<ParameterInfo, 4> kTaskParameters = {{
-    {"gravity", -10.0f, -11.999f, -0.001f, "acceleration upwards (m/s^2), above -12 and below 0"},
-    {"enable_wind", 0.0f, 0.0f, 1.0f, "1: wind and turbulence until a leg touches the ground"},
-    {"wind_power", 15.0f, 0.0f, 1000.0f, "largest force of the wind (N)"},
-    {"turbulence_power", 1.5f, 0.0f, 100.0f, "largest torque of the turbulence (N m)"},
+    {"gravity", -10.0f, "acceleration upwards (m/s^2)"},
+    {"enable_wind", 0.0f, "1: wind and turbulence until a leg touches the ground"},
+    {"wind_power", 15.0f, "largest force of the wind (N)"},
+    {"turbulence_power", 1.5f, "largest torque of the turbulence (N m)"},
 }};
 PERILUNE_HD TaskParams task_params(const float* values) {
   return {values[0], values[1] != 0.0f, values[2], values[3]};

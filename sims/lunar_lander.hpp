@@ -68,7 +68,7 @@ struct LunarLanderBase {
   static constexpr std::array<ParameterInfo, 5> kParameters = {{
       lunar::kTaskParameters[0], lunar::kTaskParameters[1], lunar::kTaskParameters[2],
       lunar::kTaskParameters[3],
-      {"fast_solver", 0.0f, 0.0f, 1.0f,
+      {"fast_solver", 0.0f,
        "1: a faster solver with nearly the same scores; 0: Box2D's own"},
   }};
 

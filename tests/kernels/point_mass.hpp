@@ -27,7 +27,7 @@ struct PointMass {
     float effort;
   };
   static constexpr std::array<ParameterInfo, 1> kParameters = {{
-      {"effort", 0.1f, 0.0f, 10.0f, "what an action costs"},
+      {"effort", 0.1f, "what an action costs"},
   }};
 
   template <class Real>

@@ -43,8 +43,9 @@ nb::list environments_list() {
       entry["type"] = is_boolean ? "boolean" : "number";
       entry["default"] = is_boolean ? nb::object(nb::bool_(parameter.default_value != 0.0))
                                     : nb::float_(parameter.default_value);
-      entry["min"] = parameter.min;
-      entry["max"] = parameter.max;
+      entry["min"] = parameter.allowed.min;
+      entry["max"] = parameter.allowed.max;
+      entry["allowed"] = is_boolean ? "true | false" : range_text(parameter.allowed);
       entry["help"] = text(parameter.help);
       parameters[text(parameter.name)] = entry;
     }
