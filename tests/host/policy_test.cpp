@@ -170,7 +170,7 @@ TEST(Policy, TasksToPlayElsewhere) {
   };
   refused({{"gamma", "0.5"}}, HasSubstr("gamma is no part of what an evaluation plays"));
   refused({{"gama", "0.5"}}, HasSubstr("nearest known key is gamma"));
-  refused({{"env.wind_power", "-1"}}, HasSubstr("out of range"));
+  refused({{"env.gravity", "-12"}}, HasSubstr("out of range"));
   refused({{"env.sutton_barto_reward", "true"}}, HasSubstr("no parameter of LunarLander-v3"));
   refused({{"env_id", "lander"}, {"env.fast_solver", "true"}}, HasSubstr("no parameter of Lander-v0"));
   refused({{"env_id", "cartpole"}},

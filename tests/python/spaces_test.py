@@ -96,7 +96,7 @@ def test_environment_parameters_are_keywords(make):
     assert truncated[1]
     with pytest.raises(perilune.UsageError, match="sutton_barto_rewards"):
         make(num_envs=3, sutton_barto_rewards=True)
-    with pytest.raises(TypeError, match="no number"):
+    with pytest.raises(TypeError, match="sutton_barto_reward = 'yes' is not a boolean - allowed: True, False"):
         make(num_envs=3, sutton_barto_reward="yes")
 
 

@@ -10,7 +10,7 @@ from perilune import _native
 def environments() -> dict[str, dict[str, Any]]:
     """The built-in environments by Gymnasium id: aliases, observation_dim, num_actions, continuous (an action is num_actions
     numbers within -1 and 1, not one of num_actions choices), max_episode_steps, solved_return and parameters (type, default,
-    min, max, help of each)."""
+    allowed in words, its ends min and max, help of each)."""
     return {entry.pop("id"): entry for entry in _native.environments()}
 
 
@@ -48,15 +48,3 @@ def _left_out(values: dict[str, Any], no_cuda: str) -> list[str]:
         sentences.append(f"Code for GPUs ({no_cuda}): pip install ./tools/python where a GPU and a CUDA toolkit are, "
                          "PERILUNE_CUDA=ON pip install ./tools/python where only a toolkit is.")
     return sentences
-
-
-def parameter_values(environment: str, parameters: dict[str, Any]) -> dict[str, float]:
-    """Environment parameters as numbers. Raises TypeError for a value that is neither bool nor number; names and ranges are
-    checked by the native module."""
-    values = {}
-    for name, value in parameters.items():
-        try:
-            values[name] = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} = {value!r} of {environment} is no number - allowed: True, False or a number") from None
-    return values

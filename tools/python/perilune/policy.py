@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perilune import _native
+from perilune import _arguments, _native
 
 
 def load(run: Any, *, device: str = "auto", threads: int | None = None) -> Policy:
@@ -19,14 +20,7 @@ def load(run: Any, *, device: str = "auto", threads: int | None = None) -> Polic
     device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for one per core.
     Raises UsageError if there is nothing to load, Error if it cannot be read.
     """
-    return Policy(path_of(run), device=device, threads=threads)
-
-
-def path_of(target: Any) -> str:
-    """The path of a path, a Run or a Policy."""
-    for attribute in ("run_dir", "path"):
-        target = getattr(target, attribute, target)
-    return os.fspath(target)
+    return Policy(_arguments.path("run", run), device=device, threads=threads)
 
 
 class Policy:
@@ -37,8 +31,8 @@ class Policy:
 
     def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None):
         """See load()."""
-        self.path = Path(path)
-        self._native = _native.Policy(os.fspath(path), device, threads)
+        self.path = Path(_arguments.path("path", path))
+        self._native = _native.Policy(os.fspath(self.path), *_arguments.device(device, threads))
         self._calls = 0
 
     @property
@@ -65,8 +59,9 @@ class Policy:
         Raises UsageError for a wrong shape or a NaN, TypeError for what is no array of numbers.
         """
         obs, is_single = self._rows(obs)
-        actions, _ = self._native.act(obs, deterministic, seed, self._calls)
-        self._calls += not deterministic
+        deterministic = _arguments.boolean("deterministic", deterministic)
+        actions, _ = self._native.act(obs, deterministic, _arguments.integer("seed", seed), self._calls)
+        self._calls = (self._calls + (not deterministic)) % 2**32
         if isinstance(actions, _native.DeviceArray):
             return actions
         if self._native.is_continuous:
@@ -84,17 +79,16 @@ class Policy:
         """float32 [n, D], and whether it was [D]."""
         if type(obs) is not np.ndarray and hasattr(obs, "__dlpack_device__") and int(obs.__dlpack_device__()[0]) != 1:
             return obs, False
-        array = np.asarray(obs)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"observations of type {array.dtype} are no numbers - pass float32")
-        array = np.ascontiguousarray(array, np.float32)
+        array = _arguments.floats("obs", obs, np.float32, "float32 [D] or [n, D]")
         return (array[None], True) if array.ndim == 1 else (array, False)
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1, **task: Any):
+    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
+                 env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None):
         """Plays whole episodes of the task that the policy was trained for, or of another; see perilune.evaluate()."""
-        from perilune.training import Evaluation, task_settings
+        from perilune.training import Evaluation
 
-        return Evaluation(**self._native.evaluate(episodes, deterministic, seed, task_settings(**task)))
+        options = _arguments.evaluation(episodes, deterministic, seed, env, max_episode_steps, env_id)
+        return Evaluation(**self._native.evaluate(*options))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,
@@ -111,10 +105,10 @@ class Policy:
 
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
-        path = Path(path)
+        path = Path(_arguments.path("path", path))
         write = {".safetensors": _write_safetensors, ".npz": _write_npz, ".onnx": _write_onnx, ".pt": _write_torchscript}
         if path.suffix not in write:
-            raise _native.UsageError(f"{path.name!r} does not say in what form to export - allowed: names that end in "
+            raise _native.UsageError(f"path {path.name!r} does not say in what form to export - allowed: names that end in "
                                      f"{', '.join(write)}")
         write[path.suffix](self, path)
         return path
@@ -131,6 +125,9 @@ class Policy:
         tensors = self.weights()
         numbers = sorted(int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight"))
         return [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
     def __repr__(self) -> str:
         return f"<perilune.Policy for {self.env_id} from {str(self.path)!r} on {self.device}>"

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from perilune import _native
-from perilune.catalog import parameter_values
+from perilune import _arguments, _native
 
 
 def replay(env_id: str, draws, actions, *, max_episode_steps: int | None = None, dtype="float32",
@@ -24,12 +23,16 @@ def replay(env_id: str, draws, actions, *, max_episode_steps: int | None = None,
     actions, or fewer where the episode ended; bodies [T+1, bodies, 6] (x, y, angle, vx, vy, w) where it has any.
     Raises UsageError for an unknown environment or parameter, an action that is none, or if the draws run out.
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise _native.UsageError(f"dtype {dtype} is not possible - allowed: float32, float64")
-    flat = [np.ascontiguousarray(array, np.float64).reshape(-1) for array in (draws, actions)]
+    in_double = _arguments.dtype("dtype", dtype, (np.float32, np.float64)) == np.float64
+    dtype = np.float64 if in_double else np.float32
+    draws = _arguments.floats("draws", draws, np.float64, "numbers [any number]")
+    if draws.ndim != 1 or not np.isfinite(draws).all():
+        _arguments.not_possible("draws", draws, "finite numbers [any number]", f"of shape {draws.shape}, or not finite")
+    env_id = _arguments.text("env_id", env_id)
+    actions = _arguments.floats("actions", actions, np.float64, "integers [T], or numbers [T, k]")
     obs, reward, terminated, truncated, bodies = _native.replay(
-        env_id, *flat, parameter_values(env_id, parameters), max_episode_steps or 0, dtype == np.float64)
+        env_id, draws, actions.reshape(-1), _arguments.parameters(parameters),
+        _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0, in_double)
     result = {"obs": obs.astype(dtype, copy=False), "reward": reward.astype(dtype, copy=False),
               "terminated": terminated.view(np.bool_), "truncated": truncated.view(np.bool_)}
     if bodies is not None:

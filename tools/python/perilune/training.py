@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune import _native
-from perilune.policy import Policy, load, path_of
+from perilune import _arguments, _native
+from perilune.policy import Policy, load
 
 # A run that is over sooner shows no progress bar.
 _SHOW_AFTER_SECONDS = 0.5
@@ -51,8 +51,8 @@ class Run:
 
     def __init__(self, run_dir: str | os.PathLike):
         """Opens a run directory. Raises UsageError if it is none."""
-        self.run_dir = Path(run_dir)
-        self.config = _native.saved_config(os.fspath(run_dir))
+        self.run_dir = Path(_arguments.path("run_dir", run_dir))
+        self.config = _native.saved_config(os.fspath(self.run_dir))
         self.evaluation = None
         self.solved = self.interrupted = False
         saved = self.run_dir / "evaluation.json"
@@ -117,26 +117,6 @@ class Run:
         return f"<perilune.Run of {self.env_id} in {str(self.run_dir)!r}: {state}{score}>"
 
 
-def _text(value: Any) -> str:
-    """A setting as it is written on the command line."""
-    if value is None:
-        return "none"
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ",".join(_text(item) for item in value) if len(value) else "none"
-    if isinstance(value, (float, np.floating)):
-        return repr(float(value))
-    return str(value)
-
-
-def _env_settings(env: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Parameters of an environment as settings."""
-    if env is not None and not isinstance(env, Mapping):
-        raise TypeError(f"env = {env!r} is no mapping of environment parameters - to choose an environment use env_id")
-    return [(f"env.{name}", _text(value)) for name, value in (env or {}).items()]
-
-
 class _Display:
     """Remembers the plan, and shows a progress bar in terminals and notebooks unless it is to be quiet."""
 
@@ -191,13 +171,15 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
         leave_out = "run_dir" if run_dir is not None else "preset, config_file, env and other settings"
         raise _native.UsageError(f"resume goes on with the settings of the run itself, in its directory - leave out {leave_out}")
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback {callback!r} cannot be called")
-    settings = _env_settings(env) + [(name, _text(value)) for name, value in overrides.items()]
-    display = _Display(quiet)
+        _arguments.wrong_kind("callback", callback, "no function", "None or what can be called")
+    settings = _arguments.settings(env, overrides)
+    display = _Display(_arguments.boolean("quiet", quiet))
     try:
-        result = _native.train(preset or "cartpole", None if config_file is None else os.fspath(config_file), settings,
-                               None if run_dir is None else os.fspath(run_dir), None if resume is None else path_of(resume),
-                               device, threads, callback, display)
+        result = _native.train(
+            "cartpole" if preset is None else _arguments.text("preset", preset),
+            _arguments.path("config_file", config_file, optional=True),
+            settings, _arguments.path("run_dir", run_dir, optional=True), _arguments.path("resume", resume, optional=True),
+            *_arguments.device(device, threads), callback, display)
     except KeyboardInterrupt:
         if display.run_dir is None:
             raise
@@ -205,15 +187,6 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     finally:
         display.close()
     return Run._of(result)
-
-
-def task_settings(env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None,
-                  env_id: str | None = None) -> list[tuple[str, str]]:
-    """What an evaluation plays instead of the trained task, as settings."""
-    settings = [] if env_id is None else [("env_id", _text(env_id))]
-    if max_episode_steps is not None:
-        settings.append(("max_episode_steps", _text(max_episode_steps)))
-    return settings + _env_settings(env)
 
 
 def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
@@ -227,7 +200,8 @@ def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, se
     max_episode_steps (0: the environment's own) and env_id (with the same observations and actions) change the task.
     Raises UsageError for what cannot be evaluated or options out of range, Error for files that cannot be read.
     """
-    task = {"env": env, "max_episode_steps": max_episode_steps, "env_id": env_id}
+    options = _arguments.evaluation(episodes, deterministic, seed, env, max_episode_steps, env_id)
+    where = _arguments.device(device, threads)
     if isinstance(policy, Policy):
-        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **task)
-    return Evaluation(**_native.evaluate(path_of(policy), episodes, deterministic, seed, task_settings(**task), device, threads))
+        return Evaluation(**policy._native.evaluate(*options))
+    return Evaluation(**_native.evaluate(_arguments.path("policy", policy), *options, *where))

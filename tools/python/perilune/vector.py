@@ -12,8 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from perilune import _native
-from perilune.catalog import parameter_values
+from perilune import _arguments, _native
 from perilune.spaces import action_space, observation_space
 
 # Fields of a state besides the simulator's own.
@@ -59,18 +58,20 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if render_mode is not None:
             raise _native.UsageError(f"render_mode {render_mode!r} is not possible - allowed: None - these environments do "
                                      "not draw")
-        if arrays not in (None, "numpy", "dlpack"):
-            raise _native.UsageError(f"arrays = {arrays!r} is not possible - allowed: 'numpy', 'dlpack'")
-        mode = AutoresetMode(autoreset_mode)
-        values = parameter_values(env_id, parameters)
+        env_id, num_envs = _arguments.text("env_id", env_id), _arguments.integer("num_envs", num_envs)
+        arrays = _arguments.choice("arrays", arrays, ("numpy", "dlpack"), optional=True)
+        statistics = _arguments.boolean("episode_statistics", episode_statistics, optional=True)
+        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else AutoresetMode(
+            _arguments.choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode]))
+        values = _arguments.parameters(parameters)
         for warning in _native.environment_warnings(env_id, values):
             warnings.warn(warning, stacklevel=2)
         self._native = _native.VectorEnv(
-            env_id, _whole("num_envs", num_envs), values,
-            _whole("max_episode_steps", max_episode_steps or 0), mode.value, device, threads,
-            None if arrays is None else arrays == "numpy", episode_statistics is not False)
-        self._statistics = episode_statistics
-        self.num_envs = int(num_envs)
+            env_id, num_envs, values, _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0,
+            mode.value, *_arguments.device(device, threads), None if arrays is None else arrays == "numpy",
+            statistics is not False)
+        self._statistics = statistics
+        self.num_envs = num_envs
         self.env_id = self._native.env_id
         self.max_episode_steps = self._native.max_episode_steps
         self.metadata = {"render_modes": [], "autoreset_mode": mode}
@@ -93,22 +94,18 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         Raises UsageError for seeds out of range or of the wrong number and for a mask that is none.
         """
         mask = None
+        options = _arguments.mapping("options", options, 'a dict {"reset_mask": bool [N]}')
+        if unknown := sorted(set(options) - {"reset_mask"}):
+            raise _native.UsageError(f"options {', '.join(unknown)} are unknown - allowed: reset_mask")
         if options:
-            unknown = sorted(set(options) - {"reset_mask"})
-            if unknown:
-                raise _native.UsageError(f"options {', '.join(unknown)} are unknown - allowed: reset_mask")
             mask = self._mask(options["reset_mask"])
         seeds: list[int | None] = []
-        if seed is not None and not isinstance(seed, (int, np.integer)):
-            seeds = [None if one is None else int(one) for one in seed]
+        if isinstance(seed, Sequence) and not isinstance(seed, (str, bytes)) or isinstance(seed, np.ndarray) and seed.ndim:
+            seeds = _arguments.seeds("seed", seed, self.num_envs)
             seed = None
-            if len(seeds) != self.num_envs:
-                raise _native.UsageError(f"{len(seeds)} seeds for {self.num_envs} environments - give one each, or one number "
-                                         "for all")
         elif seed is not None:
-            seed = int(seed)
-            if seed >= 0:
-                super().reset(seed=seed)
+            seed = _arguments.integer("seed", seed)
+            super().reset(seed=seed)
         if self._statistics is None:
             self._native.set_statistics(not _is_recorded())
         return self._native.reset(seed, seeds, mask), {}
@@ -144,13 +141,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         Steps from the same state with the same actions give the same bits. Raises UsageError for states that are not
         possible, TypeError for an array without these fields.
         """
-        state = np.atleast_1d(np.asarray(state))
-        if state.dtype.names is None or set(self._state_type.names) - set(state.dtype.names):
-            raise TypeError(f"state of type {state.dtype} is no state of {self.env_id} - its fields are "
+        state = np.atleast_1d(_arguments.array_of("state", state, "a structured array of get_state()"))
+        if state.ndim != 1 or state.dtype.names is None or set(self._state_type.names) - set(state.dtype.names):
+            raise TypeError(f"state of type {state.dtype}, shape {state.shape}, is no state of {self.env_id} - its fields are "
                             f"{', '.join(self._state_type.names)} - take one from get_state() and change it")
-        names = self._native.field_names
-        fields = np.stack([state[name].astype(np.float32) for name in names], axis=1)
-        counters = [np.ascontiguousarray(state[name], np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
+        fields = np.stack([self._field(state, name, np.float32) for name in self._native.field_names], axis=1)
+        counters = [self._field(state, name, np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
         self._native.set_states(self._indices(indices), np.ascontiguousarray(fields), *counters)
         return self._native.observe()
 
@@ -179,23 +175,26 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def _indices(self, indices: Any) -> list[int] | None:
         if indices is None:
             return None
-        array = np.atleast_1d(np.asarray(indices))
+        array = np.atleast_1d(_arguments.array_of("indices", indices, "integers, or a mask of bool"))
         if array.dtype == np.bool_:
             if array.shape != (self.num_envs,):
-                raise _native.UsageError(f"a mask of shape {array.shape} - allowed: ({self.num_envs},)")
+                raise _native.UsageError(f"indices is a mask of shape {array.shape} - allowed: ({self.num_envs},)")
             array = np.flatnonzero(array)
-        if array.size and array.dtype.kind not in "iu":
-            raise TypeError(f"indices of type {array.dtype} - allowed: integers, or a mask of bool")
-        return [int(i) for i in array.reshape(-1)]
+        return _arguments.integers("indices", array, (0, self.num_envs - 1))
+
+    def _field(self, state: np.ndarray, name: str, kind: Any) -> np.ndarray:
+        """A field [n] of states in this type. Counters are whole numbers that fit it."""
+        values = _arguments.floats(f"state[{name!r}]", state[name], None)
+        if values.ndim != 1:
+            _arguments.not_possible(f"state[{name!r}]", values, f"one number for each of {len(state)}", f"of shape {values.shape}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = np.ascontiguousarray(values, kind)
+        if kind is not np.float32 and (converted != values).any():
+            _arguments.not_possible(f"state[{name!r}]", values, f"whole numbers, 0 .. {np.iinfo(kind).max}")
+        return converted
 
     def __repr__(self) -> str:
         return f"<perilune.VectorEnv of {self.num_envs} {self.env_id} on {self.device}>"
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
-    raise TypeError(f"{name} = {value!r} is no whole number")
 
 
 def _is_recorded() -> bool:
