@@ -21,6 +21,13 @@ void fail_io(std::string_view action, const std::filesystem::path& path, int err
     case EROFS:
       message += " - make it writable for this user, or use --run-dir with a directory that is";
       break;
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+      message += " - check the path";
+      break;
     default:
       break;
   }

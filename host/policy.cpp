@@ -19,11 +19,14 @@ namespace {
 
 // The newest policy of a run directory, or the file itself.
 std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
-  if (!std::filesystem::exists(run_or_file)) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(run_or_file, error);
+  if (status.type() == std::filesystem::file_type::not_found) {
     throw UsageError(formatted("{} does not exist - give a run directory, a checkpoint or a policy file",
                                run_or_file.string()));
   }
-  if (!std::filesystem::is_directory(run_or_file)) return run_or_file;
+  if (error) fail_io("open", run_or_file, error.value());
+  if (!std::filesystem::is_directory(status)) return run_or_file;
   if (!is_run_directory(run_or_file)) {
     throw UsageError(formatted("{} is no run directory (it has no config.toml) - give one that perilune train made",
                                run_or_file.string()));

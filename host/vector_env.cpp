@@ -289,10 +289,10 @@ void VectorEnv::require_indices(std::span<const std::int64_t> indices) const {
   std::vector<bool> seen(count());
   for (const std::int64_t index : indices) {
     if (index < 0 || index >= num_envs()) {
-      throw UsageError(formatted("environment {} is none of these - allowed: 0 .. {}", index, num_envs() - 1));
+      throw UsageError(formatted("indices name environment {} - allowed: 0 .. {}", index, num_envs() - 1));
     }
     if (seen[static_cast<std::size_t>(index)]) {
-      throw UsageError(formatted("environment {} is named twice - name each once", index));
+      throw UsageError(formatted("indices name environment {} twice - name each once", index));
     }
     seen[static_cast<std::size_t>(index)] = true;
   }

@@ -39,18 +39,26 @@ const char* name_of(ArrayType type) {
   return "bool";
 }
 
+// As the package's Python code shows values (_arguments.py).
+std::string shown(nb::handle value) {
+  return nb::cast<std::string>(nb::module_::import_("perilune._arguments").attr("shown")(value));
+}
+
 void* legacy_stream() {
   return reinterpret_cast<void*>(std::intptr_t{1});
 }  // NOLINT: CUDA's own handle
 
 // The stream of a DLPack exchange: none and 1 are CUDA's legacy default stream, 2 the thread's own,
-// others handles.
-void* stream_of(nb::handle stream) {
-  const auto value = stream.is_none() ? std::intptr_t{1} : nb::cast<std::intptr_t>(stream);
-  if (value == 0)
+// others handles; nothing for -1, no synchronisation.
+std::optional<void*> stream_of(nb::handle stream) {
+  std::intptr_t value = 1;
+  if (!stream.is_none() && (PyBool_Check(stream.ptr()) || !nb::try_cast(stream, value) || value == 0)) {
     throw nb::value_error(
-        "stream 0 is ambiguous - allowed: None, -1 (no synchronisation), 1, 2 or a stream's "
-        "handle");
+        formatted("stream = {} is none - allowed: None, -1 (no synchronisation), 1, 2 or a stream's handle",
+                  shown(stream))
+            .c_str());
+  }
+  if (value == -1) return std::nullopt;
   return reinterpret_cast<void*>(value);  // NOLINT: what the protocol says
 }
 
@@ -125,11 +133,9 @@ nb::tuple DeviceArray::dlpack_device() const {
 
 nb::object DeviceArray::dlpack(nb::handle stream, nb::kwargs arguments) const {
   if (is_cuda()) {
-    const bool unordered = !stream.is_none() && nb::cast<std::intptr_t>(stream) == -1;
-    if (!unordered) {
-      void* reader = stream_of(stream);
-      memory_->device->device->signal_stream(reader);
-      memory_->device->readers.insert(reader);
+    if (const std::optional<void*> reader = stream_of(stream)) {
+      memory_->device->device->signal_stream(*reader);
+      memory_->device->readers.insert(*reader);
     }
   } else if (!stream.is_none()) {
     throw nb::value_error("stream has no meaning for an array on the CPU - leave it out");
@@ -214,10 +220,16 @@ char kind_of(const char* format) {
   return *format == '?' ? 'b' : '?';
 }
 
+// Nothing for bytes, which are text to NumPy, and for numbers in another byte order.
 bool read_buffer(nb::handle value, InputArray& array) {
+  if (PyBytes_Check(value.ptr())) return false;
   if (PyObject_GetBuffer(value.ptr(), &array.buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0) {
     PyErr_Clear();
     array.buffer.obj = nullptr;
+    return false;
+  }
+  if (array.buffer.format != nullptr && (*array.buffer.format == '>' || *array.buffer.format == '!')) {
+    PyBuffer_Release(&array.buffer);
     return false;
   }
   array.shape.assign(array.buffer.shape, array.buffer.shape + array.buffer.ndim);
@@ -278,12 +290,19 @@ InputArray read_array(nb::handle value, SharedDevice& device, const char* what) 
   using namespace nb::literals;
   const nb::module_ numpy = nb::module_::import_("numpy");
   const bool only_dlpack = nb::hasattr(value, "__dlpack__") && !nb::hasattr(value, "__array__");
-  array.owner = numpy.attr("asarray")(
-      only_dlpack ? numpy.attr("from_dlpack")(value) : nb::borrow(value), "order"_a = "C");
-  if (!read_buffer(array.owner, array)) {
-    throw nb::type_error(formatted("{} of type {} are no array - pass a NumPy array", what,
-                                   nb::cast<std::string>(nb::str(value.type())))
-                             .c_str());
+  try {
+    array.owner = numpy.attr("asarray")(
+        only_dlpack ? numpy.attr("from_dlpack")(value) : nb::borrow(value), "order"_a = "C");
+    array.owner = array.owner.attr("astype")(
+        array.owner.attr("dtype").attr("newbyteorder")("="), "copy"_a = false);
+  } catch (const nb::python_error& error) {
+    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError) && !error.matches(PyExc_OverflowError))
+      throw;
+    array.owner.reset();
+  }
+  if (!array.owner.is_valid() || !read_buffer(array.owner, array)) {
+    throw nb::type_error(
+        formatted("{} = {} are no array of numbers - pass a NumPy array", what, shown(value)).c_str());
   }
   return array;
 }
@@ -316,9 +335,14 @@ void bind_arrays(nb::module_& module) {
            "A copy as a NumPy array; waits for the device.")
       .def(
           "__array__",
-          [](const DeviceArray& array, nb::handle dtype, nb::handle) {
-            const nb::object copy = array.numpy();
-            return dtype.is_none() ? copy : nb::object(copy.attr("astype")(dtype));
+          [](const DeviceArray& array, nb::handle dtype, nb::handle copy) {
+            if (copy.ptr() == Py_False) {
+              throw nb::value_error(
+                  "copy = False is not possible - allowed: None, True - without a copy use "
+                  "numpy.from_dlpack, for an array on the CPU");
+            }
+            const nb::object copied = array.numpy();
+            return dtype.is_none() ? copied : nb::object(copied.attr("astype")(dtype));
           },
           "dtype"_a.none() = nb::none(), "copy"_a.none() = nb::none(),
           nb::sig(

@@ -62,6 +62,11 @@ def _index(value: Any) -> int | None:
         return None
 
 
+def _scalar(value: Any) -> Any:
+    """The number of an array of no dimensions; else the value."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biuf" else value
+
+
 def integer(name: str, value: Any, limits: tuple[int, int] | None = None, *, optional: bool = False) -> int | None:
     """limits: those of the key of this name if not given. optional: None is allowed, and stays."""
     if optional and value is None:
@@ -102,8 +107,7 @@ def seeds(name: str, values: Any, count: int) -> list[int | None]:
 def boolean(name: str, value: Any, *, optional: bool = False) -> bool | None:
     if optional and value is None:
         return None
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    value = _scalar(value)
     if not isinstance(value, (bool, np.bool_)):
         wrong_kind(name, value, "not a boolean", f"{'None, ' if optional else ''}True, False")
     return bool(value)
@@ -129,11 +133,11 @@ def choice(name: str, value: Any, names: Iterable[str], *, optional: bool = Fals
 def path(name: str, value: Any, *, optional: bool = False, allowed: str = "a str or an os.PathLike") -> str | None:
     if optional and value is None:
         return None
-    if isinstance(value, (str, os.PathLike)):
-        value = os.fspath(value)
-    if value == "":
+    allowed = f"None, {allowed}" if optional else allowed
+    plain = text(name, os.fspath(value) if isinstance(value, os.PathLike) else value, allowed)
+    if not plain:
         not_possible(name, value, allowed, "empty")
-    return text(name, value, f"None, {allowed}" if optional else allowed)
+    return plain
 
 
 def mapping(name: str, value: Any, allowed: str) -> Mapping[str, Any]:
@@ -167,7 +171,7 @@ def floats(name: str, value: Any, dtype: Any, what: str = "an array of numbers")
 def dtype(name: str, value: Any, types: tuple[type, ...]) -> np.dtype:
     allowed = ", ".join(one.__name__ for one in types)
     try:
-        found = None if value is None else np.dtype(value)
+        found = np.dtype(value) if isinstance(value, (str, type, np.dtype)) else None
     except (TypeError, ValueError):
         found = None
     if found is None:
@@ -197,8 +201,7 @@ def parameters(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _parameter(name: str, value: Any) -> float:
     kind, allowed = _keys().get(f"env.{name}", ("unknown", ""))
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    value = _scalar(value)
     if kind == "unknown":  # whatever it is
         return 0.0
     if kind == "boolean" and isinstance(value, (bool, np.bool_)):
@@ -222,8 +225,7 @@ def setting(name: str, value: Any) -> str:
     kind, allowed = _keys().get(name, ("unknown", ""))
     if kind == "unknown":  # the native module names the nearest
         return ""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    value = _scalar(value)
     if isinstance(value, str) or kind == "text":
         return text(name, value, allowed)
     if value is None:

@@ -13,7 +13,7 @@ import numpy as np
 from perilune import _arguments, _native
 
 
-def load(run: Any, *, device: str = "auto", threads: int | None = None) -> Policy:
+def load(run: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> Policy:
     """Loads a trained policy.
 
     run: a run directory (its newest readable checkpoint), a checkpoint or policy file, or what train() returned.

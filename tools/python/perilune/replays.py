@@ -9,8 +9,8 @@ import numpy as np
 from perilune import _arguments, _native
 
 
-def replay(env_id: str, draws, actions, *, max_episode_steps: int | None = None, dtype="float32",
-           **parameters: Any) -> dict[str, np.ndarray]:
+def replay(env_id: str, draws: Any, actions: Any, *, max_episode_steps: int | None = None,
+           dtype: str | type | np.dtype = "float32", **parameters: Any) -> dict[str, np.ndarray]:
     """Plays one episode from recorded random draws and actions: how a simulator is held against the environment that it
     stands for.
 

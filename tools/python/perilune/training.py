@@ -148,7 +148,7 @@ class _Display:
 
 
 def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] | None = None, *,
-          run_dir: str | os.PathLike | None = None, resume: Any = None, config_file: str | os.PathLike | None = None,
+          run_dir: str | os.PathLike | None = None, resume: str | os.PathLike | None = None, config_file: str | os.PathLike | None = None,
           device: str = "auto", threads: int | None = None, quiet: bool = False, env: Mapping[str, Any] | None = None,
           **overrides: Any) -> Run:
     """Trains a policy with PPO.
@@ -189,7 +189,7 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     return Run._of(result)
 
 
-def evaluate(policy: Any, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
+def evaluate(policy: str | os.PathLike, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
              env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None,
              device: str = "auto", threads: int | None = None) -> Evaluation:
     """Plays whole episodes of a trained policy, as `perilune eval` does: in the task that it was trained for (its

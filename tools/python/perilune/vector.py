@@ -56,7 +56,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         Gymnasium advises against.
         """
         if render_mode is not None:
-            raise _native.UsageError(f"render_mode {render_mode!r} is not possible - allowed: None - these environments do "
+            raise _native.UsageError(f"render_mode {_arguments.shown(render_mode)} is not possible - allowed: None - these environments do "
                                      "not draw")
         env_id, num_envs = _arguments.text("env_id", env_id), _arguments.integer("num_envs", num_envs)
         arrays = _arguments.choice("arrays", arrays, ("numpy", "dlpack"), optional=True)
@@ -100,7 +100,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if options:
             mask = self._mask(options["reset_mask"])
         seeds: list[int | None] = []
-        if isinstance(seed, Sequence) and not isinstance(seed, (str, bytes)) or isinstance(seed, np.ndarray) and seed.ndim:
+        if isinstance(seed, (list, tuple, range)) or isinstance(seed, np.ndarray) and seed.ndim > 0:
             seeds = _arguments.seeds("seed", seed, self.num_envs)
             seed = None
         elif seed is not None:
@@ -145,9 +145,14 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if state.ndim != 1 or state.dtype.names is None or set(self._state_type.names) - set(state.dtype.names):
             raise TypeError(f"state of type {state.dtype}, shape {state.shape}, is no state of {self.env_id} - its fields are "
                             f"{', '.join(self._state_type.names)} - take one from get_state() and change it")
+        places = self._indices(indices)
+        count = self.num_envs if places is None else len(places)
+        if len(state) != count:
+            raise _native.UsageError(f"state has {len(state)} entries - allowed: {count}, one for each environment that indices "
+                                     "name (None: all)")
         fields = np.stack([self._field(state, name, np.float32) for name in self._native.field_names], axis=1)
         counters = [self._field(state, name, np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
-        self._native.set_states(self._indices(indices), np.ascontiguousarray(fields), *counters)
+        self._native.set_states(places, np.ascontiguousarray(fields), *counters)
         return self._native.observe()
 
     def check(self) -> None:
