@@ -50,6 +50,9 @@ def solve_rows(result):
         here = statistics.median(row["confirmed_mean"] for row in result["rows"])
         there = (f"; median mean return {here:.1f} here, {result['median_gymnasium_mean']:.1f} in Gymnasium "
                  f"({result['rows'][0]['gymnasium_episodes']} greedy episodes a seed, worst episode {worst:.0f})")
+    if "gymnasium_sampled_mean" in result["rows"][0]:
+        here, real = (statistics.median(row[key] for row in result["rows"]) for key in ("sampled_mean", "gymnasium_sampled_mean"))
+        there += f"; with sampled actions {here:.1f} here, {real:.1f} in Gymnasium"
     name = " ".join([result["preset"], *re.findall(r"--set (\S+)", result["command"])])
     yield (f"`{name}`: solved on {result['solved']} of {result['runs']} seeds, median",
            f"{seconds:.3g} s, {number(steps)} steps{there}", result["command"])

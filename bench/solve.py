@@ -2,12 +2,13 @@
 """How long a preset takes to solve its environment: whole processes, several seeds, one JSON object.
 
   bench/solve.py [PRESET] [--seeds 1,2,3,4,5] [--program build/release/perilune] [--set key=value ...] [--confirm 1000]
-                 [--gymnasium 0]
+                 [--gymnasium 0] [--sampled]
 
 Each seed is one `perilune train PRESET --json` process; `seconds` is what it reports (start of the process to the end of
 training, evaluations that decide to stop included) and `wall` what this script saw around it (program exit included).
 After the clock, the policy plays `--confirm` more episodes here, and `--gymnasium` greedy ones in the real environment
-(of a simplified lander: in the one it stands for). Needs only Python's own library, and Gymnasium for the latter.
+(of a simplified lander: in the one it stands for); with `--sampled` as many again with sampled actions, as some published
+scores are. Needs only Python's own library, and Gymnasium for the latter.
 """
 
 import argparse
@@ -30,14 +31,27 @@ def processor():
     return platform.processor()
 
 
-def play_in_gymnasium(run, episodes, seed):
-    """Greedy episodes of the run's policy in the real environment."""
+def play_in_gymnasium(run, episodes, seed, sampled):
+    """Episodes of the run's policy in the real environment: greedy ones, and as many sampled ones if asked."""
     sys.path.insert(0, str(ROOT / "tests" / "gymnasium"))
     from real_policy import load_policy, play
     act, env_id = load_policy(run / "policy.safetensors")
     returns = play(env_id, act, episodes, seed=10000 * seed)
-    return {"gymnasium_episodes": episodes, "gymnasium_mean": round(float(returns.mean()), 2),
-            "gymnasium_std": round(float(returns.std()), 2), "gymnasium_min": round(float(returns.min()), 2)}
+    scores = {"gymnasium_episodes": episodes, "gymnasium_mean": round(float(returns.mean()), 2),
+              "gymnasium_std": round(float(returns.std()), 2), "gymnasium_min": round(float(returns.min()), 2)}
+    if sampled:
+        act, env_id = load_policy(run / "policy.safetensors", sample_with=seed)
+        returns = play(env_id, act, episodes, seed=10000 * seed + 5000)
+        scores["gymnasium_sampled_mean"] = round(float(returns.mean()), 2)
+    return scores
+
+
+def evaluate_here(options, run, seed, *arguments):
+    """The mean return of --confirm episodes."""
+    process = subprocess.run([options.program, "eval", run, "--json", "--episodes", str(options.confirm), "--seed",
+                              str(1000003 + int(seed)), "--device", options.device, *arguments],
+                             capture_output=True, text=True, check=True)
+    return json.loads(process.stdout)["mean"]
 
 
 def main():
@@ -49,6 +63,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--confirm", type=int, default=1000, help="episodes of the evaluation outside the clock")
     parser.add_argument("--gymnasium", type=int, default=0, help="episodes in the real environment")
+    parser.add_argument("--sampled", action="store_true", help="the episodes outside the clock with sampled actions too")
     options = parser.parse_args()
     settings = [word for pair in options.set for word in ("--set", pair)]
 
@@ -64,14 +79,13 @@ def main():
             if process.returncode != 0:
                 sys.exit(f"seed {seed} failed with {process.returncode}: {process.stderr.strip()}")
             result = json.loads(process.stdout)
-            confirm = subprocess.run([options.program, "eval", run, "--json", "--episodes", str(options.confirm),
-                                      "--seed", str(1000003 + int(seed)), "--device", options.device],
-                                     capture_output=True, text=True, check=True)
-            there = play_in_gymnasium(run, options.gymnasium, int(seed)) if options.gymnasium > 0 else {}
+            confirmed = {"confirmed_mean": evaluate_here(options, run, seed)}
+            if options.sampled:
+                confirmed["sampled_mean"] = evaluate_here(options, run, seed, "--sampled")
+            there = play_in_gymnasium(run, options.gymnasium, int(seed), options.sampled) if options.gymnasium > 0 else {}
             runs.append({"seed": int(seed), "solved": result["solved"], "steps": result["steps"],
                          "seconds": result["seconds"], "wall": round(wall, 4), "eval_mean": result["eval"]["mean"],
-                         "confirmed_mean": json.loads(confirm.stdout)["mean"], "device": result["device"],
-                         **there})
+                         **confirmed, "device": result["device"], **there})
     environment = result["env"]
     threshold = next(entry["solved_return"] for entry in
                      json.loads(subprocess.run([options.program, "list", "environments", "--json"], capture_output=True,
@@ -79,7 +93,8 @@ def main():
     summary = {
         "benchmark": "solve", "preset": options.preset, "environment": environment, "device": runs[0]["device"], "processor": processor(),
         "command": " ".join(["bench/solve.py", options.preset, "--seeds", options.seeds, *settings,
-                             *(["--gymnasium", str(options.gymnasium)] if options.gymnasium else [])]),
+                             *(["--gymnasium", str(options.gymnasium)] if options.gymnasium else []),
+                             *(["--sampled"] if options.sampled else [])]),
         "solved": sum(run["solved"] for run in runs), "runs": len(runs),
         "median_seconds": statistics.median(run["seconds"] for run in runs),
         "median_steps": statistics.median(run["steps"] for run in runs),

@@ -10,15 +10,17 @@ from safetensors import safe_open
 REAL = {"Lander-v0": "LunarLander-v3", "LanderContinuous-v0": "LunarLanderContinuous-v3"}
 
 
-def load_policy(path):
-    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns the greedy actions, numbers
-    [N, A] for continuous ones and choices [N] otherwise."""
+def load_policy(path, sample_with=None):
+    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns actions, numbers [N, A] for
+    continuous ones and choices [N] otherwise: the greedy ones, or with a seed in sample_with actions drawn from the policy."""
     with safe_open(path, framework="numpy") as file:
         names = sorted({name.rsplit(".", 1)[0] for name in file.keys() if re.match(r"actor\.\d+\.", name)},
                        key=lambda name: int(name.split(".")[1]))
         layers = [(file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")) for name in names]
         continuous = "actor.log_std" in file.keys()
+        std = np.exp(file.get_tensor("actor.log_std")) if continuous else None
         config = file.metadata()["config"]
+    generator = None if sample_with is None else np.random.default_rng(sample_with)
     activation = np.tanh if 'activation = "tanh"' in config else lambda x: np.maximum(x, 0)
 
     def act(observations):
@@ -27,7 +29,11 @@ def load_policy(path):
             x = activation(x @ weight.T + bias)
         weight, bias = layers[-1]
         outputs = x @ weight.T + bias
-        return np.clip(outputs, -1, 1) if continuous else np.argmax(outputs, axis=1)
+        if generator is not None and continuous:
+            outputs = outputs + std * generator.standard_normal(outputs.shape)
+        elif generator is not None:  # the largest of logits with Gumbel noise is a draw from their softmax
+            outputs = outputs + generator.gumbel(size=outputs.shape)
+        return np.clip(outputs, -1, 1).astype(np.float32) if continuous else np.argmax(outputs, axis=1)
 
     return act, re.search(r'env_id = "([^"]+)"', config)[1]
 

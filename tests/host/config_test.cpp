@@ -447,6 +447,8 @@ TEST(Config, PresetsAreValidAndNamed) {
   }
   Config cleanrl = preset("cartpole-cleanrl");
   cleanrl.name = Config().name;
+  EXPECT_EQ(cleanrl.total_timesteps, Config().total_timesteps / 512 * 512) << "whole iterations, rounded down as there";
+  cleanrl.total_timesteps = Config().total_timesteps;
   EXPECT_EQ(cleanrl, Config());
 }
 
