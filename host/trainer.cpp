@@ -8,6 +8,7 @@
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/format.hpp"
+#include "host/nonfinite.hpp"
 #include "host/precision.hpp"
 
 namespace perilune {
@@ -390,7 +391,7 @@ TrainerState Trainer::state() const {
   return state;
 }
 
-std::string Trainer::find_nonfinite() const {
+std::string Trainer::find_nonfinite_tensor() const {
   std::vector<float> values(model_.floats);
   // The largest magnitude in a tensor; a NaN counts as infinite.
   const auto largest = [&](const ModelTensor& tensor) {
@@ -410,6 +411,38 @@ std::string Trainer::find_nonfinite() const {
       model_.tensors.begin(), model_.tensors.end(),
       [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
   return worst->name + (std::isinf(largest(*worst)) ? " (gradient)" : " (largest gradient)");
+}
+
+std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::string& what,
+                                       const std::string& stopped) const {
+  const Arrays& a = *arrays_;
+  const auto download = [&](auto slot) {
+    std::vector<std::remove_pointer_t<decltype(arena_.at(slot))>> values(arena_.size(slot));
+    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(values[0]));
+    return values;
+  };
+  const TrainerState now = state();
+  const auto records = download(a.records);
+  const auto ends = download(a.ends);
+  const auto lengths = download(a.episodes_length);
+  const auto environment = find_nonfinite_environment(
+      {static_cast<std::size_t>(config_.num_envs), static_cast<std::size_t>(config_.num_steps),
+       static_cast<std::size_t>(instance_.record_floats), static_cast<std::size_t>(instance_.observation_dim), records, ends,
+       lengths, now.environment_fields, now.episode, now.elapsed});
+  if (!environment) {
+    // A GPU may have gone on, and have reset an environment since.
+    const char* cause = now.iteration == iterations ? "every environment is finite, so the networks diverged: " : "";
+    return formatted("{}, first in {} - {} - {}lower learning_rate, or set max_grad_norm", what, find_nonfinite_tensor(), stopped,
+                     cause);
+  }
+  const std::string replay =
+      iterations > 1 ? formatted("with checkpoint_every={} the same run saves the states before it, and train --resume replays it",
+                                 iterations - 1)
+                     : "the same run replays it";
+  return formatted("{}, from environment {}, which is not finite after step {} of episode {} of {} with seed {}{} - {} - "
+                   "this is an error of the simulator and not of the settings, please report it; {}",
+                   what, environment->environment, environment->step, environment->episode, config_.env_id, config_.seed,
+                   environment->field ? formatted(" ({})", instance_.field_names[*environment->field]) : "", stopped, replay);
 }
 
 }  // namespace perilune

@@ -53,15 +53,18 @@ class Trainer {
 
   // Both wait for what was enqueued.
   TrainerState state() const;
-  // Names the first tensor with a parameter that is not finite, or else the one whose last gradient is largest: the sum
-  // of its squares overflows before it does.
-  std::string find_nonfinite() const;
+  // The text of an error: `what` is not finite after that many iterations, where that began, `stopped`, and what to do. It
+  // began in an environment or, where the newest rollout has none that is not finite, in the networks.
+  std::string explain_nonfinite(std::uint64_t iterations, const std::string& what, const std::string& stopped) const;
 
   const float* parameters() const;
 
  private:
   struct Arrays;
 
+  // Names the first tensor with a parameter that is not finite, or else the one whose last gradient is largest: the sum
+  // of its squares overflows before it does.
+  std::string find_nonfinite_tensor() const;
   EnvironmentBatch environments() const;
   RngKey training_key() const;
   void record_iteration(Queue& queue) const;

@@ -192,14 +192,12 @@ void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
                       : code == NonFinite::kValueLoss  ? "the value loss"
                       : code == NonFinite::kActorGradient ? "the actor's gradient"
                                                           : "the critic's gradient";
-  const std::string tensor = trainer_.find_nonfinite();
   metrics_->flush();
-  throw Error(formatted("NaN or Inf in {} at iteration {}, first in {} - training stopped, {} - lower learning_rate, or "
-                        "set max_grad_norm",
-                        where, iteration, tensor,
-                        existing_checkpoints(directory()).empty()
-                              ? std::string("no checkpoint had been saved")
-                              : "the last good checkpoint is " + checkpoint_path(directory()).string()));
+  throw Error(trainer_.explain_nonfinite(
+      iteration, formatted("NaN or Inf in {} at iteration {}", where, iteration),
+      "training stopped, " + (existing_checkpoints(directory()).empty()
+                                  ? std::string("no checkpoint had been saved")
+                                  : "the last good checkpoint is " + checkpoint_path(directory()).string())));
 }
 
 void Run::save(std::uint64_t iteration) {
@@ -207,9 +205,8 @@ void Run::save(std::uint64_t iteration) {
   const TrainerState state = trainer_.state();
   for (float x : state.parameters) {
     if (!std::isfinite(x)) {
-      throw Error(formatted("NaN or Inf in {} after iteration {} - it was not saved - lower learning_rate, or set "
-                            "max_grad_norm",
-                            trainer_.find_nonfinite(), iteration));
+      throw Error(trainer_.explain_nonfinite(iteration, formatted("NaN or Inf in a parameter after iteration {}", iteration),
+                                             "it was not saved"));
     }
   }
   metrics_->flush();

@@ -151,7 +151,8 @@ PERILUNE_HD Mask<Real> clip(ClipPoint<Real> (&segment)[2], Vec2<Real> normal, Re
   const Real d1 = dot(normal, segment[1].v) - offset;
   const Mask<Real> keep0 = d0 <= zero, keep1 = d1 <= zero;
   const Mask<Real> cut = d0 * d1 < zero;
-  const Real t = d0 / (d0 - d1);
+  // Where nothing is cut there may be no crossing, and what is left of the segment is still to be finite: it meets zeros.
+  const Real t = select(cut, d0, zero) / select(cut, d0 - d1, Real(1.0f));
   const ClipPoint<Real> crossing = {segment[0].v + t * (segment[1].v - segment[0].v),
                                     segment[0].polygon_index, face_end};
   const auto pick = [](Mask<Real> mask, const ClipPoint<Real>& a, const ClipPoint<Real>& b) {

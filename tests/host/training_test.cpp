@@ -5,11 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
+#include "host/checkpoint.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
+#include "host/model.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace perilune {
@@ -193,6 +198,48 @@ TEST(Training, LaunchesAfterAKlStopChangeNothing) {
               test::read_text(scratch / "eager" / "checkpoint.safetensors"))
         << mode;
     EXPECT_EQ(policy_updates(scratch / "skipping"), policy_updates(scratch / "eager"));
+  }
+}
+
+/// What stops a run that goes on from `options`' checkpoint after one of its environments was spoilt: fields[field, n].
+std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n) {
+  const std::filesystem::path path = *options.run_directory / "checkpoint.safetensors";
+  const Config config = load_policy(path).config;
+  TrainerState state = load_checkpoint(path, config);
+  const auto count = static_cast<std::size_t>(config.num_envs);
+  state.environment_fields[field * count + n] = std::numeric_limits<float>::quiet_NaN();
+  save_checkpoint(*options.run_directory, config, model_of(config), state, state.iteration * 128u);
+  TrainingOptions rest;
+  rest.resume = options.run_directory;
+  ScarceDevice cpu(-1);
+  try {
+    train(rest, cpu);
+  } catch (const Error& error) {
+    return formatted("{} | was: step {} of episode {}", error.what(), state.elapsed[n], state.episode[n]);
+  }
+  return "trained on";
+}
+
+TEST(Training, ANonFiniteEnvironmentIsNamed) {
+  const test::TemporaryDirectory scratch;
+  for (const char* environment : {"CartPole-v1", "Lander-v0"}) {
+    TrainingOptions options = small_run(scratch / environment);
+    set_key(options.config, "env_id", environment);
+    set_key(options.config, "checkpoint_every", "4");
+    set_key(options.config, "seed", "11");
+    options.config.hidden_width = environment == std::string("CartPole-v1") ? 16 : 64;
+    options.config.eval_every = 0;
+    ScarceDevice cpu(-1);
+    const std::atomic<bool> interrupt = true;  // after one iteration, with a checkpoint
+    options.interrupt = &interrupt;
+    train(options, cpu);
+    const std::string text = spoilt(options, 2, 5);
+    const std::string place = text.substr(text.find("| was: ") + 7);
+    EXPECT_THAT(text, HasSubstr("at iteration 2, from environment 5, which is not finite after " + place + " of " +
+                                environment + " with seed 11"));
+    EXPECT_THAT(text, HasSubstr("the last good checkpoint is "));
+    EXPECT_THAT(text, HasSubstr("checkpoint_every=1 the same run"));
+    EXPECT_THAT(text, testing::Not(HasSubstr("learning_rate")));
   }
 }
 

@@ -347,6 +347,7 @@ def test_nonfinite_loss_stops_at_once(perilune, short):
                           arguments=["train", "--resume", "run", "--quiet"])
     assert 20 < int(re.search(r"iteration (\d+)", line).group(1)) <= 200
     assert re.search(r"(actor|critic)\.\d\.(weight|bias)", line), line
+    assert "every environment is finite, so the networks diverged" in line
     assert (run / "checkpoint.safetensors").read_bytes() == data
     perilune.good("eval", "run")
 
