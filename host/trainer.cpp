@@ -440,7 +440,7 @@ std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::stri
                                  iterations - 1)
                      : "the same run replays it";
   return formatted("{}, from environment {}, which is not finite after step {} of episode {} of {} with seed {}{} - {} - "
-                   "this is an error of the simulator and not of the settings, please report it; {}",
+                   "the cause is the simulator or its parameters and not how it is trained, please report it; {}",
                    what, environment->environment, environment->step, environment->episode, config_.env_id, config_.seed,
                    environment->field ? formatted(" ({})", instance_.field_names[*environment->field]) : "", stopped, replay);
 }
