@@ -195,8 +195,10 @@ struct GaeArgs {
   float gamma, gae_lambda;
   std::uint32_t discounted_target;
 };
-/// Sums over a block's samples: advantage, its square, target, its square, target - value, its square.
-inline constexpr int kBatchMoments = 6;
+/// What a batch's moments are of: advantage, target, target - value.
+inline constexpr int kBatchQuantities = 3;
+/// Of a block's samples: their count, then each quantity's mean and sum of squared deviations from it.
+inline constexpr int kBatchMoments = 1 + 2 * kBatchQuantities;
 
 /// How one epoch's samples are drawn: position p of minibatch m is sample shuffle(m * minibatch_size + p).
 struct Sampling {
@@ -211,7 +213,7 @@ struct AdvantageMomentsArgs {
   Sampling sampling;               ///< of epoch 0
   const Control* control;
   const float* advantages;         ///< [B]
-  float* moments;                  ///< [epochs][minibatches][kMomentChunks][2]: sum, sum of squares
+  float* moments;                  ///< [epochs][minibatches][kMomentChunks][2]: a chunk's mean, sum of squared deviations from it
   std::int32_t num_minibatches, num_epochs;
 };
 inline constexpr int kMomentChunks = 8;

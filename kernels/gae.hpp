@@ -5,17 +5,12 @@
 //
 // Where several lanes share an environment (kSplit), each takes a part of its time: A and R at a part's start are affine in
 // those at its end, so a first pass finds the two coefficients, the parts are chained through block storage, and the second
-// pass is the plain recurrence. The last block turns the sums over the batch into moments.
+// pass is the plain recurrence. The last block combines the blocks' moments into the batch's.
 #pragma once
 
-#include "kernels/machine/block.hpp"
+#include "kernels/moments.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
-
-/// n - 1 in the denominator, as torch.std.
-PERILUNE_HD float sample_variance(float sum, float square_sum, float n) {
-  return n > 1.0f ? max(0.0f, (square_sum - sum * (sum / n)) / (n - 1.0f)) : 0.0f;
-}
 
 struct Gae {
   /// Steps that are loaded together: their loads do not wait for each other, as the recurrence does.
@@ -32,10 +27,11 @@ struct Gae {
   struct Scan {
     Real next_value, advantage, discounted;
     int from, to;  // this lane's steps, [from, to)
-    Real sums[kBatchMoments];
+    Moments<Real> moments[kBatchQuantities];
   };
 
-  /// Steps of one lane, last first: f(index, reward, value, end) for those among `done` .. `done + kAhead - 1` from its end.
+  /// Steps of one lane, last first: f(index, is it the first, reward, value, end) for those among `done` ..
+  /// `done + kAhead - 1` from its end.
   template <class B, class F>
   PERILUNE_DEVICE static void steps(const B& block, const GaeArgs& args, int first, int done, typename B::Lane column,
                                     Scan<typename B::Real>& mine, F&& f) {
@@ -57,7 +53,7 @@ struct Gae {
     for (int i = 0; i < kAhead; ++i) {
       const int t = mine.to - 1 - done - i;
       if (t < mine.from) break;
-      f(at(t), reward[i], value[i], end[i]);
+      f(at(t), done + i == 0, reward[i], value[i], end[i]);
     }
   }
 
@@ -83,7 +79,7 @@ struct Gae {
       block.lanes([&](Lane lane) {
         Affine& mine = affine[lane];
         steps(block, args, first, done, B::column(lane), scans[lane],
-              [&](std::size_t, Real reward, Real value, Mask<Real> end) {
+              [&](std::size_t, bool, Real reward, Real value, Mask<Real> end) {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
                 mine.advantage_factor = select(end, zero, decay * mine.advantage_factor);
@@ -113,29 +109,43 @@ struct Gae {
     });
   }
 
-  /// The block's sums to its column of args.moments; then, in the last block, the batch's moments to Control.
+  /// The block's moments to its column of args.moments; then, in the last block, the batch's to Control.
   template <class B>
-  PERILUNE_DEVICE static void finish(B& block, const GaeArgs& args, PerLane<B, Scan<typename B::Real>>& scans) {
+  PERILUNE_DEVICE static void finish(B& block, const GaeArgs& args, int columns,
+                                     PerLane<B, Scan<typename B::Real>>& scans) {
     using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const auto row = [&](int k) { return args.moments + k * block.count(); };
     block.activate(B::kLanes);
-    for (int k = 0; k < kBatchMoments; ++k) {
-      PerLane<B, Real> term;
-      block.lanes([&](typename B::Lane lane) { term[lane] = scans[lane].sums[k]; });
-      const float total = block.sum(term);
-      block.one([&] { args.moments[k * block.count() + block.index()] = total; });
+    block.lanes([&](Lane lane) {
+      const Real steps(static_cast<float>(scans[lane].to - scans[lane].from));
+      const UInt<Real> used(static_cast<std::uint32_t>(columns));
+      const Real count = select(block.numbers(B::column(lane)) < used, steps, Real(0.0f));
+      for (Moments<Real>& moments : scans[lane].moments) moments.count = count;
+    });
+    const float in_block = static_cast<float>(columns) * static_cast<float>(args.num_steps);
+    PERILUNE_UNROLL
+    for (int k = 0; k < kBatchQuantities; ++k) {
+      const Moments<float> moments =
+          combine_lanes(block, in_block, [&](Lane lane) -> const auto& { return scans[lane].moments[k]; });
+      block.one([&] {
+        row(0)[block.index()] = in_block;
+        row(1 + 2 * k)[block.index()] = moments.origin;
+        row(2 + 2 * k)[block.index()] = moments.squares;
+      });
     }
     if (!block.last_of_grid(args.control->gae_ticket)) return;
-    float totals[kBatchMoments];
-    for (int k = 0; k < kBatchMoments; ++k) {
-      totals[k] = sum_array(block, args.moments + k * block.count(), block.count());
+    const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
+    Moments<float> batch[kBatchQuantities];
+    for (int k = 0; k < kBatchQuantities; ++k) {
+      batch[k] = combine_groups(block, n, row(0), row(1 + 2 * k), row(2 + 2 * k), block.count());
     }
     block.one([&] {
-      const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
       Control& control = *args.control;
-      control.advantage_mean = totals[0] / n;
-      control.advantage_std = sqrt(sample_variance(totals[0], totals[1], n));
-      control.target_variance = sample_variance(totals[2], totals[3], n);
-      control.residual_variance = sample_variance(totals[4], totals[5], n);
+      control.advantage_mean = batch[0].origin;
+      control.advantage_std = sqrt(sample_variance(batch[0].squares, n));
+      control.target_variance = sample_variance(batch[1].squares, n);
+      control.residual_variance = sample_variance(batch[2].squares, n);
     });
   }
 
@@ -154,7 +164,8 @@ struct Gae {
     PerLane<B, Scan<Real>> scans;
     block.activate(B::kLanes);
     block.lanes([&](Lane lane) {
-      for (int k = 0; k < kBatchMoments; ++k) scans[lane].sums[k] = zero;
+      scans[lane].from = scans[lane].to = 0;
+      for (Moments<Real>& moments : scans[lane].moments) moments = Moments<Real>::none();
     });
     block.activate(share.count);  // columns beyond it read zeros and write nothing
     block.lanes([&](Lane lane) {
@@ -171,7 +182,7 @@ struct Gae {
         Scan<Real>& mine = scans[lane];
         const Lane column = B::column(lane);
         steps(block, args, share.first, done, column, mine,
-              [&](std::size_t at, Real reward, Real value, Mask<Real> end) {
+              [&](std::size_t at, bool is_first, Real reward, Real value, Mask<Real> end) {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
                 mine.discounted = reward + select(end, zero, gamma * mine.discounted);
@@ -180,16 +191,16 @@ struct Gae {
                 mine.next_value = value;
                 block.store(args.advantages + at, column, mine.advantage);
                 block.store(args.values + at, column, target);
-                const Real terms[3] = {mine.advantage, target, residual};
+                const Real quantities[kBatchQuantities] = {mine.advantage, target, residual};
                 PERILUNE_UNROLL
-                for (int k = 0; k < 3; ++k) {
-                  mine.sums[2 * k] = mine.sums[2 * k] + terms[k];
-                  mine.sums[2 * k + 1] = mine.sums[2 * k + 1] + terms[k] * terms[k];
+                for (int k = 0; k < kBatchQuantities; ++k) {
+                  if (is_first) mine.moments[k].origin = quantities[k];
+                  mine.moments[k].add(quantities[k]);
                 }
               });
       });
     }
-    finish(block, args, scans);
+    finish(block, args, share.count, scans);
   }
 };
 

@@ -5,7 +5,7 @@
 // (optimizer.hpp) then gives the same bits whatever thread ran which block.
 #pragma once
 
-#include "kernels/gae.hpp"
+#include "kernels/moments.hpp"
 #include "kernels/network.hpp"
 #include "kernels/ppo_loss.hpp"
 #include "kernels/sampling.hpp"
@@ -19,19 +19,27 @@ struct AdvantageScale {
   float inverse_std;
 };
 
+/// The first position of a minibatch's chunk, of kMomentChunks.
+PERILUNE_DEVICE int chunk_begin(const Sampling& sampling, int chunk) {
+  return static_cast<int>(std::int64_t{sampling.minibatch_size} * chunk / kMomentChunks);
+}
+
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
   if (args.hyper.norm_adv == 2) {
     return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
   }
-  float sum = 0.0f, squares = 0.0f;
   const float* moments = args.moments + args.minibatch * kMomentChunks * 2;
-  for (int c = 0; c < kMomentChunks; ++c) {
-    sum += moments[2 * c];
-    squares += moments[2 * c + 1];
-  }
   const float n = static_cast<float>(args.sampling.minibatch_size);
-  return {sum / n, 1.0f / (sqrt(sample_variance(sum, squares, n)) + 1e-8f)};
+  const Moments<float> all = combine_moments(n, [&](auto&& f) {
+    float sum = 0.0f;
+    for (int c = 0; c < kMomentChunks; ++c) {
+      const auto size = static_cast<float>(chunk_begin(args.sampling, c + 1) - chunk_begin(args.sampling, c));
+      sum += f(Moments<float>{size, moments[2 * c], 0.0f, moments[2 * c + 1]});
+    }
+    return sum;
+  });
+  return {all.origin, 1.0f / (sqrt(sample_variance(all.squares, n)) + 1e-8f)};
 }
 
 /// The policy loss over the samples that a block takes: their terms, summed lane by lane.
@@ -299,41 +307,39 @@ struct Update {
   }
 };
 
-/// Sums of advantages and their squares over each chunk of each minibatch of each epoch. Grid: epochs x minibatches x chunks.
+/// Moments of the advantages of each chunk of each minibatch of each epoch. Grid: epochs x minibatches x chunks.
 struct AdvantageMoments {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const int minibatch = block.index() / kMomentChunks % args.num_minibatches;
-    const std::int64_t chunk = block.index() % kMomentChunks, size = args.sampling.minibatch_size;
-    const int begin = static_cast<int>(size * chunk / kMomentChunks);
-    const int end = static_cast<int>(size * (chunk + 1) / kMomentChunks);
+    const int chunk = block.index() % kMomentChunks;
+    const int begin = chunk_begin(args.sampling, chunk), end = chunk_begin(args.sampling, chunk + 1);
     Sampling sampling = args.sampling;
     sampling.epoch += static_cast<std::uint32_t>(block.index() / kMomentChunks / args.num_minibatches);
     const SampleOrder order(sampling, args.control->iteration);
-    PerLane<B, Real> sum, squares;
-    block.lanes([&](Lane lane) {
-      sum[lane] = Real(0.0f);
-      squares[lane] = Real(0.0f);
-    });
+    PerLane<B, Moments<Real>> moments;
+    block.lanes([&](Lane lane) { moments[lane] = Moments<Real>::none(); });
     for (int at = begin; at < end; at += B::kLanes) {
       block.activate(end - at < B::kLanes ? end - at : B::kLanes);
       block.lanes([&](Lane lane) {
         const UInt<Real> position =
             block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at));
-        const Real x = select(block.active(lane),
-                              block.gather(args.advantages, order(minibatch, position), lane),
-                              Real(0.0f));
-        sum[lane] = sum[lane] + x;
-        squares[lane] = squares[lane] + x * x;
+        const Mask<Real> active = block.active(lane);
+        const Real x = block.gather(args.advantages, order(minibatch, position), lane);
+        Moments<Real>& mine = moments[lane];
+        if (at == begin) mine.origin = x;
+        mine.add(select(active, x, mine.origin));
+        mine.count = mine.count + select(active, Real(1.0f), Real(0.0f));
       });
     }
     block.activate(B::kLanes);
-    const float total = block.sum(sum), total_squares = block.sum(squares);
+    const Moments<float> all =
+        combine_lanes(block, static_cast<float>(end - begin), [&](Lane lane) -> const auto& { return moments[lane]; });
     block.one([&] {
-      args.moments[2 * block.index()] = total;
-      args.moments[2 * block.index() + 1] = total_squares;
+      args.moments[2 * block.index()] = all.origin;
+      args.moments[2 * block.index() + 1] = all.squares;
     });
   }
 };

@@ -108,9 +108,10 @@ PERILUNE_DEVICE Share block_share(const B& block, int n) {
   return block_share<B::kUnit>(block, n);
 }
 
-/// from[0] + ... + from[n-1], in an order fixed by kLanes. Collective; valid in every lane, which are all active after it.
-template <class B>
-PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
+/// The sum of n terms, each f(number of the block's first, lane), in an order fixed by kLanes. f: 0 in inactive lanes.
+/// Collective; valid in every lane, which are all active after it.
+template <class B, class F>
+PERILUNE_DEVICE float sum_over(B& block, int n, F&& f) {
   using Real = typename B::Real;
   PerLane<B, Real> total;
   const int used = n < B::kLanes ? n : B::kLanes;  // a CPU block is mostly wider than the arrays summed here
@@ -118,12 +119,18 @@ PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
   block.lanes([&](typename B::Lane lane) { total[lane] = Real(0.0f); });
   for (int first = 0; first < n; first += B::kLanes) {
     block.activate(n - first < B::kLanes ? n - first : B::kLanes);
-    block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + block.load(from + first, lane); });
+    block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + f(first, lane); });
   }
   block.activate(used);
   const float sum = block.sum(total);
   block.activate(B::kLanes);
   return sum;
+}
+
+/// from[0] + ... + from[n-1], as sum_over.
+template <class B>
+PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
+  return sum_over(block, n, [&](int first, typename B::Lane lane) { return block.load(from + first, lane); });
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

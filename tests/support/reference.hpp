@@ -399,8 +399,9 @@ inline double mean(const Vector& x) {
 
 /// n - 1 in the denominator; 0 for a single value.
 inline double sample_variance_of(const Vector& x) {
+  const double center = mean(x);
   double sum = 0.0;
-  for (double value : x) sum += (value - mean(x)) * (value - mean(x));
+  for (double value : x) sum += (value - center) * (value - center);
   return x.size() > 1 ? sum / static_cast<double>(x.size() - 1) : 0.0;
 }
 

@@ -130,6 +130,48 @@ TEST_P(AdvantageTest, EveryStepEnds) {
   check(draw(7, 5, 1.0, draws), 0.9, 0.8, false);
 }
 
+/// A critic that is nearly right, one that is off by a constant, and one that knows nothing, where all returns are
+/// nearly the same: the variances are smaller than what sums of squares in float32 could tell.
+TEST_P(AdvantageTest, VarianceOfNumbersFarFromZero) {
+  std::uint64_t seed = 20;
+  for (const int count : {1, 7, 33, 257}) {
+    for (const int num_steps : {2, 37}) {
+      for (const double critic : {100.0, 60.0, 0.0}) {
+        Draws draws(++seed);
+        const std::size_t size = at(count * num_steps);
+        Vector returns, predictions;
+        for (std::size_t i = 0; i < size; ++i) {
+          returns.push_back(draws.normal() * 0.01 + 100.0);
+          predictions.push_back(critic == 0.0 ? 0.0 : returns[i] - 100.0 + critic + draws.normal() * 0.003);
+        }
+        predictions.resize(size + at(count), critic);
+        Buffer<float> rewards(subject(), returns), values(subject(), predictions), advantages(subject(), size);
+        Buffer<float> moments(subject(), at(machine().gae_blocks(count) * kBatchMoments));
+        Buffer<std::uint8_t> ends(subject(), std::vector<std::uint8_t>(size, 1));
+        Buffer<Control> control(subject(), 1);
+        control[0] = fresh_control();
+        const std::vector<float> old_values = values.copy();
+        machine().gae({control.data(), rewards.data(), values.data(), ends.data(), advantages.data(), moments.data(),
+                       count, num_steps, 0.99f, 0.95f, 1u},
+                      queue());
+        finish();
+        // Of the numbers that were written: roundings of means to float32 at 100, 4e-6 of a deviation of 0.003 or 0.01,
+        // over the root of how many numbers there are.
+        const Vector targets(values.begin(), values.begin() + size), got(advantages.begin(), advantages.end());
+        Vector residuals;
+        for (std::size_t i = 0; i < size; ++i) residuals.push_back(targets[i] - double{old_values[i]});
+        const Tolerance tolerance{0.0, 1e-5 + 4e-3 / std::sqrt(static_cast<double>(size))};
+        SCOPED_TRACE(std::to_string(count) + " x " + std::to_string(num_steps) + ", critic " + std::to_string(critic));
+        const double advantage_variance = std::pow(double{control[0].advantage_std}, 2);
+        expect_close("target variance", control[0].target_variance, sample_variance_of(targets), tolerance);
+        expect_close("residual variance", control[0].residual_variance, sample_variance_of(residuals), tolerance);
+        expect_close("advantage variance", advantage_variance, sample_variance_of(got), tolerance);
+        expect_close("advantage mean", control[0].advantage_mean, mean(got), {0.0, 1e-7});
+      }
+    }
+  }
+}
+
 PERILUNE_ON_EVERY_MACHINE(AdvantageTest);
 
 }  // namespace

@@ -229,6 +229,22 @@ TEST_P(UpdateTest, EqualsTheReference) {
   }
 }
 
+/// Advantages whose mean is ten thousand times their deviation are normalised as any others.
+TEST_P(UpdateTest, NormalisesAdvantagesFarFromZero) {
+  for (const int size : {7, 97, 257}) {
+    Problem p(subject(), {size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, 1, 1, 2}, 9);
+    for (std::size_t i = 0; i < p.batch.size(); ++i) {
+      (*p.advantages)[i] = static_cast<float>(100.0 + 0.01 * p.batch[i].advantage);
+      p.batch[i].advantage = (*p.advantages)[i];
+    }
+    run({size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, 1, 1, 2}, p);
+    const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.minibatch(), p.settings);
+    // A mean that is rounded to float32 is 4e-6 of a deviation of 0.01 off.
+    expect_close("policy loss", p.sum(kPolicyLoss), expected.policy,
+                 {(5e-4 + 4.0 * unit_error(Activation::kTanh)) * size, 1e-6});
+  }
+}
+
 /// Does not trust the reference's backward: differences of its loss.
 TEST_P(UpdateTest, EqualsCentralDifferences) {
   if (subject().rounding > 0.0) GTEST_SKIP() << "finer than this precision";
@@ -320,12 +336,13 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
   expect_close("value loss", total, expected.value, {0.0, 2e-5 + 0.25 * subject().rounding});
 }
 
-TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatchOfEachEpoch) {
+TEST_P(UpdateTest, AdvantageMomentsOfEachMinibatchOfEachEpoch) {
   for (const int size : {1, 7, 33, 65, 257, 1001}) {
     const int minibatches = 3, epochs = 2;
+    const double offset = size % 4 == 1 ? 1000.0 : 0.0;
     Draws draws(static_cast<std::uint64_t>(size));
     Vector x;
-    for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal());
+    for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal() + offset);
     Buffer<float> advantages(subject(), x);
     Buffer<float> moments(subject(), at(epochs * minibatches * kMomentChunks * 2));
     Buffer<Control> control(subject(), 1);
@@ -340,19 +357,18 @@ TEST_P(UpdateTest, AdvantageMomentsSumEachMinibatchOfEachEpoch) {
       for (int group = 0; group < epochs * minibatches; ++group) {
         const auto epoch = static_cast<std::uint32_t>(2 + group / minibatches);
         const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3, epoch);
-        double sums[2] = {}, expected[2] = {};
-        for (int i = 0; i < kMomentChunks * 2; ++i) {
-          sums[i % 2] += moments[at(group * kMomentChunks * 2 + i)];
+        for (int chunk = 0; chunk < kMomentChunks; ++chunk) {
+          Vector numbers;
+          for (int i = size * chunk / kMomentChunks; i < size * (chunk + 1) / kMomentChunks; ++i) {
+            const auto position = static_cast<std::uint32_t>(group % minibatches * size + i);
+            numbers.push_back(advantages[shuffled != 0 ? shuffle(position) : position]);
+          }
+          const float* const row = moments.data() + (group * kMomentChunks + chunk) * 2;
+          const double n = static_cast<double>(numbers.size());
+          // Float sums of n differences around 1.
+          expect_close("mean", row[0], numbers.empty() ? 0.0 : mean(numbers), {3e-7, 1e-7});
+          expect_close("squares", row[1], sample_variance_of(numbers) * (n - 1.0), {1e-7 * n, 1e-5});
         }
-        for (int i = 0; i < size; ++i) {
-          const auto position = static_cast<std::uint32_t>(group % minibatches * size + i);
-          const double value = x[shuffled != 0 ? shuffle(position) : position];
-          expected[0] += value;
-          expected[1] += value * value;
-        }
-        // Float sums of `size` numbers around 1.
-        expect_close("sum", sums[0], expected[0], {1e-7 * size, 1e-6});
-        expect_close("sum of squares", sums[1], expected[1], {1e-7 * size, 1e-6});
       }
     }
   }
