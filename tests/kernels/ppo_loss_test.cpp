@@ -12,8 +12,9 @@ namespace {
 
 constexpr double kStep = 1e-5;
 
+template <int N>
 struct Point {
-  double logits[3];
+  double logits[N];
   std::uint32_t action;
   double old_log_probability, advantage;
 };
@@ -31,34 +32,40 @@ PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, dou
   return terms;
 }
 
-double total_loss(const Point& point, double clip, double ent_coef, double (&gradient)[3]) {
-  const auto terms = loss_of<3>(point.logits, point.action, point.old_log_probability,
+template <int N>
+double total_loss(const Point<N>& point, double clip, double ent_coef, double (&gradient)[N]) {
+  const auto terms = loss_of<N>(point.logits, point.action, point.old_log_probability,
                                 point.advantage, clip, ent_coef, gradient);
   return terms.loss - ent_coef * terms.entropy;
 }
 
-TEST(PolicyLoss, GradientIsTheDerivative) {
-  Draws draws(1);
+/// N choices, each of which is taken.
+template <int N>
+void gradient_is_the_derivative() {
+  Draws draws(N);
   int clipped_points = 0, checked = 0;
   while (checked < 400) {
-    Point point{{draws.normal(), draws.normal(), draws.normal()},
-                static_cast<std::uint32_t>(draws.below(3)),
-                0.0,
-                draws.normal()};  // both signs
-    const Vector log_p = log_softmax({point.logits[0], point.logits[1], point.logits[2]});
+    Point<N> point{};
+    Vector logits;
+    for (double& logit : point.logits) {
+      logit = draws.normal();
+      logits.push_back(logit);
+    }
+    point.action = static_cast<std::uint32_t>(checked % N);
+    point.advantage = draws.normal();  // both signs
+    const Vector log_p = log_softmax(logits);
     const double log_ratio = draws.uniform(-0.6, 0.6);
     point.old_log_probability = log_p[point.action] - log_ratio;
-    const double clip = 0.2, ent_coef = checked % 2 == 0 ? 0.0 : 0.3;
+    const double clip = 0.2, ent_coef = checked / N % 2 == 0 ? 0.0 : 0.3;
     // Not at the kinks.
     if (std::abs(std::abs(std::exp(log_ratio) - 1.0) - clip) < 1e-3) continue;
     ++checked;
-    double gradient[3], ignored[3];
-    total_loss(point, clip, ent_coef, gradient);
+    double gradient[N], ignored[N];
+    total_loss<N>(point, clip, ent_coef, gradient);
     const Sample sample{
         {}, static_cast<int>(point.action), point.old_log_probability, 0.0, point.advantage, 0.0};
-    const PolicyLoss expected = policy_loss({point.logits[0], point.logits[1], point.logits[2]},
-                                            sample, {clip, ent_coef, 0.0, false});
-    const auto terms = loss_of<3>(point.logits, point.action, point.old_log_probability,
+    const PolicyLoss expected = policy_loss(logits, sample, {clip, ent_coef, 0.0, false});
+    const auto terms = loss_of<N>(point.logits, point.action, point.old_log_probability,
                                   point.advantage, clip, ent_coef, ignored);
     clipped_points += terms.clipped;
     EXPECT_EQ(terms.clipped, expected.clipped);
@@ -66,20 +73,58 @@ TEST(PolicyLoss, GradientIsTheDerivative) {
     expect_close("entropy", terms.entropy, expected.entropy, {1e-12, 1e-12});
     expect_close("kl1", terms.kl1, expected.kl1, {1e-12, 1e-12});
     expect_close("kl3", terms.kl3, expected.kl3, {1e-12, 1e-12});
-    for (std::size_t i = 0; i < 3; ++i) {
+    for (int i = 0; i < N; ++i) {
       const double numeric = central_difference(
           [&](double x) {
-            Point moved = point;
+            Point<N> moved = point;
             moved.logits[i] = x;
-            return total_loss(moved, clip, ent_coef, ignored);
+            return total_loss<N>(moved, clip, ent_coef, ignored);
           },
           point.logits[i], kStep);
       // Of the gradient's size: a difference of losses around 1 is rounded to 1e-16 / 1e-5.
       expect_close("derivative", gradient[i], numeric, {1e-9, 1e-6});
-      expect_close("gradient", gradient[i], expected.gradient[i], {1e-12, 1e-12});
+      expect_close("gradient", gradient[i], expected.gradient[at(i)], {1e-12, 1e-12});
     }
   }
   EXPECT_GT(clipped_points, 50);
+}
+
+/// As many choices as an environment has: 2 and 4.
+TEST(PolicyLoss, GradientIsTheDerivative) {
+  gradient_is_the_derivative<2>();
+  gradient_is_the_derivative<3>();
+  gradient_is_the_derivative<4>();
+  gradient_is_the_derivative<5>();
+}
+
+/// Draws are of the distribution, the mode is its first maximum, and what is read of a record is what was written.
+TEST(CategoricalPolicy, FourChoices) {
+  using Policy = Categorical<float, 4>;
+  const float logits[4] = {0.5f, -1.0f, 0.25f, 0.75f};
+  const Vector log_p = log_softmax({0.5, -1.0, 0.25, 0.75});
+  const Policy policy(logits, Policy::Spread(nullptr));
+  constexpr int kDraws = 100000;
+  double counts[4] = {};
+  for (std::uint32_t step = 0; step < kDraws; ++step) {
+    CounterRandom<float> random({3, 0}, 0, 0, step, Purpose::kAction);
+    const std::uint32_t action = policy.sample(random);
+    ASSERT_LT(action, 4u);
+    ++counts[action];
+    float record[1];
+    Policy::write(action, record);
+    ASSERT_EQ(Policy::read(record), action);
+  }
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    const double p = std::exp(log_p[i]);
+    expect_close("log p", policy.log_probability_of(i), log_p[i], {1e-6, 0.0});
+    EXPECT_NEAR(counts[i] / kDraws, p, 5.0 * std::sqrt(p * (1.0 - p) / kDraws)) << "choice " << i;  // standard errors
+    float peak[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    EXPECT_EQ(Policy::mode(peak), 0u);
+    peak[i] = 1.0f;
+    EXPECT_EQ(Policy::mode(peak), i);
+    if (i < 3) peak[3] = 1.0f;
+    EXPECT_EQ(Policy::mode(peak), i);
+  }
 }
 
 TEST(PolicyLoss, InsideTheClipRangeIsThePlainGradient) {

@@ -33,6 +33,7 @@ class Problem {
     second_moment.fill(0.0f);
     running.fill(0.0f);
     control[0] = fresh_control();
+    hyper.actor_learning_rate = hyper.critic_learning_rate = 7.0f;  // what counts is Control's, which is annealed
   }
 
   void draw_minibatch(double scale = 1.0) {
@@ -157,6 +158,9 @@ TEST_P(OptimizerTest, FollowsAdamInDouble) {
   follow(both, 0.0f, 1.0, 3, 1);   // no clipping
   follow(both, 0.5f, 1.0, 1, 2);   // clipped a hundredfold
   follow(both, 0.5f, 1e-3, 2, 3);  // below the limit
+  // 2560 sums of two normals: a norm of 71.6, within 2. Just above the limit, and just below.
+  follow(both, 68.0f, 1.0, 2, 12);
+  follow(both, 75.0f, 1.0, 2, 12);
   follow({Losses::kPolicy, Losses::kValue, Losses::kValue, Losses::kPolicy, Losses::kValue}, 0.5f,
          1.0, 2, 4);
 }
@@ -223,6 +227,23 @@ TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
     p.step(Losses::kValue);  // the critic goes on
     EXPECT_NE(p.parameters[p.count - 1], stopped[p.count - 1]);
     EXPECT_EQ(p.parameters[0], stopped[0]);
+  }
+}
+
+/// A divergence of exactly the target does not stop; the next number above it does.
+TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
+  const float target = 0.01f;
+  for (const float kl : {std::nextafter(target, 0.0f), target, std::nextafter(target, 1.0f)}) {
+    for (const std::uint32_t each : {0u, 1u}) {
+      Problem p(subject(), 1, 13);
+      p.draw_minibatch();
+      p.hyper.target_kl = target;
+      p.hyper.kl_stop_each_iteration = each;
+      p.sums[at(kKl3)] = kl * Problem::kMinibatch;  // a power of two: exact
+      p.step(Losses::kPolicy, true);
+      EXPECT_EQ(p.control[0].stop_policy, kl > target ? 1u : 0u);
+      EXPECT_EQ(p.control[0].policy_steps, kl > target && each != 0 ? 0u : 1u);
+    }
   }
 }
 
