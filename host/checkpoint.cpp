@@ -119,6 +119,7 @@ void save_checkpoint(const std::filesystem::path& run, const Config& config, con
   write_safetensors(checkpoint_path(run), tensors, metadata, previous_checkpoint_path(run));
 
   metadata["format"] = kPolicyFormat;
+  if (find_environment(config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
   std::vector<Tensor> weights;
   add_parameters(weights, model, "", state.parameters);
   write_safetensors(policy_path(run), weights, metadata);

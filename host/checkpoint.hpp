@@ -3,7 +3,8 @@
 // Tensors: actor.* and critic.* as in host/model.hpp, with actor.log_std where actions are continuous; in a checkpoint
 // also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
 // environments.fields [state fields, N], environments.{episode, elapsed} (U32) and environments.episode_return [N].
-// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), iteration, step.
+// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), iteration, step; in a
+// policy file with continuous actions action_low and action_high, to which the actor's outputs are to be clipped.
 #pragma once
 
 #include <cstdint>

@@ -332,42 +332,6 @@ def test_policies_balance_gymnasiums_cartpole(trained):
     assert total.mean() >= 475
 
 
-def test_exports(trained, tmp_path):
-    policy = trained.policy
-    wanted = load_file(trained.run_dir / "policy.safetensors")
-    for source in (policy, perilune.load(trained.run_dir / "checkpoint.safetensors"),
-                   perilune.load(trained.run_dir / "policy.safetensors")):
-        exported = load_file(source.export(tmp_path / "policy.safetensors"))
-        arrays = np.load(source.export(tmp_path / "policy.npz"))
-        assert set(exported) == set(arrays) == set(wanted)
-        for name, tensor in wanted.items():
-            np.testing.assert_array_equal(exported[name], tensor)
-            np.testing.assert_array_equal(arrays[name], tensor)
-        again = perilune.load(tmp_path / "policy.safetensors")
-        observations = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
-        np.testing.assert_array_equal(again.outputs(observations), policy.outputs(observations))
-    with pytest.raises(perilune.UsageError, match="does not say in what form"):
-        policy.export(tmp_path / "policy.bin")
-
-
-def test_export_to_torchscript(trained, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is not in build/venv")
-    module = torch.jit.load(trained.policy.export(tmp_path / "policy.pt"))
-    observations = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
-    np.testing.assert_allclose(module(torch.from_numpy(observations)).detach().numpy(), trained.policy.outputs(observations),
-                               rtol=1e-5, atol=1e-4)
-
-
-def test_export_to_onnx(trained, tmp_path):
-    onnx = pytest.importorskip("onnx", reason="onnx is not in build/venv")
-    from onnx.reference import ReferenceEvaluator
-
-    model = onnx.load(trained.policy.export(tmp_path / "policy.onnx"))
-    observations = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
-    np.testing.assert_allclose(ReferenceEvaluator(model).run(None, {"obs": observations})[0],
-                               trained.policy.outputs(observations), rtol=1e-5, atol=1e-4)
-
-
 @NEEDS_PROGRAM
 def test_catalog_is_the_programs():
     listed = {topic: program("list", topic, "--json")[topic] for topic in ("environments", "presets", "keys")}

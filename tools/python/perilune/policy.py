@@ -12,6 +12,9 @@ import numpy as np
 
 from perilune import _arguments, _native
 
+# Of every number of a continuous action.
+_LOW, _HIGH = -1.0, 1.0
+
 
 def load(run: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> Policy:
     """Loads a trained policy.
@@ -65,7 +68,7 @@ class Policy:
         if isinstance(actions, _native.DeviceArray):
             return actions
         if self._native.is_continuous:
-            actions = np.clip(actions, -1.0, 1.0, out=actions)
+            actions = np.clip(actions, _LOW, _HIGH, out=actions)
         return actions[0] if is_single else actions
 
     def outputs(self, obs: Any) -> Any:
@@ -102,6 +105,10 @@ class Policy:
         .npz          the same tensors for numpy.load
         .onnx         the actor: "obs" [n, D] -> "outputs" [n, k] (needs the package onnx)
         .pt           the actor as TorchScript, [n, D] -> [n, k] (needs torch)
+
+        Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and .pt are
+        the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose outputs are to be
+        clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the .safetensors.
 
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
@@ -149,6 +156,8 @@ def _tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def _write_safetensors(policy: Policy, path: Path) -> None:
     tensors, metadata = _tensors(policy._file())
+    if policy._native.is_continuous:
+        metadata |= {"action_low": str(_LOW), "action_high": str(_HIGH)}
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
     for name, tensor in tensors.items():
@@ -160,7 +169,9 @@ def _write_safetensors(policy: Policy, path: Path) -> None:
 
 
 def _write_npz(policy: Policy, path: Path) -> None:
-    np.savez(path, **policy.weights())
+    count = policy._native.num_actions
+    bounds = {"action_low": np.full(count, _LOW, np.float32), "action_high": np.full(count, _HIGH, np.float32)}
+    np.savez(path, **policy.weights(), **bounds if policy._native.is_continuous else {})
 
 
 def _write_onnx(policy: Policy, path: Path) -> None:
@@ -173,11 +184,14 @@ def _write_onnx(policy: Policy, path: Path) -> None:
     for i, (weight, bias) in enumerate(layers):
         values += [numpy_helper.from_array(weight, f"weight{i}"), numpy_helper.from_array(bias, f"bias{i}")]
         is_last = i + 1 == len(layers)
-        result = "outputs" if is_last else f"sum{i}"
+        result = f"sum{i}" if not is_last else "means" if policy._native.is_continuous else "outputs"
         nodes.append(helper.make_node("Gemm", [current, f"weight{i}", f"bias{i}"], [result], transB=1))
         if not is_last:
             nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
         current = f"hidden{i}"
+    if policy._native.is_continuous:
+        values += [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in (("low", _LOW), ("high", _HIGH))]
+        nodes.append(helper.make_node("Clip", ["means", "low", "high"], ["outputs"]))
     graph = helper.make_graph(
         nodes, "actor", [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
         [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])], values)
@@ -197,4 +211,5 @@ def _write_torchscript(policy: Policy, path: Path) -> None:
             linear.weight.copy_(torch.tensor(weight))
             linear.bias.copy_(torch.tensor(bias))
         modules += [linear, activation()]
-    torch.jit.script(torch.nn.Sequential(*modules[:-1])).save(os.fspath(path))
+    modules[-1:] = [torch.nn.Hardtanh(_LOW, _HIGH)] if policy._native.is_continuous else []
+    torch.jit.script(torch.nn.Sequential(*modules)).save(os.fspath(path))
