@@ -218,6 +218,18 @@ def test_states_are_not_cut(make):
     np.testing.assert_array_equal(envs.get_state(), state)
 
 
+@pytest.mark.parametrize("env_id, shapes", [("CartPole-v1", [(3, 1), (1, 3), (3, 2)]), ("LanderContinuous-v0", [(4,), (2, 3), (2, 2, 2)])])
+def test_replayed_actions_are_not_flattened(env_id, shapes):
+    draws = np.zeros(200)
+    for shape in shapes:
+        with pytest.raises(perilune.UsageError, match="^actions have shape .* - allowed for "):
+            perilune.replay(env_id, draws, np.zeros(shape))
+    for wrong in (np.zeros((2, 2)), [np.nan] * 20):
+        with pytest.raises(perilune.UsageError, match="^draws = .* - allowed: finite numbers"):
+            perilune.replay(env_id, wrong, [])
+    assert len(perilune.replay(env_id, draws, [])["reward"]) == 0
+
+
 @pytest.mark.parametrize("dtype", [">i4", ">i8", "<u2"])
 def test_actions_in_another_byte_order(make, dtype):
     envs, other = make(num_envs=3), make(num_envs=3)

@@ -25,7 +25,7 @@ namespace nb = nanobind;
 // Environment parameters by name, without "env."; a boolean is 0 or 1.
 using Parameters = std::map<std::string, double, std::less<>>;
 
-// device: "auto", "cpu" or "cuda". threads: CPU threads, none for one per core.
+// device: "auto", "cpu" or "cuda". threads: CPU threads, none for one per core; _arguments.py has checked the range.
 SelectedDevice open_device(const std::string& device, std::optional<int> threads);
 
 // Keys and values as text, in order, as Python passes them.

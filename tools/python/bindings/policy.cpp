@@ -1,6 +1,7 @@
 // Trained policies, evaluation and replay for Python.
 
 #include "host/environment_settings.hpp"
+#include "host/environments.hpp"
 #include "host/error.hpp"
 #include "host/policy.hpp"
 #include "host/format.hpp"
@@ -10,15 +11,8 @@
 namespace perilune::python {
 namespace {
 
+// Ranges were checked by _arguments.py.
 EvaluationOptions evaluation_options(std::int64_t episodes, bool deterministic, std::int64_t seed) {
-  if (episodes < 1 || episodes > 1000000) {
-    throw UsageError(formatted(
-        "episodes \"{}\" is not possible - allowed: a whole number, 1 .. 1000000", episodes));
-  }
-  if (seed < 0 || seed > std::numeric_limits<std::uint32_t>::max()) {
-    throw UsageError(formatted(
-        "seed \"{}\" is not possible - allowed: a whole number, 0 .. 4294967295", seed));
-  }
   EvaluationOptions options;
   options.episodes = static_cast<int>(episodes);
   options.deterministic = deterministic;
@@ -146,7 +140,7 @@ nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool dete
   return evaluation_dict(result);
 }
 
-using Numbers = nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Numbers = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 
 template <class T>
 nb::object owned(std::vector<T> values, std::vector<std::size_t> shape) {
@@ -160,6 +154,16 @@ nb::object owned(std::vector<T> values, std::vector<std::size_t> shape) {
 // The arrays of perilune.replay in float64, its flags as bytes.
 nb::tuple replay_arrays(const std::string& env_id, Numbers draws, Numbers actions,
                         Parameters parameters, std::int64_t max_episode_steps, bool in_double) {
+  const EnvironmentInfo& environment = find_environment(env_id);
+  const bool fits = environment.continuous
+                        ? actions.ndim() == 2 && static_cast<int>(actions.shape(1)) == environment.num_actions
+                        : actions.ndim() == 1;
+  if (!fits && actions.size() > 0) {
+    std::vector<std::size_t> shape;
+    for (std::size_t i = 0; i < actions.ndim(); ++i) shape.push_back(actions.shape(i));
+    throw UsageError(formatted("actions have shape {} - allowed for {}: (any number{})", shape_text(shape), environment.id,
+                               environment.continuous ? formatted(", {}", environment.num_actions) : ","));
+  }
   ReplayedEpisode episode;
   {
     const nb::gil_scoped_release unlocked;

@@ -139,10 +139,6 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
     throw UsageError(formatted("device {} is unknown - allowed: {} - did you mean {}?",
                                in_quotes(device), joined(kNames), nearest(device, kNames)));
   }
-  if (threads && (*threads < 1 || *threads > 1024)) {
-    throw UsageError(
-        formatted("threads {} is not possible - allowed: a whole number, 1 .. 1024", *threads));
-  }
   return select_device(kChoices[static_cast<std::size_t>(found - kNames.begin())],
                        threads.value_or(0));
 }

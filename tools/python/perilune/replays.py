@@ -31,7 +31,7 @@ def replay(env_id: str, draws: Any, actions: Any, *, max_episode_steps: int | No
     env_id = _arguments.text("env_id", env_id)
     actions = _arguments.floats("actions", actions, np.float64, "integers [T], or numbers [T, k]")
     obs, reward, terminated, truncated, bodies = _native.replay(
-        env_id, draws, actions.reshape(-1), _arguments.parameters(parameters),
+        env_id, draws, actions, _arguments.parameters(parameters),
         _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0, in_double)
     result = {"obs": obs.astype(dtype, copy=False), "reward": reward.astype(dtype, copy=False),
               "terminated": terminated.view(np.bool_), "truncated": truncated.view(np.bool_)}
