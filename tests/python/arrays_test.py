@@ -40,7 +40,7 @@ def test_what_is_kept_is_never_written_again(make, name, keep, values):
 
 
 def test_rewards_flags_and_infos_are_kept_too(make):
-    envs = make(num_envs=5, max_episode_steps=3, autoreset_mode="SameStep")
+    envs = make(num_envs=5, max_episode_steps=3, autoreset_mode="SameStep", episode_statistics=True)
     envs.reset(seed=1)
     kept = []
     for step in range(40):
@@ -121,8 +121,9 @@ def test_dlpack_arrays_on_the_cpu(make):
 
 
 def test_dlpack_infos_have_values_where_episodes_ended(make):
-    envs = make(num_envs=6, arrays="dlpack", autoreset_mode="SameStep", max_episode_steps=9)
-    other = make(num_envs=6, autoreset_mode="SameStep", max_episode_steps=9)
+    options = {"num_envs": 6, "autoreset_mode": "SameStep", "max_episode_steps": 9, "episode_statistics": True}
+    envs = make(arrays="dlpack", **options)
+    other = make(**options)
     envs.reset(seed=1), other.reset(seed=1)
     for step in range(30):
         *_, terminated, truncated, infos = envs.step(np.full(6, step % 2))

@@ -159,8 +159,7 @@ def test_autoreset_is_gymnasiums(mode, limit):
     """A scripted sequence over several episode ends, by falling and by the time limit: observations, rewards, flags and infos
     are those of SyncVectorEnv."""
     count = 6
-    envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=count, autoreset_mode=mode, max_episode_steps=limit,
-                              episode_statistics=False)
+    envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=count, autoreset_mode=mode, max_episode_steps=limit)
     reference = Reference(count, mode, limit)
     observations, _ = envs.reset(seed=4)
     reference.resets = observations
@@ -210,7 +209,7 @@ def test_autoreset_is_gymnasiums(mode, limit):
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_episode_statistics_are_those_of_record_episode_statistics(make, mode):
     """Beside Gymnasium's wrapper around the same environments under another key."""
-    envs = make(num_envs=9, autoreset_mode=mode, max_episode_steps=25)
+    envs = make(num_envs=9, autoreset_mode=mode, max_episode_steps=25, episode_statistics=True)
     wrapped = gymnasium.wrappers.vector.RecordEpisodeStatistics(envs, stats_key="theirs")
     began = time.perf_counter()
     wrapped.reset(seed=2)
@@ -236,8 +235,8 @@ def test_episode_statistics_are_those_of_record_episode_statistics(make, mode):
     assert ends > 50
 
 
-def test_statistics_can_be_left_out(make):
-    envs = make(num_envs=4, max_episode_steps=3, episode_statistics=False)
+def test_statistics_come_when_asked_for(make):
+    envs = make(num_envs=4, max_episode_steps=3)
     envs.reset(seed=1)
     assert all(envs.step(np.zeros(4, int))[4] == {} for _ in range(10))
 

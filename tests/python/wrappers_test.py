@@ -61,10 +61,40 @@ def test_record_episode_statistics_as_everybody_writes_it(make, env_id):
     ended = sum(int(envs.step(random_actions(inner, rng))[4].get("_episode", np.zeros(1)).sum()) for _ in range(200))
     assert ended > 16 and envs.episode_count == ended
     assert 0 < np.mean(envs.length_queue) <= 60
-    # Reset without the wrapper, the environments have their own statistics again.
-    inner.reset(seed=1)
-    infos = [inner.step(random_actions(inner, rng))[4] for _ in range(61)]
-    assert any("episode" in info for info in infos)
+
+
+class MoreStatistics(wrappers.RecordEpisodeStatistics):
+    """A subclass, as MO-Gymnasium has one."""
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("reset", [lambda w: w.reset(seed=[1, 2, 3]), lambda w: w.env.reset(seed=[1, 2, 3]),
+                                   lambda w: (w.reset(seed=[1, 2, 3]), w.unwrapped.reset(seed=[4, 5, 6])),
+                                   lambda w: (w.reset(seed=[1, 2, 3]),
+                                              w.env.reset(options={"reset_mask": np.array([True, False, False])}))],
+                         ids=["its own", "the inner one's", "the innermost later", "the inner one's, masked"])
+@pytest.mark.parametrize("wrap", [wrappers.RecordEpisodeStatistics, MoreStatistics])
+def test_record_episode_statistics_whoever_resets(make, wrap, reset, mode):
+    """Counts and returns as around Gymnasium's own SyncVectorEnv of the same environments."""
+    seen = []
+    for kind in ("vector_entry_point", "sync"):
+        options = {"vector_kwargs": {"autoreset_mode": mode}} if kind == "sync" else {"autoreset_mode": mode}
+        envs = wrap(make(num_envs=3, max_episode_steps=20, vectorization_mode=kind, **options))
+        reset(envs)
+        rows = []
+        for t in range(80):
+            _, _, terminated, truncated, infos = envs.step(np.full(3, t // 3 % 2))
+            if "episode" in infos:
+                rows.append((t, infos["_episode"].tolist(), infos["episode"]["r"].tolist(), infos["episode"]["l"].tolist()))
+        seen.append((envs.episode_count, rows))
+    assert seen[0] == seen[1] and seen[0][0] >= 9
+
+
+def test_statistics_of_its_own_are_not_given_twice(make):
+    envs = wrappers.RecordEpisodeStatistics(make(num_envs=2, max_episode_steps=4, episode_statistics=True), stats_key="again")
+    envs.reset(seed=1)
+    infos = [envs.step(np.zeros(2, int))[4] for _ in range(4)][-1]
+    np.testing.assert_array_equal(infos["episode"]["r"], infos["again"]["r"])
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -145,7 +145,6 @@ class PythonVectorEnv {
   }
   void close() { env_.reset(); }
 
-  void set_statistics(bool on) { statistics_ = on; }
   bool is_closed() const { return env_ == nullptr; }
   bool is_continuous() const { return is_continuous_; }
   std::size_t num_actions() const { return num_actions_; }
@@ -494,7 +493,6 @@ void bind_vector_env(nb::module_& module) {
                    "numpy.ndarray, number: numpy.ndarray) -> None"))
       .def("check", &Env::check)
       .def("close", &Env::close)
-      .def("set_statistics", &Env::set_statistics, "on"_a)
       .def_prop_ro("is_closed", &Env::is_closed)
       .def_prop_ro("is_continuous", &Env::is_continuous)
       .def_prop_ro("num_actions", &Env::num_actions)

@@ -1,6 +1,7 @@
 """Perilune: batched reinforcement-learning simulators and a PPO trainer, for GPUs and CPUs.
 
     envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=4096)      # a gymnasium.vector.VectorEnv
+    env = gymnasium.make("perilune/CartPole-v1")                          # a gymnasium.Env
     run = perilune.train("cartpole", seed=1)                              # curves, evaluation, policy, run directory
     policy = perilune.load(run.run_dir); actions = policy(observations)
 
@@ -17,15 +18,19 @@ from perilune.training import Evaluation, Run, evaluate, train
 
 __version__ = version()
 
-__all__ = ["DeviceArray", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError", "VectorEnv",
+__all__ = ["DeviceArray", "Env", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError", "VectorEnv",
            "environments", "evaluate", "info", "keys", "load", "presets", "replay", "train"]
 
 
 def __getattr__(name):
-    if name == "VectorEnv":  # the only name that needs Gymnasium
+    if name == "VectorEnv":  # this and Env are the only names that need Gymnasium
         from perilune.vector import VectorEnv
 
         return VectorEnv
+    if name == "Env":
+        from perilune.single import Env
+
+        return Env
     raise AttributeError(f"module 'perilune' has no attribute {name!r}")
 
 

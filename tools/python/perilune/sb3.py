@@ -14,12 +14,13 @@ from perilune.vector import VectorEnv
 
 def make(env_id: str = "CartPole-v1", num_envs: int = 1, **options: Any) -> PeriluneVecEnv:
     """A VecEnv of num_envs environments; options as of perilune.VectorEnv."""
-    return PeriluneVecEnv(VectorEnv(env_id, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **options))
+    options = {"autoreset_mode": AutoresetMode.SAME_STEP, "episode_statistics": True} | options
+    return PeriluneVecEnv(VectorEnv(env_id, num_envs, **options))
 
 
 class PeriluneVecEnv(VecEnv):
     """A perilune.VectorEnv with SAME_STEP autoreset as Stable-Baselines3 wants environments: done flags, and a list of infos
-    with terminal_observation, TimeLimit.truncated and the Monitor's episode {r, l, t}."""
+    with terminal_observation, TimeLimit.truncated and, with episode_statistics, the Monitor's episode {r, l, t}."""
 
     def __init__(self, envs: VectorEnv):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -34,23 +33,23 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     Randomness. reset(seed=s) starts environment i on the episodes of environment i of a training run with seed s, whatever N
     is; reset(seed=[s0, s1, ...]) starts each as environment 0 of a run with its seed. reset() goes on with the next episode.
 
-    infos. Of a step in which episodes ended: episode {r, l, t} (return float32 [N], length int32 [N], seconds float64 [N];
-    0 where no episode ended) and _episode (bool [N]), as of RecordEpisodeStatistics; with SAME_STEP also final_obs (object
-    [N]), final_info and their masks, as of SyncVectorEnv. On a GPU r, l and final_obs are in every step's infos, without
-    masks, valid where an episode ended.
+    infos. Of a step in which episodes ended, with SAME_STEP: final_obs (object [N]), final_info and their masks, as of
+    SyncVectorEnv. With episode_statistics also episode {r, l, t} (return float32 [N], length int32 [N], seconds float64 [N];
+    0 where no episode ended) and _episode (bool [N]), as Gymnasium's RecordEpisodeStatistics adds them, at no cost; that
+    wrapper refuses infos that have them already. On a GPU r, l and final_obs are in every step's infos, without masks, valid
+    where an episode ended.
     """
 
     def __init__(self, env_id: str = "CartPole-v1", num_envs: int = 1, *, max_episode_steps: int | None = None,
                  autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, device: str = "cpu",
-                 threads: int | None = None, arrays: str | None = None, episode_statistics: bool | None = None,
+                 threads: int | None = None, arrays: str | None = None, episode_statistics: bool = False,
                  render_mode: str | None = None, **parameters: Any):
         """Makes num_envs environments.
 
         env_id: Gymnasium's id or an alias. max_episode_steps: the time limit (default: the environment's own).
-        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED. device: "cpu", "cuda" or "auto" (a GPU if there is one). threads:
-        of the CPU, None for one per core. arrays: "numpy" (the CPU's default) or "dlpack" (a GPU's).
-        episode_statistics: whether infos have them; None leaves them to Gymnasium's RecordEpisodeStatistics where that
-        wraps this (it refuses infos that have them). render_mode: None. parameters: of the environment, such as
+        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, of Gymnasium's AutoresetMode or by name or value. device: "cpu",
+        "cuda" or "auto" (a GPU if there is one). threads: of the CPU, None for one per core. arrays: "numpy" (the CPU's default) or "dlpack" (a GPU's).
+        episode_statistics: whether infos have them. render_mode: None. parameters: of the environment, such as
         sutton_barto_reward=True.
         Raises UsageError for an unknown environment or parameter and for values that are not possible; warns of values that
         Gymnasium advises against.
@@ -60,17 +59,17 @@ class VectorEnv(gymnasium.vector.VectorEnv):
                                      "not draw")
         env_id, num_envs = _arguments.text("env_id", env_id), _arguments.integer("num_envs", num_envs)
         arrays = _arguments.choice("arrays", arrays, ("numpy", "dlpack"), optional=True)
-        statistics = _arguments.boolean("episode_statistics", episode_statistics, optional=True)
-        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else AutoresetMode(
-            _arguments.choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode]))
+        statistics = _arguments.boolean("episode_statistics", episode_statistics)
+        modes = {text: mode for mode in AutoresetMode for text in (mode.name, mode.value)}
+        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else modes[
+            _arguments.choice("autoreset_mode", autoreset_mode, modes)]
         values = _arguments.parameters(parameters)
         for warning in _native.environment_warnings(env_id, values):
             warnings.warn(warning, stacklevel=2)
         self._native = _native.VectorEnv(
             env_id, num_envs, values, _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0,
             mode.value, *_arguments.device(device, threads), None if arrays is None else arrays == "numpy",
-            statistics is not False)
-        self._statistics = statistics
+            statistics)
         self.num_envs = num_envs
         self.env_id = self._native.env_id
         self.max_episode_steps = self._native.max_episode_steps
@@ -106,8 +105,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         elif seed is not None:
             seed = _arguments.integer("seed", seed)
             super().reset(seed=seed)
-        if self._statistics is None:
-            self._native.set_statistics(not _is_recorded())
         return self._native.reset(seed, seeds, mask), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -200,14 +197,3 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def __repr__(self) -> str:
         return f"<perilune.VectorEnv of {self.num_envs} {self.env_id} on {self.device}>"
-
-
-def _is_recorded() -> bool:
-    """Whether Gymnasium's RecordEpisodeStatistics is among the callers and will put its own statistics into the infos."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if type(caller).__name__ == "RecordEpisodeStatistics" and getattr(caller, "_stats_key", "episode") == "episode":
-            return True
-        frame = frame.f_back
-    return False
