@@ -59,14 +59,21 @@ class Callables:
             "Policy.export": lambda: {"path": self.fresh().with_suffix(".npz")},
             "Policy.evaluate": lambda: {"episodes": 2},
             "Run.evaluate": lambda: {"episodes": 2, "device": "cpu"},
+            "Env.step": lambda: {"action": 0},
+            "Env.set_state": lambda: {"state": self.environment().get_state()},
             "VectorEnv.step": lambda: {"actions": np.zeros(3, int)},
             "VectorEnv.set_state": lambda: {"state": self.environments().get_state()},
         }
-        self.instances = {"Policy": lambda: self.policy, "Run": lambda: run, "VectorEnv": self.environments}
+        self.instances = {"Policy": lambda: self.policy, "Run": lambda: run, "VectorEnv": self.environments, "Env": self.environment}
 
     def fresh(self):
         self.count += 1
         return self.directory / str(self.count)
+
+    def environment(self):
+        env = perilune.Env("CartPole-v1")
+        env.reset(seed=1)
+        return env
 
     def environments(self):
         envs = perilune.VectorEnv("CartPole-v1", 3)
@@ -90,7 +97,7 @@ def extra_arguments(name):
     """What **arguments stand for, with what is allowed."""
     if name == "train":
         return {key: entry["type"] for key, entry in perilune.keys().items()}
-    if name in ("VectorEnv", "replay"):
+    if name in ("VectorEnv", "Env", "replay"):
         parameters = perilune.environments()["CartPole-v1" if name == "replay" else "LunarLander-v3"]["parameters"]
         return {key: entry["type"] for key, entry in parameters.items()}
     if name == "Run.evaluate":
@@ -172,7 +179,7 @@ def test_wrong_kinds_of_every_argument(trained, tmp_path, monkeypatch):
         for number, (argument, hint) in enumerate(arguments.items()):
             # Keys are many and of few types: each value is tried with some of every type.
             for value in VALUES[number % 5::5] if argument in extra and len(extra) > 20 else VALUES:
-                of = {"env_id": "LunarLander-v3"} if name == "VectorEnv" and isinstance(hint, str) else {}
+                of = {"env_id": "LunarLander-v3"} if name in ("VectorEnv", "Env") and isinstance(hint, str) else {}
                 call = lambda: function()(**{**sample(), **of, argument: value})
                 if found := complaint(call, argument.split(".")[-1], value, hint):
                     complaints.append(f"{name}({argument}={value!r:.60}) {found}")

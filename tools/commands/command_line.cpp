@@ -44,7 +44,7 @@ constexpr std::string_view kEvalExamples =
     "time limit.\n"
     "\nExamples:\n"
     "  perilune eval runs/RUN\n"
-    "  perilune eval runs/RUN --set env.enable_wind=true --set max_episode_steps=600\n"
+    "  perilune eval runs/RUN --set max_episode_steps=600\n"
     "  perilune eval runs/RUN/policy.safetensors --episodes 1000 --seed 7\n"
     "  perilune eval runs/RUN --sampled --json";
 
