@@ -75,11 +75,13 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
                           file.source(), version, kFormatVersion));
   }
   Config config;
-  apply_toml(config, metadata_of(file, "config"), file.source());
+  try {
+    apply_toml(config, metadata_of(file, "config"), file.source());
+  } catch (const UsageError& error) {
+    throw Error(error.what());  // the file is wrong, not what was asked for
+  }
   return config;
 }
-
-std::string sizes_text(const Config& config) { return joined(layer_sizes(config)); }
 
 // A Gaussian policy for discrete actions, or the other way round, tells more than a tensor that is missing or too many.
 void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
@@ -91,11 +93,13 @@ void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& env
                         kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
 }
 
-// What must agree between a checkpoint and the run it is loaded into, for its arrays to fit.
-void require_same(const SafetensorsFile& file, const char* key, const std::string& there, const std::string& here) {
-  if (there == here) return;
-  throw Error(formatted("{} was made with {} = {}, this run has {} - resume the run directory it belongs to",
-                        file.source(), key, there, here));
+std::uint64_t number_of(const SafetensorsFile& file, const char* key) {
+  try {
+    return std::stoull(metadata_of(file, key));
+  } catch (const std::logic_error&) {
+    throw Error(formatted("{} has {} \"{}\", which is no number - the file is damaged", file.source(), key,
+                          metadata_of(file, key)));
+  }
 }
 
 }  // namespace
@@ -118,30 +122,30 @@ void save_checkpoint(const std::filesystem::path& run, const Config& config, con
                    });
   write_safetensors(checkpoint_path(run), tensors, metadata, previous_checkpoint_path(run));
 
-  metadata["format"] = kPolicyFormat;
-  if (find_environment(config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
-  std::vector<Tensor> weights;
-  add_parameters(weights, model, "", state.parameters);
-  write_safetensors(policy_path(run), weights, metadata);
+  save_policy(policy_path(run), {config, state.parameters, step}, {{"iteration", std::to_string(state.iteration)}});
 }
 
-TrainerState load_checkpoint(const std::filesystem::path& path, const Config& config) {
-  const SafetensorsFile file = SafetensorsFile::load(path);
-  const Config made_with = checked_config(file, true);
-  require_same(file, "env_id", made_with.env_id, config.env_id);
-  require_same(file, "num_envs", std::to_string(made_with.num_envs), std::to_string(config.num_envs));
-  require_same(file, "num_steps", std::to_string(made_with.num_steps), std::to_string(config.num_steps));
-  require_same(file, "hidden_sizes", sizes_text(made_with), sizes_text(config));
+void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
+                 const std::map<std::string, std::string>& more) {
+  Metadata metadata = {{"format", kPolicyFormat},
+                       {"format_version", kFormatVersion},
+                       {"config", to_toml(policy.config)},
+                       {"step", std::to_string(policy.step)}};
+  if (find_environment(policy.config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
+  metadata.insert(more.begin(), more.end());
+  std::vector<Tensor> weights;
+  add_parameters(weights, model_of(policy.config), "", policy.parameters);
+  write_safetensors(path, weights, metadata);
+}
 
+Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config) {
+  const SafetensorsFile file = SafetensorsFile::load(path);
+  Checkpoint checkpoint{checked_config(file, true), {}};
+  require_fixed_kept(checkpoint.config, config, file.source());
   require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
-  TrainerState state;
-  try {
-    state.iteration = static_cast<std::uint32_t>(std::stoul(metadata_of(file, "iteration")));
-  } catch (const std::logic_error&) {
-    throw Error(formatted("{} has iteration \"{}\", which is no number - the file is damaged", file.source(),
-                          metadata_of(file, "iteration")));
-  }
+  TrainerState& state = checkpoint.state;
+  state.iteration = static_cast<std::uint32_t>(number_of(file, "iteration"));
   for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
     copy_parameters(file, model, prefix, values);
   });
@@ -154,12 +158,13 @@ TrainerState load_checkpoint(const std::filesystem::path& path, const Config& co
                      values.resize(size);
                      file.copy<T>(name, shape, values);
                    });
-  return state;
+  return checkpoint;
 }
 
 SavedPolicy load_policy(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::load(path);
-  SavedPolicy policy{checked_config(file, false), {}};
+  SavedPolicy policy{checked_config(file, false), {}, 0};
+  if (file.metadata().contains("step")) policy.step = number_of(file, "step");
   require_action_kind(file, find_environment(policy.config.env_id));
   copy_parameters(file, model_of(policy.config), "", policy.parameters);
   return policy;

@@ -23,14 +23,24 @@ namespace perilune {
 void save_checkpoint(const std::filesystem::path& run, const Config& config, const Model& model,
                      const TrainerState& state, std::uint64_t step);
 
-// A checkpoint to resume from. Throws Error if the file is damaged, no checkpoint, of another format version, or does
-// not fit the configuration.
-TrainerState load_checkpoint(const std::filesystem::path& path, const Config& config);
+struct Checkpoint {
+  Config config;  // that it was made with
+  TrainerState state;
+};
+
+// A checkpoint to resume from with `config`. Throws Error if the file is damaged, no checkpoint or of another format
+// version, and UsageError if keys differ that are fixed for a run.
+Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config);
 
 struct SavedPolicy {
   Config config;
   std::vector<float> parameters;  // as model_of(config) lays them out
+  std::uint64_t step = 0;         // of its run
 };
+
+// Writes a policy file, atomically. metadata: what it holds besides format, config and step.
+void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
+                 const std::map<std::string, std::string>& metadata = {});
 
 // The weights and configuration in a checkpoint or policy file. Throws Error as load_checkpoint does.
 SavedPolicy load_policy(const std::filesystem::path& path);

@@ -49,8 +49,9 @@ using Field =
                  double Config::*, std::optional<double> Config::*, std::vector<int> Config::*,
                  ChoiceField>;
 
-// What a checkpoint's arrays and the episodes that go on depend on is fixed: shapes, networks, random numbers, the task.
-// What only says how the next iterations learn, or when the host looks, may change.
+// What a checkpoint's arrays and the episodes that go on depend on is fixed: shapes, networks, their arithmetic, random
+// numbers, and the task (episodes are under way in it, and a run's curve and evaluations are of one task). What says how
+// the next iterations learn, the discount included, or when the host looks, may change: nothing kept depends on it.
 enum class OnResume { kMayChange, kFixed };
 
 struct Key {

@@ -119,7 +119,7 @@ struct KeyInfo {
   std::string default_value;  // as it is written in a file, without quotes
   std::string allowed;        // "1 .. 4096", "tanh | relu"
   std::string help;
-  bool may_change;            // when a run goes on (train --resume); else its checkpoint and its past depend on it
+  bool may_change;            // when a run goes on (train --resume); else it is fixed for a run
 };
 const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
@@ -159,6 +159,9 @@ std::string to_toml(const Config& config);
 // What no single key can tell: combinations, totals that overflow, a target_return that no episode can reach, and with
 // fused = true a hidden_width among those that were built. Throws UsageError.
 void validate(const Config& config, std::span<const int> widths);
+
+// Throws UsageError that names them if keys that are fixed for a run differ. source: what says `before`.
+void require_fixed_kept(const Config& before, const Config& after, std::string_view source);
 
 // What is allowed but hardly meant, a sentence each: settings that differ from `base` (a preset) and have no effect beside
 // the others, terms of the loss that vanish, and parameters beyond what Gymnasium advises.

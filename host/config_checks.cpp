@@ -221,6 +221,18 @@ void validate(const Config& config, std::span<const int> widths) {
   if (config.fused == Config::Fused::kTrue) require_fused(config, widths);
 }
 
+void require_fixed_kept(const Config& before, const Config& after, std::string_view source) {
+  std::string here, there;
+  for (const std::string& key : differing_keys(before, after)) {
+    if (find_key(key).may_change) continue;
+    here += formatted("{}{} = {}", here.empty() ? "" : ", ", key, value_text(after, key));
+    there += formatted("{}{} = {}", there.empty() ? "" : ", ", key, value_text(before, key));
+  }
+  if (here.empty()) return;
+  throw UsageError(formatted("{}, but {} has {}, which is fixed for a run - set it back, or begin another run with its "
+                             "weights by train --from", here, source, there));
+}
+
 std::vector<std::string> config_warnings(const Config& config, const Config& base) {
   std::vector<std::string> warnings = environment_warnings(config);
   const std::vector<std::string> changed = differing_keys(config, base);

@@ -15,9 +15,6 @@
 
 namespace perilune {
 
-namespace {
-
-// The newest policy of a run directory, or the file itself.
 std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(run_or_file, error);
@@ -38,8 +35,6 @@ std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
   }
   return checkpoints.front();
 }
-
-}  // namespace
 
 Config saved_config(const std::filesystem::path& run_or_file) {
   if (is_run_directory(run_or_file)) return read_run_config(run_or_file);

@@ -72,6 +72,9 @@ class Policy {
   std::atomic<bool> in_use_{false};
 };
 
+// The file whose policy that is: a run directory's newest checkpoint, or the file itself. Throws as the constructor.
+std::filesystem::path policy_file(const std::filesystem::path& run_or_file);
+
 // The configuration that a run directory, checkpoint or policy file was made with. Throws as the constructor.
 Config saved_config(const std::filesystem::path& run_or_file);
 

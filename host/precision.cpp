@@ -81,7 +81,7 @@ Precision choose_precision(const Config& config, const Device& device) {
   }
   constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
   throw UsageError(formatted("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
-                             "auto (a run's config.toml holds it when the run is resumed)",
+                             "auto; a run goes on in its own alone: begin another with its weights by train --from",
                              kAsked[static_cast<int>(config.precision)], device.description(),
                              names.empty() ? "none" : names, config.env_id, joined(layer_sizes(config))));
 }

@@ -106,12 +106,14 @@ fs::path normal(const fs::path& path) {
 }  // namespace
 
 RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::path>& path,
-                                  const fs::path& root) {
+                                  const fs::path& root,
+                                  const std::function<void(const fs::path&)>& fill) {
   const fs::path first = path ? *path : root / run_name(config);
   if (path && is_run_directory(*path)) fail_occupied(*path);
   StagingDirectory staging(normal(first));
   File lock = lock_directory(staging.path(), first);
-  replace_file(config_path(staging.path()), to_toml(config));
+  write_run_config(staging.path(), config);
+  if (fill) fill(staging.path());
   fs::path target = first;
   for (int suffix = 2; !staging.rename_to(normal(target)); ++suffix) {
     if (path) fail_occupied(*path);
@@ -137,6 +139,10 @@ fs::path policy_path(const fs::path& run) { return run / "policy.safetensors"; }
 bool is_run_directory(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(config_path(path), ignored);
+}
+
+void write_run_config(const fs::path& run, const Config& config) {
+  replace_file(config_path(run), to_toml(config));
 }
 
 Config read_run_config(const fs::path& run) {

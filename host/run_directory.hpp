@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -18,10 +19,12 @@ namespace perilune {
 
 class RunDirectory {
  public:
-  // Makes and locks a new run directory: `path` if given, else a fresh name under `root`. Throws
-  // Error if `path` holds a run or anything else already, or cannot be written.
+  // Makes and locks a new run directory: `path` if given, else a fresh name under `root`. What
+  // `fill` writes into it is there when it appears. Throws Error if `path` holds a run or anything
+  // else already, or cannot be written.
   static RunDirectory create(const Config& config, const std::optional<std::filesystem::path>& path,
-                             const std::filesystem::path& root = "runs");
+                             const std::filesystem::path& root = "runs",
+                             const std::function<void(const std::filesystem::path&)>& fill = {});
   // Locks an existing run directory and clears what a killed process left half-written. Throws
   // Error if it is no run directory, is in use or cannot be written.
   static RunDirectory resume(const std::filesystem::path& path);
@@ -44,6 +47,9 @@ std::filesystem::path policy_path(const std::filesystem::path& run);
 
 // Whether `path` is a run directory: a directory with a config.toml.
 bool is_run_directory(const std::filesystem::path& path);
+
+// Writes the configuration of a run, atomically.
+void write_run_config(const std::filesystem::path& run, const Config& config);
 
 // The resolved configuration of a run. Throws UsageError if `run` is no run directory.
 Config read_run_config(const std::filesystem::path& run);

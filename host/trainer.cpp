@@ -330,7 +330,7 @@ EnvironmentBatch Trainer::environments() const {
 
 RngKey Trainer::training_key() const { return {static_cast<std::uint32_t>(config_.seed), kTrainingStream}; }
 
-void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
+void Trainer::start(const std::optional<TrainerState>& state, bool use_graph, const std::vector<float>& initial) {
   arena_.take(device_);
   ring_ = static_cast<IterationMetrics*>(device_.allocate_shared(kMetricsRing * sizeof(IterationMetrics)));
   const Arrays& a = *arrays_;
@@ -351,7 +351,7 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph) {
     put(a.elapsed, state->elapsed);
     put(a.episode_return, state->episode_return);
   } else {
-    put(a.parameters, initial_parameters(model_, config_));
+    put(a.parameters, initial.empty() ? initial_parameters(model_, config_) : initial);
     instance_.reset({environments()}, device_.queue());
   }
   device_.synchronize();

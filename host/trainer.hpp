@@ -41,8 +41,9 @@ class Trainer {
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
   std::uint64_t steps_per_iteration() const;
 
-  // Takes the memory and starts from `state`, or afresh. use_graph: see Device::record.
-  void start(const std::optional<TrainerState>& state, bool use_graph);
+  // Takes the memory and starts from `state`, or afresh: from these parameters [model floats], or if there are none from
+  // drawn ones. use_graph: see Device::record.
+  void start(const std::optional<TrainerState>& state, bool use_graph, const std::vector<float>& initial = {});
 
   // Records the iteration again, as a graph or not; it goes on where it is.
   void record(bool as_graph);

@@ -33,38 +33,16 @@ double unix_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-struct StartingPoint {
-  std::optional<RunDirectory> directory;  // none yet for a new run: it is made once its memory is known to fit
-  Config config;
-  std::optional<TrainerState> state;
-};
-
-// The newest checkpoint that can be read, the one before it if the newest is damaged, none if there is none yet. A
-// damaged one is set aside, so that the next save does not move it over the good one.
-std::optional<TrainerState> newest_checkpoint(const std::filesystem::path& run, const Config& config) {
-  const std::vector<std::filesystem::path> files = existing_checkpoints(run);
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    try {
-      TrainerState state = load_checkpoint(files[i], config);
-      for (std::size_t bad = 0; bad < i; ++bad) {
-        std::filesystem::rename(files[bad], std::filesystem::path(files[bad]) += ".damaged");
-      }
-      return state;
-    } catch (const Error&) {
-      if (i + 1 == files.size()) throw;
-    }
-  }
-  return std::nullopt;
-}
-
+// A new run has no directory yet: it is made once its memory is known to fit.
 StartingPoint open_run(const TrainingOptions& options, const Device& device) {
-  if (options.resume) {
-    RunDirectory directory = RunDirectory::resume(*options.resume);
-    Config config = with_chosen_precision(read_run_config(directory.path()), device);
-    std::optional<TrainerState> state = newest_checkpoint(directory.path(), config);
-    return {std::move(directory), std::move(config), std::move(state)};
+  if (options.resume) return resume_run(*options.resume, options.changes, device);
+  validate(options.config, built_widths(device.machine(), options.config.env_id));
+  StartingPoint start{std::nullopt, with_chosen_precision(options.config, device), false, {}, {}, {}};
+  if (options.initial_policy) {
+    start.initial_parameters = options.initial_policy->policy.parameters;
+    start.notes = options.initial_policy->notes;
   }
-  return {std::nullopt, with_chosen_precision(options.config, device), std::nullopt};
+  return start;
 }
 
 // The mean return of the episodes that ended in the last iterations, at least a hundred where there are as many.
@@ -91,7 +69,11 @@ class Run {
   Run(const TrainingOptions& options, Device& device, Clock::time_point begin)
       : options_(options), device_(device), begin_(begin), start_(open_run(options, device)), trainer_(start_.config, device) {
     trainer_.arena().require_room(device);
-    if (!start_.directory) start_.directory = RunDirectory::create(start_.config, options.run_directory);
+    if (start_.is_changed) write_run_config(directory(), start_.config);
+    if (start_.directory) return;
+    start_.directory = RunDirectory::create(start_.config, options.run_directory, "runs", [&](const auto& run) {
+      if (options.initial_policy) save_initial_policy(run, *options.initial_policy);
+    });
   }
 
   TrainingResult execute();
@@ -128,7 +110,7 @@ void Run::plan() {
   if (start_.state) first_iteration_ = start_.state->iteration;
   if (!options_.on_plan) return;
   options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(), trainer_.arena().total_bytes(), trainer_.arena().table(),
-                    trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_)});
+                    trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_), start_.notes});
 }
 
 // The iteration at which the host next has something to do: a checkpoint, an evaluation or the end.
@@ -257,7 +239,7 @@ void Run::write_evaluation(const TrainingResult& result) const {
 
 TrainingResult Run::execute() {
   plan();
-  trainer_.start(start_.state, options_.use_graph);
+  trainer_.start(start_.state, options_.use_graph, start_.initial_parameters);
   if (options_.resume) {
     metrics_.emplace(directory(), first_iteration_, step_of(first_iteration_));
   } else {
@@ -328,7 +310,6 @@ TrainingResult Run::execute() {
 
 TrainingResult train(const TrainingOptions& options, Device& device) {
   const Clock::time_point begin = Clock::now();
-  if (!options.resume) validate(options.config, built_widths(device.machine(), options.config.env_id));
   return Run(options, device, begin).execute();
 }
 

@@ -9,10 +9,12 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "host/config.hpp"
 #include "host/device.hpp"
 #include "host/evaluation.hpp"
+#include "host/resume.hpp"
 
 namespace perilune {
 
@@ -27,6 +29,7 @@ struct TrainingPlan {
   std::uint64_t iterations;    // of the whole run
   std::uint64_t total_steps;
   std::uint64_t first_step;    // > 0 when resumed
+  std::vector<std::string> notes;  // of a run that goes on or begins with another's weights; see resume.hpp
 };
 
 struct TrainingProgress {
@@ -43,6 +46,8 @@ struct TrainingOptions {
   Config config;                                        // ignored with resume: the run's own is used
   std::optional<std::filesystem::path> run_directory;   // else runs/<...>
   std::optional<std::filesystem::path> resume;          // go on with this run
+  std::vector<Setting> changes;                         // of its settings, with resume
+  std::optional<InitialPolicy> initial_policy;          // begin with its weights; not with resume
   bool use_graph = true;
   const std::atomic<bool>* interrupt = nullptr;         // set by a signal handler: save and return
   std::function<void(const TrainingPlan&)> on_plan;

@@ -205,7 +205,7 @@ TEST(Training, LaunchesAfterAKlStopChangeNothing) {
 std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n) {
   const std::filesystem::path path = *options.run_directory / "checkpoint.safetensors";
   const Config config = load_policy(path).config;
-  TrainerState state = load_checkpoint(path, config);
+  TrainerState state = load_checkpoint(path, config).state;
   const auto count = static_cast<std::size_t>(config.num_envs);
   state.environment_fields[field * count + n] = std::numeric_limits<float>::quiet_NaN();
   save_checkpoint(*options.run_directory, config, model_of(config), state, state.iteration * 128u);

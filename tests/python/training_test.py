@@ -109,7 +109,7 @@ def test_errors_are_the_command_lines(tmp_path, monkeypatch, arguments, options,
 
 def test_errors_of_python_alone(short, tmp_path):
     with pytest.raises(perilune.UsageError, match="resume goes on with the settings of the run itself"):
-        perilune.train(resume=tmp_path, gamma=0.5)
+        perilune.train("cartpole", resume=tmp_path)
     with pytest.raises(TypeError, match="mapping"):
         perilune.train(env="CartPole-v1", **short)
     with pytest.raises(TypeError, match="callback = 3 is no function"):
@@ -140,6 +140,43 @@ def test_callback_stops_after_saving_and_the_run_goes_on(short, tmp_path):
     whole = perilune.train("cartpole", seed=3, **{**short, "run_dir": tmp_path / "whole"})
     assert not resumed.interrupted and resumed.steps == 5120 and resumed.new_steps == 15 * 256
     assert (run.run_dir / "checkpoint.safetensors").read_bytes() == (whole.run_dir / "checkpoint.safetensors").read_bytes()
+
+
+def test_a_run_goes_on_with_other_settings(short, capsys):
+    run = perilune.train("cartpole", **short)
+    longer = perilune.train(resume=run, total_timesteps=10240, ent_coef=0.02, device="cpu")
+    assert longer.steps == 10240 and longer.new_steps == 5120
+    assert longer.config["ent_coef"] == perilune.Run(run.run_dir).config["ent_coef"] == 0.02
+    notes = capsys.readouterr().err
+    assert "perilune: total_timesteps = 10240 from here on, 5120 before\n" in notes
+    assert "learning_rate: 0.000375 in the last iteration, 0.00375 in the next" in notes
+    for changes, words in (({"activation": "relu"}, "activation = relu, but .* has activation = tanh, which is fixed"),
+                           ({"env": {"sutton_barto_reward": True}}, "env.sutton_barto_reward = true"),
+                           ({"total_timesteps": 256}, "total_timesteps = 256 are over")):
+        with pytest.raises(perilune.UsageError, match=words):
+            perilune.train(resume=run, quiet=True, **changes)
+    with pytest.warns(UserWarning, match="policy_iterations = 3 has no effect"):
+        perilune.train(resume=run, quiet=True, policy_iterations=3)
+
+
+def test_a_run_begins_with_another_policys_weights(short, tmp_path):
+    source = perilune.train("cartpole", **short)
+    weights = source.policy.weights()
+    fresh = {key: value for key, value in short.items() if key != "hidden_width"}
+    runs = [perilune.train("cartpole-zoo", seed=3, from_policy=policy, **{**fresh, "run_dir": tmp_path / str(number)})
+            for number, policy in enumerate((source, source.policy, source.run_dir / "checkpoint.safetensors"))]
+    assert runs[0].config["hidden_width"] == 16
+    files = [(run.run_dir / "policy.safetensors").read_bytes() for run in runs]
+    assert files[0] == files[1] == files[2]
+    for run in runs:
+        kept = perilune.load(run.run_dir / "initial_policy.safetensors", device="cpu").weights()
+        assert all((kept[name] == weights[name]).all() for name in weights) and kept.keys() == weights.keys()
+        assert run.from_policy[0].parent == source.run_dir and run.from_policy[1] == 5120
+    assert source.from_policy is None
+    with pytest.raises(perilune.UsageError, match="hidden_width = 32, but the policy .* has 16, 16"):
+        perilune.train(from_policy=source, **{**short, "hidden_width": 32, "run_dir": tmp_path / "other"})
+    with pytest.raises(perilune.UsageError, match="leave one of them out"):
+        perilune.train(resume=source, from_policy=source)
 
 
 def test_exception_of_a_callback_is_raised_after_saving(short):

@@ -136,6 +136,83 @@ def test_resuming_a_finished_run_trains_nothing(perilune, short):
     assert result["steps"] == 5120 and policy(perilune, "run") == before
 
 
+def test_more_steps_for_a_run_that_had_ended(perilune, short):
+    perilune.good("train", *short, "--run-dir", "run")
+    done = perilune.good("train", "--resume", "run", "--set", "total_timesteps=10240", "--set", "ent_coef=0.02")
+    for words in ("at step 5,120 of 10,240", "total_timesteps = 10240 from here on, 5120 before",
+                  "ent_coef = 0.02 from here on",
+                  "learning_rate: 0.000375 in the last iteration, 0.00375 in the next, then linearly to 0 at step 10240"):
+        assert words in done.stdout, done.stdout
+    assert steps_in(perilune, "run") == list(range(256, 10241, 256))
+    written = (perilune.directory / "run" / "config.toml").read_text()
+    assert "total_timesteps = 10240\n" in written and "ent_coef = 0.02\n" in written
+    done = perilune.good("train", "--resume", "run")
+    assert "note" not in done.stdout and "at step 10,240 of 10,240" in done.stdout
+    assert perilune.good("train", "--resume", "run", "--set", "seed=1").stderr == ""  # as it is
+
+
+def test_interrupted_again_the_new_settings_stay(perilune, short):
+    perilune.good("train", *short, "--run-dir", "parts")
+    begun = lambda: not time.sleep(0.3)
+    done = interrupt(perilune, ["train", "--resume", "parts", "--set", "total_timesteps=12800000"], begun)
+    assert done.returncode == 130 and steps_in(perilune, "parts")[-1] > 5120, done.stderr
+    done = interrupt(perilune, ["train", "--resume", "parts"], begun)
+    assert done.returncode == 130 and "note" not in done.stdout and " of 12,800,000" in done.stdout
+
+
+@pytest.mark.parametrize("change, words", [
+    ("seed=2", ["seed = 2", "seed = 1"]), ("num_envs=8", ["num_envs = 8", "num_envs = 16"]),
+    ("hidden_sizes=32,16", ["hidden_sizes = 32, 16", "hidden_sizes = none"]), ("precision=tf32", ["precision = tf32"]),
+    ("env.sutton_barto_reward=true", ["env.sutton_barto_reward = true", "env.sutton_barto_reward = false"]),
+])
+def test_what_is_fixed_for_a_run_is_refused(perilune, short, change, words):
+    perilune.good("train", *short, "--run-dir", "run")
+    before = (perilune.directory / "run" / "config.toml").read_bytes()
+    perilune.fails(2, *words, "run/config.toml has", "fixed for a run", "--from",
+                   arguments=["train", "--resume", "run", "--set", change])
+    assert (perilune.directory / "run" / "config.toml").read_bytes() == before
+
+
+def test_a_changed_config_is_held_against_the_checkpoint(perilune, short):
+    perilune.good("train", *short, "--run-dir", "run")
+    path = perilune.directory / "run" / "config.toml"
+    path.write_text(path.read_text().replace('"tanh"', '"relu"').replace("hidden_width = 16", "hidden_width = 32"))
+    perilune.fails(2, "hidden_width = 32, activation = relu",
+                   "run/checkpoint.safetensors has hidden_width = 16, activation = tanh",
+                   arguments=["train", "--resume", "run"])
+    assert not list(path.parent.glob("*.damaged"))
+
+
+def test_from_another_policy(perilune, short):
+    perilune.good("train", *short, "--run-dir", "source")
+    width = short.index("hidden_width=16")
+    others = short[:width - 1] + short[width + 1:]
+    for run in ("a", "b"):
+        done = perilune.good("train", "cartpole-zoo", *others, "--from", "source", "--run-dir", run, "--seed", "3")
+        assert "begins with the weights of source, of step 5120 in CartPole-v1" in done.stdout
+        assert "hidden layers of 16, 16 units, tanh, as that policy has" in done.stdout
+    perilune.good("train", "cartpole-zoo", *short, "--run-dir", "afresh", "--seed", "3")
+    assert policy(perilune, "a") == policy(perilune, "b") != policy(perilune, "afresh")
+    perilune.fails(2, "hidden_width = 32", "source has 16, 16",
+                   arguments=["train", *short, "--set", "hidden_width=32", "--from", "source"])
+    perilune.fails(2, "is for CartPole-v1", "Lander-v0 has 8", "allowed: CartPole-v1",
+                   arguments=["train", "lander", "--from", "source/policy.safetensors"])
+    perilune.fails(2, "--resume", "--from", "leave one of them out", arguments=["train", "--resume", "a", "--from", "source"])
+    perilune.fails(2, "nowhere", "does not exist", arguments=["train", "--from", "nowhere"])
+
+
+def test_a_run_from_a_policy_resumes_bit_for_bit(perilune, short):
+    perilune.good("train", *short, "--run-dir", "source")
+    settings = [*short, "--set", "total_timesteps=128000", "--set", "checkpoint_every=20", "--from", "source"]
+    perilune.good("train", *settings, "--run-dir", "whole")
+    checkpoint = perilune.directory / "parts" / "checkpoint.safetensors"
+    done = interrupt(perilune, ["train", *settings, "--run-dir", "parts"], checkpoint.exists)
+    if done.returncode == 0:
+        pytest.skip("the run ended before the signal came")
+    perilune.good("train", "--resume", "parts")
+    assert policy(perilune, "parts") == policy(perilune, "whole")
+
+
 def test_damaged_checkpoint_falls_back_to_the_one_before(perilune, short):
     settings = [*short, "--set", "checkpoint_every=7"]
     perilune.good("train", *settings, "--run-dir", "run")

@@ -37,6 +37,8 @@ constexpr std::string_view kTrainExamples =
     "  perilune train --set num_envs=1024 --set learning_rate=3e-3 --threads 4\n"
     "  perilune train --print-config > mine.toml; perilune train --config mine.toml\n"
     "  perilune train --resume runs/RUN\n"
+    "  perilune train --resume runs/RUN --set total_timesteps=2e6\n"
+    "  perilune train lunar-lander --from runs/RUN\n"
     "  perilune train --json | jq .eval.mean";
 
 constexpr std::string_view kEvalExamples =
@@ -178,8 +180,8 @@ constexpr std::array<std::string_view, 4> kTopics = {"all", "environments", "pre
 
 // The option values as text; what is not given stays empty.
 struct Texts {
-  std::optional<std::string> preset, config, seed, run_directory, resume, graph, device, threads, episodes, target, topic;
-  std::optional<std::string> iterations, predict, seeds, jobs, output, keep;
+  std::optional<std::string> preset, config, seed, run_directory, resume, from, graph, device, threads, episodes;
+  std::optional<std::string> target, topic, iterations, predict, seeds, jobs, output, keep;
   std::vector<std::string> settings;
   bool print_config = false, quiet = false, verbose = false, json = false, sampled = false;
 };
@@ -212,7 +214,13 @@ void add_train(CLI::App& app, Texts& texts) {
   add_device_options(train, texts);
   train.add_option("--run-dir", texts.run_directory, "directory of this run (default: a fresh one in runs/)")
       ->type_name("DIR");
-  train.add_option("--resume", texts.resume, "go on with an interrupted run, with its own settings")->type_name("DIR");
+  train.add_option("--resume", texts.resume,
+                   "go on with a run, with its own settings; --set changes those that are not fixed for a run")
+      ->type_name("DIR");
+  train.add_option("--from", texts.from,
+                   "begin with the weights of a policy file, checkpoint or run, also of another environment with the "
+                   "same observations and actions")
+      ->type_name("POLICY");
   train.add_option("--graph", texts.graph,
                    "on: replay each iteration as one CUDA graph; off: launch its kernels one by one (default on; "
                    "same results)")
@@ -321,13 +329,17 @@ DeviceOptions device_options(const Texts& texts) {
 TrainCommand train_command(const Texts& texts) {
   TrainCommand command;
   if (texts.resume) {
-    const bool has_settings = texts.preset || texts.config || texts.seed || !texts.settings.empty();
-    if (has_settings || texts.run_directory) {
-      throw UsageError(formatted("--resume goes on with the settings of the run itself, in its directory - leave out {}",
-                                 has_settings ? "PRESET, --config, --set and --seed" : "--run-dir"));
+    if (texts.from) {
+      throw UsageError("--resume goes on with a run, --from begins another with a policy's weights - leave one of "
+                       "them out");
+    }
+    if (texts.preset || texts.config || texts.seed || texts.run_directory) {
+      throw UsageError("--resume goes on with the settings of the run itself, in its directory - leave out PRESET, "
+                       "--config, --seed and --run-dir (--set changes what may change)");
     }
     command.resume = parse_path("--resume", *texts.resume);
   }
+  if (texts.from) command.from = parse_path("--from", *texts.from);
   if (texts.preset) command.preset = *texts.preset;
   if (texts.config) command.config_file = parse_path("--config", *texts.config);
   for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));

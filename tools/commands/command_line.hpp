@@ -28,7 +28,8 @@ struct TrainCommand {
   std::vector<Setting> settings;  // in the order given; --seed is the last of them
   DeviceOptions device;
   std::optional<std::filesystem::path> run_directory;
-  std::optional<std::filesystem::path> resume;
+  std::optional<std::filesystem::path> resume;  // settings then change the run's own
+  std::optional<std::filesystem::path> from;
   bool use_graph = true;
   bool print_config = false;
   bool quiet = false;

@@ -10,16 +10,20 @@
 namespace perilune {
 
 ExitCode run_eval(const EvalCommand& command) {
-  const Config trained = saved_config(command.run_or_file);
-  const Config task = evaluation_task(trained, command.settings);
-  Terminal err = Terminal::standard_error();
-  for (const std::string& warning : environment_warnings(task)) err.print(formatted("perilune: warning: {}\n", warning));
+  saved_config(command.run_or_file);  // its errors come before the device's
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
   EvaluationOptions options;
   options.episodes = command.episodes;
   options.deterministic = command.deterministic;
   options.seed = command.seed;
-  const EvaluationResult result = Policy(command.run_or_file, *selected.device).evaluate(options, task);
+  Policy policy(command.run_or_file, *selected.device);
+  const Config& trained = policy.config();
+  const Config task = evaluation_task(trained, command.settings);
+  Terminal err = Terminal::standard_error();
+  for (const std::string& warning : environment_warnings(task)) {
+    err.print(formatted("perilune: warning: {}\n", warning));
+  }
+  const EvaluationResult result = policy.evaluate(options, task);
 
   Terminal out = Terminal::standard_output();
   if (command.json) {

@@ -1,9 +1,11 @@
 // `perilune train`.
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "host/format.hpp"
 #include "host/networks.hpp"
+#include "host/resume.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/commands/commands.hpp"
@@ -15,14 +17,25 @@
 namespace perilune {
 namespace {
 
-ResolvedConfig resolve_config(const TrainCommand& command) {
-  if (!command.resume) return resolve({command.preset, command.config_file, command.settings});
-  const Config config = read_run_config(*command.resume);
-  return {config, config, {}};
+// What is to be trained; with --from also the policy to begin with, to which the configuration is fitted.
+struct Request {
+  ResolvedConfig resolved;
+  std::optional<InitialPolicy> initial_policy;
+};
+
+Request request_of(const TrainCommand& command) {
+  if (command.resume) {
+    return {{resumed_config(*command.resume, command.settings), read_run_config(*command.resume), {}}, {}};
+  }
+  Request request{resolve({command.preset, command.config_file, command.settings}), {}};
+  if (command.from) {
+    request.initial_policy = initial_policy(*command.from, request.resolved.config, request.resolved.given);
+  }
+  return request;
 }
 
 ExitCode print_config(const TrainCommand& command) {
-  const Config config = resolve_config(command).config;
+  const Config config = request_of(command).resolved.config;
   validate(config, built_widths(cpu_machine(), config.env_id));
   Terminal out = Terminal::standard_output();
   out.print(to_toml(config));
@@ -36,15 +49,17 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   if (command.print_config) return print_config(command);
   Terminal err = Terminal::standard_error();
   TrainingOptions options;
-  const ResolvedConfig resolved = resolve_config(command);
-  options.config = resolved.config;
+  const Request request = request_of(command);
+  options.config = request.resolved.config;
+  options.initial_policy = request.initial_policy;
   options.run_directory = command.run_directory;
   options.resume = command.resume;
+  if (command.resume) options.changes = command.settings;
   options.use_graph = command.use_graph;
   options.interrupt = &catch_interrupts();
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
   validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
-  for (const std::string& warning : config_warnings(options.config, resolved.base)) {
+  for (const std::string& warning : config_warnings(options.config, request.resolved.base)) {
     err.print(formatted("perilune: warning: {}\n", warning));
   }
 

@@ -57,6 +57,7 @@ void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, 
     text += labelled(out_, "resumed", formatted("at step {} of {}", grouped(plan.first_step),
                                                 grouped(plan.total_steps)));
   }
+  for (const std::string& note : plan.notes) text += labelled(out_, "note", note);
   out_.print(text + "\n");
 }
 

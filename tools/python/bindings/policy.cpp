@@ -133,9 +133,10 @@ nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool dete
   EvaluationResult result;
   {
     const nb::gil_scoped_release unlocked;
-    const Config task = evaluation_task(saved_config(path), settings_of(settings));  // its errors come before the device's
+    saved_config(path);  // its errors come before the device's
     const SelectedDevice selected = open_device(device, threads);
-    result = Policy(path, *selected.device).evaluate(options, task);
+    Policy policy(path, *selected.device);
+    result = policy.evaluate(options, evaluation_task(policy.config(), settings_of(settings)));
   }
   return evaluation_dict(result);
 }

@@ -6,6 +6,7 @@
 #include "host/error.hpp"
 #include "host/networks.hpp"
 #include "host/policy.hpp"
+#include "host/resume.hpp"
 #include "host/run_directory.hpp"
 #include "host/training.hpp"
 #include "tools/python/bindings/bindings.hpp"
@@ -41,6 +42,7 @@ nb::dict plan_dict(const TrainingPlan& plan) {
   entry["iterations"] = plan.iterations;
   entry["total_steps"] = plan.total_steps;
   entry["first_step"] = plan.first_step;
+  entry["notes"] = nb::cast(plan.notes);
   return entry;
 }
 
@@ -91,15 +93,25 @@ struct TrainArguments {
   std::string preset_name;
   std::optional<std::string> config_file;
   std::vector<std::pair<std::string, std::string>> settings;
-  std::optional<std::string> run_directory, resume;
+  std::optional<std::string> run_directory, resume, from_policy;
 };
 
-ResolvedConfig resolved_by(const TrainArguments& arguments) {
+// Sets what `arguments` say of `options`. Returns what warnings are relative to.
+Config apply(const TrainArguments& arguments, TrainingOptions& options) {
+  const std::vector<Setting> settings = settings_of(arguments.settings);
+  options.run_directory = arguments.run_directory;
+  options.resume = arguments.resume;
   if (arguments.resume) {
-    const Config config = read_run_config(*arguments.resume);
-    return {config, config, {}};
+    options.changes = settings;
+    options.config = resumed_config(*arguments.resume, settings);
+    return read_run_config(*arguments.resume);
   }
-  return resolve({arguments.preset_name, arguments.config_file, settings_of(arguments.settings)});
+  ResolvedConfig resolved = resolve({arguments.preset_name, arguments.config_file, settings});
+  if (arguments.from_policy) {
+    options.initial_policy = initial_policy(*arguments.from_policy, resolved.config, resolved.given);
+  }
+  options.config = resolved.config;
+  return resolved.base;
 }
 
 // As Python's warnings, which may raise.
@@ -113,28 +125,25 @@ void warn(const std::vector<std::string>& warnings) {
 nb::dict train_run(std::string preset_name, std::optional<std::string> config_file,
                    std::vector<std::pair<std::string, std::string>> settings,
                    std::optional<std::string> run_directory, std::optional<std::string> resume,
-                   const std::string& device, std::optional<int> threads, nb::object callback,
-                   nb::object display) {
+                   std::optional<std::string> from_policy, const std::string& device,
+                   std::optional<int> threads, nb::object callback, nb::object display) {
   const TrainArguments arguments = {std::move(preset_name), std::move(config_file),
                                     std::move(settings), std::move(run_directory),
-                                    std::move(resume)};
+                                    std::move(resume), std::move(from_policy)};
   Listener listener(std::move(callback), std::move(display));
   TrainingOptions options;
   TrainingResult result;
   std::string device_text;
-  const ResolvedConfig resolved = resolved_by(arguments);
-  options.config = resolved.config;
+  const Config base = apply(arguments, options);
   {
     const nb::gil_scoped_release unlocked;
-    options.run_directory = arguments.run_directory;
-    options.resume = arguments.resume;
     options.interrupt = &listener.stop();
     options.on_plan = [&](const TrainingPlan& plan) { listener.hear(plan); };
     options.on_progress = [&](const TrainingProgress& progress) { listener.hear(progress); };
     const SelectedDevice selected = open_device(device, threads);
     device_text = selected.device->description();
     validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
-    warn(config_warnings(options.config, resolved.base));
+    warn(config_warnings(options.config, base));
     result = train(options, *selected.device);
   }
   listener.raise_what_was_kept();
@@ -165,7 +174,7 @@ nb::dict resolved_config(std::string preset_name, std::optional<std::string> con
 void bind_training(nb::module_& module) {
   using namespace nb::literals;
   module.def("train", train_run, "preset"_a, "config_file"_a.none(), "settings"_a,
-             "run_dir"_a.none(), "resume"_a.none(), "device"_a, "threads"_a.none(),
+             "run_dir"_a.none(), "resume"_a.none(), "from_policy"_a.none(), "device"_a, "threads"_a.none(),
              "callback"_a.none(), "display"_a);
   module.def("resolve_config", resolved_config, "preset"_a, "config_file"_a.none(), "settings"_a);
   module.def(

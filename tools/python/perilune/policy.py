@@ -140,6 +140,12 @@ class Policy:
         return f"<perilune.Policy for {self.env_id} from {str(self.path)!r} on {self.device}>"
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    with path.open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__", {})
+
+
 def _tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The networks' tensors of a safetensors file, and its metadata. The native module has read the file before."""
     data = path.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune import _arguments, _native
-from perilune.policy import Policy, load
+from perilune.policy import Policy, load, metadata_of
 
 # A run that is over sooner shows no progress bar.
 _SHOW_AFTER_SECONDS = 0.5
@@ -82,6 +83,15 @@ class Run:
         """The trained policy, loaded when it is first asked for."""
         return load(self.run_dir)
 
+    @property
+    def from_policy(self) -> tuple[Path, int] | None:
+        """The file of the policy that the run began with, and the step of its own run; None if it began with drawn weights."""
+        kept = self.run_dir / "initial_policy.safetensors"
+        if not kept.is_file():
+            return None
+        metadata = metadata_of(kept)
+        return Path(metadata["from_path"]), int(metadata["step"])
+
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """Every metric of every iteration, float64 [iterations]: iteration, step, time (Unix), and TensorBoard's names
@@ -129,6 +139,8 @@ class _Display:
     def plan(self, plan: dict[str, Any]) -> None:
         self._plan = plan
         self.run_dir = plan["run_dir"]
+        for note in () if self._quiet else plan["notes"]:
+            print(f"perilune: {note}", file=sys.stderr)
 
     def progress(self, progress: dict[str, Any]) -> None:
         if self._quiet or (self._bar is None and progress["seconds"] < _SHOW_AFTER_SECONDS):
@@ -148,7 +160,8 @@ class _Display:
 
 
 def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] | None = None, *,
-          run_dir: str | os.PathLike | None = None, resume: str | os.PathLike | None = None, config_file: str | os.PathLike | None = None,
+          run_dir: str | os.PathLike | None = None, resume: str | os.PathLike | None = None,
+          from_policy: str | os.PathLike | Policy | None = None, config_file: str | os.PathLike | None = None,
           device: str = "auto", threads: int | None = None, quiet: bool = False, env: Mapping[str, Any] | None = None,
           **overrides: Any) -> Run:
     """Trains a policy with PPO.
@@ -159,17 +172,22 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     callback: called with a dict after every batch of iterations (iteration, iterations, step, total_steps, seconds,
     steps_per_second, episodic_return, approx_kl, seconds_left); if it returns False the run is saved and train() returns.
     run_dir: a directory for the run (default: a fresh one in runs/). resume: a run directory or Run to go on with, with its
-    own settings. device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for one per core;
-    results do not depend on it. quiet: no progress bar.
+    own settings; overrides change those of keys() that may_change. from_policy: a policy file, checkpoint, run directory, Run
+    or Policy whose weights to begin with, also of another environment with the same spaces; hidden layers and activation
+    that are not given are the policy's. device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for
+    one per core; results do not depend on it. quiet: no progress bar, and no notes on what changes.
 
     Other Python threads run meanwhile. Ctrl-C saves the run and raises KeyboardInterrupt; an exception of the callback is
     raised after saving, too.
     Raises UsageError (a ValueError) for settings that are not possible and Error (a RuntimeError) for all that fails later,
     with the command line's text.
     """
-    if resume is not None and (preset is not None or config_file is not None or env or overrides or run_dir is not None):
-        leave_out = "run_dir" if run_dir is not None else "preset, config_file, env and other settings"
-        raise _native.UsageError(f"resume goes on with the settings of the run itself, in its directory - leave out {leave_out}")
+    if resume is not None and from_policy is not None:
+        raise _native.UsageError("resume goes on with a run, from_policy begins another with a policy's weights - leave one of "
+                                 "them out")
+    if resume is not None and (preset is not None or config_file is not None or run_dir is not None):
+        raise _native.UsageError("resume goes on with the settings of the run itself, in its directory - leave out preset, "
+                                 "config_file and run_dir (keywords change what may change)")
     if callback is not None and not callable(callback):
         _arguments.wrong_kind("callback", callback, "no function", "None or what can be called")
     settings = _arguments.settings(env, overrides)
@@ -179,7 +197,7 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
             "cartpole" if preset is None else _arguments.text("preset", preset),
             _arguments.path("config_file", config_file, optional=True),
             settings, _arguments.path("run_dir", run_dir, optional=True), _arguments.path("resume", resume, optional=True),
-            *_arguments.device(device, threads), callback, display)
+            _arguments.path("from_policy", from_policy, optional=True), *_arguments.device(device, threads), callback, display)
     except KeyboardInterrupt:
         if display.run_dir is None:
             raise
