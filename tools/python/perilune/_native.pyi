@@ -84,7 +84,6 @@ class VectorEnv:
 
     def close(self) -> None: ...
 
-
     @property
     def is_closed(self) -> bool: ...
 
