@@ -114,8 +114,8 @@ def test_errors_of_python_alone(short, tmp_path):
         perilune.train(env="CartPole-v1", **short)
     with pytest.raises(TypeError, match="callback = 3 is no function"):
         perilune.train(callback=3, **short)
-    with pytest.raises(perilune.UsageError, match="device 'gpu' is unknown - allowed: auto, cpu, cuda"):
-        perilune.train(**{**short, "device": "gpu"})
+    with pytest.raises(perilune.UsageError, match="device 'tpu' is unknown - allowed: auto, cpu, cuda"):
+        perilune.train(**{**short, "device": "tpu"})
     with pytest.raises(perilune.UsageError, match="threads = 0 is out of range - allowed: None or a whole number, 1 .. 1024"):
         perilune.train(**{**short, "threads": 0})
     assert issubclass(perilune.UsageError, ValueError) and issubclass(perilune.Error, RuntimeError)

@@ -391,7 +391,7 @@ def test_wrong_numbers_of_environments():
             perilune.VectorEnv("CartPole-v1", wrong)
     with pytest.raises(TypeError, match="num_envs = 1.5 is not an integer - allowed: a whole number, 1 .. 4194304"):
         perilune.VectorEnv("CartPole-v1", 1.5)
-    for options in ({"max_episode_steps": -1}, {"device": "gpu"}, {"threads": 0}, {"arrays": "jax"}):
+    for options in ({"max_episode_steps": -1}, {"device": "tpu"}, {"threads": 0}, {"arrays": "jax"}):
         with pytest.raises(perilune.UsageError):
             perilune.VectorEnv("CartPole-v1", 2, **options)
     with pytest.raises(perilune.UsageError, match="CartPole-v1"):

@@ -72,6 +72,8 @@ def integer(name: str, value: Any, limits: tuple[int, int] | None = None, *, opt
     if optional and value is None:
         return None
     low, high = limits or limits_of(name)
+    if type(value) is int and low <= value <= high:  # the usual case
+        return value
     allowed = f"{'None or ' if optional else ''}a whole number, {low} .. {high}"
     whole = _index(value)
     if whole is None:
@@ -101,12 +103,16 @@ def seeds(name: str, values: Any, count: int) -> list[int | None]:
         raise _native.UsageError(f"{name} has {len(values)} seeds for {count} environments - give one each, or one number for all")
     if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
         return integers(name, values, limits_of("seed"))
-    return [integer(f"{name}[{i}]", value, limits_of("seed"), optional=True) for i, value in enumerate(values)]
+    low, high = limits_of("seed")
+    return [value if type(value) is int and low <= value <= high else  # the usual case
+            integer(f"{name}[{i}]", value, (low, high), optional=True) for i, value in enumerate(values)]
 
 
 def boolean(name: str, value: Any, *, optional: bool = False) -> bool | None:
     if optional and value is None:
         return None
+    if value is True or value is False:
+        return value
     value = _scalar(value)
     if not isinstance(value, (bool, np.bool_)):
         wrong_kind(name, value, "not a boolean", f"{'None, ' if optional else ''}True, False")
@@ -162,6 +168,8 @@ def array_of(name: str, value: Any, what: str) -> np.ndarray:
 def floats(name: str, value: Any, dtype: Any, what: str = "an array of numbers") -> np.ndarray:
     """Contiguous, of this type."""
     array = array_of(name, value, what)
+    if array.dtype == dtype:  # the usual case
+        return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiub":
         wrong_kind(name, value, f"of type {array.dtype}", what)
     with np.errstate(over="ignore"):  # infinite then, as the receiver sees
