@@ -1,6 +1,7 @@
 #include "host/checkpoint.hpp"
 
 #include <array>
+#include <charconv>
 
 #include "host/error.hpp"
 #include "host/format.hpp"
@@ -14,7 +15,9 @@ namespace {
 
 constexpr const char* kCheckpointFormat = "perilune checkpoint";
 constexpr const char* kPolicyFormat = "perilune policy";
-constexpr const char* kFormatVersion = "1";
+constexpr const char* kFormatVersion = "2";
+constexpr const char* kVersionWithoutRecord = "1";
+constexpr const char* kBestPrefix = "best.";
 constexpr std::array<const char*, 3> kPrefixes = {"", "optimizer.exp_avg.", "optimizer.exp_avg_sq."};
 
 // Calls f(prefix, array) for the parameters and both moments.
@@ -70,9 +73,9 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
                           checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
   }
   const std::string& version = metadata_of(file, "format_version");
-  if (version != kFormatVersion) {
-    throw Error(formatted("{} has format version {} - this program reads version {} - use the program that wrote it",
-                          file.source(), version, kFormatVersion));
+  if (version != kFormatVersion && version != kVersionWithoutRecord) {
+    throw Error(formatted("{} has format version {} - this program reads versions {} and {} - use the program that wrote it",
+                          file.source(), version, kVersionWithoutRecord, kFormatVersion));
   }
   Config config;
   try {
@@ -93,24 +96,60 @@ void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& env
                         kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
 }
 
-std::uint64_t number_of(const SafetensorsFile& file, const char* key) {
-  try {
-    return std::stoull(metadata_of(file, key));
-  } catch (const std::logic_error&) {
-    throw Error(formatted("{} has {} \"{}\", which is no number - the file is damaged", file.source(), key,
-                          metadata_of(file, key)));
+template <class Number>
+Number number_of(const SafetensorsFile& file, const char* key) {
+  const std::string& text = metadata_of(file, key);
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw Error(formatted("{} has {} \"{}\", which is no number - the file is damaged", file.source(), key, text));
   }
+  return value;
+}
+
+void add_record(Metadata& metadata, const RunRecord& record) {
+  metadata["recent_episodes"] = shortest_text(record.returns.episodes);
+  metadata["recent_return_sum"] = shortest_text(record.returns.sum);
+  metadata["evaluated_iteration"] = std::to_string(record.evaluated_iteration);
+  metadata["evaluations"] = std::to_string(record.evaluations);
+  metadata["reached_target"] = std::to_string(record.reached_target);
+  if (!record.best) return;
+  metadata["best_step"] = std::to_string(record.best->step);
+  metadata["best_mean_return"] = shortest_text(record.best->mean);
+}
+
+RunRecord record_of(const SafetensorsFile& file, const Model& model, const TrainerState& state) {
+  RunRecord record;
+  if (metadata_of(file, "format_version") == kVersionWithoutRecord) return record;
+  record.returns = {number_of<double>(file, "recent_episodes"), number_of<double>(file, "recent_return_sum")};
+  record.evaluated_iteration = number_of<std::uint64_t>(file, "evaluated_iteration");
+  record.evaluations = number_of<std::uint64_t>(file, "evaluations");
+  record.reached_target = number_of<int>(file, "reached_target") != 0;
+  if (!file.metadata().contains("best_step")) return record;
+  record.best = {number_of<std::uint64_t>(file, "best_step"), number_of<double>(file, "best_mean_return"), {}};
+  if (record.best->step == number_of<std::uint64_t>(file, "step")) {
+    record.best->parameters = state.parameters;
+  } else {
+    copy_parameters(file, model, kBestPrefix, record.best->parameters);
+  }
+  return record;
 }
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& run, const Config& config, const Model& model,
-                     const TrainerState& state, std::uint64_t step) {
+void save_checkpoint(const std::filesystem::path& run, const Model& model, const Checkpoint& checkpoint,
+                     std::uint64_t step, bool keep_previous) {
+  const Config& config = checkpoint.config;
+  const TrainerState& state = checkpoint.state;
+  save_policy(policy_path(run), {config, state.parameters, step}, {{"iteration", std::to_string(state.iteration)}});
+
   Metadata metadata = {{"format", kCheckpointFormat},
                        {"format_version", kFormatVersion},
                        {"config", to_toml(config)},
                        {"iteration", std::to_string(state.iteration)},
-                       {"step", std::to_string(step)}};
+                       {"step", std::to_string(step)},
+                       {"on_schedule", std::to_string(checkpoint.on_schedule)}};
+  add_record(metadata, checkpoint.record);
   const auto environments = static_cast<std::uint64_t>(config.num_envs);
   std::vector<Tensor> tensors;
   for_parameter_arrays(state, [&](const char* prefix, const std::vector<float>& values) {
@@ -120,9 +159,10 @@ void save_checkpoint(const std::filesystem::path& run, const Config& config, con
                    [&]<class T>(const char* name, const Shape& shape, const std::vector<T>& values) {
                      tensors.push_back(make_tensor<T>(name, shape, std::span(values)));
                    });
-  write_safetensors(checkpoint_path(run), tensors, metadata, previous_checkpoint_path(run));
-
-  save_policy(policy_path(run), {config, state.parameters, step}, {{"iteration", std::to_string(state.iteration)}});
+  const std::optional<BestPolicy>& best = checkpoint.record.best;
+  if (best && best->step != step) add_parameters(tensors, model, kBestPrefix, best->parameters);
+  write_safetensors(checkpoint_path(run), tensors, metadata,
+                    keep_previous ? previous_checkpoint_path(run) : std::filesystem::path());
 }
 
 void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
@@ -140,12 +180,12 @@ void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config) {
   const SafetensorsFile file = SafetensorsFile::load(path);
-  Checkpoint checkpoint{checked_config(file, true), {}};
+  Checkpoint checkpoint{checked_config(file, true), {}, {}};
   require_fixed_kept(checkpoint.config, config, file.source());
   require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
   TrainerState& state = checkpoint.state;
-  state.iteration = static_cast<std::uint32_t>(number_of(file, "iteration"));
+  state.iteration = number_of<std::uint32_t>(file, "iteration");
   for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
     copy_parameters(file, model, prefix, values);
   });
@@ -158,13 +198,18 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
                      values.resize(size);
                      file.copy<T>(name, shape, values);
                    });
+  checkpoint.record = record_of(file, model, state);
+  // Another target is yet to be reached.
+  checkpoint.record.reached_target &= checkpoint.config.target_return == config.target_return;
+  const auto on_schedule = file.metadata().find("on_schedule");
+  checkpoint.on_schedule = on_schedule == file.metadata().end() || on_schedule->second == "1";
   return checkpoint;
 }
 
 SavedPolicy load_policy(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::load(path);
   SavedPolicy policy{checked_config(file, false), {}, 0};
-  if (file.metadata().contains("step")) policy.step = number_of(file, "step");
+  if (file.metadata().contains("step")) policy.step = number_of<std::uint64_t>(file, "step");
   require_action_kind(file, find_environment(policy.config.env_id));
   copy_parameters(file, model_of(policy.config), "", policy.parameters);
   return policy;

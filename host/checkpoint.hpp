@@ -3,8 +3,10 @@
 // Tensors: actor.* and critic.* as in host/model.hpp, with actor.log_std where actions are continuous; in a checkpoint
 // also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
 // environments.fields [state fields, N], environments.{episode, elapsed} (U32) and environments.episode_return [N].
-// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), iteration, step; in a
-// policy file with continuous actions action_low and action_high, to which the actor's outputs are to be clipped.
+// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), step; of the best policy
+// mean_return; of the others iteration. A checkpoint's metadata also hold the run's record (run_record.hpp) and whether it
+// was saved on schedule; the tensors of the best policy so far are best.<name>, left out where it is the policy itself. In
+// a policy file with continuous actions action_low and action_high, to which the actor's outputs are to be clipped.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +16,25 @@
 
 #include "host/config.hpp"
 #include "host/model.hpp"
+#include "host/run_record.hpp"
 #include "host/trainer.hpp"
 
 namespace perilune {
 
-// Writes RUN/checkpoint.safetensors (the one before it stays as checkpoint.previous.safetensors) and
-// RUN/policy.safetensors, each atomically. Throws Error; what was there stays then.
-void save_checkpoint(const std::filesystem::path& run, const Config& config, const Model& model,
-                     const TrainerState& state, std::uint64_t step);
-
 struct Checkpoint {
   Config config;  // that it was made with
   TrainerState state;
+  RunRecord record;
+  bool on_schedule = true;  // else saved where a run was stopped, or at its end
 };
 
-// A checkpoint to resume from with `config`. Throws Error if the file is damaged, no checkpoint or of another format
-// version, and UsageError if keys differ that are fixed for a run.
+// Writes RUN/policy.safetensors and RUN/checkpoint.safetensors, each atomically. keep_previous: the checkpoint that was
+// there stays as checkpoint.previous.safetensors. Throws Error; what was there stays then.
+void save_checkpoint(const std::filesystem::path& run, const Model& model, const Checkpoint& checkpoint,
+                     std::uint64_t step, bool keep_previous);
+
+// A checkpoint to resume from with `config`; one of format version 1 has an empty record. Throws Error if the file is
+// damaged, no checkpoint or of another format version, and UsageError if keys differ that are fixed for a run.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config);
 
 struct SavedPolicy {

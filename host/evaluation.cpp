@@ -52,11 +52,13 @@ EvaluationResult evaluate(const Config& config, Device& device, const float* par
 
   args.parameters = parameters;
   args.workspace.data = arena.at(workspace);
-  args.first_episode = options.set;
+  args.first_episode = static_cast<std::uint32_t>(options.set);
   args.max_episode_steps = episode_limit(config);
   args.deterministic = options.deterministic;
   copy_env_parameters(config, args.env_parameters);
-  args.key = {static_cast<std::uint32_t>(options.seed), kEvaluationStream};
+  // Episodes are counted in 32 bits; the rest of the set's number chooses a stream, beyond those that have a name.
+  const auto stream = static_cast<std::uint32_t>(options.set >> 32) << 8 | kEvaluationStream;
+  args.key = {static_cast<std::uint32_t>(options.seed), stream};
   args.returns = arena.at(returns);
   args.lengths = arena.at(lengths);
   {

@@ -19,7 +19,7 @@ struct EvaluationOptions {
   int episodes = 100;
   bool deterministic = true;     // argmax, or the mean; else actions are sampled
   std::int64_t seed = 1;
-  std::uint32_t set = 0;         // sets of the same seed share no episode
+  std::uint64_t set = 0;         // 0 .. 2^34-1: sets of the same seed share no episode
 };
 
 // Evaluates parameters that lie on the device (laid out as model_of(config) says) in the configuration's task: its

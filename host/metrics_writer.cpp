@@ -137,24 +137,27 @@ std::optional<std::string_view> first_record(std::string_view bytes) {
 
 // How many bytes of each file to keep: whole rows up to the checkpoint, until the first that is
 // later or damaged.
-std::size_t kept_json_bytes(std::string_view text, std::uint64_t last_iteration) {
+std::size_t kept_json_bytes(std::string_view text, const MetricsEnd& end) {
   std::size_t kept = 0;
+  std::uint64_t rows = 0;  // of the last iteration
   while (kept < text.size()) {
     const std::size_t line_end = text.find('\n', kept);
     if (line_end == std::string_view::npos || !text.substr(kept).starts_with(kJsonRowStart)) break;
     std::uint64_t iteration = 0;
     const char* number = text.data() + kept + kJsonRowStart.size();
     if (std::from_chars(number, text.data() + line_end, iteration).ec != std::errc()) break;
-    if (iteration > last_iteration) break;
+    if (iteration > end.iteration || (iteration == end.iteration && ++rows > end.rows)) break;
     kept = line_end + 1;
   }
   return kept;
 }
 
-std::size_t kept_event_bytes(std::string_view bytes, std::uint64_t last_step) {
+std::size_t kept_event_bytes(std::string_view bytes, const MetricsEnd& end) {
   std::size_t kept = 0;
+  std::uint64_t rows = 0;  // of the last step
   while (const auto event = first_record(bytes.substr(kept))) {
-    if (event_step(*event) > last_step) break;
+    const std::uint64_t step = event_step(*event);
+    if (step > end.step || (step > 0 && step == end.step && ++rows > end.rows)) break;
     kept = static_cast<std::size_t>(event->data() - bytes.data()) + event->size() +
            sizeof(std::uint32_t);
   }
@@ -199,14 +202,13 @@ std::uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
-MetricsWriter::MetricsWriter(const fs::path& run) : MetricsWriter(run, 0, 0) {}
+MetricsWriter::MetricsWriter(const fs::path& run) : MetricsWriter(run, MetricsEnd{}) {}
 
-MetricsWriter::MetricsWriter(const fs::path& run, std::uint64_t last_iteration,
-                             std::uint64_t last_step) {
+MetricsWriter::MetricsWriter(const fs::path& run, const MetricsEnd& end) {
   const fs::path events = events_path(run);
-  const std::size_t kept_events = kept_event_bytes(read_whole(events), last_step);
+  const std::size_t kept_events = kept_event_bytes(read_whole(events), end);
   json_file_ =
-      open_to_append(json_path(run), kept_json_bytes(read_whole(json_path(run)), last_iteration));
+      open_to_append(json_path(run), kept_json_bytes(read_whole(json_path(run)), end));
   events_file_ = open_to_append(events, kept_events);
   if (kept_events == 0)
     append_record(events_buffer_, file_version_event(static_cast<double>(std::time(nullptr))));

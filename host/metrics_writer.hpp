@@ -1,6 +1,6 @@
 // The metrics of a run on disk: metrics.jsonl (one JSON object per row) and TensorBoard events.
 //
-// Rows come in order of iteration. Both files are only appended to, through a buffer: a row costs
+// Rows come in order of iteration; an iteration has a row of its own, then one for each evaluation of its policy. Both files are only appended to, through a buffer: a row costs
 // about as much as the formatting of its numbers, and reaches the files with the first row that
 // comes a second or more after the last flush, by flush(), or at the end. Call flush() before a
 // checkpoint is saved: resuming cuts both files back to the checkpoint, so that a resumed run has
@@ -29,6 +29,13 @@ struct Metric {
   double value;
 };
 
+// How far a run has come.
+struct MetricsEnd {
+  std::uint64_t iteration = 0;
+  std::uint64_t step = 0;
+  std::uint64_t rows = 0;  // of that iteration
+};
+
 struct MetricRow {
   std::uint64_t iteration;
   std::uint64_t step;  // environment steps so far
@@ -43,10 +50,9 @@ class MetricsWriter {
  public:
   // Of a new run directory.
   explicit MetricsWriter(const std::filesystem::path& run);
-  // Of a run that goes on from a checkpoint (0, 0: from its start): drops rows after it and what a
+  // Of a run that goes on from a checkpoint ({}: from its start): drops rows after it and what a
   // killed process left half-written, and makes files that are missing.
-  MetricsWriter(const std::filesystem::path& run, std::uint64_t last_iteration,
-                std::uint64_t last_step);
+  MetricsWriter(const std::filesystem::path& run, const MetricsEnd& end);
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
   // Flushes, and drops errors: call flush() to see them.

@@ -36,6 +36,21 @@ std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
   return checkpoints.front();
 }
 
+std::filesystem::path best_policy(const std::filesystem::path& run) {
+  if (!is_run_directory(run)) {
+    throw UsageError(formatted("{} is no run directory, and only a run has a best policy - give the directory that perilune "
+                               "train made",
+                               run.string()));
+  }
+  std::filesystem::path file = best_policy_path(run);
+  if (!std::filesystem::exists(file)) {
+    throw Error(formatted("{} has no best policy: it has not been evaluated yet - let the run finish, train with --set "
+                          "eval_every=N, or take its newest policy",
+                          run.string()));
+  }
+  return file;
+}
+
 Config saved_config(const std::filesystem::path& run_or_file) {
   if (is_run_directory(run_or_file)) return read_run_config(run_or_file);
   return load_policy(policy_file(run_or_file)).config;

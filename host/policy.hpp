@@ -75,6 +75,9 @@ class Policy {
 // The file whose policy that is: a run directory's newest checkpoint, or the file itself. Throws as the constructor.
 std::filesystem::path policy_file(const std::filesystem::path& run_or_file);
 
+// The policy file of a run's best evaluation. Throws UsageError if it is no run directory, Error if it has none.
+std::filesystem::path best_policy(const std::filesystem::path& run);
+
 // The configuration that a run directory, checkpoint or policy file was made with. Throws as the constructor.
 Config saved_config(const std::filesystem::path& run_or_file);
 

@@ -110,6 +110,8 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
       resumed.notes.push_back(std::move(note));
     }
     resumed.state = std::move(checkpoint->state);
+    resumed.record = std::move(checkpoint->record);
+    resumed.on_schedule = checkpoint->on_schedule;
   } else if (std::filesystem::exists(initial_policy_path(run))) {
     resumed.initial_parameters = load_policy(initial_policy_path(run)).parameters;
   }

@@ -27,6 +27,8 @@ struct StartingPoint {
   std::optional<TrainerState> state;      // of a run that goes on; none before its first checkpoint
   std::vector<float> initial_parameters;  // where there is no state: those of another policy; empty: drawn
   std::vector<std::string> notes;         // what changes, and what becomes of the schedules; a sentence each
+  RunRecord record = {};                  // of the checkpoint that the state is from
+  bool on_schedule = true;                // that checkpoint
 };
 // Locks the run and reads its newest checkpoint that is not damaged. Throws UsageError if its config.toml or `changes` do
 // not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.

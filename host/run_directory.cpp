@@ -136,6 +136,8 @@ fs::path previous_checkpoint_path(const fs::path& run) {
 }
 fs::path policy_path(const fs::path& run) { return run / "policy.safetensors"; }
 
+fs::path best_policy_path(const fs::path& run) { return run / "best.safetensors"; }
+
 bool is_run_directory(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(config_path(path), ignored);

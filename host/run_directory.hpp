@@ -1,7 +1,7 @@
 // The directory of one training run, and who may write to it.
 //
 // runs/<env>__<name>__<seed>__<unix time>/ holds config.toml, checkpoint.safetensors and the one
-// before it, policy.safetensors, metrics.jsonl, TensorBoard events and the evaluation. It is made
+// before it, policy.safetensors, best.safetensors, metrics.jsonl, TensorBoard events and the evaluation. It is made
 // under a temporary name and renamed when config.toml is in it: a run directory that exists can
 // always be resumed. A lock (flock on .lock, which ends with the process however that ends) keeps a
 // second writer out.
@@ -44,6 +44,7 @@ std::filesystem::path config_path(const std::filesystem::path& run);
 std::filesystem::path checkpoint_path(const std::filesystem::path& run);
 std::filesystem::path previous_checkpoint_path(const std::filesystem::path& run);
 std::filesystem::path policy_path(const std::filesystem::path& run);
+std::filesystem::path best_policy_path(const std::filesystem::path& run);
 
 // Whether `path` is a run directory: a directory with a config.toml.
 bool is_run_directory(const std::filesystem::path& path);

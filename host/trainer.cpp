@@ -391,6 +391,12 @@ TrainerState Trainer::state() const {
   return state;
 }
 
+std::vector<float> Trainer::host_parameters() const {
+  std::vector<float> values(model_.floats);
+  device_.download(values.data(), parameters(), values.size() * sizeof(float));
+  return values;
+}
+
 std::string Trainer::find_nonfinite_tensor() const {
   std::vector<float> values(model_.floats);
   // The largest magnitude in a tensor; a NaN counts as infinite.

@@ -52,8 +52,9 @@ class Trainer {
   void enqueue_iteration();
   const IterationMetrics& metrics(std::uint64_t iteration) const;  // 0-based
 
-  // Both wait for what was enqueued.
+  // They wait for what was enqueued.
   TrainerState state() const;
+  std::vector<float> host_parameters() const;  // [model floats]
   // The text of an error: `what` is not finite after that many iterations, where that began, `stopped`, and what to do. It
   // began in an environment or, where the newest rollout has none that is not finite, in the networks.
   std::string explain_nonfinite(std::uint64_t iterations, const std::string& what, const std::string& stopped) const;

@@ -15,6 +15,8 @@
 #include "host/networks.hpp"
 #include "host/precision.hpp"
 #include "host/run_directory.hpp"
+#include "host/run_evaluations.hpp"
+#include "host/text.hpp"
 #include "host/trainer.hpp"
 
 namespace perilune {
@@ -45,29 +47,11 @@ StartingPoint open_run(const TrainingOptions& options, const Device& device) {
   return start;
 }
 
-// The mean return of the episodes that ended in the last iterations, at least a hundred where there are as many.
-class RecentReturns {
- public:
-  void add(const IterationMetrics& row) {
-    if (row.episodes <= 0.0f) return;
-    if (count_ >= 100.0) {  // forget slowly: an exponential average once there are enough
-      const double keep = std::max(0.0, 1.0 - row.episodes / 100.0);
-      count_ *= keep;
-      sum_ *= keep;
-    }
-    count_ += row.episodes;
-    sum_ += row.episode_return_sum;
-  }
-  double mean() const { return count_ > 0.0 ? sum_ / count_ : kNaN; }
-
- private:
-  double count_ = 0.0, sum_ = 0.0;
-};
-
 class Run {
  public:
   Run(const TrainingOptions& options, Device& device, Clock::time_point begin)
-      : options_(options), device_(device), begin_(begin), start_(open_run(options, device)), trainer_(start_.config, device) {
+      : options_(options), device_(device), begin_(begin), start_(open_run(options, device)), trainer_(start_.config, device),
+        record_(std::move(start_.record)), evaluations_(start_.config, device, trainer_, record_) {
     trainer_.arena().require_room(device);
     if (start_.is_changed) write_run_config(directory(), start_.config);
     if (start_.directory) return;
@@ -82,14 +66,21 @@ class Run {
   const std::filesystem::path& directory() const { return start_.directory->path(); }
   std::uint64_t step_of(std::uint64_t iteration) const { return iteration * trainer_.steps_per_iteration(); }
 
+  bool is_interrupted() const { return options_.interrupt != nullptr && options_.interrupt->load(); }
+
   void plan();
   std::uint64_t next_stop(std::uint64_t done) const;
+  std::uint64_t run_until(std::uint64_t done, std::uint64_t stop);
   void report(std::uint64_t from, std::uint64_t to);
-  void write_row(MetricsWriter& writer, const IterationMetrics& row, std::uint64_t iteration);
-  void save(std::uint64_t iteration);
-  EvaluationResult evaluate_set(std::uint64_t iteration, std::uint32_t set);
-  bool passes_twice(std::uint64_t iteration, double threshold);
-  void write_evaluation(const TrainingResult& result) const;
+  void write_row(std::uint64_t iteration, std::span<const Metric> values);
+  void write_row(std::uint64_t iteration, const IterationMetrics& row);
+  void write_row(std::uint64_t iteration, const EvaluationResult& result);
+  bool checkpoint_is_due(std::uint64_t iteration) const;
+  void save(std::uint64_t iteration, bool on_schedule);
+  void save_best_policy();
+  void evaluate_on_schedule(std::uint64_t iteration);
+  EvaluationResult evaluate_at_end(std::uint64_t iteration);
+  [[noreturn]] void fail_evaluation(std::uint64_t iteration, const OutOfMemoryError& error);
   [[noreturn]] void fail_nonfinite(std::uint64_t iteration, NonFinite code);
 
   const TrainingOptions& options_;
@@ -97,17 +88,22 @@ class Run {
   Clock::time_point begin_;
   StartingPoint start_;
   Trainer trainer_;
+  RunRecord record_;
+  RunEvaluations evaluations_;
   std::optional<MetricsWriter> metrics_;
-  RecentReturns returns_;
   std::uint64_t first_iteration_ = 0;
-  std::uint64_t saved_iteration_ = std::numeric_limits<std::uint64_t>::max();
-  double last_kl_ = kNaN;
-  std::optional<EvaluationResult> evaluation_;        // the latest
-  std::optional<EvaluationResult> pending_evaluation_;  // not yet in the metrics
+  std::uint64_t batch_ = 1;                         // iterations that are launched at a time
+  std::optional<std::uint64_t> saved_iteration_;    // whose state the newest checkpoint has
+  bool saved_on_schedule_ = true;                   // that checkpoint; else the next one replaces it
+  std::optional<std::uint64_t> saved_best_step_;    // of the policy in best.safetensors
 };
 
 void Run::plan() {
-  if (start_.state) first_iteration_ = start_.state->iteration;
+  if (start_.state) {
+    first_iteration_ = start_.state->iteration;
+    if (!start_.is_changed) saved_iteration_ = first_iteration_;
+    saved_on_schedule_ = start_.on_schedule;
+  }
   if (!options_.on_plan) return;
   options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(), trainer_.arena().total_bytes(), trainer_.arena().table(),
                     trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_), start_.notes});
@@ -124,9 +120,13 @@ std::uint64_t Run::next_stop(std::uint64_t done) const {
   return stop;
 }
 
-void Run::write_row(MetricsWriter& writer, const IterationMetrics& row, std::uint64_t iteration) {
+void Run::write_row(std::uint64_t iteration, std::span<const Metric> values) {
+  metrics_->write({iteration, step_of(iteration), unix_time(), values});
+}
+
+void Run::write_row(std::uint64_t iteration, const IterationMetrics& row) {
   const double episodes = row.episodes;
-  std::vector<Metric> values = {
+  const Metric values[] = {
       {"charts/episodic_return", episodes > 0.0 ? row.episode_return_sum / episodes : kNaN},
       {"charts/episodic_length", episodes > 0.0 ? row.episode_length_sum / episodes : kNaN},
       {"charts/episodes", episodes},
@@ -142,31 +142,36 @@ void Run::write_row(MetricsWriter& writer, const IterationMetrics& row, std::uin
       {"losses/gradient_norm", row.gradient_norm},
       {"losses/policy_updates", row.policy_steps},
   };
-  if (pending_evaluation_) {
-    values.push_back({"eval/mean_return", pending_evaluation_->mean});
-    values.push_back({"eval/std_return", pending_evaluation_->std});
-    values.push_back({"eval/mean_length", pending_evaluation_->mean_length});
-    pending_evaluation_.reset();
-  }
-  writer.write({iteration, step_of(iteration), unix_time(), values});
+  write_row(iteration, values);
+}
+
+void Run::write_row(std::uint64_t iteration, const EvaluationResult& result) {
+  const Metric values[] = {
+      {"eval/mean_return", result.mean},
+      {"eval/std_return", result.std},
+      {"eval/mean_length", result.mean_length},
+      {"eval/episodes", static_cast<double>(result.episodes)},
+  };
+  write_row(iteration, values);
 }
 
 // Iterations [from, to) are done: metrics, progress, and the check for NaN and Inf.
 void Run::report(std::uint64_t from, std::uint64_t to) {
+  double approx_kl = kNaN;
   for (std::uint64_t i = from; i < to; ++i) {
     const IterationMetrics& row = trainer_.metrics(i);
     if (row.nonfinite != 0) fail_nonfinite(i + 1, static_cast<NonFinite>(row.nonfinite));
-    returns_.add(row);
-    last_kl_ = start_.config.kl_estimator == Config::KlEstimator::kK1 ? row.old_approx_kl : row.approx_kl;
-    write_row(*metrics_, row, i + 1);
+    record_.returns.add(row);
+    approx_kl = start_.config.kl_estimator == Config::KlEstimator::kK1 ? row.old_approx_kl : row.approx_kl;
+    write_row(i + 1, row);
   }
   if (!options_.on_progress) return;
   const double seconds = seconds_since(begin_);
   const double done = static_cast<double>(to - first_iteration_);
   const double left = static_cast<double>(trainer_.iterations() - to);
   options_.on_progress({to, trainer_.iterations(), step_of(to), step_of(trainer_.iterations()), seconds,
-                        static_cast<double>(step_of(to) - step_of(first_iteration_)) / seconds, returns_.mean(),
-                        last_kl_, done > 0.0 ? seconds / done * left : kNaN});
+                        static_cast<double>(step_of(to) - step_of(first_iteration_)) / seconds, record_.returns.mean(),
+                        approx_kl, done > 0.0 ? seconds / done * left : kNaN});
 }
 
 void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
@@ -175,6 +180,7 @@ void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
                       : code == NonFinite::kActorGradient ? "the actor's gradient"
                                                           : "the critic's gradient";
   metrics_->flush();
+  save_best_policy();
   throw Error(trainer_.explain_nonfinite(
       iteration, formatted("NaN or Inf in {} at iteration {}", where, iteration),
       "training stopped, " + (existing_checkpoints(directory()).empty()
@@ -182,46 +188,99 @@ void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
                                   : "the last good checkpoint is " + checkpoint_path(directory()).string())));
 }
 
-void Run::save(std::uint64_t iteration) {
-  if (saved_iteration_ == iteration) return;
-  const TrainerState state = trainer_.state();
-  for (float x : state.parameters) {
+bool Run::checkpoint_is_due(std::uint64_t iteration) const {
+  const auto every = static_cast<std::uint64_t>(start_.config.checkpoint_every);
+  return every > 0 && iteration > 0 && iteration % every == 0 && !(saved_iteration_ == iteration && saved_on_schedule_);
+}
+
+void Run::save(std::uint64_t iteration, bool on_schedule) {
+  Checkpoint checkpoint{start_.config, trainer_.state(), record_, on_schedule};
+  for (float x : checkpoint.state.parameters) {
     if (!std::isfinite(x)) {
       throw Error(trainer_.explain_nonfinite(iteration, formatted("NaN or Inf in a parameter after iteration {}", iteration),
                                              "it was not saved"));
     }
   }
   metrics_->flush();
-  save_checkpoint(directory(), start_.config, trainer_.model(), state, step_of(iteration));
+  save_best_policy();
+  save_checkpoint(directory(), trainer_.model(), checkpoint, step_of(iteration), saved_on_schedule_);
   saved_iteration_ = iteration;
+  saved_on_schedule_ = on_schedule;
 }
 
-// `set`: which of the two sets of episodes kept for this iteration.
-EvaluationResult Run::evaluate_set(std::uint64_t iteration, std::uint32_t set) {
-  EvaluationOptions options;
-  options.episodes = start_.config.eval_episodes;
-  options.seed = start_.config.seed;
-  options.set = static_cast<std::uint32_t>(2 * iteration) + set;
+void Run::save_best_policy() {
+  if (!record_.best || saved_best_step_ == record_.best->step) return;
+  const BestPolicy& best = *record_.best;
+  save_policy(best_policy_path(directory()), {start_.config, best.parameters, best.step},
+              {{"mean_return", shortest_text(best.mean)}});
+  saved_best_step_ = record_.best->step;
+}
+
+void Run::evaluate_on_schedule(std::uint64_t iteration) {
   try {
-    evaluation_ = evaluate(start_.config, device_, trainer_.parameters(), options);
+    for (const EvaluationResult& result : evaluations_.evaluate_on_schedule(iteration)) write_row(iteration, result);
+    saved_iteration_.reset();  // the record has changed
   } catch (const OutOfMemoryError& error) {
-    save(iteration);
-    throw Error(formatted("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
-                          "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
-                          "holds {}:\n{}",
-                          iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
-                          trainer_.arena().table()));
+    fail_evaluation(iteration, error);
   }
-  pending_evaluation_ = evaluation_;
-  return *evaluation_;
 }
 
-// Two greedy evaluations on different episodes: one crossing can be luck.
-bool Run::passes_twice(std::uint64_t iteration, double threshold) {
-  return evaluate_set(iteration, 0).mean >= threshold && evaluate_set(iteration, 1).mean >= threshold;
+EvaluationResult Run::evaluate_at_end(std::uint64_t iteration) {
+  try {
+    const EvaluationResult result = evaluations_.evaluate_at_end(iteration);
+    write_row(iteration, result);
+    metrics_->flush();
+    save_best_policy();
+    return result;
+  } catch (const OutOfMemoryError& error) {
+    fail_evaluation(iteration, error);
+  }
 }
 
-void Run::write_evaluation(const TrainingResult& result) const {
+void Run::fail_evaluation(std::uint64_t iteration, const OutOfMemoryError& error) {
+  if (saved_iteration_ != iteration) save(iteration, false);
+  throw Error(formatted("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
+                        "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
+                        "holds {}:\n{}",
+                        iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
+                        trainer_.arena().table()));
+}
+
+// Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never stands
+// still while the host reads metrics; the CPU runs what it is given at once. Returns how many are done: `stop`, or fewer
+// if the run is interrupted.
+std::uint64_t Run::run_until(std::uint64_t done, std::uint64_t stop) {
+  struct Batch {
+    std::uint64_t begin, end, mark;
+  };
+  std::deque<Batch> enqueued;
+  const std::size_t ahead = device_.is_cuda() ? 2 : 1;
+  std::uint64_t launched = done;
+  const auto launch = [&] {
+    while (enqueued.size() < ahead && launched < stop) {
+      const std::uint64_t end = std::min({stop, launched + batch_, done + kMetricsRing});
+      if (end == launched) break;
+      const std::uint64_t begin = launched;
+      for (; launched < end; ++launched) trainer_.enqueue_iteration();
+      enqueued.push_back({begin, end, device_.mark()});
+    }
+  };
+  Clock::time_point waited = Clock::now();
+  for (launch(); !enqueued.empty();) {
+    const Batch oldest = enqueued.front();
+    enqueued.pop_front();
+    device_.wait(oldest.mark);
+    report(oldest.begin, oldest.end);
+    done = oldest.end;
+    const bool whole_batch = oldest.end - oldest.begin == batch_;
+    if (device_.is_cuda() && whole_batch && seconds_since(waited) < kBatchSeconds) batch_ *= 2;
+    waited = Clock::now();
+    if (!is_interrupted()) launch();
+  }
+  return done;
+}
+
+void write_evaluation(const TrainingResult& result) {
   const EvaluationResult& e = result.evaluation;
   const Json json = {{"env", result.config.env_id},
                      {"steps", result.steps},
@@ -233,76 +292,46 @@ void Run::write_evaluation(const TrainingResult& result) const {
                        {"std", e.std},
                        {"min", e.min},
                        {"max", e.max},
-                       {"mean_length", e.mean_length}}}};
-  replace_file(directory() / "evaluation.json", json.dump(2) + "\n");
+                       {"mean_length", e.mean_length}}},
+                     {"best", {{"step", result.best->step}, {"mean", result.best->mean}}}};
+  replace_file(result.run_directory / "evaluation.json", json.dump(2) + "\n");
 }
 
 TrainingResult Run::execute() {
   plan();
   trainer_.start(start_.state, options_.use_graph, start_.initial_parameters);
-  if (options_.resume) {
-    metrics_.emplace(directory(), first_iteration_, step_of(first_iteration_));
-  } else {
-    metrics_.emplace(directory());
-  }
-  const Config& config = start_.config;
+  const std::uint64_t evaluation_rows = record_.evaluated_iteration == first_iteration_ ? record_.evaluations : 0;
+  metrics_.emplace(directory(), MetricsEnd{first_iteration_, step_of(first_iteration_), 1 + evaluation_rows});
   TrainingResult result;
-  result.config = config;
+  result.config = start_.config;
   result.run_directory = directory();
-  result.solved_threshold = find_environment(config.env_id).solved_return;
+  result.solved_threshold = find_environment(start_.config.env_id).solved_return;
 
-  // Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never
-  // stands still while the host reads metrics; the CPU runs what it is given at once.
-  struct Batch {
-    std::uint64_t end, mark;
-  };
-  std::deque<Batch> enqueued;
-  const std::size_t ahead = device_.is_cuda() ? 2 : 1;
-  bool reached = false;
-  std::uint64_t done = first_iteration_, launched = done, batch = 1;
-  Clock::time_point waited = Clock::now();
-  while (done < trainer_.iterations() && !reached && !result.interrupted) {
-    const std::uint64_t stop = next_stop(done);
-    while (enqueued.size() < ahead && launched < stop) {
-      const std::uint64_t end = std::min({stop, launched + batch, done + kMetricsRing});
-      if (end == launched) break;
-      for (std::uint64_t i = launched; i < end; ++i) trainer_.enqueue_iteration();
-      launched = end;
-      enqueued.push_back({end, device_.mark()});
+  // What is due after an iteration depends on its number and the record alone, so that a run that is stopped anywhere
+  // and goes on does the same.
+  std::uint64_t done = first_iteration_;
+  while (!(result.interrupted = is_interrupted())) {
+    if (evaluations_.is_due(done)) {
+      evaluate_on_schedule(done);
+    } else if (checkpoint_is_due(done)) {
+      save(done, true);
+    } else if (record_.reached_target || done == trainer_.iterations()) {
+      break;
+    } else {
+      done = run_until(done, next_stop(done));
     }
-    const auto finish_oldest = [&] {
-      device_.wait(enqueued.front().mark);
-      report(done, enqueued.front().end);
-      done = enqueued.front().end;
-      enqueued.pop_front();
-    };
-    const bool whole_batch = enqueued.front().end == done + batch;
-    finish_oldest();
-    if (device_.is_cuda() && whole_batch && seconds_since(waited) < kBatchSeconds) batch *= 2;
-    waited = Clock::now();
-    result.interrupted = options_.interrupt != nullptr && options_.interrupt->load();
-    while (result.interrupted && !enqueued.empty()) finish_oldest();
-    if (done < stop) continue;
-    const auto due = [&](int every) { return every > 0 && done % static_cast<std::uint64_t>(every) == 0; };
-    if (due(config.eval_every) && config.target_return) {
-      reached = passes_twice(done, *config.target_return);
-    } else if (due(config.eval_every)) {
-      evaluate_set(done, 0);
-    }
-    if (due(config.checkpoint_every)) save(done);
   }
   result.seconds = seconds_since(begin_);
   result.steps = step_of(done);
   result.new_steps = result.steps - step_of(first_iteration_);
   result.steps_per_second = static_cast<double>(result.new_steps) / result.seconds;
-  save(done);
-  if (result.interrupted) return result;
-
-  result.solved = reached && *config.target_return >= result.solved_threshold
-                      ? true
-                      : passes_twice(done, result.solved_threshold);
-  result.evaluation = *evaluation_;
-  write_evaluation(result);
+  if (saved_iteration_ != done) save(done, false);
+  if (!result.interrupted) {
+    result.evaluation = evaluate_at_end(done);
+    result.solved = result.evaluation.mean >= result.solved_threshold;
+  }
+  if (record_.best) result.best = {record_.best->step, record_.best->mean};
+  if (!result.interrupted) write_evaluation(result);
   return result;
 }
 

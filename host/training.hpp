@@ -54,6 +54,11 @@ struct TrainingOptions {
   std::function<void(const TrainingProgress&)> on_progress;  // after every batch of iterations (many times a second)
 };
 
+struct BestResult {
+  std::uint64_t step;  // of the run
+  double mean;         // return of its evaluation
+};
+
 struct TrainingResult {
   Config config;
   std::filesystem::path run_directory;
@@ -61,13 +66,15 @@ struct TrainingResult {
   std::uint64_t new_steps = 0;     // of this process
   double seconds = 0.0;            // of this call, until training ended (evaluations that decide to stop included)
   double steps_per_second = 0.0;   // new_steps / seconds
-  bool solved = false;             // two evaluations with different seeds, both at or above the threshold
+  bool solved = false;             // the evaluation's mean return is at or above the threshold
   double solved_threshold = 0.0;
   bool interrupted = false;
-  EvaluationResult evaluation;     // the last one
+  EvaluationResult evaluation;     // of the last policy, at the end, on max(100, eval_episodes) episodes of its own
+  std::optional<BestResult> best;  // evaluated policy so far, which is in best.safetensors
 };
 
-// Trains, and leaves a run directory with checkpoint.safetensors, policy.safetensors, metrics and evaluation.json.
+// Trains, and leaves a run directory with checkpoint.safetensors, policy.safetensors,
+// best.safetensors, metrics and evaluation.json.
 // Throws Error (see error.hpp); whatever was saved before stays.
 TrainingResult train(const TrainingOptions& options, Device& device);
 

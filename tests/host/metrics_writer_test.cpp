@@ -32,7 +32,7 @@ void write_row(MetricsWriter& writer, std::uint64_t iteration) {
 }
 
 void write_rows(const fs::path& run, std::uint64_t first, std::uint64_t last) {
-  MetricsWriter writer(run, first - 1, (first - 1) * 512);
+  MetricsWriter writer(run, {first - 1, (first - 1) * 512, 1});
   for (std::uint64_t iteration = first; iteration <= last; ++iteration)
     write_row(writer, iteration);
 }
@@ -133,6 +133,30 @@ TEST(MetricsWriter, ResumedRunHasTheSameFilesAsAnUninterruptedOne) {
             read_text(events_file(resumed.path())).substr(40));
 }
 
+TEST(MetricsWriter, OfTheLastIterationOnlyTheRowsOfTheCheckpointStay) {
+  const auto lines = [](const fs::path& run) {
+    const std::string text = read_text(run / "metrics.jsonl");
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  for (std::uint64_t rows = 1; rows <= 4; ++rows) {
+    const test::TemporaryDirectory run;
+    write_rows(run.path(), 1, 7);
+    std::size_t bytes_of_one = fs::file_size(events_file(run.path()));
+    {
+      MetricsWriter writer(run.path(), {7, 7 * 512, 1});
+      for (int evaluation = 0; evaluation < 2; ++evaluation) write_row(writer, 7);
+      for (int row = 0; row < 3; ++row) write_row(writer, 8);
+    }
+    EXPECT_EQ(lines(run.path()), 7 + 2 + 3);
+    bytes_of_one = (fs::file_size(events_file(run.path())) - bytes_of_one) / 5;
+    const std::size_t before = fs::file_size(events_file(run.path()));
+    { MetricsWriter writer(run.path(), {7, 7 * 512, rows}); }
+    const std::uint64_t kept = std::min<std::uint64_t>(rows, 3);
+    EXPECT_EQ(lines(run.path()), static_cast<std::ptrdiff_t>(6 + kept));
+    EXPECT_EQ(fs::file_size(events_file(run.path())), before - (6 - kept) * bytes_of_one) << rows;
+  }
+}
+
 TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
   const test::TemporaryDirectory whole;
   write_rows(whole.path(), 1, 5);
@@ -143,7 +167,7 @@ TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
     test::write_text(run / "metrics.jsonl", json.substr(0, json.size() - missing));
     test::write_text(run / "events.out.tfevents.1.perilune",
                      events.substr(0, events.size() - missing));
-    { MetricsWriter writer(run.path(), 4, 4 * 512); }
+    { MetricsWriter writer(run.path(), {4, 4 * 512, 1}); }
     write_rows(run.path(), 5, 5);
     EXPECT_EQ(read_text(run / "metrics.jsonl"), json) << missing;
     EXPECT_EQ(read_text(events_file(run.path())), events) << missing;
@@ -155,7 +179,7 @@ TEST(MetricsWriter, SurvivesForeignAndDamagedFiles) {
   test::write_text(run / "metrics.jsonl",
                    "{\"iteration\":1}\n{\"iteration\":x}\n{\"iteration\":2}\n");
   test::write_text(run / "events.out.tfevents.1.perilune", std::string(100, '\xff'));
-  { MetricsWriter writer(run.path(), 9, 9); }
+  { MetricsWriter writer(run.path(), {9, 9, 1}); }
   EXPECT_EQ(read_text(run / "metrics.jsonl"), "{\"iteration\":1}\n");
   EXPECT_EQ(read_text(run / "events.out.tfevents.1.perilune").size(),
             40u);  // the file version alone

@@ -46,6 +46,7 @@ constexpr std::string_view kEvalExamples =
     "time limit.\n"
     "\nExamples:\n"
     "  perilune eval runs/RUN\n"
+    "  perilune eval runs/RUN --best\n"
     "  perilune eval runs/RUN --set max_episode_steps=600\n"
     "  perilune eval runs/RUN/policy.safetensors --episodes 1000 --seed 7\n"
     "  perilune eval runs/RUN --sampled --json";
@@ -183,7 +184,7 @@ struct Texts {
   std::optional<std::string> preset, config, seed, run_directory, resume, from, graph, device, threads, episodes;
   std::optional<std::string> target, topic, iterations, predict, seeds, jobs, output, keep;
   std::vector<std::string> settings;
-  bool print_config = false, quiet = false, verbose = false, json = false, sampled = false;
+  bool print_config = false, quiet = false, verbose = false, json = false, sampled = false, best = false;
 };
 
 void add_device_options(CLI::App& command, Texts& texts) {
@@ -237,6 +238,7 @@ void add_eval(CLI::App& app, Texts& texts) {
   eval.add_option("run", texts.target, "a run directory, a checkpoint or a policy file")
       ->type_name("RUN_OR_FILE")
       ->required();
+  eval.add_flag("--best", texts.best, "of a run: the policy of its best evaluation (default: the newest)");
   eval.add_option("--set", texts.settings,
                   "play another task than the trained one: env_id, max_episode_steps or env.*; may be repeated")
       ->type_name("KEY=VALUE")
@@ -357,6 +359,7 @@ TrainCommand train_command(const Texts& texts) {
 EvalCommand eval_command(const Texts& texts) {
   EvalCommand command;
   command.run_or_file = parse_path("RUN_OR_FILE", texts.target.value_or(""));
+  command.best = texts.best;
   for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));
   if (texts.episodes) command.episodes = static_cast<int>(parse_whole("--episodes", *texts.episodes, 1, 1000000));
   if (texts.seed) command.seed = parse_whole("--seed", *texts.seed, 0, std::numeric_limits<std::uint32_t>::max());

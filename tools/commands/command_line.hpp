@@ -39,6 +39,7 @@ struct TrainCommand {
 
 struct EvalCommand {
   std::filesystem::path run_or_file;
+  bool best = false;  // of a run: the policy of its best evaluation, else the newest
   std::vector<Setting> settings;  // of the task
   int episodes = 100;
   bool deterministic = true;

@@ -10,13 +10,14 @@
 namespace perilune {
 
 ExitCode run_eval(const EvalCommand& command) {
-  saved_config(command.run_or_file);  // its errors come before the device's
+  const std::filesystem::path source = command.best ? best_policy(command.run_or_file) : command.run_or_file;
+  saved_config(source);  // its errors come before the device's
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
   EvaluationOptions options;
   options.episodes = command.episodes;
   options.deterministic = command.deterministic;
   options.seed = command.seed;
-  Policy policy(command.run_or_file, *selected.device);
+  Policy policy(source, *selected.device);
   const Config& trained = policy.config();
   const Config task = evaluation_task(trained, command.settings);
   Terminal err = Terminal::standard_error();

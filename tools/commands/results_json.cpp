@@ -26,6 +26,7 @@ std::string training_json(const TrainingResult& result, std::string_view device,
                {"steps_per_second", result.steps_per_second},
                {"solved", result.solved}};
   add_evaluation(json["eval"], result.evaluation);
+  if (result.best) json["best"] = {{"step", result.best->step}, {"mean", result.best->mean}};
   json["run_dir"] = result.run_directory.string();
   return json.dump() + "\n";
 }

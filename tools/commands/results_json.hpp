@@ -10,7 +10,7 @@
 namespace perilune {
 
 // env, preset, device, seed, steps, seconds (from the start of the process to the end of training), steps_per_second (of
-// training), solved, eval {episodes, mean, std, min, max}, run_dir.
+// training), solved, eval {episodes, mean, std, min, max}, best {step, mean}, run_dir.
 std::string training_json(const TrainingResult& result, std::string_view device, double seconds);
 
 // env, max_episode_steps, parameters (of the environment, by name), episodes, mean, std, min, max. task: what was played.

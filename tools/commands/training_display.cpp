@@ -101,8 +101,14 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
   const std::string run = shell_quoted(result.run_directory.string());
   const std::string verdict =
       result.solved ? out_.styled(Style::kGood, "Solved") : out_.styled(Style::kWarning, "Not solved");
-  std::string text = formatted("{} (a mean return of {:.0f}, twice)\n", verdict, result.solved_threshold);
+  std::string text = formatted("{} (a mean return of {:.0f} or more, over {} new episodes)\n", verdict, result.solved_threshold,
+                               result.evaluation.episodes);
   text += labelled(out_, "evaluation", evaluation_text(out_, result.evaluation));
+  const bool is_last_best = !result.best || result.best->step == result.steps;
+  if (!is_last_best) {
+    text += labelled(out_, "best", formatted("{:.1f} at step {}, in best.safetensors", result.best->mean,
+                                             grouped(result.best->step)));
+  }
   text += labelled(out_, "steps", grouped(result.steps));
   text += labelled(out_, "seconds", formatted("{:.3f} from the start of the process", seconds));
   text += labelled(out_, "steps/s", scaled(result.steps_per_second));
@@ -113,6 +119,7 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
     text += formatted("  {:<12}{} {}\n", what, shell_quoted(program), arguments);
   };
   suggest("eval " + run, "play again");
+  if (!is_last_best) suggest("eval " + run + " --best", "the best");
   if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {
     suggest("train --resume " + run, "train on");
   }

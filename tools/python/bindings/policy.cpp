@@ -199,6 +199,8 @@ void bind_policy(nb::module_& module) {
       .def_prop_ro("num_actions", &PythonPolicy::num_actions)
       .def_prop_ro("is_continuous", &PythonPolicy::is_continuous)
       .def_prop_ro("device", &PythonPolicy::device_text);
+  module.def(
+      "best_policy", [](const std::string& run) { return best_policy(run).string(); }, "run"_a);
   module.def("evaluate", evaluate_path, "path"_a, "episodes"_a, "deterministic"_a, "seed"_a,
              "settings"_a, "device"_a, "threads"_a.none());
   module.def(

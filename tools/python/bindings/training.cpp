@@ -159,6 +159,13 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
   entry["solved"] = result.solved;
   entry["solved_threshold"] = result.solved_threshold;
   entry["interrupted"] = result.interrupted;
+  entry["best"] = nb::none();
+  if (result.best) {
+    nb::dict best;
+    best["step"] = result.best->step;
+    best["mean"] = result.best->mean;
+    entry["best"] = best;
+  }
   entry["evaluation"] =
       result.interrupted ? nb::object(nb::none()) : nb::object(evaluation_dict(result.evaluation));
   return entry;

@@ -17,11 +17,12 @@ from perilune._native import DeviceArray, Error, NoDeviceError, OutOfMemoryError
 from perilune.catalog import environments, info, keys, presets
 from perilune.policy import Policy, load
 from perilune.replays import replay
-from perilune.training import Evaluation, Run, evaluate, train
+from perilune.training import Best, Evaluation, Run, evaluate, train
 
 __version__ = version()
 
-__all__ = ["DeviceArray", "Env", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError", "VectorEnv",
+__all__ = ["Best", "DeviceArray", "Env", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError",
+           "VectorEnv",
            "environments", "evaluate", "info", "keys", "load", "presets", "replay", "train"]
 
 

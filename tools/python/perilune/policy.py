@@ -16,14 +16,21 @@ from perilune import _arguments, _native
 _LOW, _HIGH = -1.0, 1.0
 
 
-def load(run: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> Policy:
+def load(run: str | os.PathLike, *, best: bool = False, device: str = "auto", threads: int | None = None) -> Policy:
     """Loads a trained policy.
 
     run: a run directory (its newest readable checkpoint), a checkpoint or policy file, or what train() returned.
+    best: of a run, the policy of its best evaluation instead.
     device: "auto" (a GPU if there is one), "cpu" or "cuda". threads: of the CPU, None for one per core.
-    Raises UsageError if there is nothing to load, Error if it cannot be read.
+    Raises UsageError if there is nothing to load, Error if it cannot be read or a run has not been evaluated yet.
     """
-    return Policy(_arguments.path("run", run), device=device, threads=threads)
+    return Policy(file_of("run", run, best), device=device, threads=threads)
+
+
+def file_of(name: str, run: str | os.PathLike, best: bool) -> str:
+    """What the argument `name` says to load: a run directory or file itself, or the file of a run's best policy."""
+    path = _arguments.path(name, run)
+    return _native.best_policy(path) if _arguments.boolean("best", best) else path
 
 
 class Policy:

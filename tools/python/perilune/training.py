@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perilune import _arguments, _native
-from perilune.policy import Policy, load, metadata_of
+from perilune.policy import Policy, file_of, load, metadata_of
 
 # A run that is over sooner shows no progress bar.
 _SHOW_AFTER_SECONDS = 0.5
@@ -30,17 +30,26 @@ class Evaluation(NamedTuple):
     mean_length: float
 
 
+class Best(NamedTuple):
+    """The policy of a run with the highest mean return in an evaluation: after how many steps, and that return."""
+
+    step: int
+    mean: float
+
+
 class Run:
     """A training run: what train() returns, and Run(path) opens of an earlier one.
 
-    run_dir: its directory (checkpoints, policy, metrics, TensorBoard events). config: every setting. evaluation: the last
-    one (Evaluation), None if the run was stopped before it. Of the call to train() alone: device, steps (of the whole run),
+    run_dir: its directory (checkpoints, policies, metrics, TensorBoard events). config: every setting. evaluation: of the
+    last policy (Evaluation), None if the run was stopped before it. best: the policy that scored highest (Best), None if
+    none was evaluated. Of the call to train() alone: device, steps (of the whole run),
     new_steps, seconds, steps_per_second, solved, solved_threshold, interrupted.
     """
 
     run_dir: Path
     config: dict[str, Any]
     evaluation: Evaluation | None
+    best: Best | None
     device: str
     steps: int
     new_steps: int
@@ -54,12 +63,13 @@ class Run:
         """Opens a run directory. Raises UsageError if it is none."""
         self.run_dir = Path(_arguments.path("run_dir", run_dir))
         self.config = _native.saved_config(os.fspath(self.run_dir))
-        self.evaluation = None
+        self.evaluation = self.best = None
         self.solved = self.interrupted = False
         saved = self.run_dir / "evaluation.json"
         if saved.is_file():
             data = json.loads(saved.read_text())
             self.evaluation = Evaluation(**data["eval"])
+            self.best = Best(**data["best"]) if "best" in data else None
             self.solved, self.solved_threshold, self.steps = data["solved"], data["threshold"], data["steps"]
 
     @classmethod
@@ -68,6 +78,7 @@ class Run:
         run.__dict__.update(result)
         run.run_dir = Path(result["run_dir"])
         run.evaluation = result["evaluation"] and Evaluation(**result["evaluation"])
+        run.best = result["best"] and Best(**result["best"])
         return run
 
     @property
@@ -93,10 +104,19 @@ class Run:
         return Path(metadata["from_path"]), int(metadata["step"])
 
     @cached_property
+    def best_policy(self) -> Policy:
+        """The policy of the best evaluation, loaded when it is first asked for."""
+        return load(self.run_dir, best=True)
+
+    @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """Every metric of every iteration, float64 [iterations]: iteration, step, time (Unix), and TensorBoard's names
-        (charts/..., losses/..., eval/...). NaN where an iteration has none."""
-        rows = [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
+        (charts/..., losses/..., eval/...). NaN where an iteration has none; of several evaluations of a policy the last."""
+        iterations: dict[int, dict[str, Any]] = {}
+        for line in (self.run_dir / "metrics.jsonl").read_text().splitlines():
+            row = json.loads(line)  # an evaluation has a row of its own
+            iterations.setdefault(row["iteration"], {}).update(row)
+        rows = list(iterations.values())
         names = dict.fromkeys(name for row in rows for name in row)
         nan = float("nan")
         return {name: np.array([nan if (value := row.get(name)) is None else value for row in rows], np.float64)
@@ -105,7 +125,7 @@ class Run:
     @property
     def curves(self) -> dict[str, np.ndarray]:
         """What one plots first. step, episodic_return, episodic_length: one entry per iteration in which an episode ended;
-        eval_step, eval_return: one per evaluation."""
+        eval_step, eval_return: one per policy that was evaluated, the last included."""
         nothing = np.full(len(self.metrics["step"]), np.nan)
         returns = self.metrics.get("charts/episodic_return", nothing)
         evaluations = self.metrics.get("eval/mean_return", nothing)
@@ -209,17 +229,18 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
 
 def evaluate(policy: str | os.PathLike, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
              env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None,
-             device: str = "auto", threads: int | None = None) -> Evaluation:
+             best: bool = False, device: str = "auto", threads: int | None = None) -> Evaluation:
     """Plays whole episodes of a trained policy, as `perilune eval` does: in the task that it was trained for (its
     environment, with the run's parameters and time limit).
 
     policy: a run directory, a checkpoint or policy file, a Run, or a Policy (which stays on its device). episodes: 1 to
     1,000,000. deterministic: the most probable action, else actions are drawn. seed: which episodes. env (parameters),
     max_episode_steps (0: the environment's own) and env_id (with the same observations and actions) change the task.
+    best: of a run, its best policy instead of the last.
     Raises UsageError for what cannot be evaluated or options out of range, Error for files that cannot be read.
     """
     options = _arguments.evaluation(episodes, deterministic, seed, env, max_episode_steps, env_id)
     where = _arguments.device(device, threads)
-    if isinstance(policy, Policy):
+    if isinstance(policy, Policy) and not _arguments.boolean("best", best):
         return Evaluation(**policy._native.evaluate(*options))
-    return Evaluation(**_native.evaluate(_arguments.path("policy", policy), *options, *where))
+    return Evaluation(**_native.evaluate(file_of("policy", policy, best), *options, *where))
