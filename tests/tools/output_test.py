@@ -28,13 +28,14 @@ def test_train_json(perilune, short):
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
     assert list(result) == ["env", "preset", "device", "seed", "steps", "seconds", "steps_per_second", "solved", "eval",
-                            "run_dir"]
+                            "best", "run_dir"]
     assert list(result["eval"]) == ["episodes", "mean", "std", "min", "max"]
     assert (result["env"], result["preset"], result["seed"], result["steps"]) == ("CartPole-v1", "cartpole", 7, 5120)
     assert result["device"].startswith("cpu ") and result["solved"] is False and result["run_dir"] == "run"
     assert 0 < result["seconds"] < 60 and result["steps_per_second"] > 0
     evaluation = result["eval"]
-    assert evaluation["episodes"] == 10
+    assert evaluation["episodes"] == 100
+    assert result["best"] == {"step": 5120, "mean": evaluation["mean"]}  # there is no other evaluation
     assert 1 <= evaluation["min"] <= evaluation["mean"] <= evaluation["max"] <= 500 and evaluation["std"] >= 0
 
 
@@ -140,7 +141,7 @@ def test_list(perilune):
 def test_train_in_words(perilune, short):
     done = perilune.good("train", "--run-dir", "my run", "--verbose", *short)
     assert done.stderr == ""
-    for word in ["CartPole-v1", "device", "hidden layers of 16, 16, fused", "memory", "records", "evaluation", "over 10 episodes", "5,120", "steps/s",
+    for word in ["CartPole-v1", "device", "hidden layers of 16, 16, fused", "memory", "records", "evaluation", "over 100 episodes", "5,120", "steps/s",
                  "eval 'my run'", "list keys"]:
         assert word in done.stdout, done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "device" not in line) <= 80

@@ -13,6 +13,12 @@ TAGS = {"charts/episodic_return", "charts/episodic_length", "charts/learning_rat
         "losses/explained_variance"}
 
 
+def rows_of(run):
+    """The rows of iterations, and those of evaluations."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [[row for row in rows if ("eval/mean_return" in row) == evaluated] for evaluated in (False, True)]
+
+
 @pytest.fixture
 def run(perilune, short):
     perilune.good("train", *short, "--run-dir", "run", "--set", "eval_every=5")
@@ -25,11 +31,15 @@ def test_files(run):
 
 
 def test_metrics(run):
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows, evaluations = rows_of(run)
     assert [row["iteration"] for row in rows] == list(range(1, 21))
     assert [row["step"] for row in rows] == list(range(256, 5121, 256))
     assert all(set(row) >= TAGS for row in rows)
-    assert sum("eval/mean_return" in row for row in rows) >= 3
+    assert [(row["iteration"], row["step"], row["eval/episodes"]) for row in evaluations] == [
+        (5, 1280, 10), (10, 2560, 10), (15, 3840, 10), (20, 5120, 100)]
+    saved = json.loads((run / "evaluation.json").read_text())["eval"]
+    assert [evaluations[-1][f"eval/{name}"] for name in ("mean_return", "std_return", "mean_length", "episodes")] == [
+        pytest.approx(saved[name], rel=1e-6) for name in ("mean", "std", "mean_length", "episodes")]
     assert all(row["losses/entropy"] <= math.log(2) + 1e-6 for row in rows)
 
 
@@ -38,10 +48,10 @@ def test_tensorboard(run):
     events = accumulator.EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     assert set(events.Tags()["scalars"]) >= TAGS
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    scalars = events.Scalars("losses/value_loss")
-    assert [s.step for s in scalars] == [row["step"] for row in rows]
-    np.testing.assert_allclose([s.value for s in scalars], [row["losses/value_loss"] for row in rows], rtol=1e-6)
+    for rows, tag in zip(rows_of(run), ("losses/value_loss", "eval/mean_return")):
+        scalars = events.Scalars(tag)
+        assert [s.step for s in scalars] == [row["step"] for row in rows]
+        np.testing.assert_allclose([s.value for s in scalars], [row[tag] for row in rows], rtol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [[32], [32, 32], [32, 32, 32], [7, 33, 5], [3] * 8])
@@ -70,4 +80,4 @@ def test_checkpoint_holds_the_policy_and_more(run):
 
 def test_evaluation(run):
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert evaluation["env"] == "CartPole-v1" and evaluation["eval"]["episodes"] == 10
+    assert evaluation["env"] == "CartPole-v1" and evaluation["eval"]["episodes"] == 100
