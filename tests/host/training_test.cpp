@@ -208,10 +208,11 @@ TEST(Training, LaunchesAfterAKlStopChangeNothing) {
 std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n) {
   const std::filesystem::path path = *options.run_directory / "checkpoint.safetensors";
   const Config config = load_policy(path).config;
-  TrainerState state = load_checkpoint(path, config).state;
+  Checkpoint checkpoint = load_checkpoint(path, config);
+  TrainerState& state = checkpoint.state;
   const auto count = static_cast<std::size_t>(config.num_envs);
   state.environment_fields[field * count + n] = std::numeric_limits<float>::quiet_NaN();
-  save_checkpoint(*options.run_directory, config, model_of(config), state, state.iteration * 128u);
+  save_checkpoint(*options.run_directory, model_of(config), checkpoint, state.iteration * 128u, true);
   TrainingOptions rest;
   rest.resume = options.run_directory;
   ScarceDevice cpu(-1);
@@ -233,8 +234,9 @@ TEST(Training, ANonFiniteEnvironmentIsNamed) {
     options.config.hidden_width = environment == std::string("CartPole-v1") ? 16 : 64;
     options.config.eval_every = 0;
     ScarceDevice cpu(-1);
-    const std::atomic<bool> interrupt = true;  // after one iteration, with a checkpoint
+    std::atomic<bool> interrupt = false;  // after one iteration, with a checkpoint
     options.interrupt = &interrupt;
+    options.on_progress = [&](const TrainingProgress&) { interrupt = true; };
     train(options, cpu);
     const std::string text = spoilt(options, 2, 5);
     const std::string place = text.substr(text.find("| was: ") + 7);
