@@ -199,8 +199,9 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
                      file.copy<T>(name, shape, values);
                    });
   checkpoint.record = record_of(file, model, state);
-  // Another target is yet to be reached.
-  checkpoint.record.reached_target &= checkpoint.config.target_return == config.target_return;
+  // Who sets another target, or more steps, wants the run to go on.
+  checkpoint.record.reached_target &= checkpoint.config.target_return == config.target_return &&
+                                      checkpoint.config.total_timesteps == config.total_timesteps;
   const auto on_schedule = file.metadata().find("on_schedule");
   checkpoint.on_schedule = on_schedule == file.metadata().end() || on_schedule->second == "1";
   return checkpoint;

@@ -24,7 +24,7 @@ std::vector<EvaluationResult> RunEvaluations::evaluate_on_schedule(std::uint64_t
   record_.evaluated_iteration = iteration;
   record_.evaluations = results.size();
   record_.reached_target = is_reached();
-  if (!record_.reached_target) keep_if_best(iteration, results.back().mean);  // else the final evaluation says how good
+  keep_if_best(iteration, results.back().mean);
   return results;
 }
 

@@ -121,7 +121,7 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
   suggest("eval " + run, "play again");
   if (!is_last_best) suggest("eval " + run + " --best", "the best");
   if (result.steps < static_cast<std::uint64_t>(result.config.total_timesteps)) {
-    suggest("train --resume " + run, "train on");
+    suggest("train --resume " + run + " --set target_return=none", "train on");
   }
   suggest("list keys", "settings");
   out_.print(text);
