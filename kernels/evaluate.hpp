@@ -27,13 +27,14 @@ PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Para
   lane.running = running;
 }
 
-/// Step t. An episode that is over is stepped on, but no longer counted.
+/// Step t. An episode that is over no longer counts, and is stepped on only beside others of its SIMD register that run.
 template <Env E, class Real>
 PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params,
                                UInt<Real> environment, std::uint32_t t,
                                const Real (&outputs)[E::Action::kCount],
                                const typename PolicyOf<E, Real>::Spread& spread,
                                PlayedLane<E, Real>& lane) {
+  if (!any(lane.running)) return;
   const UInt<Real> step(t), episode(args.first_episode);
   CounterRandom<Real> draw(args.key, environment, episode, step, Purpose::kAction);
   const auto action =
@@ -73,9 +74,7 @@ struct Evaluate {
     const typename PolicyOf<E, Real>::Spread spread(args.parameters + args.actor.log_std);
     PerLane<B, PlayedLane<E, Real>> lanes;
     PerLane<B, Mask<Real>> running;
-    const auto number = [&](Lane lane) {
-      return block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-    };
+    const auto number = [&](Lane lane) { return environment_numbers(block, share.first, lane); };
     block.lanes([&](Lane lane) {
       running[lane] = block.active(lane);
       begin_play<E, Real>(args, params, number(lane), running[lane], lanes[lane]);

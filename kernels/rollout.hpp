@@ -25,8 +25,7 @@ PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
                                        Mask<Real>& ended) {
   using Policy = PolicyOf<E, Real>;
   const EnvironmentBatch& batch = args.environments;
-  const UInt<Real> environment =
-      block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
+  const UInt<Real> environment = environment_numbers(block, first, lane);
   const Policy policy(outputs, spread);
   CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
   const typename Policy::Action action = policy.sample(draw);
@@ -140,9 +139,8 @@ struct Rollout {
         block.store(args.ends + row, lane, ended[lane]);
         if (args.truncations != nullptr) block.store(args.truncations + row, lane, cut[lane]);
         if (any(ended[lane])) {
-          const UInt<Real> environment =
-              block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-          next_episode<E>(params, batch.key, environment, ended[lane], lanes[lane]);
+          next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane),
+                          ended[lane], lanes[lane]);
         }
       });
       observe(block, params, lanes, tiles.observation);

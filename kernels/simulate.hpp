@@ -80,9 +80,7 @@ struct Simulate {
     });
     for (int t = 0; t < args.num_steps; ++t) {
       block.lanes([&](Lane lane) {
-        const UInt<Real> environment =
-            block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-        step(batch, params, t, environment, lanes[lane]);
+        step(batch, params, t, environment_numbers(block, share.first, lane), lanes[lane]);
       });
     }
     block.lanes([&](Lane lane) {

@@ -104,10 +104,10 @@ struct SteppedLanes {
   int first;
 
   PERILUNE_DEVICE LaneKey<Real> key(Lane lane) const {
-    return {block.load(more.seed + first, lane), batch.key.stream};
+    return {block.load_repeated(more.seed + first, lane), batch.key.stream};
   }
   PERILUNE_DEVICE UInt<Real> number(Lane lane) const {
-    return block.load(more.number + first, lane);
+    return block.load_repeated(more.number + first, lane);
   }
   PERILUNE_DEVICE State load(Lane lane) const {
     State state;
@@ -119,7 +119,7 @@ struct SteppedLanes {
   }
   /// Where mask: the first state of the next episode.
   PERILUNE_DEVICE void start_next(Lane lane, Mask<Real> mask, State& state) const {
-    const UInt<Real> before = block.load(batch.episode + first, lane);
+    const UInt<Real> before = block.load_repeated(batch.episode + first, lane);
     const UInt<Real> episode = select(mask, before + UInt<Real>(1u), before);
     const State fresh = first_state<E, Real>(params, key(lane), number(lane), episode);
     select_state<E, Real>(mask, fresh, state);
@@ -149,7 +149,7 @@ struct RestartEnvironments {
     block.lanes([&](typename B::Lane lane) {
       auto state = lanes.load(lane);
       Mask<Real> restart(false);
-      if (args.restart != nullptr) restart = block.load(args.restart + share.first, lane);
+      if (args.restart != nullptr) restart = block.load_repeated(args.restart + share.first, lane);
       if (any(restart)) {
         lanes.start_next(lane, restart, state);
         lanes.store(lane, state);
@@ -183,25 +183,25 @@ struct StepEnvironments {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
     const int first = lanes.first;
-    const Mask<Real> active = block.active(lane);
     Mask<Real> over(false);  // what is reset instead of stepped
-    if (args.autoreset == Autoreset::kNextStep) over = block.load(args.more.ended + first, lane);
+    if (args.autoreset == Autoreset::kNextStep) over = block.load_repeated(args.more.ended + first, lane);
     auto state = lanes.load(lane);
-    const UInt<Real> before = block.load(batch.elapsed + first, lane);
+    const UInt<Real> before = block.load_repeated(batch.elapsed + first, lane);
 
     CounterRandom<Real, LaneKey<Real>> random(lanes.key(lane), lanes.number(lane),
-                                              block.load(batch.episode + first, lane), before,
-                                              Purpose::kStep);
+                                              block.load_repeated(batch.episode + first, lane),
+                                              before, Purpose::kStep);
     const Outcome<Real> outcome =
         E::step(lanes.params, state, load_action<E>(block, args, first, lane), random);
     UInt<Real> elapsed = before + UInt<Real>(1u);
     Real episode_return = block.load(batch.episode_return + first, lane) + outcome.reward;
-    const Mask<Real> live = active && !over;
+    const Mask<Real> live = !over;
     const Mask<Real> terminated = live && outcome.terminated;
     const Mask<Real> truncated = live && elapsed >= UInt<Real>(batch.max_episode_steps);
     const Mask<Real> ended = terminated || truncated;
     if (any(ended)) {
-      block.raise(args.flags->any_ended);
+      // Inactive lanes of a GPU may read what the last active one has written meanwhile.
+      if (any(ended && block.active(lane))) block.raise(args.flags->any_ended);
       if (args.episode_returns != nullptr) {
         block.store_where(args.episode_returns + first, lane, episode_return, ended);
       }

@@ -36,7 +36,7 @@ PERILUNE_DEVICE void for_columns(B& block, int columns, F&& f) {
 template <class B, int Rows>
 PERILUNE_DEVICE void load_column(const B& block, Matrix from, int first, typename B::Lane lane,
                                  typename B::Real (&to)[Rows]) {
-  for (int i = 0; i < Rows; ++i) to[i] = block.load(from.row(i) + first, lane);
+  for (int i = 0; i < Rows; ++i) to[i] = block.load_repeated(from.row(i) + first, lane);
 }
 template <class B, int Rows>
 PERILUNE_DEVICE void store_column(const B& block, const typename B::Real (&from)[Rows], Matrix to,
@@ -233,9 +233,8 @@ struct WideStep {
       block.store(rollout.ends + row, lane, ended);
       if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, cut);
       if (any(ended)) {
-        const UInt<Real> environment =
-            block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
-        next_episode<E>(params, batch.key, environment, ended, mine);
+        next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended,
+                        mine);
       }
       E::observe(params, mine.state, observation);
       store_column(block, observation, args.observations, share.first, lane);
@@ -258,8 +257,7 @@ struct WideFinish {
                              static_cast<std::size_t>(share.first);
     block.lanes([&](typename B::Lane lane) {
       block.store(rollout.values + last, lane, block.load(args.values.data + share.first, lane));
-      const UInt<Real> environment =
-          block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(share.first));
+      const UInt<Real> environment = environment_numbers(block, share.first, lane);
       for (int s = 0; s < args.slots; ++s) {
         const UInt<Real> step = block.load(args.cut_steps + s * args.group + share.first, lane);
         const Mask<Real> cut = step < UInt<Real>(kNoStep) && block.active(lane);
@@ -364,8 +362,7 @@ struct WidePlay {
     const typename PolicyOf<E, Real>::Spread spread(evaluate.parameters + evaluate.actor.log_std);
     const int first = share.first;
     block.lanes([&](typename B::Lane lane) {
-      const UInt<Real> environment =
-          block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
+      const UInt<Real> environment = environment_numbers(block, first, lane);
       PlayedLane<E, Real> mine;
       if (args.step == 0) {
         begin_play<E, Real>(evaluate, params, environment, block.active(lane), mine);

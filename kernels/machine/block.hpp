@@ -23,11 +23,13 @@
 //                                 and kSplit parts (CPU: one part, as there are no idle lanes to employ)
 //   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
+//   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what steps an
+//                                 environment there then does the same once more, and never waits for another
 //   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
 //   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
 //   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive lanes
-//                                 read 0 and write nothing. A choice that is negative or needs more than 32 bits reads as
-//                                 the largest UInt
+//                                 read what the last active one does and write nothing. A choice that is negative or needs
+//                                 more than 32 bits reads as the largest UInt
 //   store_where(to, lane, x, mask), store_row(to, lane, x, mask)   the same for lanes where mask is true
 //   each(lane, mask, f)           calls f(number) for each active lane where mask is true
 //   lower(x, value), raise(flag)  collective-free: x <- min(x, value), flag <- 1, whoever else does

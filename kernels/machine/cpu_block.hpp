@@ -44,6 +44,10 @@ class CpuBlock {
   PERILUNE_HD PackUInt numbers(Lane lane) const {
     return lane_numbers(static_cast<std::uint32_t>(lane.first));
   }
+  PERILUNE_HD PackUInt repeated_numbers(Lane lane) const {
+    const PackUInt own = numbers(lane);
+    return full(lane) ? own : select(active(lane), own, PackUInt(static_cast<std::uint32_t>(active_ - 1)));
+  }
   PERILUNE_HD PackMask active(Lane lane) const {
     return numbers(lane) < PackUInt(static_cast<std::uint32_t>(active_));
   }
@@ -99,6 +103,19 @@ class CpuBlock {
     const PackMask mask = load_mask(from + lane.first);
     return full(lane) ? mask : mask & active(lane);
   }
+  PERILUNE_HD Pack load_repeated(const float* from, Lane lane) const {
+    const Pack x = load_pack(from + lane.first);
+    return full(lane) ? x : select(active(lane), x, Pack(from[active_ - 1]));
+  }
+  PERILUNE_HD PackUInt load_repeated(const std::uint32_t* from, Lane lane) const {
+    PackUInt x;
+    memcpy(&x.value, from + lane.first, sizeof x.value);
+    return full(lane) ? x : select(active(lane), x, PackUInt(from[active_ - 1]));
+  }
+  PERILUNE_HD PackMask load_repeated(const std::uint8_t* from, Lane lane) const {
+    const PackMask mask = load_mask(from + lane.first);
+    return full(lane) ? mask : (mask & active(lane)) | (PackMask(from[active_ - 1] != 0) & !active(lane));
+  }
   PERILUNE_HD void store(float* to, Lane lane, Pack x) const {
     if (full(lane)) {
       store_pack(to + lane.first, x);
@@ -123,18 +140,19 @@ class CpuBlock {
   }
 
   PERILUNE_HD PackUInt load_choice(const std::int32_t* from, Lane lane) const {
-    std::int32_t x[kPackLanes] = {};
+    std::int32_t x[kPackLanes];
     return load_choices(exact(x, from, lane));
   }
   PERILUNE_HD PackUInt load_choice(const std::int64_t* from, Lane lane) const {
-    std::int64_t x[kPackLanes] = {};
+    std::int64_t x[kPackLanes];
     return load_choices(exact(x, from, lane));
   }
   template <int Count>
   PERILUNE_HD void load_row(const float* from, Lane lane, Pack (&x)[Count]) const {
-    for (int k = 0; k < Count; ++k) x[k] = Pack(0.0f);
-    for (int i = 0; i < lanes_here(lane); ++i) {
-      for (int k = 0; k < Count; ++k) x[k].value[i] = from[(lane.first + i) * Count + k];
+    const int last = lanes_here(lane) - 1;
+    for (int i = 0; i < kPackLanes; ++i) {
+      const int row = lane.first + (i < last ? i : last);
+      for (int k = 0; k < Count; ++k) x[k].value[i] = from[row * Count + k];
     }
   }
   template <int Count>
@@ -224,11 +242,13 @@ class CpuBlock {
 
  private:
   PERILUNE_HD bool full(Lane lane) const { return lane.first + kPackLanes <= active_; }
-  /// The lanes' elements of an array without padding: where they are, or copied to x if it ends among them.
+  /// The lanes' elements of an array without padding: where they are, or copied to x if it ends among them, and the last of
+  /// them repeated.
   template <class T>
   PERILUNE_HD const T* exact(T (&x)[kPackLanes], const T* from, Lane lane) const {
     if (full(lane)) return from + lane.first;
-    memcpy(x, from + lane.first, static_cast<std::size_t>(active_ - lane.first) * sizeof(T));
+    const int here = active_ - lane.first;
+    for (int i = 0; i < kPackLanes; ++i) x[i] = from[lane.first + (i < here ? i : here - 1)];
     return x;
   }
   PERILUNE_HD int lanes_here(Lane lane) const { return full(lane) ? kPackLanes : active_ - lane.first; }

@@ -29,6 +29,9 @@ class SimtBlockBase {
     return static_cast<std::uint32_t>(lane.number);
   }
   PERILUNE_DEVICE bool active(Lane lane) const { return lane.number < active_; }
+  PERILUNE_DEVICE std::uint32_t repeated_numbers(Lane lane) const {
+    return static_cast<std::uint32_t>(repeated(lane));
+  }
   template <class F>
   PERILUNE_DEVICE void lanes(F&& f) const {
     f(self().lane());
@@ -53,6 +56,15 @@ class SimtBlockBase {
   PERILUNE_DEVICE bool load(const std::uint8_t* from, Lane lane) const {
     return active(lane) && from[lane.number] != 0;
   }
+  PERILUNE_DEVICE float load_repeated(const float* from, Lane lane) const {
+    return active_ > 0 ? from[repeated(lane)] : 0.0f;
+  }
+  PERILUNE_DEVICE std::uint32_t load_repeated(const std::uint32_t* from, Lane lane) const {
+    return active_ > 0 ? from[repeated(lane)] : 0u;
+  }
+  PERILUNE_DEVICE bool load_repeated(const std::uint8_t* from, Lane lane) const {
+    return active_ > 0 && from[repeated(lane)] != 0;
+  }
   PERILUNE_DEVICE void store(float* to, Lane lane, float x) const {
     if (active(lane)) to[lane.number] = x;
   }
@@ -67,17 +79,17 @@ class SimtBlockBase {
   }
 
   PERILUNE_DEVICE std::uint32_t load_choice(const std::int32_t* from, Lane lane) const {
-    return active(lane) ? static_cast<std::uint32_t>(from[lane.number]) : 0u;
+    return active_ > 0 ? static_cast<std::uint32_t>(from[repeated(lane)]) : 0u;
   }
   PERILUNE_DEVICE std::uint32_t load_choice(const std::int64_t* from, Lane lane) const {
-    const auto x = active(lane) ? static_cast<std::uint64_t>(from[lane.number]) : 0u;
+    const auto x = active_ > 0 ? static_cast<std::uint64_t>(from[repeated(lane)]) : 0u;
     return x < ~std::uint32_t{0} ? static_cast<std::uint32_t>(x) : ~std::uint32_t{0};
   }
   template <int Count>
   PERILUNE_DEVICE void load_row(const float* from, Lane lane, float (&x)[Count]) const {
-    const float* row = from + static_cast<std::ptrdiff_t>(lane.number) * Count;
+    const float* row = from + static_cast<std::ptrdiff_t>(repeated(lane)) * Count;
     PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) x[k] = active(lane) ? row[k] : 0.0f;
+    for (int k = 0; k < Count; ++k) x[k] = active_ > 0 ? row[k] : 0.0f;
   }
   template <int Count>
   PERILUNE_DEVICE void store_row(float* to, Lane lane, const float (&x)[Count],
@@ -124,6 +136,8 @@ class SimtBlockBase {
   int active_ = Lanes;
 
  private:
+  /// The lane, or the last active one where it is not.
+  PERILUNE_DEVICE int repeated(Lane lane) const { return active(lane) || active_ == 0 ? lane.number : active_ - 1; }
   PERILUNE_DEVICE const Derived& self() const { return static_cast<const Derived&>(*this); }
 };
 

@@ -349,12 +349,12 @@ TEST_P(StepTest, TheLowestFaultIsReportedAndNothingIsStepped) {
     int place;
     std::int64_t value;
   };
-  constexpr std::int64_t kMost = 0x7FFFFFFF;
+  constexpr std::int64_t kMost = 0x7FFFFFFF, kLeast = -kMost - 1;
   const std::vector<Case> cases = {{{{64, 2}}, 64, 2},
                                    {{{40, -1}, {8, 5}, {50, 7}}, 8, 5},
                                    {{{0, std::int64_t{1} << 32}}, 0, kMost},
-                                   {{{33, std::numeric_limits<std::int64_t>::min()}}, 33, -kMost},
-                                   {{{7, -(std::int64_t{1} << 32)}}, 7, -kMost}};
+                                   {{{33, std::numeric_limits<std::int64_t>::min()}}, 33, kLeast},
+                                   {{{7, -(std::int64_t{1} << 32)}}, 7, kLeast}};
   const auto fault = [](int place, std::int64_t value) {
     return static_cast<std::uint64_t>(place) << 33 |
            static_cast<std::uint32_t>(static_cast<std::int32_t>(value));
