@@ -95,7 +95,7 @@ class Run {
   std::uint64_t batch_ = 1;                         // iterations that are launched at a time
   std::optional<std::uint64_t> saved_iteration_;    // whose state the newest checkpoint has
   bool saved_on_schedule_ = true;                   // that checkpoint; else the next one replaces it
-  std::optional<std::uint64_t> saved_best_step_;    // of the policy in best.safetensors
+  std::optional<double> saved_best_mean_;           // of the policy in best.safetensors
 };
 
 void Run::plan() {
@@ -209,11 +209,11 @@ void Run::save(std::uint64_t iteration, bool on_schedule) {
 }
 
 void Run::save_best_policy() {
-  if (!record_.best || saved_best_step_ == record_.best->step) return;
+  if (!record_.best || saved_best_mean_ == record_.best->mean) return;
   const BestPolicy& best = *record_.best;
   save_policy(best_policy_path(directory()), {start_.config, best.parameters, best.step},
               {{"mean_return", shortest_text(best.mean)}});
-  saved_best_step_ = record_.best->step;
+  saved_best_mean_ = record_.best->mean;
 }
 
 void Run::evaluate_on_schedule(std::uint64_t iteration) {
