@@ -19,7 +19,8 @@ from conftest import SHORT
 
 import perilune
 
-NOT_CALLED = {"Evaluation": "a record of results", "DeviceArray": "a class of the native module: tested by itself below"}
+NOT_CALLED = {"Evaluation": "a record of results", "Best": "a record of results",
+              "DeviceArray": "a class of the native module: tested by itself below"}
 
 VALUES = [
     None, True, False, np.True_, np.array(True), 0, 1, 3, -1, 2**31, 2**32, 2**63, 2**64, 10**30, -10**30, 10**4000, 1.0, 1.5, 1e300,

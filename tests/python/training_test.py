@@ -64,6 +64,24 @@ def test_curves_and_metrics(trained):
     assert len(curves["step"]) == len(curves["episodic_return"]) == len(curves["episodic_length"]) > 10
 
 
+def test_the_best_policy_and_when_evaluations_were_made(short, tmp_path):
+    run = perilune.train("cartpole", seed=3, **{**short, "eval_every": 4, "learning_rate": 0.01})
+    curves = run.curves
+    assert curves["eval_step"].tolist() == [1024, 2048, 3072, 4096, 5120]
+    assert curves["eval_return"][-1] == pytest.approx(run.evaluation.mean, rel=1e-6)
+    assert len(run.metrics["step"]) == 20 and not np.isnan(run.metrics["losses/entropy"]).any()
+    best = int(np.argmax(curves["eval_return"]))
+    assert run.best.step == curves["eval_step"][best] and run.best.mean == pytest.approx(curves["eval_return"][best])
+    assert perilune.Run(run.run_dir).best == run.best
+    wanted = load_file(run.run_dir / "best.safetensors")
+    for policy in (run.best_policy, perilune.load(run, best=True, device="cpu")):
+        assert all(np.array_equal(tensor, wanted[name]) for name, tensor in policy.weights().items())
+    assert perilune.evaluate(run, best=True) == run.best_policy.evaluate()
+    stopped = perilune.train("cartpole", lambda progress: False, **{**short, "run_dir": tmp_path / "stopped"})
+    with pytest.raises(perilune.Error, match="has no best policy"):
+        stopped.best_policy
+
+
 def test_runs_are_opened_again(trained):
     run = perilune.Run(trained.run_dir)
     assert run.evaluation == trained.evaluation and run.solved and run.config == trained.config
