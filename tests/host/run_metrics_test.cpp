@@ -1,0 +1,263 @@
+// What a run says of itself, metric by metric, against the trainer's and the evaluations' own numbers; and when its
+// evaluations end it.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <map>
+
+#include "host/trainer.hpp"
+#include "host/training.hpp"
+#include "tests/support/forwarding_device.hpp"
+#include "tests/support/run_files.hpp"
+
+namespace perilune::test {
+namespace {
+
+/// One call of an evaluation kernel, and the episodes it played.
+struct SeenEvaluation {
+  std::uint32_t first_episode, deterministic, max_episode_steps;
+  RngKey key;
+  std::vector<float> weights;  ///< the actor's first layer
+  std::vector<double> returns, lengths;
+
+  double mean_return() const { return sum(returns) / static_cast<double>(returns.size()); }
+  double mean_length() const { return sum(lengths) / static_cast<double>(lengths.size()); }
+  double std_return() const {
+    double squares = 0.0;
+    for (double x : returns) squares += (x - mean_return()) * (x - mean_return());
+    return std::sqrt(squares / static_cast<double>(returns.size()));
+  }
+  static double sum(const std::vector<double>& x) {
+    double total = 0.0;
+    for (double value : x) total += value;
+    return total;
+  }
+};
+
+/// Remembers evaluations of CartPole's narrowest networks, and says what they return where a test has a script.
+class SpyDevice : public ForwardingDevice {
+ public:
+  SpyDevice() : machine_(ForwardingDevice::machine()) {
+    instances_.assign(machine_.instances, machine_.instances + machine_.instance_count);
+    const Instance* spied = find_instance(machine_, "CartPole-v1", 16);
+    Instance& mine = instances_[static_cast<std::size_t>(spied - machine_.instances)];
+    original = mine.evaluate;
+    mine.evaluate = [](const EvaluateArgs& args, Queue& queue) {
+      original(args, queue);
+      if (script) std::fill(args.returns, args.returns + args.episodes, script(args.first_episode));
+      const float* weight = args.parameters + args.actor.weight[0];
+      seen.push_back({args.first_episode,
+                      args.deterministic,
+                      args.max_episode_steps,
+                      args.key,
+                      {weight, weight + 4 * 16},
+                      {args.returns, args.returns + args.episodes},
+                      {args.lengths, args.lengths + args.episodes}});
+    };
+    machine_.instances = instances_.data();
+    seen.clear();
+    script = nullptr;
+  }
+  const Machine& machine() const override { return machine_; }
+
+  static inline std::vector<SeenEvaluation> seen;
+  static inline std::function<float(std::uint32_t)> script;  ///< the return of every episode of a set
+
+ private:
+  static inline void (*original)(const EvaluateArgs&, Queue&) = nullptr;
+  Machine machine_;
+  std::vector<Instance> instances_;
+};
+
+/// Episodes of some 20 steps that return -1 each.
+TrainingOptions small_run(const std::filesystem::path& directory) {
+  TrainingOptions options;
+  for (const auto& [key, value] : {std::pair("num_envs", "8"), std::pair("num_steps", "16"), std::pair("hidden_width", "16"),
+                                   std::pair("total_timesteps", "1280"), std::pair("eval_every", "2"),
+                                   std::pair("eval_episodes", "9"), std::pair("precision", "fp32"),
+                                   std::pair("critic_learning_rate", "0.01"), std::pair("target_kl", "1e-3"),
+                                   std::pair("env.sutton_barto_reward", "true")}) {
+    set_key(options.config, key, value);
+  }
+  options.run_directory = directory;
+  return options;
+}
+
+TEST(RunMetrics, AreTheTrainers) {
+  const TemporaryDirectory scratch;
+  SpyDevice device;
+  const TrainingOptions options = small_run(scratch / "run");
+  train(options, device);
+  const auto rows = metrics_rows(*options.run_directory);
+  Trainer trainer(options.config, device);
+  trainer.start(std::nullopt, false);
+  ASSERT_EQ(rows.size(), trainer.iterations());
+  double episodes = 0.0;
+  for (std::uint32_t i = 0; i < trainer.iterations(); ++i) {
+    SCOPED_TRACE("iteration " + std::to_string(i));
+    trainer.enqueue_iteration();
+    device.synchronize();
+    const IterationMetrics& m = trainer.metrics(i);
+    const auto expect = [&](const char* name, double expected) {
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(rows[i].at(name).is_null()) << name;
+      } else {
+        EXPECT_NEAR(rows[i].at(name).get<double>(), expected, 1e-6 * std::abs(expected)) << name;
+      }
+    };
+    expect("iteration", i + 1.0);
+    expect("step", (i + 1.0) * 8 * 16);
+    expect("charts/episodes", m.episodes);
+    expect("charts/episodic_return", double{m.episode_return_sum} / double{m.episodes});
+    expect("charts/episodic_length", double{m.episode_length_sum} / double{m.episodes});
+    expect("charts/learning_rate", m.actor_learning_rate);
+    expect("losses/value_loss", m.value_loss);
+    expect("losses/policy_loss", m.policy_loss);
+    expect("losses/entropy", m.entropy);
+    expect("losses/old_approx_kl", m.old_approx_kl);
+    expect("losses/approx_kl", m.approx_kl);
+    expect("losses/clipfrac", m.clip_fraction);
+    expect("losses/explained_variance", m.explained_variance);
+    expect("losses/gradient_norm", m.gradient_norm);
+    expect("losses/policy_updates", m.policy_steps);
+    EXPECT_EQ(rows[i].size(), rows[i].contains("eval/mean_return") ? 18u : 15u) << "a metric that is not compared";
+    episodes += m.episodes;
+  }
+  EXPECT_GT(episodes, 20.0);
+}
+
+/// The evaluation after iteration i is in the row of iteration i + 1, and the last one in evaluation.json.
+TEST(RunMetrics, EvaluationsAreTheEpisodesThatWerePlayed) {
+  const TemporaryDirectory scratch;
+  SpyDevice device;
+  const TrainingOptions options = small_run(scratch / "run");
+  const TrainingResult result = train(options, device);
+  const auto rows = metrics_rows(*options.run_directory);
+  ASSERT_GE(device.seen.size(), 6u);
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].contains("eval/mean_return"), i > 0 && i % 2 == 0) << "row " << i;
+    if (!rows[i].contains("eval/mean_return")) continue;
+    const SeenEvaluation& played = device.seen[next++];
+    EXPECT_EQ(played.returns.size(), 9u);
+    EXPECT_EQ(played.deterministic, 1u);
+    EXPECT_NEAR(rows[i].at("eval/mean_return").get<double>(), played.mean_return(), 1e-6);
+    EXPECT_NEAR(rows[i].at("eval/std_return").get<double>(), played.std_return(), 1e-6);
+    EXPECT_NEAR(rows[i].at("eval/mean_length").get<double>(), played.mean_length(), 1e-6);
+  }
+  const SeenEvaluation& last = device.seen.back();
+  const auto json = nlohmann::json::parse(read_text(*options.run_directory / "evaluation.json"));
+  EXPECT_EQ(json.at("eval").at("episodes").get<int>(), 9);
+  EXPECT_NEAR(json.at("eval").at("mean").get<double>(), last.mean_return(), 1e-9);
+  EXPECT_NEAR(json.at("eval").at("std").get<double>(), last.std_return(), 1e-9);
+  EXPECT_NEAR(json.at("eval").at("mean_length").get<double>(), last.mean_length(), 1e-9);
+  EXPECT_EQ(json.at("eval").at("min").get<double>(), *std::min_element(last.returns.begin(), last.returns.end()));
+  EXPECT_EQ(json.at("eval").at("max").get<double>(), *std::max_element(last.returns.begin(), last.returns.end()));
+  EXPECT_EQ(json.at("steps").get<std::uint64_t>(), 1280u);
+  EXPECT_EQ(json.at("solved").get<bool>(), result.solved);
+  EXPECT_EQ(json.at("threshold").get<double>(), 475.0);
+  EXPECT_EQ(result.evaluation.mean, json.at("eval").at("mean").get<double>());
+}
+
+/// No two evaluations of a run play the same episodes with other weights, though it was interrupted and resumed, and none
+/// those of training.
+TEST(RunMetrics, EvaluationSetsNeverRepeat) {
+  const TemporaryDirectory scratch;
+  SpyDevice device;
+  // An evaluation's first set passes and its second does not: both are played, and the run goes on.
+  SpyDevice::script = [](std::uint32_t) { return SpyDevice::seen.size() % 2 == 0 ? 100.0f : 0.0f; };
+  TrainingOptions options = small_run(scratch / "run");
+  set_key(options.config, "eval_every", "1");
+  options.config.env_parameters.clear();
+  options.config.target_return = 100.0;
+  options.config.seed = 77;
+  std::atomic<bool> interrupt = false;
+  options.interrupt = &interrupt;
+  options.on_progress = [&](const TrainingProgress& progress) { interrupt = progress.iteration == 3; };
+  train(options, device);
+  TrainingOptions rest;
+  rest.resume = options.run_directory;
+  EXPECT_FALSE(train(rest, device).solved);
+  std::map<std::uint32_t, std::vector<float>> sets;
+  for (const SeenEvaluation& played : device.seen) {
+    const auto [known, is_new] = sets.try_emplace(played.first_episode, played.weights);
+    EXPECT_EQ(known->second, played.weights) << "set " << played.first_episode << " was played with two policies";
+    EXPECT_EQ(played.key.seed, 77u);
+    EXPECT_NE(played.key.stream, kTrainingStream);
+    EXPECT_EQ(played.max_episode_steps, 500u);
+  }
+  EXPECT_EQ(sets.size(), 20u) << "two for each of ten iterations";
+}
+
+/// A target ends the run when both sets of an evaluation reach it; it is solved when both reach the environment's
+/// threshold, 475.
+TEST(RunMetrics, TargetsAndThresholdsFromBothSides) {
+  struct Case {
+    std::optional<double> target;
+    float first, second;  // returns of the two sets
+    std::uint64_t iterations;
+    bool solved;
+  };
+  const float below = std::nextafter(475.0f, 0.0f);
+  const std::vector<Case> cases = {
+      {100.0, 100.0f, 100.0f, 2, false},      {100.0, std::nextafter(100.0f, 0.0f), 100.0f, 10, false},
+      {100.0, 100.0f, 99.0f, 10, false},      {100.0, 475.0f, 475.0f, 2, true},
+      {480.0, 475.0f, 475.0f, 10, true},      {475.0, 475.0f, 475.0f, 2, true},
+      {480.0, 480.0f, 480.0f, 2, true},       {std::nullopt, 475.0f, 475.0f, 10, true},
+      {std::nullopt, below, 475.0f, 10, false}, {std::nullopt, 475.0f, below, 10, false},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    SCOPED_TRACE("case " + std::to_string(i));
+    const Case& c = cases[i];
+    const TemporaryDirectory scratch;
+    SpyDevice device;
+    SpyDevice::script = [&](std::uint32_t set) { return set % 2 == 0 ? c.first : c.second; };
+    TrainingOptions options = small_run(scratch / "run");
+    options.config.env_parameters.clear();
+    options.config.target_return = c.target;
+    const TrainingResult result = train(options, device);
+    EXPECT_EQ(result.steps, c.iterations * 8 * 16);
+    EXPECT_EQ(result.solved, c.solved);
+    EXPECT_EQ(result.solved_threshold, 475.0);
+    EXPECT_EQ(metrics_rows(*options.run_directory).size(), c.iterations);
+  }
+}
+
+/// What a front end shows: sums over the iterations so far, while fewer than a hundred episodes have ended.
+TEST(RunMetrics, ProgressIsTheRunSoFar) {
+  const TemporaryDirectory scratch;
+  SpyDevice device;
+  TrainingOptions options = small_run(scratch / "run");
+  set_key(options.config, "kl_estimator", "k1");
+  std::vector<TrainingProgress> seen;
+  options.on_progress = [&](const TrainingProgress& progress) { seen.push_back(progress); };
+  train(options, device);
+  const auto rows = metrics_rows(*options.run_directory);
+  ASSERT_EQ(seen.size(), rows.size());
+  double episodes = 0.0, total = 0.0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const double here = rows[i].at("charts/episodes").get<double>();
+    if (here > 0.0) total += here * rows[i].at("charts/episodic_return").get<double>();
+    episodes += here;
+    EXPECT_EQ(seen[i].iteration, i + 1);
+    EXPECT_EQ(seen[i].iterations, rows.size());
+    EXPECT_EQ(seen[i].step, (i + 1) * 8 * 16);
+    EXPECT_EQ(seen[i].total_steps, rows.size() * 8 * 16);
+    EXPECT_NEAR(seen[i].approx_kl, rows[i].at("losses/old_approx_kl").get<double>(), 1e-12);
+    if (episodes == 0.0) {
+      EXPECT_TRUE(std::isnan(seen[i].episodic_return));
+    } else if (episodes <= 100.0) {
+      EXPECT_NEAR(seen[i].episodic_return, total / episodes, 1e-6);
+    }
+    if (i > 0) EXPECT_GT(seen[i].seconds, seen[i - 1].seconds);
+    EXPECT_NEAR(seen[i].steps_per_second, static_cast<double>(seen[i].step) / seen[i].seconds, 1e-6 * seen[i].steps_per_second);
+    const double left = static_cast<double>(rows.size() - i - 1);
+    EXPECT_NEAR(seen[i].seconds_left, seen[i].seconds * left / static_cast<double>(i + 1), 1e-9);
+  }
+  EXPECT_GT(episodes, 20.0);
+}
+
+}  // namespace
+}  // namespace perilune::test

@@ -1,0 +1,374 @@
+// Proximal policy optimisation as host/trainer.cpp runs it, naively and in double: one environment, one sample at a time.
+//
+// It shares with the kernels only what has tests of its own: the simulators, the counters of the random numbers, the
+// order in which samples are visited, and where parameters lie. Simulators run in float32, whose bits are the same on
+// every machine, so that the same actions lead to the same episodes.
+#pragma once
+
+#include <optional>
+
+#include "host/model.hpp"
+#include "kernels/shuffle.hpp"
+#include "sims/env.hpp"
+#include "tests/support/reference.hpp"
+
+namespace perilune::test {
+
+/// What an iteration says of itself: IterationMetrics in double.
+struct ReferenceMetrics {
+  double episodes = 0, episode_return_sum = 0, episode_length_sum = 0;
+  double policy_loss = 0, value_loss = 0, entropy = 0, old_approx_kl = 0, approx_kl = 0, clip_fraction = 0;
+  double gradient_norm = 0, actor_learning_rate = 0, critic_learning_rate = 0, clip_coef = 0;
+  double explained_variance = 0, policy_steps = 0;
+};
+
+/// An environment's episode that is being played.
+template <class E>
+struct ReferenceEpisode {
+  typename E::template State<float> state;
+  std::uint32_t episode, elapsed;
+  double total;
+};
+
+/// How far decisions were from going the other way, where rounding could have turned them: 1 is far enough.
+class Closeness {
+ public:
+  void see(double distance, double allowed) { nearest_ = std::min(nearest_, std::abs(distance) / allowed); }
+  double nearest() const { return nearest_; }
+
+ private:
+  double nearest_ = 1e9;
+};
+
+/// What a policy does in a state.
+template <class E>
+struct ReferenceAction {
+  typename E::Action::template Value<float> action;
+  int choice = 0;
+  Vector numbers;
+  double log_probability = 0.0;
+};
+
+inline std::vector<double> to_double(const std::vector<float>& x) { return {x.begin(), x.end()}; }
+
+inline Networks reference_networks(const Config& config) {
+  const Model model = model_of(config);
+  const EnvironmentInfo& environment = find_environment(config.env_id);
+  return {{model.actor, environment.obs_dim, environment.num_actions},
+          {model.critic, environment.obs_dim, 1},
+          static_cast<int>(model.floats)};
+}
+
+/// greedy: the most probable choice, or the mean.
+template <class E>
+ReferenceAction<E> reference_action(const Mlp& actor, const Vector& parameters, const Vector& observation, bool greedy,
+                                    CounterRandom<float> random, Closeness& closeness) {
+  ReferenceAction<E> result;
+  const Vector outputs = actor.forward(parameters, observation).back();
+  if constexpr (E::Action::kContinuous) {
+    const Vector log_std = actor.log_std(parameters);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const double drawn = greedy ? 0.0 : std::exp(log_std[i]) * double{random.normal()};
+      result.action.at[i] = static_cast<float>(outputs[i] + drawn);
+      result.numbers.push_back(outputs[i] + drawn);
+    }
+    result.log_probability = log_density(outputs, log_std, result.numbers);
+  } else {
+    const Vector log_p = log_softmax(outputs);
+    const double u = random.uniform();
+    double sum = 0.0;
+    int best = 0;
+    for (std::size_t i = 0; i + 1 < log_p.size(); ++i) {
+      sum += std::exp(log_p[i]);
+      if (u >= sum) result.choice = static_cast<int>(i) + 1;
+      if (!greedy) closeness.see(u - sum, 3e-6);
+      if (outputs[i + 1] > outputs[at(best)]) best = static_cast<int>(i) + 1;
+    }
+    for (std::size_t i = 0; greedy && i < outputs.size(); ++i) {
+      if (static_cast<int>(i) != best) closeness.see(outputs[i] - outputs[at(best)], 1e-5);
+    }
+    if (greedy) result.choice = best;
+    result.action = static_cast<std::uint32_t>(result.choice);
+    result.log_probability = log_p[at(result.choice)];
+  }
+  return result;
+}
+
+template <class E>
+Vector reference_observation(const typename E::Params& params, const typename E::template State<float>& state) {
+  float observation[E::kObsDim];
+  E::observe(params, state, observation);
+  return Vector(observation, observation + E::kObsDim);
+}
+
+/// A run of `config` from these first parameters.
+template <class E>
+class ReferenceTraining {
+ public:
+  ReferenceTraining(const Config& config, const std::vector<float>& first_parameters)
+      : networks(reference_networks(config)),
+        parameters(to_double(first_parameters)),
+        config_(config),
+        key_{static_cast<std::uint32_t>(config.seed), kTrainingStream},
+        batch_(config.num_envs * config.num_steps),
+        first_moment_(parameters.size(), 0.0),
+        second_moment_(parameters.size(), 0.0),
+        actor_adam_{config.adam_beta1, config.adam_beta2, config.adam_epsilon},
+        critic_adam_(actor_adam_) {
+    float values[kMaxEnvParameters] = {};
+    int count = 0;
+    for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
+      values[count++] = static_cast<float>(env_parameter(config, parameter));
+    }
+    params_ = E::params(values);
+    for (int n = 0; n < config.num_envs; ++n) episodes_.push_back(first(n, 0));
+  }
+
+  ReferenceMetrics iterate() {
+    metrics_ = {};
+    const double planned = std::ceil(static_cast<double>(config_.total_timesteps) / batch_);
+    const double left = 1.0 - iteration_ / planned;
+    const double lr = config_.anneal_lr == Config::Anneal::kLinear ? left : 1.0;
+    const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
+    actor_rate_ = config_.learning_rate * lr;
+    critic_rate_ = critic_rate * lr;
+    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Config::Anneal::kLinear ? left : 1.0),
+                 config_.ent_coef, config_.vf_coef, config_.clip_vloss};
+    metrics_.clip_coef = settings_.clip;
+    roll_out();
+    if (config_.update_mode == Config::UpdateMode::kJoint) {
+      update_jointly();
+    } else {
+      update_separately();
+    }
+    metrics_.actor_learning_rate = actor_rate_;
+    metrics_.critic_learning_rate = critic_rate_;
+    if (metrics_.policy_minibatches > 0) metrics_.clip_fraction /= metrics_.policy_minibatches;
+    ++iteration_;
+    return metrics_;
+  }
+
+  Networks networks;
+  Vector parameters;
+  Closeness closeness;
+
+ private:
+  struct Counting : ReferenceMetrics {
+    double policy_minibatches = 0;
+  };
+
+  ReferenceEpisode<E> first(int n, std::uint32_t episode) const {
+    CounterRandom<float> random(key_, static_cast<std::uint32_t>(n), episode, 0, Purpose::kReset);
+    return {E::template reset<float>(params_, random), episode, 0, 0.0};
+  }
+  double value_of(const Vector& observation) const { return networks.critic.forward(parameters, observation).back()[0]; }
+
+  void roll_out() {
+    batch_samples_.assign(at(batch_), {});
+    Vector targets, residuals, advantages;
+    for (int n = 0; n < config_.num_envs; ++n) {
+      ReferenceEpisode<E>& mine = episodes_[at(n)];
+      std::vector<Step> steps;
+      for (int t = 0; t < config_.num_steps; ++t) {
+        Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
+        steps.push_back(step(n, t, mine, sample));
+      }
+      const double last = value_of(reference_observation<E>(params_, mine.state));
+      const std::vector<Advantage> all = advantages_of(steps, last, config_.gamma, config_.gae_lambda);
+      for (int t = 0; t < config_.num_steps; ++t) {
+        Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
+        sample.advantage = all[at(t)].advantage;
+        sample.target = config_.value_target == Config::ValueTarget::kDiscounted ? all[at(t)].discounted_return
+                                                                                 : sample.advantage + sample.old_value;
+        advantages.push_back(sample.advantage);
+        targets.push_back(sample.target);
+        residuals.push_back(sample.target - sample.old_value);
+      }
+    }
+    batch_mean_ = mean(advantages);
+    batch_std_ = std::sqrt(sample_variance_of(advantages));
+    metrics_.explained_variance = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
+  }
+
+  Step step(int n, int t, ReferenceEpisode<E>& mine, Sample& sample) {
+    const auto environment = static_cast<std::uint32_t>(n);
+    sample.observation = reference_observation<E>(params_, mine.state);
+    const ReferenceAction<E> chosen =
+        reference_action<E>(networks.actor, parameters, sample.observation, false,
+                            {key_, environment, mine.episode, mine.elapsed, Purpose::kAction}, closeness);
+    sample.action = chosen.choice;
+    sample.numbers = chosen.numbers;
+    sample.old_log_probability = chosen.log_probability;
+    sample.old_value = value_of(sample.observation);
+    CounterRandom<float> random(key_, environment, mine.episode, mine.elapsed, Purpose::kStep);
+    const Outcome<float> outcome = E::step(params_, mine.state, chosen.action, random);
+    ++mine.elapsed;
+    mine.total += outcome.reward;
+    const bool at_end = config_.truncate_at_rollout_end && t + 1 == config_.num_steps;
+    Step result{outcome.reward, sample.old_value, outcome.terminated,
+                !outcome.terminated && (mine.elapsed == episode_limit(config_) || at_end), 0.0};
+    if (result.truncated) result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    if (result.terminated || result.truncated) {
+      metrics_.episodes += 1;
+      metrics_.episode_return_sum += mine.total;
+      metrics_.episode_length_sum += mine.elapsed;
+      mine = first(n, mine.episode + 1);
+    }
+    return result;
+  }
+
+  /// Samples [from, from + size) of an epoch's order, their advantages normalised.
+  std::vector<Sample> minibatch(const std::vector<std::uint32_t>& order, int from, int size) const {
+    std::vector<Sample> samples;
+    Vector advantages;
+    for (int i = from; i < from + size; ++i) {
+      samples.push_back(batch_samples_[order[at(i)]]);
+      advantages.push_back(samples.back().advantage);
+    }
+    const bool each = config_.norm_adv == Config::Normalization::kMinibatch;
+    if (config_.norm_adv == Config::Normalization::kNone) return samples;
+    const double center = each ? mean(advantages) : batch_mean_;
+    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + 1e-8;
+    for (Sample& sample : samples) sample.advantage = (sample.advantage - center) / deviation;
+    return samples;
+  }
+
+  void update_jointly() {
+    const int size = batch_ / config_.num_minibatches;
+    for (int epoch = 0; epoch < config_.update_epochs; ++epoch) {
+      const Shuffle shuffle(static_cast<std::uint32_t>(batch_), key_, iteration_, static_cast<std::uint32_t>(epoch));
+      std::vector<std::uint32_t> order;
+      for (int i = 0; i < batch_; ++i) order.push_back(shuffle(static_cast<std::uint32_t>(i)));
+      double kl = 0.0;
+      for (int m = 0; m < config_.num_minibatches; ++m) kl = learn(minibatch(order, m * size, size), true, true);
+      if (epoch + 1 == config_.update_epochs) return;
+      actor_rate_ *= config_.epoch_lr_decay;
+      critic_rate_ *= config_.epoch_lr_decay;
+      if (beyond(kl)) return;
+    }
+  }
+
+  void update_separately() {
+    std::vector<std::uint32_t> order;
+    for (int i = 0; i < batch_; ++i) order.push_back(static_cast<std::uint32_t>(i));
+    const std::vector<Sample> all = minibatch(order, 0, batch_);
+    bool stopped = false;
+    for (int i = 0; i < config_.policy_iterations && !stopped; ++i) stopped = beyond(learn(all, true, false));
+    for (int i = 0; i < config_.value_iterations; ++i) learn(all, false, true);
+  }
+
+  bool beyond(double kl) {
+    if (config_.target_kl <= 0.0) return false;
+    closeness.see(kl - config_.target_kl, 1e-5);
+    return kl > config_.target_kl;
+  }
+
+  /// One minibatch: losses, and the step they ask for. Returns the KL that target_kl is for.
+  double learn(const std::vector<Sample>& samples, bool policy, bool value) {
+    const double n = static_cast<double>(samples.size());
+    Vector gradient(parameters.size(), 0.0);
+    const LossTotals sums = loss_totals(networks, parameters, samples, settings_, &gradient);
+    see_switches(samples);
+    const int boundary = networks.actor.network.end, end = networks.parameter_count;
+    const int from = policy ? 0 : boundary, to = value ? end : boundary;
+    double squares = 0.0;
+    for (int i = from; i < to; ++i) squares += gradient[at(i)] * gradient[at(i)];
+    const double norm = std::sqrt(squares);
+    metrics_.gradient_norm = norm;
+    if (value) metrics_.value_loss = sums.value / n;
+    if (policy) {
+      metrics_.policy_loss = sums.policy / n;
+      metrics_.entropy = sums.entropy / n;
+      metrics_.old_approx_kl = sums.kl1 / n;
+      metrics_.approx_kl = sums.kl3 / n;
+      metrics_.clip_fraction += sums.clipped / n;
+      metrics_.policy_minibatches += 1;
+    }
+    const double kl = (config_.kl_estimator == Config::KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
+    if (policy && config_.kl_stop == Config::KlStop::kIteration && beyond(kl)) return kl;
+    if (config_.max_grad_norm > 0.0) {
+      for (double& g : gradient) g *= std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
+    }
+    if (policy) actor_adam_.apply(gradient, actor_rate_, 0, boundary, parameters, first_moment_, second_moment_);
+    if (value) critic_adam_.apply(gradient, critic_rate_, boundary, end, parameters, first_moment_, second_moment_);
+    if (policy) metrics_.policy_steps += 1;
+    return kl;
+  }
+
+  /// How near the losses of samples come to where clipping switches, and ReLUs to 0.
+  void see_switches(const std::vector<Sample>& samples) {
+    constexpr double kFar = 3e-5;
+    const double c = settings_.clip;
+    for (const Sample& sample : samples) {
+      const auto actor = networks.actor.forward(parameters, sample.observation);
+      const auto critic = networks.critic.forward(parameters, sample.observation);
+      closeness.see(networks.actor.nearest_kink(parameters, actor), kFar);
+      closeness.see(networks.critic.nearest_kink(parameters, critic), kFar);
+      const double log_p = networks.actor.is_gaussian()
+                               ? log_density(actor.back(), networks.actor.log_std(parameters), sample.numbers)
+                               : log_softmax(actor.back())[at(sample.action)];
+      const double ratio = std::exp(log_p - sample.old_log_probability);
+      closeness.see(std::abs(ratio - 1.0) - c, kFar);
+      const double moved = critic.back()[0] - sample.old_value;
+      if (!config_.clip_vloss) continue;
+      closeness.see(std::abs(moved) - c, kFar);
+      if (std::abs(moved) > c) {
+        closeness.see(critic.back()[0] + sample.old_value + std::copysign(c, moved) - 2.0 * sample.target, kFar);
+      }
+    }
+  }
+
+  const Config config_;
+  const RngKey key_;
+  const int batch_;
+  typename E::Params params_;
+  std::vector<ReferenceEpisode<E>> episodes_;
+  std::vector<Sample> batch_samples_;  // (t, n) at t * N + n
+  Vector first_moment_, second_moment_;
+  Adam actor_adam_, critic_adam_;
+  LossSettings settings_{};
+  Counting metrics_;
+  double actor_rate_ = 0.0, critic_rate_ = 0.0, batch_mean_ = 0.0, batch_std_ = 0.0;
+  std::uint32_t iteration_ = 0;
+};
+
+/// Return and length of one evaluated episode.
+struct PlayedEpisode {
+  double total = 0.0;
+  std::uint32_t length = 0;
+};
+
+/// Episode `set` of environments 0 .. episodes - 1, as evaluate() plays them.
+template <class E>
+std::vector<PlayedEpisode> reference_evaluation(const Config& config, const std::vector<float>& parameters, int episodes,
+                                                std::uint32_t seed, std::uint32_t set, bool greedy, Closeness& closeness) {
+  const Networks networks = reference_networks(config);
+  const Vector exact = to_double(parameters);
+  const RngKey key{seed, kEvaluationStream};
+  float values[kMaxEnvParameters] = {};
+  int count = 0;
+  for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
+    values[count++] = static_cast<float>(env_parameter(config, parameter));
+  }
+  const typename E::Params params = E::params(values);
+  std::vector<PlayedEpisode> result;
+  for (int n = 0; n < episodes; ++n) {
+    const auto environment = static_cast<std::uint32_t>(n);
+    CounterRandom<float> start(key, environment, set, 0, Purpose::kReset);
+    typename E::template State<float> state = E::template reset<float>(params, start);
+    PlayedEpisode played;
+    for (bool over = false; !over; ++played.length) {
+      const Vector observation = reference_observation<E>(params, state);
+      const auto chosen = reference_action<E>(networks.actor, exact, observation, greedy,
+                                              {key, environment, set, played.length, Purpose::kAction}, closeness);
+      CounterRandom<float> random(key, environment, set, played.length, Purpose::kStep);
+      const Outcome<float> outcome = E::step(params, state, chosen.action, random);
+      played.total += outcome.reward;
+      over = outcome.terminated || played.length + 1 == episode_limit(config);
+    }
+    result.push_back(played);
+  }
+  return result;
+}
+
+}  // namespace perilune::test
