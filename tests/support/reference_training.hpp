@@ -268,6 +268,9 @@ class ReferenceTraining {
     const double n = static_cast<double>(samples.size());
     Vector gradient(parameters.size(), 0.0);
     const LossTotals sums = loss_totals(networks, parameters, samples, settings_, &gradient);
+    for (int i = 0; !config_.learn_std && networks.actor.is_gaussian() && i < networks.actor.outputs; ++i) {
+      gradient[at(networks.actor.network.log_std + i)] = 0.0;
+    }
     see_switches(samples);
     const int boundary = networks.actor.network.end, end = networks.parameter_count;
     const int from = policy ? 0 : boundary, to = value ? end : boundary;
