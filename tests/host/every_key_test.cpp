@@ -75,7 +75,7 @@ const std::vector<Row> kRows = {
     {"activation", "relu"},
     {"log_std_init", "-1", Shows::kInTraining, kContinuous},
     {"learn_std", "false", Shows::kInTraining, kContinuous},
-    {"precision", "bf16"},
+    {"precision", "bf16", Shows::kInTraining, {{"hidden_width", "64"}}},
     {"fused", "false"},
     {"eval_every", "2", Shows::kInFiles, kEvaluated},
     {"eval_episodes", "7", Shows::kInFiles, kEvaluated},

@@ -40,7 +40,7 @@ const std::vector<Mode> kModes = {
     {"continuous actions", {{"env_id", "lander-continuous"}, {"hidden_width", "64"}, {"log_std_init", "-0.5"}}},
     {"a fixed deviation, wide", {{"env_id", "lander-continuous"}, {"learn_std", "false"}, {"hidden_sizes", "9,5"}}},
     {"the exact lander", {{"env_id", "lunar-lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}}},
-    {"bf16", {{"precision", "bf16"}}},
+    {"bf16", {{"precision", "bf16"}, {"hidden_width", "64"}}},
 };
 
 TrainingOptions options_of(const Mode& mode, const std::filesystem::path& directory) {
