@@ -56,7 +56,7 @@ TrainingOptions options_of(const Mode& mode, const std::filesystem::path& direct
 }
 
 void expect_same_run(const std::filesystem::path& parts, const std::filesystem::path& whole) {
-  for (const char* name : {"checkpoint.safetensors", "policy.safetensors", "evaluation.json"}) {
+  for (const char* name : {"checkpoint.safetensors", "policy.safetensors", "best.safetensors", "evaluation.json"}) {
     EXPECT_EQ(read_text(parts / name), read_text(whole / name)) << name;
   }
   const auto got = metrics_rows(parts), expected = metrics_rows(whole);
@@ -72,8 +72,7 @@ TEST(ResumeModes, GoesOnInEveryMode) {
     TrainingOptions whole = options_of(mode, scratch / "whole");
     if (whole.config.precision == Config::Precision::kBf16 && !device->supports(Precision::kBf16)) continue;
     train(whole, *device);
-    // Not right after an evaluation, which is told in the next iteration's row by the process that made it.
-    for (const std::uint64_t stop : {1, 3}) {
+    for (const std::uint64_t stop : {1, 4}) {  // once where an evaluation is due
       SCOPED_TRACE("interrupted after " + std::to_string(stop));
       TrainingOptions first = options_of(mode, scratch / ("parts" + std::to_string(stop)));
       std::atomic<bool> interrupt = false;
@@ -113,7 +112,8 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
       for (std::uint32_t& value : x) value = next_count++;
       return x;
     };
-    TrainerState state;
+    Checkpoint checkpoint{config, {}, {}, false};
+    TrainerState& state = checkpoint.state;
     state.iteration = 12;
     for (auto* array : {&state.parameters, &state.first_moment, &state.second_moment}) {
       array->assign(model.floats, 0.0f);  // padding is not kept, and always 0
@@ -128,8 +128,21 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
     state.episode = count(5);
     state.elapsed = count(5);
     state.episode_return = fill(5);
-    save_checkpoint(run.path(), config, model, state, 4242);
-    const TrainerState back = load_checkpoint(checkpoint_path(run.path()), config).state;
+    checkpoint.record = {{81.0, 82.0}, 11, 2, true, BestPolicy{83, 84.0, state.parameters}};
+    for (float& x : checkpoint.record.best->parameters) x *= -1.0f;
+    save_checkpoint(run.path(), model, checkpoint, 4242, true);
+    const Checkpoint loaded = load_checkpoint(checkpoint_path(run.path()), config);
+    const TrainerState& back = loaded.state;
+    EXPECT_FALSE(loaded.on_schedule);
+    EXPECT_EQ(loaded.record.returns.episodes, 81.0);
+    EXPECT_EQ(loaded.record.returns.sum, 82.0);
+    EXPECT_EQ(loaded.record.evaluated_iteration, 11u);
+    EXPECT_EQ(loaded.record.evaluations, 2u);
+    EXPECT_TRUE(loaded.record.reached_target);
+    ASSERT_TRUE(loaded.record.best.has_value());
+    EXPECT_EQ(loaded.record.best->step, 83u);
+    EXPECT_EQ(loaded.record.best->mean, 84.0);
+    EXPECT_EQ(loaded.record.best->parameters, checkpoint.record.best->parameters);
     EXPECT_EQ(back.iteration, state.iteration);
     EXPECT_EQ(back.parameters, state.parameters);
     EXPECT_EQ(back.first_moment, state.first_moment);

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <functional>
-#include <map>
+#include <set>
 
 #include "host/trainer.hpp"
 #include "host/training.hpp"
@@ -19,7 +19,6 @@ namespace {
 struct SeenEvaluation {
   std::uint32_t first_episode, deterministic, max_episode_steps;
   RngKey key;
-  std::vector<float> weights;  ///< the actor's first layer
   std::vector<double> returns, lengths;
 
   double mean_return() const { return sum(returns) / static_cast<double>(returns.size()); }
@@ -46,13 +45,11 @@ class SpyDevice : public ForwardingDevice {
     original = mine.evaluate;
     mine.evaluate = [](const EvaluateArgs& args, Queue& queue) {
       original(args, queue);
-      if (script) std::fill(args.returns, args.returns + args.episodes, script(args.first_episode));
-      const float* weight = args.parameters + args.actor.weight[0];
+      if (script) std::fill(args.returns, args.returns + args.episodes, script(kind_of(args)));
       seen.push_back({args.first_episode,
                       args.deterministic,
                       args.max_episode_steps,
                       args.key,
-                      {weight, weight + 4 * 16},
                       {args.returns, args.returns + args.episodes},
                       {args.lengths, args.lengths + args.episodes}});
     };
@@ -63,9 +60,14 @@ class SpyDevice : public ForwardingDevice {
   const Machine& machine() const override { return machine_; }
 
   static inline std::vector<SeenEvaluation> seen;
-  static inline std::function<float(std::uint32_t)> script;  ///< the return of every episode of a set
+  /// A scheduled evaluation's first and second set, and the one at the end.
+  enum Kind { kFirst, kSecond, kFinal };
+  static inline std::function<float(Kind)> script;  ///< the return of every episode of a set
 
  private:
+  static Kind kind_of(const EvaluateArgs& args) {
+    return args.key.stream != kEvaluationStream ? kFinal : args.first_episode % 2 == 0 ? kFirst : kSecond;
+  }
   static inline void (*original)(const EvaluateArgs&, Queue&) = nullptr;
   Machine machine_;
   std::vector<Instance> instances_;
@@ -85,12 +87,21 @@ TrainingOptions small_run(const std::filesystem::path& directory) {
   return options;
 }
 
+/// Those of iterations, or of evaluations.
+std::vector<nlohmann::json> rows_with(const char* name, const std::filesystem::path& run) {
+  std::vector<nlohmann::json> rows;
+  for (const nlohmann::json& row : metrics_rows(run)) {
+    if (row.contains(name)) rows.push_back(row);
+  }
+  return rows;
+}
+
 TEST(RunMetrics, AreTheTrainers) {
   const TemporaryDirectory scratch;
   SpyDevice device;
   const TrainingOptions options = small_run(scratch / "run");
   train(options, device);
-  const auto rows = metrics_rows(*options.run_directory);
+  const auto rows = rows_with("charts/episodes", *options.run_directory);
   Trainer trainer(options.config, device);
   trainer.start(std::nullopt, false);
   ASSERT_EQ(rows.size(), trainer.iterations());
@@ -122,34 +133,42 @@ TEST(RunMetrics, AreTheTrainers) {
     expect("losses/explained_variance", m.explained_variance);
     expect("losses/gradient_norm", m.gradient_norm);
     expect("losses/policy_updates", m.policy_steps);
-    EXPECT_EQ(rows[i].size(), rows[i].contains("eval/mean_return") ? 18u : 15u) << "a metric that is not compared";
+    EXPECT_EQ(rows[i].size(), 15u) << "a metric that is not compared";
     episodes += m.episodes;
   }
   EXPECT_GT(episodes, 20.0);
 }
 
-/// The evaluation after iteration i is in the row of iteration i + 1, and the last one in evaluation.json.
+/// Each evaluation has a row of its own, and the last one is in evaluation.json.
 TEST(RunMetrics, EvaluationsAreTheEpisodesThatWerePlayed) {
   const TemporaryDirectory scratch;
   SpyDevice device;
   const TrainingOptions options = small_run(scratch / "run");
   const TrainingResult result = train(options, device);
-  const auto rows = metrics_rows(*options.run_directory);
-  ASSERT_GE(device.seen.size(), 6u);
-  std::size_t next = 0;
+  const auto rows = rows_with("eval/mean_return", *options.run_directory);
+  ASSERT_EQ(rows.size(), device.seen.size());
+  ASSERT_EQ(rows.size(), 5u) << "after 2, 4, 6 and 8 iterations, and at the end";
+  double best = -1e9;
+  std::uint64_t best_step = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    EXPECT_EQ(rows[i].contains("eval/mean_return"), i > 0 && i % 2 == 0) << "row " << i;
-    if (!rows[i].contains("eval/mean_return")) continue;
-    const SeenEvaluation& played = device.seen[next++];
-    EXPECT_EQ(played.returns.size(), 9u);
+    SCOPED_TRACE("evaluation " + std::to_string(i));
+    const SeenEvaluation& played = device.seen[i];
     EXPECT_EQ(played.deterministic, 1u);
+    EXPECT_EQ(rows[i].at("iteration").get<std::size_t>(), 2 * (i + 1));
+    EXPECT_EQ(rows[i].at("step").get<std::size_t>(), 2 * (i + 1) * 8 * 16);
+    EXPECT_EQ(rows[i].at("eval/episodes").get<std::size_t>(), played.returns.size());
+    EXPECT_EQ(played.returns.size(), i < 4 ? 9u : 100u);
     EXPECT_NEAR(rows[i].at("eval/mean_return").get<double>(), played.mean_return(), 1e-6);
     EXPECT_NEAR(rows[i].at("eval/std_return").get<double>(), played.std_return(), 1e-6);
-    EXPECT_NEAR(rows[i].at("eval/mean_length").get<double>(), played.mean_length(), 1e-6);
+    EXPECT_NEAR(rows[i].at("eval/mean_length").get<double>(), played.mean_length(), 1e-5);
+    EXPECT_EQ(rows[i].size(), 6u) << "a metric that is not compared";
+    if (played.mean_return() > best) best = played.mean_return(), best_step = 2 * (i + 1) * 8 * 16;
   }
   const SeenEvaluation& last = device.seen.back();
   const auto json = nlohmann::json::parse(read_text(*options.run_directory / "evaluation.json"));
-  EXPECT_EQ(json.at("eval").at("episodes").get<int>(), 9);
+  EXPECT_EQ(json.at("eval").at("episodes").get<int>(), 100);
+  EXPECT_NEAR(json.at("best").at("mean").get<double>(), best, 1e-9);
+  EXPECT_EQ(json.at("best").at("step").get<std::uint64_t>(), best_step);
   EXPECT_NEAR(json.at("eval").at("mean").get<double>(), last.mean_return(), 1e-9);
   EXPECT_NEAR(json.at("eval").at("std").get<double>(), last.std_return(), 1e-9);
   EXPECT_NEAR(json.at("eval").at("mean_length").get<double>(), last.mean_length(), 1e-9);
@@ -161,13 +180,12 @@ TEST(RunMetrics, EvaluationsAreTheEpisodesThatWerePlayed) {
   EXPECT_EQ(result.evaluation.mean, json.at("eval").at("mean").get<double>());
 }
 
-/// No two evaluations of a run play the same episodes with other weights, though it was interrupted and resumed, and none
-/// those of training.
+/// No two evaluations of a run play the same episodes, though it was interrupted and resumed, and none those of training.
 TEST(RunMetrics, EvaluationSetsNeverRepeat) {
   const TemporaryDirectory scratch;
   SpyDevice device;
   // An evaluation's first set passes and its second does not: both are played, and the run goes on.
-  SpyDevice::script = [](std::uint32_t) { return SpyDevice::seen.size() % 2 == 0 ? 100.0f : 0.0f; };
+  SpyDevice::script = [](SpyDevice::Kind kind) { return kind == SpyDevice::kFirst ? 100.0f : 0.0f; };
   TrainingOptions options = small_run(scratch / "run");
   set_key(options.config, "eval_every", "1");
   options.config.env_parameters.clear();
@@ -180,40 +198,41 @@ TEST(RunMetrics, EvaluationSetsNeverRepeat) {
   TrainingOptions rest;
   rest.resume = options.run_directory;
   EXPECT_FALSE(train(rest, device).solved);
-  std::map<std::uint32_t, std::vector<float>> sets;
+  std::set<std::pair<std::uint32_t, std::uint32_t>> sets;
   for (const SeenEvaluation& played : device.seen) {
-    const auto [known, is_new] = sets.try_emplace(played.first_episode, played.weights);
-    EXPECT_EQ(known->second, played.weights) << "set " << played.first_episode << " was played with two policies";
+    EXPECT_TRUE(sets.emplace(played.key.stream, played.first_episode).second)
+        << "set " << played.first_episode << " of stream " << played.key.stream << " was played twice";
     EXPECT_EQ(played.key.seed, 77u);
     EXPECT_NE(played.key.stream, kTrainingStream);
     EXPECT_EQ(played.max_episode_steps, 500u);
   }
-  EXPECT_EQ(sets.size(), 20u) << "two for each of ten iterations";
+  EXPECT_EQ(sets.size(), 19u) << "two after each of nine iterations, and one at the end";
 }
 
-/// A target ends the run when both sets of an evaluation reach it; it is solved when both reach the environment's
-/// threshold, 475.
+/// A target ends the run when both sets of an evaluation reach it; it is solved when those at the end reach the
+/// environment's threshold, 475.
 TEST(RunMetrics, TargetsAndThresholdsFromBothSides) {
   struct Case {
     std::optional<double> target;
-    float first, second;  // returns of the two sets
+    float first, second, final;  // returns of the sets
     std::uint64_t iterations;
     bool solved;
   };
-  const float below = std::nextafter(475.0f, 0.0f);
+  const float below = std::nextafter(475.0f, 0.0f), short_of_target = std::nextafter(100.0f, 0.0f);
   const std::vector<Case> cases = {
-      {100.0, 100.0f, 100.0f, 2, false},      {100.0, std::nextafter(100.0f, 0.0f), 100.0f, 10, false},
-      {100.0, 100.0f, 99.0f, 10, false},      {100.0, 475.0f, 475.0f, 2, true},
-      {480.0, 475.0f, 475.0f, 10, true},      {475.0, 475.0f, 475.0f, 2, true},
-      {480.0, 480.0f, 480.0f, 2, true},       {std::nullopt, 475.0f, 475.0f, 10, true},
-      {std::nullopt, below, 475.0f, 10, false}, {std::nullopt, 475.0f, below, 10, false},
+      {100.0, 100.0f, 100.0f, 100.0f, 2, false},           {100.0, short_of_target, 100.0f, 100.0f, 10, false},
+      {100.0, 100.0f, short_of_target, 100.0f, 10, false}, {100.0, 100.0f, 100.0f, 475.0f, 2, true},
+      {475.0, 475.0f, 475.0f, below, 2, false},            {480.0, 475.0f, 475.0f, 475.0f, 10, true},
+      {std::nullopt, 0.0f, 0.0f, 475.0f, 10, true},        {std::nullopt, 500.0f, 500.0f, below, 10, false},
   };
   for (std::size_t i = 0; i < cases.size(); ++i) {
     SCOPED_TRACE("case " + std::to_string(i));
     const Case& c = cases[i];
     const TemporaryDirectory scratch;
     SpyDevice device;
-    SpyDevice::script = [&](std::uint32_t set) { return set % 2 == 0 ? c.first : c.second; };
+    SpyDevice::script = [&](SpyDevice::Kind kind) {
+      return kind == SpyDevice::kFirst ? c.first : kind == SpyDevice::kSecond ? c.second : c.final;
+    };
     TrainingOptions options = small_run(scratch / "run");
     options.config.env_parameters.clear();
     options.config.target_return = c.target;
@@ -221,7 +240,7 @@ TEST(RunMetrics, TargetsAndThresholdsFromBothSides) {
     EXPECT_EQ(result.steps, c.iterations * 8 * 16);
     EXPECT_EQ(result.solved, c.solved);
     EXPECT_EQ(result.solved_threshold, 475.0);
-    EXPECT_EQ(metrics_rows(*options.run_directory).size(), c.iterations);
+    EXPECT_EQ(rows_with("charts/episodes", *options.run_directory).size(), c.iterations);
   }
 }
 
@@ -234,7 +253,7 @@ TEST(RunMetrics, ProgressIsTheRunSoFar) {
   std::vector<TrainingProgress> seen;
   options.on_progress = [&](const TrainingProgress& progress) { seen.push_back(progress); };
   train(options, device);
-  const auto rows = metrics_rows(*options.run_directory);
+  const auto rows = rows_with("charts/episodes", *options.run_directory);
   ASSERT_EQ(seen.size(), rows.size());
   double episodes = 0.0, total = 0.0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
