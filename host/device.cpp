@@ -12,6 +12,7 @@
 #include "host/error.hpp"
 #include "host/format.hpp"
 #include "host/matrix_library.hpp"
+#include "host/processor.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
 namespace perilune {
@@ -40,6 +41,12 @@ class CpuDevice : public Device {
   }
   bool is_cuda() const override { return false; }
   bool supports(Precision precision) const override { return cpu_supports(precision); }
+  Fastest fastest_precision() const override {
+    if (!supports(Precision::kBf16)) return {Precision::kFp32, "there are no dot products in bf16 here"};
+    const Processor processor = this_processor();
+    if (bf16_is_faster(processor)) return {Precision::kBf16, "measured to be faster on " + processor_name(processor)};
+    return {Precision::kFp32, "bf16 is not known to be faster on " + processor_name(processor)};
+  }
   Queue& queue() override { return queue_; }
   MatrixLibrary& matrix_library(Precision) override {
     if (!matrix_library_) matrix_library_ = open_openblas();
@@ -98,6 +105,13 @@ int available_cores() {
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   return std::max(1, CPU_COUNT(&set));
+}
+
+std::string threads_warning(int threads, int cores) {
+  if (threads <= 2 * cores) return "";
+  return formatted("threads = {} on {} {}: threads take turns and wait for each other, which is slower - leave it out for one "
+                   "thread per core",
+                   threads, cores, cores == 1 ? "core" : "cores");
 }
 
 SelectedDevice select_device(DeviceChoice choice, int threads) {

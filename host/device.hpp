@@ -44,6 +44,12 @@ class Device {
   virtual bool is_cuda() const = 0;
   // Whether the hardware runs kernels of this precision, where they were built (see precision.hpp).
   virtual bool supports(Precision precision) const = 0;
+  // The precision whose fused kernels train fastest here, where they were built, and how that is known.
+  struct Fastest {
+    Precision precision;
+    std::string reason;
+  };
+  virtual Fastest fastest_precision() const { return {Precision::kFp32, "there is no other"}; }
   virtual Queue& queue() = 0;
   // Multiplies matrices for networks without fused kernels; opened at the first call. Whoever launches them puts it into
   // the queue. Throws Error where the library is not installed.
@@ -112,5 +118,7 @@ SelectedDevice select_device(DeviceChoice choice, int threads);
 std::string describe_cuda();
 // Cores this process may run on.
 int available_cores();
+// What is to be said about so many CPU threads on so many cores; empty: nothing.
+std::string threads_warning(int threads, int cores);
 
 }  // namespace perilune

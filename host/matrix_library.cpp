@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "host/error.hpp"
 #include "host/format.hpp"
+#include "kernels/machine/processor.hpp"
 #include "kernels/machine/queue.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
@@ -33,6 +35,14 @@ SharedLibrary::~SharedLibrary() {
   if (handle_ != nullptr) dlclose(handle_);
 }
 
+void SharedLibrary::reopen(const char* variable, const char* value) {
+  dlclose(std::exchange(handle_, nullptr));
+  setenv(variable, value, 1);
+  handle_ = dlopen(file_.c_str(), RTLD_NOW | RTLD_LOCAL);
+  unsetenv(variable);
+  if (handle_ == nullptr) throw Error(formatted("{} cannot be opened a second time: {}", file_, dlerror()));
+}
+
 void* SharedLibrary::symbol(const char* name) const {
   void* found = dlsym(handle_, name);
   if (found == nullptr) {
@@ -41,6 +51,13 @@ void* SharedLibrary::symbol(const char* name) const {
                           file_, name));
   }
   return found;
+}
+
+const char* better_openblas_core(std::string_view core, bool has_v3, bool has_v4) {
+  // Names of the kernels that use fused multiply-adds.
+  constexpr std::string_view kGood[] = {"Haswell", "Excavator", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"};
+  if (!has_v3 || std::ranges::find(kGood, core) != std::end(kGood)) return nullptr;
+  return has_v4 ? "SKYLAKEX" : "HASWELL";
 }
 
 namespace {
@@ -76,12 +93,19 @@ class OpenBlas : public MatrixLibrary {
  public:
   OpenBlas()
       : library_("OpenBLAS", {"libopenblas.so.0"}, "install libopenblas0-pthread (Debian and Ubuntu; tools/setup does)"),
-        sgemm_(library_.function<Sgemm>("cblas_sgemm")) {
+        core_(library_.function<char*()>("openblas_get_corename")()) {
+    const char* better = better_openblas_core(core_, processor_has_v3(), processor_has_v4());
+    if (better != nullptr && std::getenv("OPENBLAS_CORETYPE") == nullptr) {
+      library_.reopen("OPENBLAS_CORETYPE", better);
+      core_ = library_.function<char*()>("openblas_get_corename")();
+    }
+    name_ = formatted("OpenBLAS ({} kernels)", core_);
+    sgemm_ = library_.function<Sgemm>("cblas_sgemm");
     // Its own threads would cut products differently on each machine, and compete with ours.
     library_.function<void(int)>("openblas_set_num_threads")(1);
   }
 
-  const char* name() const override { return "OpenBLAS"; }
+  const char* name() const override { return name_.c_str(); }
 
   void multiply(const MatrixProduct& product, Queue& queue) override {
     if (product.rows == 0 || product.columns == 0) return;
@@ -120,6 +144,7 @@ class OpenBlas : public MatrixLibrary {
   };
 
   SharedLibrary library_;
+  std::string core_, name_;
   Sgemm* sgemm_;
 };
 

@@ -1,11 +1,14 @@
 // Opens the library that multiplies matrices for networks without fused kernels: OpenBLAS on the CPU, cuBLAS on a GPU.
 //
+// OpenBLAS picks its kernels by a list of processors; one that is younger than the list gets those of 2004. They are
+// replaced by the ones of the processor's instructions, unless OPENBLAS_CORETYPE says what to take.
 // Neither is linked: a program that trains fused networks starts without them. PERILUNE_MATRIX_LIBRARY names another
 // file to open instead of the usual one.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/api.hpp"
@@ -17,6 +20,10 @@ namespace perilune {
 std::unique_ptr<MatrixLibrary> open_openblas();
 std::unique_ptr<MatrixLibrary> open_cublas(Precision precision);
 
+// OPENBLAS_CORETYPE to open OpenBLAS with instead, if it took the kernels of `core` on a processor with the instructions of
+// x86-64-v3 or v4; null: those are good.
+const char* better_openblas_core(std::string_view core, bool has_v3, bool has_v4);
+
 // A shared library that stays open as long as this lives; for the two above.
 class SharedLibrary {
  public:
@@ -25,6 +32,8 @@ class SharedLibrary {
   SharedLibrary(const SharedLibrary&) = delete;
   SharedLibrary& operator=(const SharedLibrary&) = delete;
   ~SharedLibrary();
+  // Closes and opens it again, with an environment variable set meanwhile.
+  void reopen(const char* variable, const char* value);
 
   template <class F>
   F* function(const char* name) const {

@@ -21,17 +21,8 @@ Config::Precision key_value(Precision precision) {
   return Config::Precision::kFp32;
 }
 
-// On CUDA tf32 is expected to win wherever it exists: by the cost model 8 multiply-adds of one mma take a tensor core
-// less time than the loads of one fp32 multiply-add. Not measured.
-//
-// On the CPU bf16 wins wherever it exists. Steps per second against fp32 on one Zen 4 core, 2 layers, whole training:
-//   minibatch    4     16    32    64    128   256   2048
-//   width 32     1.15  1.19  1.29  1.29  1.41  1.46  1.61
-//   width 64     1.23  1.38  1.51  1.45  1.59  1.65  1.73
-//   width 128    1.23  1.39  1.53  1.48  1.63  1.69  1.79
-// and it learns as well (bench/precision.py).
 Precision automatic(const Device& device, const std::vector<Precision>& available) {
-  const Precision wanted = device.is_cuda() ? Precision::kTf32 : Precision::kBf16;
+  const Precision wanted = device.fastest_precision().precision;
   const bool has_it = std::find(available.begin(), available.end(), wanted) != available.end();
   return has_it ? wanted : Precision::kFp32;
 }

@@ -110,7 +110,6 @@ Trainer::Trainer(const Config& config, Device& device)
   a.parameters = arena_.add<float>("parameters", {model_.floats});
   a.first_moment = arena_.add<float>("first moment", {model_.floats});
   a.second_moment = arena_.add<float>("second moment", {model_.floats});
-  a.gradient = arena_.add<float>("gradient", {model_.floats});
   a.environment_fields =
       arena_.add<float>("environment fields", {static_cast<std::size_t>(instance_.state_fields), envs});
   a.episode = arena_.add<std::uint32_t>("episode index", {envs});
@@ -128,6 +127,8 @@ Trainer::Trainer(const Config& config, Device& device)
   a.minibatch_moments = arena_.add<float>("minibatch moments", {static_cast<std::size_t>(epochs),
                                                                 static_cast<std::size_t>(minibatches), kMomentChunks, 2});
   a.partial_gradients = arena_.add<float>("partial gradients", {partials, model_.floats});
+  // The sum of one partial is that partial: it stays in place, which spares a pass over memory.
+  a.gradient = partials_ == 1 ? a.partial_gradients : arena_.add<float>("gradient", {model_.floats});
   a.loss_sums = arena_.add<float>("loss sums", {kLossSums, partials});
   a.square_sums = arena_.add<float>(
       "square sums", {static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});

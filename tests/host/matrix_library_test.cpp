@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "host/error.hpp"
+#include "kernels/machine/processor.hpp"
 #include "kernels/machine/queue.hpp"
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/support/naive_matrix.hpp"
@@ -87,6 +88,32 @@ TEST_F(OpenBlasTest, EqualsTheReferenceForAnyNumberOfThreads) {
   }
 }
 
+TEST(MatrixLibrary, OpenBlasGetsTheKernelsOfTheInstructionsThereAre) {
+  const auto better = [](const char* core, bool v3, bool v4) -> std::string {
+    const char* name = better_openblas_core(core, v3, v4);
+    return name == nullptr ? "" : name;
+  };
+  EXPECT_EQ(better("Prescott", true, true), "SKYLAKEX");
+  EXPECT_EQ(better("Prescott", true, false), "HASWELL");
+  EXPECT_EQ(better("Prescott", false, false), "");
+  EXPECT_EQ(better("Sandybridge", true, true), "SKYLAKEX");  // a later one that it takes for the last without AVX2
+  for (const char* core : {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"}) {
+    EXPECT_EQ(better(core, true, true), "") << core;
+  }
+}
+
+TEST_F(OpenBlasTest, SaysWhichKernelsItHasAndTakesTheOnesAskedFor) {
+  EXPECT_THAT(library->name(), AllOf(testing::StartsWith("OpenBLAS ("), testing::EndsWith(" kernels)")));
+  if (processor_has_v3()) {
+    EXPECT_THAT(library->name(), testing::Not(HasSubstr("Prescott")));
+  }
+  EXPECT_EQ(std::getenv("OPENBLAS_CORETYPE"), nullptr);  // nothing is left for programs that are started later
+  library.reset();
+  setenv("OPENBLAS_CORETYPE", "PRESCOTT", 1);
+  EXPECT_STREQ(open_openblas()->name(), "OpenBLAS (Prescott kernels)");
+  unsetenv("OPENBLAS_CORETYPE");
+}
+
 TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
   setenv("PERILUNE_MATRIX_LIBRARY", "no-such-library.so", 1);
   EXPECT_THAT([] { open_openblas(); },
@@ -94,7 +121,7 @@ TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
                                                   HasSubstr("PERILUNE_MATRIX_LIBRARY"), HasSubstr("perilune info"))));
   setenv("PERILUNE_MATRIX_LIBRARY", "libc.so.6", 1);
   EXPECT_THAT([] { open_openblas(); },
-              testing::ThrowsMessage<Error>(AllOf(HasSubstr("libc.so.6"), HasSubstr("cblas_sgemm"))));
+              testing::ThrowsMessage<Error>(AllOf(HasSubstr("libc.so.6"), HasSubstr("openblas_get_corename"))));
   unsetenv("PERILUNE_MATRIX_LIBRARY");
   try {
     const SharedLibrary library("Product", {"no-such-library.so", "nor-this-one.so"}, "install product-1");

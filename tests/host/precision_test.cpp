@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <stdexcept>
+#include <string>
 
 #include "host/error.hpp"
+#include "host/processor.hpp"
 
 namespace perilune {
 namespace {
@@ -21,7 +24,8 @@ using testing::ThrowsMessage;
 class TableDevice : public Device {
  public:
   TableDevice(bool cuda, bool tensor_cores, std::vector<Instance> instances)
-      : cuda_(cuda), tensor_cores_(tensor_cores), instances_(std::move(instances)) {
+      : fastest(cuda && tensor_cores ? Precision::kTf32 : cuda ? Precision::kFp32 : Precision::kBf16),
+        cuda_(cuda), tensor_cores_(tensor_cores), instances_(std::move(instances)) {
     machine_.name = "table";
     machine_.instances = instances_.data();
     machine_.instance_count = static_cast<int>(instances_.size());
@@ -30,6 +34,7 @@ class TableDevice : public Device {
   std::string description() const override { return "a table of kernels"; }
   bool is_cuda() const override { return cuda_; }
   bool supports(Precision precision) const override { return tensor_cores_ || precision == Precision::kFp32; }
+  Fastest fastest_precision() const override { return {fastest, "the test says so"}; }
   Queue& queue() override { throw std::logic_error("runs nothing"); }
   MatrixLibrary& matrix_library(Precision) override { throw std::logic_error("multiplies nothing"); }
   std::size_t free_memory() const override { return 0; }
@@ -42,6 +47,8 @@ class TableDevice : public Device {
   void download(void*, const void*, std::size_t) override {}
   void synchronize() override {}
   std::unique_ptr<Recording> record(std::function<void(Queue&)>, bool) override { return nullptr; }
+
+  Precision fastest;
 
  private:
   bool cuda_, tensor_cores_;
@@ -77,6 +84,40 @@ TEST(Precision, AutoTakesTheFasterWhereTheDeviceHasIt) {
   EXPECT_EQ(choose_precision(config, TableDevice(false, true, kAll)), Precision::kBf16);
   EXPECT_EQ(choose_precision(config, TableDevice(false, false, kAll)), Precision::kFp32);
   EXPECT_EQ(choose_precision(asks_for("auto", 16), TableDevice(true, true, kAll)), Precision::kFp32);
+}
+
+/// bf16 exists on both; a processor whose dot products win nothing trains in fp32, and a run's configuration says so.
+TEST(Precision, AutoIsWhatIsFasterOnTheProcessor) {
+  TableDevice device(false, true, kAll);
+  device.fastest = Precision::kFp32;
+  EXPECT_EQ(choose_precision(asks_for("auto"), device), Precision::kFp32);
+  EXPECT_EQ(choose_precision(asks_for("bf16"), device), Precision::kBf16);
+  EXPECT_EQ(with_chosen_precision(asks_for("auto"), device).precision, Config::Precision::kFp32);
+
+  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 17}));      // Genoa, Zen 4
+  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 97}));      // Raphael
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 143}));     // Sapphire Rapids: not measured
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 207}));     // Emerald Rapids
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 25, 17}));     // a number of another vendor
+  EXPECT_FALSE(bf16_is_faster({"AuthenticAMD", 26, 2}));      // Zen 5: not measured
+  EXPECT_FALSE(bf16_is_faster({"", 0, 0}));
+}
+
+TEST(Precision, ThisProcessorIsTheOneTheSystemNames) {
+  std::ifstream file("/proc/cpuinfo");
+  const auto value = [&](const std::string& key) {
+    for (std::string line; std::getline(file, line);) {
+      if (line.rfind(key + "\t", 0) == 0) return line.substr(line.find(':') + 2);
+    }
+    return std::string();
+  };
+  const std::string vendor = value("vendor_id");
+  if (vendor.empty()) GTEST_SKIP() << "/proc/cpuinfo names no vendor";
+  const Processor processor = this_processor();
+  EXPECT_EQ(processor.vendor, vendor);
+  EXPECT_EQ(std::to_string(processor.family), value("cpu family"));
+  EXPECT_EQ(std::to_string(processor.model), value("model"));
+  EXPECT_EQ(processor_name({"GenuineIntel", 6, 207}), "GenuineIntel family 6 model 207");
 }
 
 TEST(Precision, AutoTakesWhatFitsIntoABlock) {

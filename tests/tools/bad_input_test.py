@@ -97,6 +97,14 @@ def test_settings_without_effect_are_warned_of(perilune, short):
     assert swept.stderr.count("perilune: warning: policy_iterations = 3") == 1
 
 
+def test_threads_far_above_the_cores_are_warned_of(perilune, short):
+    cores = len(os.sched_getaffinity(0))
+    many = 2 * cores + 1
+    done = perilune.good("train", *short, "--threads", many, "--quiet", "--run-dir", "many")
+    assert f"perilune: warning: threads = {many} on {cores} core" in done.stderr and "one thread per core" in done.stderr
+    assert perilune.good("train", *short, "--threads", 2 * cores, "--quiet", "--run-dir", "few").stderr == ""
+
+
 @pytest.mark.parametrize("flown, claimed", [("lander", "LanderContinuous-v0"), ("lander-continuous", "Lander-v0")])
 def test_checkpoints_of_other_actions(perilune, flown, claimed):
     perilune.good("train", flown, *TINY_FLIGHT, "--run-dir", "run")

@@ -88,8 +88,10 @@ def test_info(perilune):
     text = perilune.good("info").stdout
     assert "CUDA" in text and "hidden_width 16, 32, 64, 128" in text
     info = perilune.json("info")
-    assert set(info) == {"version", "build", "devices", "matrix_library", "instances"}
-    assert info["matrix_library"] == {"usable": True, "status": "OpenBLAS"} and "layer by layer with OpenBLAS" in text
+    assert set(info) == {"version", "build", "devices", "matrix_library", "precision", "instances"}
+    assert info["matrix_library"]["usable"] and info["matrix_library"]["status"].startswith("OpenBLAS (")
+    assert f"layer by layer with {info['matrix_library']['status']}" in text
+    assert info["precision"]["auto"] in ("fp32", "tf32", "bf16") and info["precision"]["reason"] in text
     assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
     assert info["devices"]["cuda"]["status"]
     assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [

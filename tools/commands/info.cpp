@@ -100,6 +100,8 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
   if (cuda != nullptr) json["devices"]["cuda"]["shared_memory"] = shared_memory_json(*cuda);
   const MatrixLibraryStatus matrices = matrix_library_of(*automatic.device);
   json["matrix_library"] = {{"usable", matrices.usable}, {"status", matrices.text}};
+  const Device::Fastest fastest = automatic.device->fastest_precision();
+  json["precision"] = {{"auto", precision_name(fastest.precision)}, {"reason", fastest.reason}};
   json["instances"] = Json::array();
   for (const EnvironmentInfo& environment : environments()) {
     json["instances"].push_back(
@@ -129,6 +131,9 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
                                              joined(widths), kMaxFusedLayers,
                                              joined(precisions)));
   }
+  const Device::Fastest fastest = automatic.device->fastest_precision();
+  text += labelled(out, "precision", formatted("auto is {} where it is built - {}", precision_name(fastest.precision),
+                                               fastest.reason));
   text += labelled(out, "others", formatted("up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
                                             matrix_library_of(*automatic.device).text));
   return text;

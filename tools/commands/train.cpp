@@ -2,6 +2,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "host/format.hpp"
 #include "host/networks.hpp"
@@ -59,9 +60,10 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   options.interrupt = &catch_interrupts();
   const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
   validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
-  for (const std::string& warning : config_warnings(options.config, request.resolved.base)) {
-    err.print(formatted("perilune: warning: {}\n", warning));
-  }
+  std::vector<std::string> warnings = config_warnings(options.config, request.resolved.base);
+  const std::string crowded = threads_warning(command.device.threads, available_cores());
+  if (!crowded.empty() && !selected.device->is_cuda()) warnings.push_back(crowded);
+  for (const std::string& warning : warnings) err.print(formatted("perilune: warning: {}\n", warning));
 
   // With --json standard output holds the result alone, and people are told on standard error.
   Terminal out = Terminal::standard_output();

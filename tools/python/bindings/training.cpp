@@ -2,6 +2,8 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "host/error.hpp"
 #include "host/networks.hpp"
@@ -143,7 +145,10 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
     const SelectedDevice selected = open_device(device, threads);
     device_text = selected.device->description();
     validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
-    warn(config_warnings(options.config, base));
+    std::vector<std::string> warnings = config_warnings(options.config, base);
+    const std::string crowded = threads_warning(threads.value_or(0), available_cores());
+    if (!crowded.empty() && !selected.device->is_cuda()) warnings.push_back(crowded);
+    warn(warnings);
     result = train(options, *selected.device);
   }
   listener.raise_what_was_kept();
