@@ -22,6 +22,8 @@ def main():
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [[row["step"], round(row["eval/mean_return"], 1)] for row in rows if "eval/mean_return" in row]
+    rows = [row for row in rows if "losses/value_loss" in row]  # evaluations may have rows of their own
     last = json.loads((options.run / "evaluation.json").read_text())
     size = -(-len(rows) // options.parts)
     parts = []
@@ -34,7 +36,6 @@ def main():
                       "mean_return": round(total / episodes, 2) if episodes else None,
                       "value_loss": mean([row["losses/value_loss"] for row in part]),
                       "entropy": mean([row["losses/entropy"] for row in part])})
-    evaluations = [[row["step"], round(row["eval/mean_return"], 1)] for row in rows if "eval/mean_return" in row]
     seconds = rows[-1]["time"] - rows[0]["time"]
     print(json.dumps({"benchmark": "curve", "environment": last["env"], "steps": last["steps"], "solved": last["solved"],
                       "final_evaluation": last["eval"], "seconds": round(seconds), "note": options.note,

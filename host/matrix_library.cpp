@@ -8,7 +8,7 @@
 
 #include "host/error.hpp"
 #include "host/format.hpp"
-#include "kernels/machine/processor.hpp"
+#include "kernels/cpu_levels.hpp"
 #include "kernels/machine/queue.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
@@ -89,12 +89,17 @@ Cut cut_of(const MatrixProduct& product) {
   return cut;
 }
 
+// Whether this processor has a level's instructions, in the program or not.
+bool has_level(std::string_view name) {
+  return std::ranges::any_of(cpu_levels(), [&](const CpuLevel& level) { return level.name == name && level.supported; });
+}
+
 class OpenBlas : public MatrixLibrary {
  public:
   OpenBlas()
       : library_("OpenBLAS", {"libopenblas.so.0"}, "install libopenblas0-pthread (Debian and Ubuntu; tools/setup does)"),
         core_(library_.function<char*()>("openblas_get_corename")()) {
-    const char* better = better_openblas_core(core_, processor_has_v3(), processor_has_v4());
+    const char* better = better_openblas_core(core_, has_level("v3"), has_level("v4"));
     if (better != nullptr && std::getenv("OPENBLAS_CORETYPE") == nullptr) {
       library_.reopen("OPENBLAS_CORETYPE", better);
       core_ = library_.function<char*()>("openblas_get_corename")();
