@@ -19,6 +19,7 @@
 
 #include "bench/kernel_reference.hpp"
 #include "bench/measure.hpp"
+#include "bench/options.hpp"
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/error.hpp"
@@ -465,13 +466,10 @@ Options parse(int argc, char** argv) {
       return argv[i];
     };
     const auto count = [&] {
-      const int number = std::atoi(value().c_str());
-      if (number < 1) throw UsageError(word + " takes a number, at least 1");
-      return number;
+      return bench::count_option(word, value());
     };
     if (word == "--device") {
-      const std::string name = value();
-      options.device = name == "cuda" ? DeviceChoice::kCuda : name == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+      options.device = device_choice(word, value());
     } else if (word == "--threads") {
       options.threads = count();
     } else if (word == "--envs") {
@@ -483,7 +481,7 @@ Options parse(int argc, char** argv) {
     } else if (word == "--precision") {
       options.precision = value();
     } else if (word == "--seconds") {
-      options.seconds = std::atof(value().c_str());
+      options.seconds = bench::seconds_option(word, value());
     } else if (word == "--only") {
       std::istringstream list(value());
       for (std::string name; std::getline(list, name, ',');) {

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "bench/measure.hpp"
+#include "bench/options.hpp"
 #include "host/arena.hpp"
 #include "host/build_info.hpp"
 #include "host/environment_settings.hpp"
@@ -229,8 +230,7 @@ Options parse(int argc, char** argv) {
       return argv[i];
     };
     if (word == "--device") {
-      const std::string name = value();
-      options.device = name == "cuda" ? DeviceChoice::kCuda : name == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+      options.device = device_choice(word, value());
     } else if (word == "--env") {
       set_key(options.environment, "env_id", value());
     } else if (word == "--set") {
@@ -241,11 +241,11 @@ Options parse(int argc, char** argv) {
       }
       set_key(options.environment, setting.substr(0, equals), setting.substr(equals + 1));
     } else if (word == "--threads") {
-      options.threads = std::atoi(value().c_str());
+      options.threads = bench::count_option(word, value());
     } else if (word == "--seconds") {
-      options.seconds = std::atof(value().c_str());
+      options.seconds = bench::seconds_option(word, value());
     } else if (word == "--width") {
-      options.width = std::atoi(value().c_str());
+      options.width = bench::count_option(word, value());
     } else if (word == "--precision") {
       options.precisions.clear();
       std::istringstream list(value());
@@ -258,18 +258,12 @@ Options parse(int argc, char** argv) {
       options.train = false;
     } else if (word == "--envs") {
       options.envs.clear();
-      const std::string list = value();
-      for (std::size_t at = 0; at < list.size(); at = list.find(',', at) == std::string::npos ? list.size()
-                                                                                            : list.find(',', at) + 1) {
-        options.envs.push_back(std::atoi(list.c_str() + at));
-      }
+      std::istringstream list(value());
+      for (std::string item; std::getline(list, item, ',');) options.envs.push_back(bench::count_option(word, item));
     } else {
       throw UsageError(word + " is no option - allowed: --env, --set, --device, --threads, --envs, --width, --precision, --seconds, "
                               "--skip-sgemm, --skip-sim, --skip-train");
     }
-  }
-  for (int envs : options.envs) {
-    if (envs < 1) throw UsageError("--envs takes numbers of environments, at least 1 each, separated by commas");
   }
   validate_environment(options.environment);
   return options;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -182,18 +181,8 @@ bool parse_boolean(std::string_view key, std::string_view value) {
   fail_value(key, value, "is not a boolean", "true | false");
 }
 
-// The whole of `text` as a T in the C locale, nothing else around it but a leading '+'.
-template <class T>
-std::optional<T> parse_whole(std::string_view text) {
-  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 double parse_number(std::string_view key, std::string_view value, const Range& range, std::string_view allowed) {
-  const std::optional<double> number = parse_whole<double>(value);
+  const std::optional<double> number = read_number(value);
   if (!number || !std::isfinite(*number)) fail_value(key, value, "is not a number", allowed);
   if (!range.contains(*number)) fail_value(key, value, "is out of range", allowed);
   return *number;
@@ -206,19 +195,13 @@ double parse_number(std::string_view key, std::string_view value, double min, do
 // Also takes integral values in scientific notation (1e6), as people write step counts.
 std::int64_t parse_integer(std::string_view key, std::string_view value, double min, double max) {
   const std::string allowed = "a whole number, " + range_text(min, max);
-  std::optional<std::int64_t> integer = parse_whole<std::int64_t>(value);
-  if (!integer) {
-    const std::optional<double> number = parse_whole<double>(value);
-    if (!number || !std::isfinite(*number) || *number != std::floor(*number)) {
-      fail_value(key, value, "is not an integer", allowed);
-    }
-    if (*number < min || *number > max) fail_value(key, value, "is out of range", allowed);
-    integer = static_cast<std::int64_t>(*number);
+  const std::optional<std::int64_t> integer = read_integer(value);
+  const std::optional<double> number = integer ? static_cast<double>(*integer) : read_number(value);
+  if (!number || !std::isfinite(*number) || *number != std::floor(*number)) {
+    fail_value(key, value, "is not an integer", allowed);
   }
-  if (static_cast<double>(*integer) < min || static_cast<double>(*integer) > max) {
-    fail_value(key, value, "is out of range", allowed);
-  }
-  return *integer;
+  if (*number < min || *number > max) fail_value(key, value, "is out of range", allowed);
+  return integer ? *integer : static_cast<std::int64_t>(*number);
 }
 
 // Run names become part of a directory's name.
@@ -248,7 +231,7 @@ std::vector<int> parse_list(std::string_view key, std::string_view value, double
     std::string_view item = rest.substr(0, comma);
     while (item.starts_with(' ')) item.remove_prefix(1);
     while (item.ends_with(' ')) item.remove_suffix(1);
-    const std::optional<std::int64_t> number = parse_whole<std::int64_t>(item);
+    const std::optional<std::int64_t> number = read_integer(item);
     if (!number) fail_value(key, value, "is not a list of whole numbers", allowed);
     const auto size = static_cast<double>(*number);
     if (size < min || size > max) fail_value(key, value, "is out of range", allowed);
@@ -452,14 +435,12 @@ const std::vector<KeyInfo>& config_keys() {
 }
 
 const KeyInfo& find_key(std::string_view name) {
-  std::vector<std::string_view> names;
   for (const KeyInfo& info : config_keys()) {
     if (info.name == name) return info;
-    names.push_back(info.name);
   }
   throw UsageError(
-      formatted("unknown key {} - the nearest known key is {} - `perilune list` shows all keys",
-                in_quotes(name), nearest(name, names)));
+      formatted("unknown key {} - the nearest known key is {} - `perilune list keys` shows all",
+                in_quotes(name), nearest_key(name)));
 }
 
 void set_key(Config& config, std::string_view key, std::string_view value) {

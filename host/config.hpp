@@ -125,6 +125,10 @@ const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
 const KeyInfo& find_key(std::string_view name);
 
+// The key that is probably meant by a name that is none: what other libraries call it ("lr",
+// "n_epochs"), a parameter without "env.", or the one with the nearest letters.
+std::string_view nearest_key(std::string_view name);
+
 // Sets one key from text, as `--set key=value` does. hidden_sizes replaces hidden_width and
 // hidden_layers, and they replace it. Throws UsageError that names key, value, what
 // is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.

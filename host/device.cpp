@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "host/format.hpp"
 #include "host/matrix_library.hpp"
 #include "host/processor.hpp"
+#include "host/text.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
 namespace perilune {
@@ -112,6 +114,25 @@ std::string threads_warning(int threads, int cores) {
   return formatted("threads = {} on {} {}: threads take turns and wait for each other, which is slower - leave it out for one "
                    "thread per core",
                    threads, cores, cores == 1 ? "core" : "cores");
+}
+
+DeviceChoice device_choice(std::string_view option, std::string_view text) {
+  std::string name(text.substr(0, 64));
+  for (char& letter : name) letter = letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter + 32) : letter;
+  if (name == "auto") return DeviceChoice::kAuto;
+  if (name == "cpu") return DeviceChoice::kCpu;
+  if (name == "cuda" || name == "gpu" || name == "cuda:0" || name == "gpu:0") return DeviceChoice::kCuda;
+  const std::size_t colon = name.find(':');
+  const std::string_view number = std::string_view(name).substr(std::min(colon, name.size()));
+  if ((name.starts_with("cuda:") || name.starts_with("gpu:")) && number.size() > 1 &&
+      number.find_first_not_of("0123456789", 1) == std::string_view::npos) {
+    throw UsageError(formatted("{} {} is not possible - allowed: auto, cpu, cuda - cuda is the first GPU that this "
+                               "process sees: set the environment variable CUDA_VISIBLE_DEVICES={} to choose this one",
+                               option, in_quotes(text), number.substr(1)));
+  }
+  constexpr std::array<std::string_view, 3> kNames = {"auto", "cpu", "cuda"};
+  throw UsageError(formatted("{} {} is unknown - allowed: {} - did you mean {}?", option, in_quotes(text),
+                             joined(kNames), nearest(name, kNames)));
 }
 
 SelectedDevice select_device(DeviceChoice choice, int threads) {

@@ -106,6 +106,9 @@ class Device {
 
 enum class DeviceChoice { kAuto, kCpu, kCuda };
 
+// "auto", "cpu" or "cuda"; also "gpu" and "cuda:0", in upper or lower case. Throws UsageError that begins with `option`.
+DeviceChoice device_choice(std::string_view option, std::string_view text);
+
 struct SelectedDevice {
   std::unique_ptr<Device> device;
   std::string reason;  // "no CUDA in this build", "first CUDA device", ...

@@ -39,7 +39,38 @@ std::size_t common_beginning(std::string_view a, std::string_view b) {
   return static_cast<std::size_t>(differ.first - a.begin());
 }
 
+// Without the underscores that stand between digits; nothing if one stands elsewhere.
+std::optional<std::string> without_underscores(std::string_view text) {
+  const auto is_digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '_') {
+      out += text[i];
+    } else if (i == 0 || !is_digit(i - 1) || !is_digit(i + 1)) {
+      return std::nullopt;
+    }
+  }
+  return out;
+}
+
+template <class T>
+std::optional<T> read_whole(std::string_view text) {
+  const std::optional<std::string> plain = without_underscores(text);
+  if (!plain) return std::nullopt;
+  const char* begin = plain->data();
+  const char* const end = begin + plain->size();
+  if (plain->size() > 1 && begin[0] == '+' && begin[1] != '-') ++begin;
+  T value{};
+  const auto [rest, error] = std::from_chars(begin, end, value);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  return value;
+}
+
 }  // namespace
+
+std::optional<double> read_number(std::string_view text) { return read_whole<double>(text); }
+
+std::optional<std::int64_t> read_integer(std::string_view text) { return read_whole<std::int64_t>(text); }
 
 std::string shortest_text(double value) {
   std::array<char, 40> buffer;

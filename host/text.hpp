@@ -1,6 +1,8 @@
 // Small text helpers that more than one part of the host needs.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +12,12 @@ namespace perilune {
 
 // The shortest decimal text that reads back as exactly this double, in the C locale.
 std::string shortest_text(double value);
+
+// The whole of `text` as a decimal number in the C locale. As in TOML, a '+' may lead and single underscores may stand
+// between digits: 1_000_000. "inf" and "nan" are numbers.
+std::optional<double> read_number(std::string_view text);
+// The same without a point or an exponent.
+std::optional<std::int64_t> read_integer(std::string_view text);
 
 // The candidate with the smallest edit distance to `text`, upper and lower case alike; among equals
 // the one that shares the longest beginning with it. `candidates` must not be empty.

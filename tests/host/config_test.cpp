@@ -12,7 +12,9 @@
 
 #include <rapidcheck.h>
 
+#include "host/device.hpp"
 #include "host/error.hpp"
+#include "host/format.hpp"
 #include "host/text.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -20,6 +22,7 @@ namespace perilune {
 namespace {
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -113,6 +116,83 @@ TEST(Config, UnknownKeyNamesTheNearest) {
   EXPECT_THAT(set_error("env.suton_barto_reward", "1"),
               HasSubstr("nearest known key is env.sutton_barto_reward"));
   EXPECT_THAT(set_error("", "1"), HasSubstr("unknown key ''"));
+}
+
+// As in TOML: one underscore at a time, between digits.
+TEST(Config, UnderscoresInNumbers) {
+  Config config;
+  set_key(config, "total_timesteps", "1_000_000");
+  EXPECT_EQ(config.total_timesteps, 1000000);
+  set_key(config, "total_timesteps", "+1_5e0_3");
+  EXPECT_EQ(config.total_timesteps, 15000);
+  set_key(config, "learning_rate", "1_0.0_5e-0_4");
+  EXPECT_EQ(config.learning_rate, 10.05e-4);
+  set_key(config, "target_return", "-1_000.2_5");
+  EXPECT_EQ(config.target_return, -1000.25);
+  set_key(config, "hidden_sizes", "1_024, 6_4");
+  EXPECT_THAT(config.hidden_sizes, ElementsAre(1024, 64));
+  for (const char* text : {"_1", "1_", "1__0", "+_1", "-_1", "_", "1_e3", "1e_3", "1_.5", "1._5", "1e3_", "1_ 0"}) {
+    EXPECT_THAT(set_error("total_timesteps", text), HasSubstr("is not an integer")) << text;
+    EXPECT_THAT(set_error("learning_rate", text), HasSubstr("is not a number")) << text;
+    EXPECT_THAT(set_error("hidden_sizes", text), HasSubstr("is not a list of whole numbers")) << text;
+  }
+  // The same texts are numbers in TOML, or are none.
+  for (const char* text : {"1_000", "1_0_0", "1__0", "1_", "10_e3"}) {
+    const bool here = set_error("total_timesteps", text) == "no error";
+    EXPECT_EQ(here, toml_error(formatted("total_timesteps = {}", text)) == "no error") << text;
+  }
+}
+
+TEST(Config, WholeNumbersThatAFloatCannotHold) {
+  EXPECT_EQ(read_integer("9007199254740993"), 9007199254740993);  // 2^53 + 1
+  EXPECT_EQ(read_integer("1e3"), std::nullopt);
+  EXPECT_EQ(read_integer("nan"), std::nullopt);
+  EXPECT_EQ(read_number("+-1"), std::nullopt);
+}
+
+// By other libraries' names, and parameters without their prefix.
+TEST(Config, NearestKeyKnowsOtherNames) {
+  EXPECT_EQ(nearest_key("lr"), "learning_rate");
+  EXPECT_EQ(nearest_key("LR"), "learning_rate");
+  EXPECT_EQ(nearest_key("n_steps"), "num_steps");
+  EXPECT_EQ(nearest_key("n-envs"), "num_envs");
+  EXPECT_EQ(nearest_key("batch_size"), "num_minibatches");
+  EXPECT_EQ(nearest_key("n_epochs"), "update_epochs");
+  EXPECT_EQ(nearest_key("clip_range"), "clip_coef");
+  EXPECT_EQ(nearest_key("clip_range_vf"), "clip_vloss");
+  EXPECT_EQ(nearest_key("epsilon"), "adam_epsilon");
+  EXPECT_EQ(nearest_key("hidden"), "hidden_sizes");
+  EXPECT_EQ(nearest_key("lam"), "gae_lambda");
+  EXPECT_EQ(nearest_key("timesteps"), "total_timesteps");
+  EXPECT_EQ(nearest_key("wind_power"), "env.wind_power");
+  EXPECT_EQ(nearest_key("Enable-Wind"), "env.enable_wind");
+  EXPECT_EQ(nearest_key("learningrate"), "learning_rate");
+  EXPECT_THAT(set_error("lr", "1e-3"), HasSubstr("unknown key 'lr' - the nearest known key is learning_rate"));
+  // No key is taken for another, and every suggestion is a key.
+  for (const KeyInfo& info : config_keys()) EXPECT_EQ(nearest_key(info.name), info.name);
+  for (const char* name : {"lr", "step_size", "critic_lr", "lr_schedule", "steps", "time_limit", "env", "envs", "horizon",
+                           "batch_size", "epochs", "train_pi_iters", "train_v_iters", "discount", "lambda", "clip",
+                           "vf_clip", "entropy", "value_coef", "kl", "eps", "beta1", "beta2", "grad_clip",
+                           "normalize_advantage", "layers", "width", "depth", "nonlinearity", "log_std", "dtype",
+                           "eval_freq", "n_eval_episodes", "reward_threshold", "save_freq", "exp_name"}) {
+    EXPECT_EQ(find_key(nearest_key(name)).name, nearest_key(name)) << name;
+  }
+}
+
+TEST(Device, NamesAsPeopleWriteThem) {
+  for (const char* name : {"cuda", "CUDA", "gpu", "GPU", "cuda:0", "gpu:0"}) {
+    EXPECT_EQ(device_choice("--device", name), DeviceChoice::kCuda) << name;
+  }
+  EXPECT_EQ(device_choice("--device", "CPU"), DeviceChoice::kCpu);
+  EXPECT_EQ(device_choice("--device", "auto"), DeviceChoice::kAuto);
+  const auto error = [](const char* name) { return usage_error([&] { device_choice("--device", name); }); };
+  EXPECT_THAT(error("cuda:12"), HasSubstr("--device 'cuda:12' is not possible - allowed: auto, cpu, cuda - cuda is the "
+                                          "first GPU that this process sees: set the environment variable "
+                                          "CUDA_VISIBLE_DEVICES=12"));
+  EXPECT_THAT(error("cuda:x"), HasSubstr("did you mean cuda?"));
+  EXPECT_THAT(error("cuda:"), HasSubstr("did you mean cuda?"));
+  EXPECT_THAT(error("cpuu"), HasSubstr("'cpuu' is unknown - allowed: auto, cpu, cuda - did you mean cpu?"));
+  EXPECT_THAT(error(""), HasSubstr("'' is unknown"));
 }
 
 TEST(Config, WrongTypeNamesKeyValueAndAllowed) {

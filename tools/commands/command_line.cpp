@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -141,13 +140,12 @@ class HelpFormatter : public CLI::Formatter {
 
 // A whole number within limits, as the value of an option.
 std::int64_t parse_whole(std::string_view option, std::string_view text, std::int64_t min, std::int64_t max) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) {
+  const std::optional<std::int64_t> value = read_integer(text);
+  if (!value || *value < min || *value > max) {
     throw UsageError(formatted("{} {} is not possible - allowed: a whole number, {} .. {}", option, in_quotes(text),
                                min, max));
   }
-  return value;
+  return *value;
 }
 
 // The index of `text` among `words`.
@@ -175,7 +173,6 @@ Setting parse_setting(const std::string& text) {
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
-constexpr std::array<std::string_view, 3> kDevices = {"auto", "cpu", "cuda"};
 constexpr std::array<std::string_view, 2> kSwitch = {"off", "on"};
 constexpr std::array<std::string_view, 4> kTopics = {"all", "environments", "presets", "keys"};
 
@@ -320,10 +317,7 @@ std::vector<std::string> unexpected_arguments(const CLI::App& command) {
 
 DeviceOptions device_options(const Texts& texts) {
   DeviceOptions options;
-  if (texts.device) {
-    constexpr std::array kChoices = {DeviceChoice::kAuto, DeviceChoice::kCpu, DeviceChoice::kCuda};
-    options.choice = kChoices[parse_word("--device", *texts.device, kDevices)];
-  }
+  if (texts.device) options.choice = device_choice("--device", *texts.device);
   if (texts.threads) options.threads = static_cast<int>(parse_whole("--threads", *texts.threads, 1, 1024));
   return options;
 }

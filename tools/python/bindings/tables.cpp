@@ -2,14 +2,12 @@
 // Python.
 
 #include <algorithm>
-#include <array>
 
 #include "host/build_info.hpp"
 #include "host/environment_settings.hpp"
 #include "host/environments.hpp"
 #include "host/error.hpp"
 #include "host/format.hpp"
-#include "host/text.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace perilune::python {
@@ -132,15 +130,7 @@ nb::dict info_dict() {
 }  // namespace
 
 SelectedDevice open_device(const std::string& device, std::optional<int> threads) {
-  constexpr std::array<std::string_view, 3> kNames = {"auto", "cpu", "cuda"};
-  constexpr std::array kChoices = {DeviceChoice::kAuto, DeviceChoice::kCpu, DeviceChoice::kCuda};
-  const auto found = std::find(kNames.begin(), kNames.end(), device);
-  if (found == kNames.end()) {
-    throw UsageError(formatted("device {} is unknown - allowed: {} - did you mean {}?",
-                               in_quotes(device), joined(kNames), nearest(device, kNames)));
-  }
-  return select_device(kChoices[static_cast<std::size_t>(found - kNames.begin())],
-                       threads.value_or(0));
+  return select_device(device_choice("device", device), threads.value_or(0));
 }
 
 std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings) {
