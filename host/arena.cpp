@@ -4,6 +4,7 @@
 
 #include "host/error.hpp"
 #include "host/format.hpp"
+#include "host/table.hpp"
 #include "host/text.hpp"
 
 namespace perilune {
@@ -30,12 +31,12 @@ std::string Arena::table() const {
   std::vector<const Array*> order;
   for (const Array& array : arrays_) order.push_back(&array);
   std::stable_sort(order.begin(), order.end(), [](const Array* a, const Array* b) { return a->bytes > b->bytes; });
-  std::string text;
+  Table table = {{{"array"}, {"shape"}, {"memory", true}}, {}};
   for (const Array* array : order) {
-    text += formatted("  {:<24} {:<22} {:>12}\n", array->name, formatted("[{}]", joined(array->shape)),
-                      format_bytes(array->bytes));
+    table.rows.push_back({{array->name, formatted("[{}]", joined(array->shape)), format_bytes(array->bytes)}});
   }
-  return text;
+  constexpr std::size_t kWidth = 80;
+  return layout(table, kWidth, false);
 }
 
 void Arena::require_room(const Device& device) const {

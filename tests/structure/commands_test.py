@@ -85,6 +85,17 @@ def test_readme_commands(line):
         assert check(words) is None, f"{line}: {check(words)}"
 
 
+@pytest.mark.parametrize("script", sorted(path.relative_to(ROOT).as_posix() for folder in ("bench", "tests/gymnasium")
+                                          for path in (ROOT / folder).glob("*.py") if os.access(path, os.X_OK)))
+def test_script_usage(script):
+    """Of scripts that need more than Python to start: the options of their usage are in their code."""
+    text = (ROOT / script).read_text()
+    usage = re.match(r'#![^\n]*\n"""(.*?)"""', text, flags=re.S)[1]
+    assert f"{script}" in usage, "its usage shows no command line"
+    unknown = [option for option in re.findall(r"(?<![\w`-])--[a-z-]+", usage) if f'"{option}"' not in text.replace(usage, "")]
+    assert not unknown
+
+
 @pytest.mark.parametrize("script", [f"tools/{path.name}" for path in SCRIPTS])
 def test_script_help(script):
     lines = texts.help_text(script_help(script))

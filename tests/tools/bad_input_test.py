@@ -125,7 +125,7 @@ def test_checkpoints_of_other_actions(perilune, flown, claimed):
     (["train", "cartpole", "extra"], ["unexpected argument", "'extra'"]),
     (["train", "--seed", "x"], ["seed", "'x'"]),
     (["train", "--threads", "0"], ["--threads", "'0'", "1 .. "]),
-    (["train", "--device", "gpu"], ["--device", "'gpu'", "auto, cpu, cuda"]),
+    (["train", "--device", "xpu"], ["--device", "'xpu'", "auto, cpu, cuda"]),
     (["train", "--graph", "yes"], ["--graph", "'yes'", "off, on"]),
     (["train", "--config", "missing.toml"], ["missing.toml", "No such file"]),
     (["train", "--config", "."], [".", "directory"]),

@@ -15,24 +15,33 @@ SUBCOMMANDS = ["", "train", "eval", "sweep", "profile", "list", "info"]
 
 
 def run_example(perilune, short, words):
-    run = perilune.directory / "trained"
+    preset = words[1] if "--from" in words else "cartpole"  # only a policy for the same task can go on
+    run = perilune.directory / f"trained-{preset}"
     if not run.exists():
-        perilune.good("train", "cartpole", *short, "--run-dir", run)
+        perilune.good("train", preset, *short, "--run-dir", run)
     (perilune.directory / "mine.toml").write_text("num_envs = 64\n")
     arguments = [str(run) + word.removeprefix("runs/")[3:] if word.removeprefix("runs/").split("/")[0] == "RUN" else word
                  for word in words]
     command = arguments[0] if arguments else "help"
-    if command == "train" and "--resume" not in arguments:
-        # What takes long, or a processor with bf16, has its settings resolved.
-        quick = arguments[1:2] in ([], ["cartpole"]) and not any(word.startswith(("precision=", "hidden")) for word in arguments)
-        arguments += [*short, "--run-dir", "run"] if quick else ["--print-config"]
+    if command == "train" and "--resume" not in arguments and "--print-config" not in arguments:
+        # The line's own settings once more at the end: what it shows is not shortened away, but for the number of steps.
+        own = [word for setting in settings_of(arguments) if not setting.startswith(("num_envs=", "total_timesteps="))
+               for word in ("--set", setting)]
+        arguments += [*short, *own, "--run-dir", f"run{len(list(perilune.directory.iterdir()))}"]
     elif command == "sweep":
         arguments += short[4:]
     elif command == "profile" and "--predict" not in arguments:
         if "--iterations" not in arguments:
             arguments += ["--iterations", "0"]
         arguments[arguments.index("--iterations") + 1] = "1"
-    perilune.good(*arguments)
+    if "precision=bf16" in arguments and "bf16" not in perilune.json("info")["instances"][0]["precisions"]:
+        perilune.fails(2, "precision", "bf16", arguments=arguments)  # README says which processors have it
+    else:
+        perilune.good(*arguments)
+
+
+def settings_of(arguments):
+    return [value for option, value in zip(arguments, arguments[1:]) if option == "--set"]
 
 
 def examples(lines):

@@ -86,7 +86,7 @@ def test_eval_in_another_environment_of_the_same_spaces(perilune):
 
 def test_info(perilune):
     text = perilune.good("info").stdout
-    assert "CUDA" in text and "hidden_width 16, 32, 64, 128" in text
+    assert "CUDA" in text and re.search(r"CartPole-v1 +16, 32, 64, 128 +1 to 3 +fp32", text)
     info = perilune.json("info")
     assert set(info) == {"version", "build", "devices", "matrix_library", "precision", "instances"}
     assert info["matrix_library"]["usable"] and info["matrix_library"]["status"].startswith("OpenBLAS (")
@@ -180,6 +180,38 @@ def on_a_terminal(perilune, *arguments, columns=80, **env):
         output += data
     os.close(master)
     return process.wait(timeout=60), output.decode()
+
+
+def plain_lines(output):
+    return re.sub(r"\x1b\[[0-9;]*m", "", output).replace("\r\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 57, 80, 100, 160])
+def test_tables_follow_the_terminal(perilune, columns):
+    """No line is wider, and below each key stand its own values and help."""
+    code, output = on_a_terminal(perilune, "list", columns=columns)
+    lines = plain_lines(output)
+    assert code == 0 and max(map(len, lines)) <= columns
+    assert columns < 80 or len(max(lines, key=len)) > 70
+    keys = perilune.json("list", "keys")["keys"]
+    lines = lines[next(i for i, line in enumerate(lines) if line.split() in (["key", "default", "type", "allowed"], ["name"])):]
+    starts = [next(i for i, line in enumerate(lines) if re.match(rf"  {re.escape(key['name'])}( |$)", line)) for key in keys]
+    assert starts == sorted(starts)
+    for key, begin, end in zip(keys, starts, [*starts[1:], len(lines)]):
+        text = "".join(lines[begin:end]).replace(" ", "")
+        assert text.endswith(key["help"].replace(" ", "")), key["name"]
+        assert all(word in text for word in [key["default"], key["type"], *key["allowed"].split()][:2]), key["name"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_other_tables_follow_the_terminal(perilune, short, columns):
+    assert "lunar-lander-continuous" in perilune.good("list", "environments").stdout  # in one piece
+    for arguments in (["info"], ["profile", "cartpole", *short[:2], "--iterations", "1"],
+                      ["sweep", *short[4:], "--set", "gamma=0.9,0.99", "--seeds", "2"]):
+        code, output = on_a_terminal(perilune, *arguments, columns=columns)
+        lines = plain_lines(output.split("the timeline")[0])
+        too_wide = [line for line in lines if len(line) > columns and not line.startswith("[") and " " in line[14:].strip()]
+        assert code == 0 and not too_wide, too_wide
 
 
 def drawings_of(output):

@@ -124,19 +124,18 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   text += labelled(out, "CPU", formatted("{}, {} cores, {} free", cpu.machine().name, available_cores(),
                                          format_bytes(cpu.free_memory())));
   text += labelled(out, "auto", formatted("{} - {}", automatic.device->description(), automatic.reason));
+  Table fused = {{{"fused kernels for"}, {"hidden_width"}, {"hidden_layers"}, {"precision"}}, {}};
   for (const EnvironmentInfo& environment : environments()) {
-    const std::vector<int> widths = built_widths(cpu.machine(), environment.id);
-    const std::vector<std::string_view> precisions = precision_names(*automatic.device, environment.id);
-    text += labelled(out, "fused", formatted("{}: hidden_width {}, 1 to {} layers; {}", environment.id,
-                                             joined(widths), kMaxFusedLayers,
-                                             joined(precisions)));
+    fused.rows.push_back({{std::string(environment.id), joined(built_widths(cpu.machine(), environment.id)),
+                           formatted("1 to {}", kMaxFusedLayers),
+                           joined(precision_names(*automatic.device, environment.id))}});
   }
   const Device::Fastest fastest = automatic.device->fastest_precision();
   text += labelled(out, "precision", formatted("auto is {} where it is built - {}", precision_name(fastest.precision),
                                                fastest.reason));
-  text += labelled(out, "others", formatted("up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
+  text += labelled(out, "networks", formatted("in fused kernels as below; others, up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
                                             matrix_library_of(*automatic.device).text));
-  return text;
+  return text + "\n" + table_text(out, fused);
 }
 
 }  // namespace

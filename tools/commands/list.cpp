@@ -14,9 +14,6 @@ namespace perilune {
 namespace {
 
 using Topic = ListCommand::Topic;
-using Rows = std::vector<std::vector<std::string>>;
-
-constexpr std::size_t kWidth = 100;
 
 Json environments_json() {
   Json list = Json::array();
@@ -57,38 +54,30 @@ Json keys_json() {
 }
 
 std::string environments_text(const Terminal& out) {
-  Rows rows = {{"environment", "observation", "actions", "time limit", "solved at", "also called"}};
+  Table table = {{{"environment"}, {"observation"}, {"actions"}, {"time limit"}, {"solved at", true}}, {}};
   for (const EnvironmentInfo& environment : environments()) {
-    rows.push_back({std::string(environment.id), formatted("{} numbers", environment.obs_dim),
-                    formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
-                    formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return),
-                    joined(environment.aliases)});
+    table.rows.push_back({{std::string(environment.id), formatted("{} numbers", environment.obs_dim),
+                           formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
+                           formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return)},
+                          formatted("also called {}", joined(environment.aliases))});
   }
-  return aligned_table(out, rows, kWidth);
+  return table_text(out, table);
 }
 
 std::string presets_text(const Terminal& out) {
-  Rows rows = {{"preset", "environment", "summary"}};
+  Table table = {{{"preset"}, {"environment"}}, {}};
   for (const PresetInfo& info : presets()) {
-    rows.push_back({std::string(info.name), preset(info.name).env_id, std::string(info.summary)});
+    table.rows.push_back({{std::string(info.name), preset(info.name).env_id}, std::string(info.summary)});
   }
-  return aligned_table(out, rows, kWidth);
+  return table_text(out, table);
 }
 
-// A row of columns for each key, and below it, indented, what it means.
 std::string keys_text(const Terminal& out) {
-  Rows rows = {{"key", "default", "type", "allowed"}};
-  for (const KeyInfo& key : config_keys()) rows.push_back({key.name, key.default_value, key.type, key.allowed});
-  const std::string table = aligned_table(out, rows, kWidth);
-  std::string text;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::size_t end = table.find('\n', begin) + 1;
-    text += table.substr(begin, end - begin);
-    if (i > 0) text += formatted("    {}\n", out.styled(Style::kDim, config_keys()[i - 1].help));
-    begin = end;
+  Table table = {{{"key"}, {"default"}, {"type"}, {"allowed"}}, {}};
+  for (const KeyInfo& key : config_keys()) {
+    table.rows.push_back({{key.name, key.default_value, key.type, key.allowed}, key.help});
   }
-  return text;
+  return table_text(out, table);
 }
 
 }  // namespace

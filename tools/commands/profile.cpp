@@ -173,26 +173,6 @@ Cells row_cells(const Profile& profile, const ProfileRow& row, bool counted) {
   return cells;
 }
 
-// The first and the words of the "bound by" column to the left, numbers to the right.
-std::string table_text(const Terminal& out, const std::vector<Cells>& rows, std::size_t word_column) {
-  std::vector<std::size_t> widths(rows.front().size());
-  for (const Cells& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  }
-  std::string text;
-  for (const Cells& row : rows) {
-    std::string line = " ";
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      const bool left = c == 0 || c == word_column;
-      line += left ? formatted(" {:<{}} ", row[c], widths[c]) : formatted("{:>{}}  ", row[c], widths[c]);
-      if (c == 0) line += ' ';
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += out.styled(&row == &rows.front() ? Style::kDim : Style::kPlain, line) + "\n";
-  }
-  return text;
-}
-
 std::string table_of(const Terminal& out, const Profile& profile) {
   const bool measured = profile.iterations > 0;
   const bool counted = std::any_of(profile.rows.begin(), profile.rows.end(),
@@ -204,7 +184,8 @@ std::string table_of(const Terminal& out, const Profile& profile) {
   const std::size_t word_column = head.size();
   head.push_back("bound by");
   if (counted) head.insert(head.end(), {"cycles", "instr/cycle"});
-  std::vector<Cells> rows = {head};
+  Table table;
+  for (std::size_t c = 0; c < head.size(); ++c) table.columns.push_back({head[c], c != 0 && c != word_column});
 
   // A row with nothing but a time: what is measured but not modelled.
   const auto add_rest = [&](std::string name, double seconds, double predicted) {
@@ -217,7 +198,7 @@ std::string table_of(const Terminal& out, const Profile& profile) {
     cells[measured ? 7 : 5] = time_text(predicted);
     if (!measured) cells[6] = share_text(predicted / profile.predicted);
     cells[word_column] = "";
-    rows.push_back(std::move(cells));
+    table.rows.push_back({std::move(cells)});
   };
   double top = 0.0, inner = 0.0, update_model = 0.0;
   for (const ProfileRow& row : profile.rows) {
@@ -231,14 +212,14 @@ std::string table_of(const Terminal& out, const Profile& profile) {
       update_shown = true;
       add_rest("update", profile.update, update_model);
     }
-    rows.push_back(row_cells(profile, row, counted));
+    table.rows.push_back({row_cells(profile, row, counted)});
   }
   if (measured) {
     add_rest("  rest", profile.update - inner, 0.0);
     add_rest("rest", profile.marked - top - profile.update, 0.0);
   }
   add_rest("iteration", profile.marked, profile.predicted);
-  return table_text(out, rows, word_column);
+  return table_text(out, table);
 }
 
 std::string hardware_text(const Profile& profile) {
@@ -271,7 +252,10 @@ std::string profile_text(const Terminal& out, const Profile& profile, const std:
   text += labelled(out, "model", formatted("{}, {}", time_text(profile.predicted), rate(profile.predicted)));
   text += "\n" + table_of(out, profile);
   if (profile.iterations > 0 && !counters.empty()) {
-    text += "\n" + out.styled(Style::kDim, "no cycle counts: " + counters) + "\n";
+    text += "\n";
+    for (const std::string& line : wrapped("no cycle counts: " + counters, out.text_width(), LongWords::kKeep)) {
+      text += out.styled(Style::kDim, line) + "\n";
+    }
   }
   return text;
 }

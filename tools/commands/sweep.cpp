@@ -10,7 +10,6 @@
 #include <mutex>
 #include <optional>
 #include <set>
-#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -236,21 +235,26 @@ Json Sweep::json() const {
 }
 
 std::string Sweep::table(const Terminal& out) const {
-  std::vector<std::vector<std::string>> rows(1, varying_);
-  for (const char* heading : {"solved", "mean", "+-", "worst", "steps", "seconds", ""}) rows[0].push_back(heading);
+  const bool any_failed = std::any_of(combinations_.begin(), combinations_.end(),
+                                      [](const Combination& row) { return !row.failures.empty(); });
+  Table table;
+  for (const std::string& key : varying_) table.columns.push_back({key});
+  table.columns.push_back({"solved"});
+  for (const char* heading : {"mean", "+-", "worst", "steps", "seconds"}) table.columns.push_back({heading, true});
+  if (any_failed) table.columns.push_back({"failed"});
   for (const Combination& combination : combinations_) {
     const Summary summary = summary_of(combination);
-    std::vector<std::string> row = combination.values;
-    row.push_back(formatted("{} of {}", summary.solved, summary.runs));
+    std::vector<std::string> cells = combination.values;
+    cells.push_back(formatted("{} of {}", summary.solved, summary.runs));
     for (double x : {summary.mean, summary.standard_error, summary.worst}) {
-      row.push_back(summary.runs == 0 ? "-" : formatted("{:.1f}", x));
+      cells.push_back(summary.runs == 0 ? "-" : formatted("{:.1f}", x));
     }
-    row.push_back(summary.runs == 0 ? "-" : scaled(summary.median_steps));
-    row.push_back(summary.runs == 0 ? "-" : duration_text(summary.median_seconds));
-    row.push_back(combination.failures.empty() ? "" : formatted("{} failed", combination.failures.size()));
-    rows.push_back(std::move(row));
+    cells.push_back(summary.runs == 0 ? "-" : scaled(summary.median_steps));
+    cells.push_back(summary.runs == 0 ? "-" : duration_text(summary.median_seconds));
+    if (any_failed) cells.push_back(combination.failures.empty() ? "" : formatted("{} failed", combination.failures.size()));
+    table.rows.push_back({std::move(cells)});
   }
-  return aligned_table(out, rows, 100);
+  return table_text(out, table);
 }
 
 void Sweep::finish(std::size_t combination, std::size_t seed, std::optional<TrainingResult> result,

@@ -48,18 +48,6 @@ std::string_view escape_code(Style style) {
   return "";
 }
 
-// The beginning of `text` that fits `width`, cut at a space where there is one; removed from `text`.
-std::string_view take_line(std::string_view& text, std::size_t width) {
-  std::size_t end = text.size();
-  if (end > width) {
-    end = text.rfind(' ', width);
-    if (end == std::string_view::npos || end == 0) end = width;
-  }
-  const std::string_view line = text.substr(0, end);
-  text.remove_prefix(std::min(text.size(), text.find_first_not_of(' ', end)));
-  return line;
-}
-
 }  // namespace
 
 Terminal::Terminal(int descriptor, const char* name)
@@ -75,6 +63,11 @@ Terminal Terminal::standard_error() { return {STDERR_FILENO, "standard error"}; 
 int Terminal::columns() const {
   winsize size{};
   return ::ioctl(descriptor_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+std::size_t Terminal::text_width() const {
+  constexpr std::size_t kLeast = 40, kElsewhere = 100;
+  return is_interactive_ ? std::max(kLeast, static_cast<std::size_t>(columns())) : kElsewhere;
 }
 
 std::string Terminal::styled(Style style, std::string_view text) const {
@@ -145,7 +138,15 @@ std::string shell_quoted(std::string_view text) {
 }
 
 std::string labelled(const Terminal& terminal, std::string_view label, std::string_view text) {
-  return formatted("  {}{}\n", terminal.styled(Style::kDim, formatted("{:<12}", label)), text);
+  constexpr std::size_t kColumn = 14;
+  std::string begin = formatted("  {}", terminal.styled(Style::kDim, formatted("{:<12}", label)));
+  if (!terminal.is_interactive()) return formatted("{}{}\n", begin, text);
+  std::string out;
+  for (const std::string& line : wrapped(text, terminal.text_width() - kColumn, LongWords::kKeep)) {
+    out += formatted("{}{}\n", begin, line);
+    begin.assign(kColumn, ' ');
+  }
+  return out;
 }
 
 std::string evaluation_text(const Terminal& terminal, const EvaluationResult& evaluation) {
@@ -153,34 +154,8 @@ std::string evaluation_text(const Terminal& terminal, const EvaluationResult& ev
                    terminal.choose("±", "+-"), evaluation.std, evaluation.episodes, evaluation.min, evaluation.max);
 }
 
-std::string aligned_table(const Terminal& terminal, const std::vector<std::vector<std::string>>& rows,
-                          std::size_t width) {
-  constexpr std::size_t kGap = 2;
-  const std::size_t last = rows.front().size() - 1;
-  std::vector<std::size_t> begins(last + 1, kGap);
-  for (std::size_t column = 0; column < last; ++column) {
-    std::size_t widest = 0;
-    for (const auto& row : rows) widest = std::max(widest, row[column].size());
-    begins[column + 1] = begins[column] + widest + kGap;
-  }
-  std::string out;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t column = 0; column < last; ++column) {
-      line.resize(begins[column], ' ');
-      line += row[column];
-    }
-    std::string_view rest = row[last];
-    do {
-      line.resize(begins[last], ' ');
-      line += take_line(rest, width - begins[last]);
-      line.erase(line.find_last_not_of(' ') + 1);
-      out += terminal.styled(&row == &rows.front() ? Style::kDim : Style::kPlain, line);
-      out += '\n';
-      line.clear();
-    } while (!rest.empty());
-  }
-  return out;
+std::string table_text(const Terminal& terminal, const Table& table) {
+  return layout(table, terminal.text_width(), terminal.has_colour());
 }
 
 }  // namespace perilune

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/evaluation.hpp"
+#include "host/table.hpp"
 
 namespace perilune {
 
@@ -23,6 +24,9 @@ class Terminal {
   bool is_interactive() const { return is_interactive_; }
   // Its width at this moment; 80 where it is not known.
   int columns() const;
+  // Columns for tables: a terminal's own, at least 40; elsewhere 100.
+  std::size_t text_width() const;
+  bool has_colour() const { return has_colour_; }
 
   // With escape codes on an interactive terminal unless NO_COLOR is set, else the text alone.
   std::string styled(Style style, std::string_view text) const;
@@ -53,13 +57,12 @@ std::string duration_text(double seconds);
 // An argument as a shell takes it, quoted where it has to be.
 std::string shell_quoted(std::string_view text);
 
-// A line of a closing table: a dim label, and what it says.
+// A dim label, and what it says; on a terminal wrapped at its width, where words (paths) stay whole.
 std::string labelled(const Terminal& terminal, std::string_view label, std::string_view text);
 // "497.3 +- 8.1 over 100 episodes (min 451, max 500)".
 std::string evaluation_text(const Terminal& terminal, const EvaluationResult& evaluation);
 
-// Rows in aligned columns, two spaces apart, after an indent of two; the last column is wrapped at `width`. The first
-// row is the heading.
-std::string aligned_table(const Terminal& terminal, const std::vector<std::vector<std::string>>& rows, std::size_t width);
+// As wide as the terminal.
+std::string table_text(const Terminal& terminal, const Table& table);
 
 }  // namespace perilune
