@@ -18,6 +18,8 @@ constexpr const char* kPolicyFormat = "perilune policy";
 constexpr const char* kFormatVersion = "2";
 constexpr const char* kVersionWithoutRecord = "1";
 constexpr const char* kBestPrefix = "best.";
+// What a policy's file says of it besides configuration and step: where in its run it was, how it did, whence it came.
+constexpr std::array<const char*, 3> kPolicyFacts = {"iteration", "mean_return", "from_path"};
 constexpr std::array<const char*, 3> kPrefixes = {"", "optimizer.exp_avg.", "optimizer.exp_avg_sq."};
 
 // Calls f(prefix, array) for the parameters and both moments.
@@ -135,13 +137,41 @@ RunRecord record_of(const SafetensorsFile& file, const Model& model, const Train
   return record;
 }
 
+SavedPolicy policy_in(const SafetensorsFile& file) {
+  SavedPolicy policy{checked_config(file, false), {}, 0, {}};
+  if (file.metadata().contains("step")) policy.step = number_of<std::uint64_t>(file, "step");
+  for (const char* key : kPolicyFacts) {
+    if (const auto found = file.metadata().find(key); found != file.metadata().end()) policy.metadata.insert(*found);
+  }
+  require_action_kind(file, find_environment(policy.config.env_id));
+  copy_parameters(file, model_of(policy.config), "", policy.parameters);
+  return policy;
+}
+
+// As a policy file has them.
+Metadata metadata_of(const SavedPolicy& policy) {
+  Metadata metadata = {{"format", kPolicyFormat},
+                       {"format_version", kFormatVersion},
+                       {"config", to_toml(policy.config)},
+                       {"step", std::to_string(policy.step)}};
+  if (find_environment(policy.config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
+  metadata.insert(policy.metadata.begin(), policy.metadata.end());
+  return metadata;
+}
+
+std::vector<Tensor> weights_of(const SavedPolicy& policy) {
+  std::vector<Tensor> weights;
+  add_parameters(weights, model_of(policy.config), "", policy.parameters);
+  return weights;
+}
+
 }  // namespace
 
 void save_checkpoint(const std::filesystem::path& run, const Model& model, const Checkpoint& checkpoint,
                      std::uint64_t step, bool keep_previous) {
   const Config& config = checkpoint.config;
   const TrainerState& state = checkpoint.state;
-  save_policy(policy_path(run), {config, state.parameters, step}, {{"iteration", std::to_string(state.iteration)}});
+  save_policy(policy_path(run), {config, state.parameters, step, {{"iteration", std::to_string(state.iteration)}}});
 
   Metadata metadata = {{"format", kCheckpointFormat},
                        {"format_version", kFormatVersion},
@@ -165,17 +195,8 @@ void save_checkpoint(const std::filesystem::path& run, const Model& model, const
                     keep_previous ? previous_checkpoint_path(run) : std::filesystem::path());
 }
 
-void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
-                 const std::map<std::string, std::string>& more) {
-  Metadata metadata = {{"format", kPolicyFormat},
-                       {"format_version", kFormatVersion},
-                       {"config", to_toml(policy.config)},
-                       {"step", std::to_string(policy.step)}};
-  if (find_environment(policy.config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
-  metadata.insert(more.begin(), more.end());
-  std::vector<Tensor> weights;
-  add_parameters(weights, model_of(policy.config), "", policy.parameters);
-  write_safetensors(path, weights, metadata);
+void save_policy(const std::filesystem::path& path, const SavedPolicy& policy) {
+  write_safetensors(path, weights_of(policy), metadata_of(policy));
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config) {
@@ -207,13 +228,20 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   return checkpoint;
 }
 
-SavedPolicy load_policy(const std::filesystem::path& path) {
-  const SafetensorsFile file = SafetensorsFile::load(path);
-  SavedPolicy policy{checked_config(file, false), {}, 0};
-  if (file.metadata().contains("step")) policy.step = number_of<std::uint64_t>(file, "step");
-  require_action_kind(file, find_environment(policy.config.env_id));
-  copy_parameters(file, model_of(policy.config), "", policy.parameters);
-  return policy;
+SavedPolicy load_policy(const std::filesystem::path& path) { return policy_in(SafetensorsFile::load(path)); }
+
+SavedPolicy parse_policy(std::string_view bytes, const std::string& source) {
+  const auto data = std::as_bytes(std::span(bytes));
+  return policy_in(SafetensorsFile::parse({data.begin(), data.end()}, source));
+}
+
+std::string policy_bytes(const SavedPolicy& policy) {
+  const std::vector<Tensor> weights = weights_of(policy);
+  std::string bytes = safetensors_header(weights, metadata_of(policy));
+  for (const Tensor& tensor : weights) {
+    bytes.append(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  }
+  return bytes;
 }
 
 }  // namespace perilune

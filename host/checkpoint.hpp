@@ -12,11 +12,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/config.hpp"
 #include "host/model.hpp"
 #include "host/run_record.hpp"
+#include "host/safetensors.hpp"
 #include "host/trainer.hpp"
 
 namespace perilune {
@@ -41,13 +43,16 @@ struct SavedPolicy {
   Config config;
   std::vector<float> parameters;  // as model_of(config) lays them out
   std::uint64_t step = 0;         // of its run
+  Metadata metadata;              // iteration, mean_return, from_path, where its file has them
 };
 
-// Writes a policy file, atomically. metadata: what it holds besides format, config and step.
-void save_policy(const std::filesystem::path& path, const SavedPolicy& policy,
-                 const std::map<std::string, std::string>& metadata = {});
+// Writes a policy file, atomically.
+void save_policy(const std::filesystem::path& path, const SavedPolicy& policy);
 
 // The weights and configuration in a checkpoint or policy file. Throws Error as load_checkpoint does.
 SavedPolicy load_policy(const std::filesystem::path& path);
+// The same of a file's bytes, which errors call `source`; and the bytes of a policy file.
+SavedPolicy parse_policy(std::string_view bytes, const std::string& source);
+std::string policy_bytes(const SavedPolicy& policy);
 
 }  // namespace perilune

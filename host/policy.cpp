@@ -59,15 +59,27 @@ Config saved_config(const std::filesystem::path& run_or_file) {
 Policy::Policy(const std::filesystem::path& run_or_file, Device& device)
     : Policy(load_policy(policy_file(run_or_file)), device) {}
 
+Policy::Policy(std::string_view bytes, const std::string& source, Device& device)
+    : Policy(parse_policy(bytes, source), device) {}
+
 Policy::Policy(const SavedPolicy& saved, Device& device)
     : device_(device),
       config_(saved.config),
+      step_(saved.step),
+      metadata_(saved.metadata),
       instance_(choose_instance(config_, device, Precision::kFp32)),
       model_(model_of(config_)) {
   const Slot<float> parameters = arena_.add<float>("parameters", {saved.parameters.size()});
   arena_.take(device);
   parameters_ = arena_.at(parameters);
   device.upload(parameters_, saved.parameters.data(), saved.parameters.size() * sizeof(float));
+}
+
+std::string Policy::bytes() {
+  const Exclusive use(in_use_, "this policy");
+  SavedPolicy saved{config_, std::vector<float>(model_.floats), step_, metadata_};
+  device_.download(saved.parameters.data(), parameters_, saved.parameters.size() * sizeof(float));
+  return policy_bytes(saved);
 }
 
 // Wide networks keep their layers in a workspace, which grows with the rows of a call up to workspace_columns.

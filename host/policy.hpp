@@ -8,12 +8,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "host/arena.hpp"
 #include "host/config.hpp"
 #include "host/device.hpp"
 #include "host/evaluation.hpp"
 #include "host/model.hpp"
+#include "host/safetensors.hpp"
 
 namespace perilune {
 
@@ -37,6 +40,8 @@ class Policy {
   // Loads a run directory (its newest readable checkpoint), a checkpoint or a policy file. `device` must outlive it.
   // Throws Error or UsageError that says what is wrong with it.
   Policy(const std::filesystem::path& run_or_file, Device& device);
+  // From the bytes of a policy file, which errors call `source`.
+  Policy(std::string_view bytes, const std::string& source, Device& device);
 
   const Config& config() const { return config_; }
   int observation_dim() const { return instance_.observation_dim; }
@@ -51,6 +56,9 @@ class Policy {
   EvaluationResult evaluate(const EvaluationOptions& options) { return evaluate(options, config_); }
   EvaluationResult evaluate(const EvaluationOptions& options, const Config& task);
 
+  // It as a policy file. Waits for the device.
+  std::string bytes();
+
   Device& device() const { return device_; }
   void wait_for(void* stream) { device_.wait_for_stream(stream); }
   void signal(void* stream) { device_.signal_stream(stream); }
@@ -62,6 +70,8 @@ class Policy {
 
   Device& device_;
   Config config_;
+  std::uint64_t step_;  // these two as SavedPolicy's
+  Metadata metadata_;
   const Instance& instance_;
   Model model_;
   Arena arena_;

@@ -155,7 +155,9 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
 }
 
 void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial) {
-  save_policy(initial_policy_path(run), initial.policy, {{"from_path", initial.path.string()}});
+  SavedPolicy policy = initial.policy;
+  policy.metadata = {{"from_path", initial.path.string()}};
+  save_policy(initial_policy_path(run), policy);
 }
 
 }  // namespace perilune

@@ -211,8 +211,8 @@ void Run::save(std::uint64_t iteration, bool on_schedule) {
 void Run::save_best_policy() {
   if (!record_.best || saved_best_mean_ == record_.best->mean) return;
   const BestPolicy& best = *record_.best;
-  save_policy(best_policy_path(directory()), {start_.config, best.parameters, best.step},
-              {{"mean_return", shortest_text(best.mean)}});
+  save_policy(best_policy_path(directory()),
+              {start_.config, best.parameters, best.step, {{"mean_return", shortest_text(best.mean)}}});
   saved_best_mean_ = record_.best->mean;
 }
 

@@ -78,6 +78,7 @@ class VectorEnv {
   std::uint32_t max_episode_steps() const { return episode_limit(config_); }
   Autoreset autoreset() const { return autoreset_; }
   std::span<const char* const> field_names() const;
+  bool was_reset() const { return was_reset_; }  // or given states
   double parameter(std::string_view name) const;  // as set, or its default; throws UsageError if there is none
   Device& device() const { return device_; }
 

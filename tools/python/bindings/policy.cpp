@@ -25,6 +25,10 @@ class PythonPolicy {
   PythonPolicy(const std::string& path, const std::string& device, std::optional<int> threads)
       : device_(std::make_shared<SharedDevice>(open_device(device, threads).device)),
         policy_(path, *device_->device) {}
+  PythonPolicy(const nb::bytes& file, const std::string& source, const std::string& device,
+               std::optional<int> threads)
+      : device_(std::make_shared<SharedDevice>(open_device(device, threads).device)),
+        policy_({file.c_str(), file.size()}, source, *device_->device) {}
 
   // Actions and outputs for observations [n, D] in float32, both [n] or [n, K].
   nb::tuple act(nb::handle observations, bool deterministic, std::int64_t seed, std::uint32_t call);
@@ -37,6 +41,14 @@ class PythonPolicy {
       result = policy_.evaluate(options, evaluation_task(policy_.config(), settings_of(settings)));
     }
     return evaluation_dict(result);
+  }
+  nb::bytes file() {
+    std::string bytes;
+    {
+      const nb::gil_scoped_release unlocked;
+      bytes = policy_.bytes();
+    }
+    return nb::bytes(bytes.data(), bytes.size());
   }
   nb::dict config() const { return config_dict(policy_.config()); }
   int observation_dim() const { return policy_.observation_dim(); }
@@ -189,6 +201,9 @@ void bind_policy(nb::module_& module) {
   nb::class_<PythonPolicy>(module, "Policy", "What perilune.Policy is written on.")
       .def(nb::init<const std::string&, const std::string&, std::optional<int>>(), "path"_a,
            "device"_a, "threads"_a.none())
+      .def(nb::init<const nb::bytes&, const std::string&, const std::string&, std::optional<int>>(),
+           "file"_a, "source"_a, "device"_a, "threads"_a.none())
+      .def("file", &PythonPolicy::file)
       .def("act", &PythonPolicy::act, "observations"_a, "deterministic"_a, "seed"_a, "call"_a,
            nb::sig("def act(self, observations: typing.Any, deterministic: bool, seed: int, call: "
                    "int) -> tuple[typing.Any, typing.Any]"))

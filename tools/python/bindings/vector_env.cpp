@@ -137,7 +137,9 @@ class PythonVectorEnv {
   void set_states(std::optional<std::vector<std::int64_t>> indices, Matrix<float> fields,
                   Vector<std::uint32_t> episode, Vector<std::uint32_t> elapsed,
                   Vector<float> episode_return, Vector<std::uint8_t> ended,
-                  Vector<std::uint32_t> seed, Vector<std::uint32_t> number);
+                  Vector<std::uint32_t> seed, Vector<std::uint32_t> number,
+                  std::optional<Vector<double>> seconds);
+  nb::object seconds() const;
   void check() {
     const std::shared_ptr<VectorEnv> env = this->env();
     const nb::gil_scoped_release unlocked;
@@ -146,6 +148,7 @@ class PythonVectorEnv {
   void close() { env_.reset(); }
 
   bool is_closed() const { return env_ == nullptr; }
+  bool was_reset() const { return env_ != nullptr && env_->was_reset(); }
   bool is_continuous() const { return is_continuous_; }
   std::size_t num_actions() const { return num_actions_; }
   int observation_dim() const { return static_cast<int>(dim_); }
@@ -450,17 +453,41 @@ void PythonVectorEnv::set_states(std::optional<std::vector<std::int64_t>> indice
                                  Matrix<float> fields, Vector<std::uint32_t> episode,
                                  Vector<std::uint32_t> elapsed, Vector<float> episode_return,
                                  Vector<std::uint8_t> ended, Vector<std::uint32_t> seed,
-                                 Vector<std::uint32_t> number) {
+                                 Vector<std::uint32_t> number,
+                                 std::optional<Vector<double>> seconds) {
   const std::shared_ptr<VectorEnv> env = this->env();
+  const Exclusive use(in_use_, "this VectorEnv");
   const EnvironmentStates states = {
       to_vector(fields), to_vector(episode), to_vector(elapsed), to_vector(episode_return),
       to_vector(ended),  to_vector(seed),    to_vector(number)};
-  const nb::gil_scoped_release unlocked;
-  if (indices) {
-    env->set_states(states, *indices);
-  } else {
-    env->set_states(states);
+  {
+    const nb::gil_scoped_release unlocked;
+    if (indices) {
+      env->set_states(states, *indices);
+    } else {
+      env->set_states(states);
+    }
   }
+  const double time = now();
+  std::vector<bool> is_pending(count_);
+  for (const std::uint32_t i : pending_) is_pending[i] = true;
+  for (std::size_t row = 0; row < states.ended.size(); ++row) {
+    const std::size_t i = indices ? static_cast<std::size_t>((*indices)[row]) : row;
+    started_[i] = time - (seconds ? seconds->data()[row] : 0.0);
+    is_pending[i] = states.ended[row] != 0;
+  }
+  pending_.clear();
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    if (is_pending[i]) pending_.push_back(i);
+  }
+}
+
+// [N]: how long the running episodes have taken until now.
+nb::object PythonVectorEnv::seconds() const {
+  std::vector<double> seconds(count_);
+  const double time = now();
+  for (std::size_t i = 0; i < count_; ++i) seconds[i] = time - started_[i];
+  return owned_array(std::move(seconds), {count_});
 }
 
 }  // namespace
@@ -486,14 +513,17 @@ void bind_vector_env(nb::module_& module) {
                    "tuple[numpy.ndarray, ...]"))
       .def("set_states", &Env::set_states, "indices"_a.none(), "fields"_a, "episode"_a, "elapsed"_a,
            "episode_return"_a, "ended"_a, "seed"_a, "number"_a,
+           "seconds"_a.none(),
            nb::sig("def set_states(self, indices: collections.abc.Sequence[int] | None, fields: "
                    "numpy.ndarray, episode: "
                    "numpy.ndarray, elapsed: numpy.ndarray, episode_return: numpy.ndarray, ended: "
                    "numpy.ndarray, seed: "
-                   "numpy.ndarray, number: numpy.ndarray) -> None"))
+                   "numpy.ndarray, number: numpy.ndarray, seconds: numpy.ndarray | None) -> None"))
+      .def("seconds", &Env::seconds, nb::sig("def seconds(self) -> numpy.ndarray"))
       .def("check", &Env::check)
       .def("close", &Env::close)
       .def_prop_ro("is_closed", &Env::is_closed)
+      .def_prop_ro("was_reset", &Env::was_reset)
       .def_prop_ro("is_continuous", &Env::is_continuous)
       .def_prop_ro("num_actions", &Env::num_actions)
       .def_prop_ro("observation_dim", &Env::observation_dim)

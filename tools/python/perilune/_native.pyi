@@ -3,7 +3,7 @@ The compiled half of perilune; use the functions of the package instead.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy
 
@@ -78,7 +78,9 @@ class VectorEnv:
 
     def states(self, indices: Sequence[int] | None) -> tuple[numpy.ndarray, ...]: ...
 
-    def set_states(self, indices: Sequence[int] | None, fields: numpy.ndarray, episode: numpy.ndarray, elapsed: numpy.ndarray, episode_return: numpy.ndarray, ended: numpy.ndarray, seed: numpy.ndarray, number: numpy.ndarray) -> None: ...
+    def set_states(self, indices: Sequence[int] | None, fields: numpy.ndarray, episode: numpy.ndarray, elapsed: numpy.ndarray, episode_return: numpy.ndarray, ended: numpy.ndarray, seed: numpy.ndarray, number: numpy.ndarray, seconds: numpy.ndarray | None) -> None: ...
+
+    def seconds(self) -> numpy.ndarray: ...
 
     def check(self) -> None: ...
 
@@ -86,6 +88,9 @@ class VectorEnv:
 
     @property
     def is_closed(self) -> bool: ...
+
+    @property
+    def was_reset(self) -> bool: ...
 
     @property
     def is_continuous(self) -> bool: ...
@@ -114,7 +119,13 @@ class VectorEnv:
 class Policy:
     """What perilune.Policy is written on."""
 
+    @overload
     def __init__(self, path: str, device: str, threads: int | None) -> None: ...
+
+    @overload
+    def __init__(self, file: bytes, source: str, device: str, threads: int | None) -> None: ...
+
+    def file(self) -> bytes: ...
 
     def act(self, observations: Any, deterministic: bool, seed: int, call: int) -> tuple[Any, Any]: ...
 

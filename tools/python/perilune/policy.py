@@ -37,13 +37,25 @@ class Policy:
     """A trained policy. Calling it gives actions; `outputs` gives what the network says.
 
     Arithmetic is fp32, as in evaluations, whatever precision training multiplied in.
+
+    It can be copied and pickled, weights included, and goes on with the same draws: on the device, and with the threads, that
+    it was loaded with ("auto" chooses anew; unpickling a policy of device="cuda" where there is no GPU raises NoDeviceError).
     """
 
     def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None):
         """See load()."""
         self.path = Path(_arguments.path("path", path))
-        self._native = _native.Policy(os.fspath(self.path), *_arguments.device(device, threads))
+        self._where = _arguments.device(device, threads)
+        self._native = _native.Policy(os.fspath(self.path), *self._where)
         self._calls = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: the bytes of a policy file and what else there is, so that no file is needed."""
+        return {**self.__dict__, "_native": self._native.file()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._native = _native.Policy(state["_native"], os.fspath(self.path), *self._where)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -103,7 +115,7 @@ class Policy:
     def weights(self) -> dict[str, np.ndarray]:
         """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,
         critic.0.weight, ..."""
-        return _tensors(self._file())[0]
+        return _tensors(self._native.file())
 
     def export(self, path: str | os.PathLike) -> Path:
         """Writes the policy for other programs, as the name ends:
@@ -127,13 +139,6 @@ class Policy:
         write[path.suffix](self, path)
         return path
 
-    def _file(self) -> Path:
-        if self.path.is_dir():
-            for name in ("policy.safetensors", "checkpoint.safetensors"):
-                if (self.path / name).is_file():
-                    return self.path / name
-        return self.path
-
     def _layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(weight [out, in], bias [out]) of the actor's layers, in order."""
         tensors = self.weights()
@@ -153,32 +158,20 @@ def metadata_of(path: Path) -> dict[str, str]:
         return json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__", {})
 
 
-def _tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The networks' tensors of a safetensors file, and its metadata. The native module has read the file before."""
-    data = path.read_bytes()
+def _tensors(data: bytes) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file that the native module has written."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    metadata = header.pop("__metadata__", {})
+    del header["__metadata__"]
     tensors = {}
     for name, entry in sorted(header.items()):
-        if name.startswith(("actor.", "critic.")):
-            begin, stop = (end + offset for offset in entry["data_offsets"])
-            tensors[name] = np.frombuffer(data[begin:stop], "<f4").reshape(entry["shape"])
-    return tensors, metadata
+        begin, stop = (end + offset for offset in entry["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:stop], "<f4").reshape(entry["shape"])
+    return tensors
 
 
 def _write_safetensors(policy: Policy, path: Path) -> None:
-    tensors, metadata = _tensors(policy._file())
-    if policy._native.is_continuous:
-        metadata |= {"action_low": str(_LOW), "action_high": str(_HIGH)}
-    header: dict[str, Any] = {"__metadata__": metadata}
-    offset = 0
-    for name, tensor in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
-        offset += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(tensor.tobytes() for tensor in tensors.values()))
+    path.write_bytes(policy._native.file())
 
 
 def _write_npz(policy: Policy, path: Path) -> None:

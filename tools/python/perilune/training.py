@@ -81,6 +81,10 @@ class Run:
         run.best = result["best"] and Best(**result["best"])
         return run
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: its data and directory. What was read from there is read again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "metrics")}
+
     @property
     def env_id(self) -> str:
         return self.config["env_id"]

@@ -38,6 +38,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     0 where no episode ended) and _episode (bool [N]), as Gymnasium's RecordEpisodeStatistics adds them, at no cost; that
     wrapper refuses infos that have them already. On a GPU r, l and final_obs are in every step's infos, without masks, valid
     where an episode ended.
+
+    Copies. copy.deepcopy and pickle give environments of their own that go on in the same episodes with the same bits; those
+    that were never reset are new ones. They are made as these were, with the same device and threads ("auto" and None choose
+    anew; unpickling those of device="cuda" where there is no GPU raises NoDeviceError); states pass through the CPU.
     """
 
     def __init__(self, env_id: str = "CartPole-v1", num_envs: int = 1, *, max_episode_steps: int | None = None,
@@ -66,10 +70,11 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         values = _arguments.parameters(parameters)
         for warning in _native.environment_warnings(env_id, values):
             warnings.warn(warning, stacklevel=2)
-        self._native = _native.VectorEnv(
+        self._made_with = (
             env_id, num_envs, values, _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0,
             mode.value, *_arguments.device(device, threads), None if arrays is None else arrays == "numpy",
             statistics)
+        self._native = _native.VectorEnv(*self._made_with)
         self.num_envs = num_envs
         self.env_id = self._native.env_id
         self.max_episode_steps = self._native.max_episode_steps
@@ -79,6 +84,21 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._state_type = np.dtype([(name, np.float32) for name in self._native.field_names] + _COUNTERS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: everything but the native environments, whose states stand for them."""
+        state = {**self.__dict__, "_native": None}
+        if self._native.was_reset:
+            state["_native"] = self.get_state(), self._native.seconds()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        native = _native.VectorEnv(*state["_made_with"])
+        self.__dict__.update(state, _native=native)
+        if self.closed:
+            native.close()
+        elif state["_native"] is not None:
+            self._put(None, *state["_native"])
 
     @property
     def device(self) -> str:
@@ -147,9 +167,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if len(state) != count:
             raise _native.UsageError(f"state has {len(state)} entries - allowed: {count}, one for each environment that indices "
                                      "name (None: all)")
-        fields = np.stack([self._field(state, name, np.float32) for name in self._native.field_names], axis=1)
-        counters = [self._field(state, name, np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
-        self._native.set_states(places, np.ascontiguousarray(fields), *counters)
+        self._put(places, state)
         return self._native.observe()
 
     def check(self) -> None:
@@ -183,6 +201,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
                 raise _native.UsageError(f"indices is a mask of shape {array.shape} - allowed: ({self.num_envs},)")
             array = np.flatnonzero(array)
         return _arguments.integers("indices", array, (0, self.num_envs - 1))
+
+    def _put(self, places: list[int] | None, state: np.ndarray, seconds: np.ndarray | None = None) -> None:
+        """seconds [n]: how long their episodes have taken; None: they begin now."""
+        fields = np.stack([self._field(state, name, np.float32) for name in self._native.field_names], axis=1)
+        counters = [self._field(state, name, np.uint8 if kind is np.bool_ else kind) for name, kind in _COUNTERS]
+        self._native.set_states(places, np.ascontiguousarray(fields), *counters, seconds)
 
     def _field(self, state: np.ndarray, name: str, kind: Any) -> np.ndarray:
         """A field [n] of states in this type. Counters are whole numbers that fit it."""
