@@ -70,7 +70,7 @@ const std::vector<Key>& keys() {
   constexpr OnResume kFixed = OnResume::kFixed;
   static const std::vector<Key> table = {
       {"name", &Config::name, 0, 0, "name of the run, part of its directory's name"},
-      {"env_id", &Config::env_id, 0, 0, "environment (see `perilune list`)", kFixed},
+      {"env_id", &Config::env_id, 0, 0, "environment", kFixed},
       {"seed", &Config::seed, 0, 4294967295.0, "every random number follows from it", kFixed},
       {"total_timesteps", &Config::total_timesteps, 1, 1e15, "environment steps to train for"},
       {"max_episode_steps", &Config::max_episode_steps, 0, kMaxInt,
@@ -348,10 +348,7 @@ std::string allowed_text(const Key& key) {
   return std::visit(
       Overloaded{
           [&](std::string Config::*field) {
-            if (field == &Config::name) return std::string("letters, digits and . _ -");
-            std::vector<std::string_view> ids;
-            for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
-            return joined(ids, " | ");
+            return std::string(field == &Config::name ? "letters, digits and . _ -" : "see `perilune list environments`");
           },
           [](bool Config::*) { return std::string("true | false"); },
           [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },

@@ -133,8 +133,9 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   const Device::Fastest fastest = automatic.device->fastest_precision();
   text += labelled(out, "precision", formatted("auto is {} where it is built - {}", precision_name(fastest.precision),
                                                fastest.reason));
-  text += labelled(out, "networks", formatted("in fused kernels as below; others, up to {} hidden layers of any sizes, layer by layer with {}", kMaxHiddenLayers,
-                                            matrix_library_of(*automatic.device).text));
+  text += labelled(out, "networks", formatted("in fused kernels as below; others, up to {} hidden layers of any sizes, layer "
+                                              "by layer with {}",
+                                              kMaxHiddenLayers, matrix_library_of(*automatic.device).text));
   return text + "\n" + table_text(out, fused);
 }
 
