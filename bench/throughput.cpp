@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <sstream>
@@ -33,6 +34,7 @@
 #include "host/environment_settings.hpp"
 #include "host/error.hpp"
 #include "host/format.hpp"
+#include "host/matrix_library.hpp"
 #include "host/performance_model.hpp"
 #include "host/precision.hpp"
 #include "host/trainer.hpp"
@@ -190,9 +192,16 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   return row;
 }
 
-// OpenBLAS's fp32 matrix product, or null where it is not installed.
+// OpenBLAS's fp32 matrix product, or null where it is not installed: with the kernels that wide networks get, and its own
+// threads.
 Json measure_sgemm(int threads, double seconds) {
-  void* library = dlopen("libopenblas.so.0", RTLD_NOW);
+  std::unique_ptr<MatrixLibrary> opened;
+  try {
+    opened = open_openblas();
+  } catch (const Error&) {
+    return nullptr;
+  }
+  void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD);
   if (library == nullptr) return nullptr;
   using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
   const auto sgemm = reinterpret_cast<Sgemm>(dlsym(library, "cblas_sgemm"));
@@ -207,6 +216,7 @@ Json measure_sgemm(int threads, double seconds) {
   });
   if (c[0] != 0.125f * kSize) throw Error("cblas_sgemm returned a wrong product");
   return {{"what", "sgemm"},
+          {"library", opened->name()},
           {"threads", threads},
           {"gflops", 2e-9 * kSize * kSize * kSize / timing.median},
           {"relative_deviation", timing.deviation / timing.median},
