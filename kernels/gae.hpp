@@ -137,6 +137,7 @@ struct Gae {
     if (!block.last_of_grid(args.control->gae_ticket)) return;
     const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
     Moments<float> batch[kBatchQuantities];
+    PERILUNE_UNROLL
     for (int k = 0; k < kBatchQuantities; ++k) {
       batch[k] = combine_groups(block, n, row(0), row(1 + 2 * k), row(2 + 2 * k), block.count());
     }
