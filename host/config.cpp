@@ -393,12 +393,14 @@ std::uint32_t episode_limit(const Config& config) {
 Config::Normalization advantage_normalization(const Config& config) {
   const bool by_minibatch =
       config.norm_adv == Config::Normalization::kMinibatch && config.update_mode == Config::UpdateMode::kJoint;
-  const std::int64_t batch = std::int64_t{config.num_envs} * config.num_steps;
+  const std::int64_t batch = batch_size(config);
   return (by_minibatch ? batch / config.num_minibatches : batch) > 1 ? config.norm_adv : Config::Normalization::kNone;
 }
 
+std::int64_t batch_size(const Config& config) { return std::int64_t{config.num_envs} * config.num_steps; }
+
 std::int64_t iteration_count(const Config& config) {
-  const std::int64_t batch = std::int64_t{config.num_envs} * config.num_steps;
+  const std::int64_t batch = batch_size(config);
   return (config.total_timesteps + batch - 1) / batch;
 }
 

@@ -106,6 +106,9 @@ std::uint32_t episode_limit(const Config& config);
 // is 0 and teaches nothing.
 Config::Normalization advantage_normalization(const Config& config);
 
+// Samples of an iteration: num_envs * num_steps.
+std::int64_t batch_size(const Config& config);
+
 // total_timesteps in whole iterations, rounded up.
 std::int64_t iteration_count(const Config& config);
 

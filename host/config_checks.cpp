@@ -14,10 +14,6 @@
 namespace perilune {
 namespace {
 
-std::int64_t batch_size(const Config& config) {
-  return std::int64_t{config.num_envs} * config.num_steps;
-}
-
 void validate_batch(const Config& config) {
   const std::int64_t batch = batch_size(config);
   const std::string product =
@@ -118,7 +114,6 @@ void require_fused(const Config& config, std::span<const int> widths) {
       "of {} - choose one of them, or set fused = auto",
       joined(sizes), kMaxFusedLayers, joined(widths, " or ")));
 }
-
 
 // A setting that does nothing, why, and what would make it do something.
 struct Idle {

@@ -136,7 +136,7 @@ Profile predict_training(const Config& config, const Hardware& hardware, Precisi
 Profile profile_training(const Config& config, Device& device, int iterations, CpuCounters* counters) {
   Config endless = config;
   // No annealing worth mentioning.
-  endless.total_timesteps = (std::int64_t{1} << 24) * config.num_envs * config.num_steps;
+  endless.total_timesteps = (std::int64_t{1} << 24) * batch_size(config);
   Trainer trainer(endless, device);
   trainer.arena().require_room(device);
   Profile profile = predict_training(config, device.hardware(), choose_precision(config, device));

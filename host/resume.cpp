@@ -39,7 +39,7 @@ std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& run, co
 
 void require_steps_left(const Config& config, const TrainerState& state) {
   if (state.iteration <= iteration_count(config)) return;
-  const std::int64_t done = std::int64_t{state.iteration} * config.num_envs * config.num_steps;
+  const std::int64_t done = std::int64_t{state.iteration} * batch_size(config);
   throw UsageError(formatted("total_timesteps = {} are over: the run is at step {} - allowed: {} or more - raise it",
                              config.total_timesteps, done, done));
 }
@@ -90,7 +90,7 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
                               annealed(schedule.value(before), old_anneal, iteration - 1, old_count), next,
                               anneal == Config::Anneal::kNone
                                   ? "constant"
-                                  : formatted("linearly to 0 at step {}", count * after.num_envs * after.num_steps)));
+                                  : formatted("linearly to 0 at step {}", count * batch_size(after))));
   }
   return notes;
 }

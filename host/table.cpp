@@ -12,19 +12,19 @@ namespace {
 constexpr std::size_t kIndent = 2, kGap = 2;
 constexpr std::string_view kReset = "\x1b[0m";
 
-struct Range {
+struct Letters {
   std::uint32_t first, last;
 };
 
 // Unicode's combining marks and letters without width, and its wide and full-width ones, in blocks.
-constexpr Range kNarrowest[] = {{0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x064B, 0x065F}, {0x1AB0, 0x1AFF},
+constexpr Letters kNarrowest[] = {{0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x064B, 0x065F}, {0x1AB0, 0x1AFF},
                                 {0x1DC0, 0x1DFF}, {0x200B, 0x200F}, {0x20D0, 0x20F0}, {0xFE00, 0xFE0F}, {0xFE20, 0xFE2F}};
-constexpr Range kWide[] = {{0x1100, 0x115F}, {0x2E80, 0x303E}, {0x3041, 0x33FF},   {0x3400, 0x4DBF},   {0x4E00, 0xA4C6},
+constexpr Letters kWide[] = {{0x1100, 0x115F}, {0x2E80, 0x303E}, {0x3041, 0x33FF},   {0x3400, 0x4DBF},   {0x4E00, 0xA4C6},
                            {0xA960, 0xA97C}, {0xAC00, 0xD7A3}, {0xF900, 0xFAFF},   {0xFE30, 0xFE6B},   {0xFF01, 0xFF60},
                            {0xFFE0, 0xFFE6}, {0x1F300, 0x1F320}, {0x1F400, 0x1F43E}, {0x1F600, 0x1F64F}, {0x1F680, 0x1F6C5},
                            {0x1F900, 0x1F9FF}, {0x20000, 0x3FFFD}};
 
-bool is_in(std::uint32_t letter, const Range& range) { return letter >= range.first && letter <= range.last; }
+bool is_in(std::uint32_t letter, const Letters& range) { return letter >= range.first && letter <= range.last; }
 
 struct Letter {
   std::size_t bytes, columns;
@@ -46,7 +46,7 @@ Letter letter_at(std::string_view text, std::size_t at) {
     if ((next & 0xC0) != 0x80) return {1, 1};
     letter = letter << 6 | (next & 0x3F);
   }
-  const auto holds = [&](const Range& range) { return is_in(letter, range); };
+  const auto holds = [&](const Letters& range) { return is_in(letter, range); };
   if (std::any_of(std::begin(kNarrowest), std::end(kNarrowest), holds)) return {bytes, 0};
   return {bytes, std::any_of(std::begin(kWide), std::end(kWide), holds) ? std::size_t{2} : std::size_t{1}};
 }

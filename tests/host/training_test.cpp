@@ -15,6 +15,7 @@
 #include "host/error.hpp"
 #include "host/format.hpp"
 #include "host/model.hpp"
+#include "tests/support/forwarding_device.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace perilune {
@@ -22,46 +23,22 @@ namespace {
 
 using testing::HasSubstr;
 
-/// The CPU with two threads, but only so many allocations.
-class ScarceDevice : public Device {
+/// Only so many allocations.
+class ScarceDevice : public test::ForwardingDevice {
  public:
-  explicit ScarceDevice(int allocations)
-      : inner_(select_device(DeviceChoice::kCpu, 2).device), left_(allocations) {}
-  const Machine& machine() const override { return inner_->machine(); }
-  std::string description() const override { return inner_->description(); }
-  bool is_cuda() const override { return false; }
-  bool supports(Precision precision) const override { return inner_->supports(precision); }
-  Queue& queue() override { return inner_->queue(); }
-  MatrixLibrary& matrix_library(Precision precision) override { return inner_->matrix_library(precision); }
-  std::size_t free_memory() const override { return inner_->free_memory(); }
-  std::size_t max_block_storage() const override { return inner_->max_block_storage(); }
+  explicit ScarceDevice(int allocations) : left_(allocations) {}
   void* allocate(std::size_t bytes) override {
     if (left_-- == 0) throw OutOfMemoryError("no bytes are left");
-    return inner_->allocate(bytes);
-  }
-  void release(void* memory) override { inner_->release(memory); }
-  void* allocate_shared(std::size_t bytes) override { return inner_->allocate_shared(bytes); }
-  void release_shared(void* memory) override { inner_->release_shared(memory); }
-  void upload(void* to, const void* from, std::size_t bytes) override {
-    inner_->upload(to, from, bytes);
-  }
-  void download(void* to, const void* from, std::size_t bytes) override {
-    inner_->download(to, from, bytes);
-  }
-  void synchronize() override { inner_->synchronize(); }
-  std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool graph) override {
-    return inner_->record(std::move(enqueue), graph);
+    return ForwardingDevice::allocate(bytes);
   }
 
  private:
-  std::unique_ptr<Device> inner_;
   int left_;
 };
 
 /// Launches what a KL stop or a NaN makes pointless, as a GPU does without a graph: kernels see for themselves.
-class EagerDevice : public ScarceDevice {
+class EagerDevice : public test::ForwardingDevice {
  public:
-  EagerDevice() : ScarceDevice(-1) {}
   void unless_stopped(Queue& queue, const Control*, const std::function<void(Queue&)>& body) override {
     body(queue);
   }

@@ -18,6 +18,7 @@
 #include "kernels/machine/pack.hpp"
 #include "sims/environments.hpp"
 #include "tests/support/lander.hpp"
+#include "tests/support/pack_test.hpp"
 
 namespace perilune {
 namespace {
@@ -299,16 +300,8 @@ std::uint64_t steps_to_check(std::uint64_t quick) {
   return value == nullptr ? quick : std::strtoull(value, nullptr, 10);
 }
 
-class LanesAreAlone : public ::testing::Test {
+class LanesAreAlone : public test::PackTest {
  protected:
-  void SetUp() override {
-#if defined(__AVX512F__)
-    if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "built for AVX-512, which is absent";
-#elif defined(__AVX2__)
-    if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "built for AVX2, which is absent";
-#endif
-  }
-
   template <Env E>
   static void check(const typename E::Params& params, std::uint32_t seed, std::uint64_t quick) {
     Lanes<E> lanes(params, seed);

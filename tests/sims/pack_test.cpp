@@ -12,20 +12,12 @@
 #include "sims/environments.hpp"
 #include "sims/math.hpp"
 #include "sims/rng.hpp"
+#include "tests/support/pack_test.hpp"
 
 namespace perilune {
 namespace {
 
-class PackEqualsFloat : public ::testing::Test {
- protected:
-  void SetUp() override {
-#if defined(__AVX512F__)
-    if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "built for AVX-512, which is absent";
-#elif defined(__AVX2__)
-    if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "built for AVX2, which is absent";
-#endif
-  }
-};
+class PackEqualsFloat : public test::PackTest {};
 
 /// Equal bits, or both NaN (whose bits are unspecified).
 void expect_same(float pack_lane, float alone, const char* what, int lane) {

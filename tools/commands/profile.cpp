@@ -21,7 +21,7 @@ Config resolve_config(const ProfileCommand& command) {
   if (command.config_file) apply_toml_file(config, *command.config_file);
   for (const Setting& setting : command.settings) set_key(config, setting.key, setting.value);
   // How long a run would go on does not matter here.
-  config.total_timesteps = std::max(config.total_timesteps, std::int64_t{config.num_envs} * config.num_steps);
+  config.total_timesteps = std::max(config.total_timesteps, batch_size(config));
   validate(config, built_widths(cpu_machine(), config.env_id));
   return config;
 }

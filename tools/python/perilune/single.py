@@ -17,7 +17,7 @@ class Env(gymnasium.Env):
     """A single environment; gymnasium.make("perilune/<id>", ...) makes it. It has the bits of environment 0 of a
     perilune.VectorEnv with the same seed: reset(seed=s) starts on the first episode of seed s, reset() goes on with the next.
 
-    A step of a batch of one costs nearly what a step of a whole SIMD pack does: for speed take perilune.VectorEnv.
+    For speed take perilune.VectorEnv: what a call costs is then shared by many environments.
     """
 
     metadata = {"render_modes": []}

@@ -83,7 +83,7 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy take: its data and directory. What was read from there is read again."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "metrics")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "best_policy", "metrics")}
 
     @property
     def env_id(self) -> str:

@@ -52,9 +52,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
         env_id: Gymnasium's id or an alias. max_episode_steps: the time limit (default: the environment's own).
         autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, of Gymnasium's AutoresetMode or by name or value. device: "cpu",
-        "cuda" or "auto" (a GPU if there is one). threads: of the CPU, None for one per core. arrays: "numpy" (the CPU's default) or "dlpack" (a GPU's).
-        episode_statistics: whether infos have them. render_mode: None. parameters: of the environment, such as
-        sutton_barto_reward=True.
+        "cuda" or "auto" (a GPU if there is one). threads: of the CPU, None for one per core. arrays: "numpy" (the CPU's
+        default) or "dlpack" (a GPU's). episode_statistics: whether infos have them. render_mode: None. parameters: of the
+        environment, such as sutton_barto_reward=True.
         Raises UsageError for an unknown environment or parameter and for values that are not possible; warns of values that
         Gymnasium advises against.
         """
