@@ -51,7 +51,7 @@ class CpuDevice : public Device {
   }
   Queue& queue() override { return queue_; }
   MatrixLibrary& matrix_library(Precision) override {
-    if (!matrix_library_) matrix_library_ = open_openblas();
+    if (!matrix_library_) matrix_library_ = open_cpu_matrices();
     return *matrix_library_;
   }
 

@@ -1,14 +1,16 @@
-// Opens the library that multiplies matrices for networks without fused kernels: OpenBLAS on the CPU, cuBLAS on a GPU.
+// Opens the library that multiplies matrices for networks without fused kernels: on the CPU OpenBLAS, or oneDNN where it is
+// installed and the processor has the instructions with which it is faster; cuBLAS on a GPU.
 //
 // OpenBLAS picks its kernels by a list of processors; one that is younger than the list gets those of 2004. They are
 // replaced by the ones of the processor's instructions, unless OPENBLAS_CORETYPE says what to take.
-// Neither is linked: a program that trains fused networks starts without them. PERILUNE_MATRIX_LIBRARY names another
-// file to open instead of the usual one.
+// None is linked: a program that trains fused networks starts without them. PERILUNE_MATRIX_LIBRARY names another
+// file to open instead of the usual ones.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/api.hpp"
@@ -16,8 +18,10 @@
 
 namespace perilune {
 
-// Both throw Error that names the file and what to install when it cannot be opened.
+// All throw Error that names the file and what to install when it cannot be opened; open_onednn returns null.
+std::unique_ptr<MatrixLibrary> open_cpu_matrices();  // what this processor multiplies fastest with, of what is installed
 std::unique_ptr<MatrixLibrary> open_openblas();
+std::unique_ptr<MatrixLibrary> open_onednn();
 std::unique_ptr<MatrixLibrary> open_cublas(Precision precision);
 
 // OPENBLAS_CORETYPE to open OpenBLAS with instead, if it took the kernels of `core` on a processor with the instructions of
@@ -27,23 +31,28 @@ const char* better_openblas_core(std::string_view core, bool has_v3, bool has_v4
 // A shared library that stays open as long as this lives; for the two above.
 class SharedLibrary {
  public:
-  // Opens the first of `files` that can be, or the one PERILUNE_MATRIX_LIBRARY names. advice: what to install.
-  SharedLibrary(const std::string& product, const std::vector<std::string>& files, const std::string& advice);
+  // The first of `files` that can be opened, or null.
+  static std::unique_ptr<SharedLibrary> find(const std::vector<std::string>& files);
+  // The same, or the one PERILUNE_MATRIX_LIBRARY names; Error where there is none. advice: what to install.
+  static std::unique_ptr<SharedLibrary> open(const std::string& product, const std::vector<std::string>& files,
+                                             const std::string& advice);
   SharedLibrary(const SharedLibrary&) = delete;
   SharedLibrary& operator=(const SharedLibrary&) = delete;
   ~SharedLibrary();
   // Closes and opens it again, with an environment variable set meanwhile.
   void reopen(const char* variable, const char* value);
 
+  bool has(const char* name) const;
   template <class F>
   F* function(const char* name) const {
     return reinterpret_cast<F*>(symbol(name));
   }
 
  private:
+  SharedLibrary(std::string file, void* handle) : handle_(handle), file_(std::move(file)) {}
   void* symbol(const char* name) const;
 
-  void* handle_ = nullptr;
+  void* handle_;
   std::string file_;
 };
 

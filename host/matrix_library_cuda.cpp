@@ -33,17 +33,17 @@ constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 class Cublas : public MatrixLibrary {
  public:
   explicit Cublas(Precision precision)
-      : library_("cuBLAS", {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13"},
-                 "install CUDA 13's libcublas (package libcublas-13-0, or the CUDA toolkit)"),
-        destroy_(library_.function<Destroy>("cublasDestroy_v2")),
-        set_stream_(library_.function<SetStream>("cublasSetStream_v2")),
-        set_workspace_(library_.function<SetWorkspace>("cublasSetWorkspace_v2")),
-        status_string_(library_.function<StatusString>("cublasGetStatusString")),
-        sgemm_(library_.function<Sgemm>("cublasSgemm_v2")) {
-    check(library_.function<Create>("cublasCreate_v2")(&handle_), "starting cuBLAS");
+      : library_(SharedLibrary::open("cuBLAS", {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13"},
+                                     "install CUDA 13's libcublas (package libcublas-13-0, or the CUDA toolkit)")),
+        destroy_(library_->function<Destroy>("cublasDestroy_v2")),
+        set_stream_(library_->function<SetStream>("cublasSetStream_v2")),
+        set_workspace_(library_->function<SetWorkspace>("cublasSetWorkspace_v2")),
+        status_string_(library_->function<StatusString>("cublasGetStatusString")),
+        sgemm_(library_->function<Sgemm>("cublasSgemm_v2")) {
+    check(library_->function<Create>("cublasCreate_v2")(&handle_), "starting cuBLAS");
     try {
       // Pedantic: fp32 is fp32, whatever environment variables or later versions prefer.
-      check(library_.function<SetMathMode>("cublasSetMathMode")(
+      check(library_->function<SetMathMode>("cublasSetMathMode")(
                 handle_, precision == Precision::kTf32 ? kTf32TensorOpMath : kPedanticMath),
             "choosing cuBLAS's arithmetic");
       const cudaError_t status = cudaMalloc(&workspace_, kWorkspaceBytes);
@@ -89,7 +89,7 @@ class Cublas : public MatrixLibrary {
     throw Error(formatted("cuBLAS failed while {}: {} (status {})", what, status_string_(status), status));
   }
 
-  SharedLibrary library_;
+  std::unique_ptr<SharedLibrary> library_;
   Destroy* destroy_;
   SetStream* set_stream_;
   SetWorkspace* set_workspace_;

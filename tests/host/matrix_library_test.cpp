@@ -1,6 +1,8 @@
-// OpenBLAS behind MatrixLibrary: products of odd shapes, and the same bits for any number of threads.
+// The CPU's libraries behind MatrixLibrary: products of odd shapes, the same bits for any number of threads, and which of
+// them is taken. oneDNN need not be installed: tests/support/stand_in_onednn.cpp has its functions.
 #include "host/matrix_library.hpp"
 
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -57,19 +59,45 @@ class Problem {
   std::vector<float> a, b, start;
 };
 
-class OpenBlasTest : public testing::Test {
+/// Sets an environment variable as long as it lives.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
+std::unique_ptr<MatrixLibrary> open_stand_in() {
+  const Variable variable("PERILUNE_MATRIX_LIBRARY", PERILUNE_STAND_IN_ONEDNN);
+  return open_cpu_matrices();
+}
+
+struct Library {
+  const char* name;
+  std::unique_ptr<MatrixLibrary> (*open)();
+};
+
+class CpuMatricesTest : public testing::TestWithParam<Library> {
  protected:
   void SetUp() override {
     try {
-      library = open_openblas();
+      library = GetParam().open();
     } catch (const Error& error) {
       GTEST_SKIP() << error.what();
     }
+    if (library == nullptr) GTEST_SKIP() << GetParam().name << " is not installed";
   }
   std::unique_ptr<MatrixLibrary> library;
 };
 
-TEST_F(OpenBlasTest, EqualsTheReferenceForAnyNumberOfThreads) {
+INSTANTIATE_TEST_SUITE_P(, CpuMatricesTest,
+                         testing::Values(Library{"OpenBLAS", open_openblas}, Library{"oneDNN", open_onednn},
+                                         Library{"StandIn", open_stand_in}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_P(CpuMatricesTest, EqualsTheReferenceForAnyNumberOfThreads) {
   // The last ones are cut: along rows, along columns, both ways.
   const Case cases[] = {{1, 1, 1},    {7, 33, 5},    {5, 7, 33},     {65, 1, 31},   {2, 257, 129},
                         {64, 64, 64}, {1001, 17, 65}, {3, 2000, 150}, {300, 290, 63}};
@@ -102,29 +130,64 @@ TEST(MatrixLibrary, OpenBlasGetsTheKernelsOfTheInstructionsThereAre) {
   }
 }
 
-TEST_F(OpenBlasTest, SaysWhichKernelsItHasAndTakesTheOnesAskedFor) {
+TEST(MatrixLibrary, OpenBlasSaysWhichKernelsItHasAndTakesTheOnesAskedFor) {
+  std::unique_ptr<MatrixLibrary> library;
+  try {
+    library = open_openblas();
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
   EXPECT_THAT(library->name(), AllOf(testing::StartsWith("OpenBLAS ("), testing::EndsWith(" kernels)")));
   if (processor_has_v3()) {
     EXPECT_THAT(library->name(), testing::Not(HasSubstr("Prescott")));
   }
   EXPECT_EQ(std::getenv("OPENBLAS_CORETYPE"), nullptr);  // nothing is left for programs that are started later
   library.reset();
-  setenv("OPENBLAS_CORETYPE", "PRESCOTT", 1);
+  const Variable variable("OPENBLAS_CORETYPE", "PRESCOTT");
   EXPECT_STREQ(open_openblas()->name(), "OpenBLAS (Prescott kernels)");
-  unsetenv("OPENBLAS_CORETYPE");
+}
+
+TEST(MatrixLibrary, TheFileThatWasChosenIsKnownByItsFunctions) {
+  EXPECT_STREQ(open_stand_in()->name(), "oneDNN");
+  const Variable variable("PERILUNE_MATRIX_LIBRARY", "libopenblas.so.0");
+  try {
+    EXPECT_THAT(open_cpu_matrices()->name(), testing::StartsWith("OpenBLAS ("));
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+}
+
+TEST(MatrixLibrary, OneDnnLeavesTheCallersThreadItsNumberOfThreads) {
+  const auto library = open_stand_in();
+  const auto of_this_thread = reinterpret_cast<int (*)()>(
+      dlsym(dlopen(PERILUNE_STAND_IN_ONEDNN, RTLD_NOW | RTLD_NOLOAD), "omp_get_max_threads"));
+  const int before = of_this_thread();
+  ASSERT_NE(before, 1);
+  Problem({5, 7, 3}, false, false, false, 1).result(*library, 1);
+  EXPECT_EQ(of_this_thread(), before);
+}
+
+TEST(MatrixLibrary, OneDnnIsTakenWhereItIsInstalledAndFaster) {
+  std::string name;
+  try {
+    name = open_cpu_matrices()->name();
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  EXPECT_EQ(name == "oneDNN", processor_has_v4() && open_onednn() != nullptr) << name;
 }
 
 TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
   setenv("PERILUNE_MATRIX_LIBRARY", "no-such-library.so", 1);
-  EXPECT_THAT([] { open_openblas(); },
+  EXPECT_THAT([] { open_cpu_matrices(); },
               testing::ThrowsMessage<Error>(AllOf(HasSubstr("OpenBLAS"), HasSubstr("no-such-library.so"),
                                                   HasSubstr("PERILUNE_MATRIX_LIBRARY"), HasSubstr("perilune info"))));
   setenv("PERILUNE_MATRIX_LIBRARY", "libc.so.6", 1);
-  EXPECT_THAT([] { open_openblas(); },
+  EXPECT_THAT([] { open_cpu_matrices(); },
               testing::ThrowsMessage<Error>(AllOf(HasSubstr("libc.so.6"), HasSubstr("openblas_get_corename"))));
   unsetenv("PERILUNE_MATRIX_LIBRARY");
   try {
-    const SharedLibrary library("Product", {"no-such-library.so", "nor-this-one.so"}, "install product-1");
+    SharedLibrary::open("Product", {"no-such-library.so", "nor-this-one.so"}, "install product-1");
     FAIL() << "opened";
   } catch (const Error& error) {
     EXPECT_EQ(error.exit_code(), ExitCode::kFailed);

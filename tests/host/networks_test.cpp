@@ -63,7 +63,7 @@ class WideTraining : public testing::Test {
  protected:
   void SetUp() override {
     try {
-      open_openblas();
+      open_cpu_matrices();
     } catch (const Error& error) {
       GTEST_SKIP() << error.what();
     }
