@@ -23,6 +23,10 @@ from perilune import _native
 _SHOWN = 60
 
 
+class RenderModeError(_native.UsageError, TypeError):
+    """A TypeError too: libraries that ask every environment for pictures (Stable-Baselines3) take one to mean "without"."""
+
+
 def shown(value: Any) -> str:
     """The value on one line of readable length."""
     try:

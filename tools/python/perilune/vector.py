@@ -59,8 +59,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         Gymnasium advises against.
         """
         if render_mode is not None:
-            raise _native.UsageError(f"render_mode {_arguments.shown(render_mode)} is not possible - allowed: None - these environments do "
-                                     "not draw")
+            raise _arguments.RenderModeError(f"render_mode {_arguments.shown(render_mode)} is not possible - allowed: None - these "
+                                             "environments do not draw")
         env_id, num_envs = _arguments.text("env_id", env_id), _arguments.integer("num_envs", num_envs)
         arrays = _arguments.choice("arrays", arrays, ("numpy", "dlpack"), optional=True)
         statistics = _arguments.boolean("episode_statistics", episode_statistics)
