@@ -181,14 +181,17 @@ TEST(Training, LaunchesAfterAKlStopChangeNothing) {
   }
 }
 
-/// What stops a run that goes on from `options`' checkpoint after one of its environments was spoilt: fields[field, n].
-std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n) {
+/// What stops a run that goes on from `options`' checkpoint after one of its environments was spoilt: fields[field, n], in an
+/// episode that has `elapsed` steps if given.
+std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n,
+                   std::optional<std::uint32_t> elapsed = std::nullopt) {
   const std::filesystem::path path = *options.run_directory / "checkpoint.safetensors";
   const Config config = load_policy(path).config;
   Checkpoint checkpoint = load_checkpoint(path, config);
   TrainerState& state = checkpoint.state;
   const auto count = static_cast<std::size_t>(config.num_envs);
   state.environment_fields[field * count + n] = std::numeric_limits<float>::quiet_NaN();
+  if (elapsed) state.elapsed[n] = *elapsed;
   save_checkpoint(*options.run_directory, model_of(config), checkpoint, state.iteration * 128u, true);
   TrainingOptions rest;
   rest.resume = options.run_directory;
@@ -222,6 +225,11 @@ TEST(Training, ANonFiniteEnvironmentIsNamed) {
     EXPECT_THAT(text, HasSubstr("the last good checkpoint is "));
     EXPECT_THAT(text, HasSubstr("checkpoint_every=1 the same run"));
     EXPECT_THAT(text, testing::Not(HasSubstr("learning_rate")));
+    // The time limit ends its episode within the rollout.
+    const std::uint32_t last = 3;
+    const std::uint32_t limit = episode_limit(options.config);
+    EXPECT_THAT(spoilt(options, 2, 5, limit - last),
+                HasSubstr(formatted("not finite after step {} of episode", limit - last)));
   }
 }
 
