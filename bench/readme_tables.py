@@ -35,9 +35,10 @@ def throughput_rows(result):
     environment = result["environment"]
     sim = best(rows, "sim")
     yield (f"{environment}: simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
+    library = next((row.get("library", "OpenBLAS").split(" (")[0] for row in rows if row["what"] == "sgemm"), "")
     for precision in dict.fromkeys(row["precision"] for row in rows if row["what"] == "train"):
         row = best(rows, "train", precision=precision)
-        share = f", {100 * row['share_of_sgemm']:.0f}% of OpenBLAS's fp32 rate" if "share_of_sgemm" in row else ""
+        share = f", {100 * row['share_of_sgemm']:.0f}% of {library}'s fp32 rate" if "share_of_sgemm" in row else ""
         yield (f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
                "critic, 4 epochs", f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})", command)
 
