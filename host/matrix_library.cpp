@@ -23,10 +23,11 @@ std::string chosen_library() {
 
 }  // namespace
 
-std::unique_ptr<SharedLibrary> SharedLibrary::find(const std::vector<std::string>& files) {
+std::unique_ptr<SharedLibrary> SharedLibrary::find(const std::vector<std::string>& files, std::string* problem) {
   for (const std::string& file : files) {
     void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle != nullptr) return std::unique_ptr<SharedLibrary>(new SharedLibrary(file, handle));
+    if (problem != nullptr && problem->empty()) *problem = dlerror();
   }
   return nullptr;
 }
@@ -34,13 +35,12 @@ std::unique_ptr<SharedLibrary> SharedLibrary::find(const std::vector<std::string
 std::unique_ptr<SharedLibrary> SharedLibrary::open(const std::string& product, const std::vector<std::string>& files,
                                                    const std::string& advice) {
   const std::string chosen = chosen_library();
-  const std::vector<std::string> candidates = chosen.empty() ? files : std::vector<std::string>{chosen};
-  if (auto found = find(candidates)) return found;
-  dlopen(candidates.front().c_str(), RTLD_NOW | RTLD_LOCAL);  // for the reason, of the one that comes first
+  std::string problem;
+  if (auto found = find(chosen.empty() ? files : std::vector<std::string>{chosen}, &problem)) return found;
   throw Error(formatted("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
                         "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
                         "lists as fused",
-                        product, dlerror(), chosen.empty() ? advice : "unset PERILUNE_MATRIX_LIBRARY"));
+                        product, problem, chosen.empty() ? advice : "unset PERILUNE_MATRIX_LIBRARY"));
 }
 
 SharedLibrary::~SharedLibrary() {

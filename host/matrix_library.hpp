@@ -31,8 +31,8 @@ const char* better_openblas_core(std::string_view core, bool has_v3, bool has_v4
 // A shared library that stays open as long as this lives; for the two above.
 class SharedLibrary {
  public:
-  // The first of `files` that can be opened, or null.
-  static std::unique_ptr<SharedLibrary> find(const std::vector<std::string>& files);
+  // The first of `files` that can be opened, or null; problem: why the very first cannot.
+  static std::unique_ptr<SharedLibrary> find(const std::vector<std::string>& files, std::string* problem = nullptr);
   // The same, or the one PERILUNE_MATRIX_LIBRARY names; Error where there is none. advice: what to install.
   static std::unique_ptr<SharedLibrary> open(const std::string& product, const std::vector<std::string>& files,
                                              const std::string& advice);
