@@ -1,5 +1,5 @@
-// Opens the library that multiplies matrices for networks without fused kernels: on the CPU OpenBLAS, or oneDNN where it is
-// installed and the processor has the instructions with which it is faster; cuBLAS on a GPU.
+// Opens the library that multiplies matrices for networks without fused kernels: on the CPU OpenBLAS, and for the products
+// in which it is faster oneDNN, where it is installed and the processor has AVX-512; cuBLAS on a GPU.
 //
 // OpenBLAS picks its kernels by a list of processors; one that is younger than the list gets those of 2004. They are
 // replaced by the ones of the processor's instructions, unless OPENBLAS_CORETYPE says what to take.
@@ -23,6 +23,9 @@ std::unique_ptr<MatrixLibrary> open_cpu_matrices();  // what this processor mult
 std::unique_ptr<MatrixLibrary> open_openblas();
 std::unique_ptr<MatrixLibrary> open_onednn();
 std::unique_ptr<MatrixLibrary> open_cublas(Precision precision);
+
+// Products with at least 64 columns and sums over at least 64 by `wide`, all others by `narrow`.
+std::unique_ptr<MatrixLibrary> by_size(std::unique_ptr<MatrixLibrary> wide, std::unique_ptr<MatrixLibrary> narrow);
 
 // OPENBLAS_CORETYPE to open OpenBLAS with instead, if it took the kernels of `core` on a processor with the instructions of
 // x86-64-v3 or v4; null: those are good.

@@ -174,7 +174,33 @@ TEST(MatrixLibrary, OneDnnIsTakenWhereItIsInstalledAndFaster) {
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
   }
-  EXPECT_EQ(name == "oneDNN", processor_has_v4() && open_onednn() != nullptr) << name;
+  EXPECT_EQ(name.starts_with("oneDNN and OpenBLAS ("), processor_has_v4() && open_onednn() != nullptr) << name;
+}
+
+TEST(MatrixLibrary, NarrowProductsGoToTheLibraryForThem) {
+  class Recorder : public MatrixLibrary {
+   public:
+    Recorder(const char* name, std::string& taken) : name_(name), taken_(taken) {}
+    const char* name() const override { return name_; }
+    void multiply(const MatrixProduct&, Queue&) override { taken_ = name_; }
+
+   private:
+    const char* name_;
+    std::string& taken_;
+  };
+  std::string taken;
+  const auto library = by_size(std::make_unique<Recorder>("wide", taken), std::make_unique<Recorder>("narrow", taken));
+  EXPECT_STREQ(library->name(), "wide and narrow");
+  const auto taken_for = [&](int rows, int columns, int inner) {
+    ThreadPool pool(1, 0);
+    Queue queue{.pool = &pool};
+    library->multiply({rows, columns, inner, nullptr, inner, false, nullptr, columns, false, nullptr, columns, false}, queue);
+    return taken;
+  };
+  EXPECT_EQ(taken_for(1, 64, 64), "wide");
+  EXPECT_EQ(taken_for(1000, 63, 64), "narrow");
+  EXPECT_EQ(taken_for(1000, 64, 63), "narrow");
+  EXPECT_EQ(taken_for(256, 256, 256), "wide");
 }
 
 TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
