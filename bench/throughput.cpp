@@ -19,10 +19,10 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -201,7 +201,7 @@ struct Sgemm {
 
 // A library's product of square matrices, with its own threads; the library is one that host/matrix_library.hpp has opened.
 template <class Function, class... Arguments>
-void add_sgemm(std::vector<Sgemm>& found, const char* name, std::initializer_list<const char*> files, const char* set_threads,
+void add_sgemm(std::vector<Sgemm>& found, const char* name, std::span<const char* const> files, const char* set_threads,
                int threads, const char* function, Arguments... transposes) {
   void* library = nullptr;
   for (const char* file : files) library = library != nullptr ? library : dlopen(file, RTLD_NOW | RTLD_NOLOAD);
@@ -221,7 +221,7 @@ Json measure_sgemm(int threads, double seconds) {
   try {
     const auto openblas = open_openblas();  // gives it the kernels that wide networks get
     using Function = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
-    add_sgemm<Function>(found, openblas->name(), {"libopenblas.so.0"}, "openblas_set_num_threads", threads, "cblas_sgemm",
+    add_sgemm<Function>(found, openblas->name(), kOpenBlasFiles, "openblas_set_num_threads", threads, "cblas_sgemm",
                         101, 111, 111);
   } catch (const Error&) {
     // not installed
@@ -229,7 +229,7 @@ Json measure_sgemm(int threads, double seconds) {
   if (const auto onednn = open_onednn()) {
     using Size = std::int64_t;
     using Function = int (*)(char, char, Size, Size, Size, float, const float*, Size, const float*, Size, float, float*, Size);
-    add_sgemm<Function>(found, onednn->name(), {"libdnnl.so.3", "libdnnl.so.2"}, "omp_set_num_threads", threads, "dnnl_sgemm",
+    add_sgemm<Function>(found, onednn->name(), kOneDnnFiles, "omp_set_num_threads", threads, "dnnl_sgemm",
                         'N', 'N');
   }
 

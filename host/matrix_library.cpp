@@ -241,12 +241,13 @@ std::unique_ptr<MatrixLibrary> by_size(std::unique_ptr<MatrixLibrary> wide, std:
 }
 
 std::unique_ptr<MatrixLibrary> open_openblas() {
-  return std::make_unique<OpenBlas>(SharedLibrary::open(
-      "OpenBLAS", {"libopenblas.so.0"}, "install libopenblas0-pthread (Debian and Ubuntu; tools/setup does)"));
+  return std::make_unique<OpenBlas>(
+      SharedLibrary::open("OpenBLAS", {kOpenBlasFiles.begin(), kOpenBlasFiles.end()},
+                          "install libopenblas0-pthread (Debian and Ubuntu; tools/setup does)"));
 }
 
 std::unique_ptr<MatrixLibrary> open_onednn() {
-  auto library = SharedLibrary::find({"libdnnl.so.3", "libdnnl.so.2"});
+  auto library = SharedLibrary::find({kOneDnnFiles.begin(), kOneDnnFiles.end()});
   return library == nullptr || !OneDnn::fits(*library) ? nullptr : std::make_unique<OneDnn>(std::move(library));
 }
 

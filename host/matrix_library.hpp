@@ -7,6 +7,7 @@
 // file to open instead of the usual ones.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,6 +18,10 @@
 #include "kernels/machine/matrix.hpp"
 
 namespace perilune {
+
+// The files of the CPU's libraries, newest first.
+inline constexpr std::array kOpenBlasFiles = {"libopenblas.so.0"};
+inline constexpr std::array kOneDnnFiles = {"libdnnl.so.3", "libdnnl.so.2"};
 
 // All throw Error that names the file and what to install when it cannot be opened; open_onednn returns null.
 std::unique_ptr<MatrixLibrary> open_cpu_matrices();  // what this processor multiplies fastest with, of what is installed
