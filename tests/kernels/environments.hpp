@@ -14,11 +14,10 @@ class Environments {
   /// CartPoles.
   Environments(const Subject& subject, int count, RngKey key, std::uint32_t max_episode_steps = 500,
                bool sutton_barto_reward = false)
-      : Environments(subject, kCartPole, count, key, max_episode_steps,
-                     sutton_barto_reward ? 1.0f : 0.0f) {}
+      : Environments(subject, kCartPole, count, key, max_episode_steps, {sutton_barto_reward ? 1.0f : 0.0f}) {}
 
   Environments(const Subject& subject, const Task& task, int count, RngKey key,
-               std::uint32_t max_episode_steps, float parameter)
+               std::uint32_t max_episode_steps, const TaskParameters& parameters)
       : fields(subject, at(task.state_fields) * at(count)),
         episode(subject, at(count)),
         elapsed(subject, at(count)),
@@ -32,8 +31,9 @@ class Environments {
              episode_return.data(),
              count,
              max_episode_steps,
-             {parameter},
+             {},
              key};
+    std::copy(parameters.begin(), parameters.end(), batch.parameters);
     sums = {finished.data(), total_return.data(), total_length.data()};
   }
 

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -18,6 +19,9 @@
 #include "kernels/api.hpp"
 
 namespace perilune::test {
+
+/// How long a test of a million steps takes: seconds, half a minute, or an hour.
+enum class Speed { kNative, kFibers, kEmulated };
 
 struct Subject {
   const char* name;
@@ -34,29 +38,44 @@ struct Subject {
   void (*release)(void*);
   /// Waits for all that was launched.
   void (*finish)();
+  /// Bytes of block storage that a kernel may have.
+  std::size_t (*max_block_storage)();
   /// What its networks multiply in.
   Precision precision = Precision::kFp32;
   /// Largest relative error of a number that is rounded to be multiplied.
   double rounding = 0.0;
   /// The narrowest hidden layers it has.
   int min_width = 16;
+  /// Whether it has the landers' networks.
+  bool landers = true;
+  Speed speed = Speed::kNative;
+  /// Why its queue cannot multiply matrices for networks without fused kernels, or an empty text.
+  std::string (*missing_matrices)() = [] { return std::string(); };
 
   /// Significant bits of parameters and observations that every rounding of this subject leaves as they are.
   int input_bits() const { return rounding > 0.0 ? 8 : 24; }
 };
 
-/// An environment that is tested on every machine, and the only width of its fused kernels if it has one.
+using TaskParameters = std::array<float, kMaxEnvParameters>;
+
+/// An environment that is tested on every machine, and the only width of its fused kernels that is tested, if not all are.
 struct Task {
   const char* id;
   int observations, actions, state_fields;
   bool continuous;
-  float parameter;
+  TaskParameters parameters;
   int only_width;
+  bool lander = false;
 
   int record_floats() const { return (observations + (continuous ? actions : 1) + 2 + 7) / 8 * 8; }
 };
-inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, 0.0f, 0};
-inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, 0.1f, 32};  // tests/kernels/point_mass.hpp
+inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, {}, 0};
+inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, {0.1f}, 32};  // tests/kernels/point_mass.hpp
+// With wind, which draws random numbers, and with either solver.
+inline constexpr Task kLunarLander{"LunarLander-v3", 8, 4, 77, false, {-10, 1, 15, 1.5f, 0}, 64, true};
+inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8, 2, 77, true, {-10, 1, 15, 1.5f, 1}, 64, true};
+inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, true};
+inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, true};
 
 /// width 0: the wide one.
 inline const Instance& instance_of(const Machine& machine, const Task& task, int width,
@@ -82,32 +101,61 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     if (gpu_required()) FAIL() << missing << ", and PERILUNE_REQUIRE_GPU is set";
     GTEST_SKIP() << missing;
   }
+  // A test of which nothing was run is seen as skipped, and so is one without its part that needs another library.
+  void TearDown() override {
+    if (IsSkipped() || HasFailure()) return;
+    if (left_out_ > 0 && tested_ == 0) GTEST_SKIP() << why_left_out_;
+    if (!missing_matrices_.empty()) GTEST_SKIP() << "all but networks without fused kernels passed: " << missing_matrices_;
+  }
   const Subject& subject() const { return *GetParam(); }
   const Machine& machine() const { return subject().machine(); }
   Queue& queue() const { return subject().queue(); }
   void finish() const { subject().finish(); }
-  /// Whether hidden layers of this width are tested here.
-  bool tests_width(int width, const Task& task = kCartPole) const {
-    if (width == 0) return subject().precision == Precision::kFp32;  // wide: a matter of its library
-    if (task.only_width != 0 && width != task.only_width) return false;
-    return width >= subject().min_width && width <= subject().max_width;
+  /// Whether networks with so many hidden layers of this width are tested here; width 0: the wide instance.
+  bool tests(int width, int depth, const Task& task = kCartPole) {
+    const std::string why_not = obstacle(width, depth, task);
+    why_not.empty() ? ++tested_ : ++left_out_;
+    if (!why_not.empty()) why_left_out_ = why_not;
+    return why_not.empty();
   }
   /// The width where any will do.
   int small_width(const Task& task = kCartPole) const {
     return task.only_width != 0 ? task.only_width : subject().min_width;
   }
-  /// The same, and 0 where the wide instance is tested.
-  std::vector<int> small_widths(const Task& task = kCartPole) const {
-    return tests_width(0) ? std::vector<int>{small_width(task), 0} : std::vector<int>{small_width(task)};
+  /// The same, and 0 where the wide instance is tested. Of up to two layers.
+  std::vector<int> small_widths(const Task& task = kCartPole) {
+    std::vector<int> result;
+    for (const int width : {small_width(task), 0}) {
+      if (tests(width, 2, task)) result.push_back(width);
+    }
+    return result;
   }
   /// width 0: the wide one.
   const Instance& instance(int width, const Task& task = kCartPole) const {
     return instance_of(machine(), task, width, subject().precision);
   }
-  /// Largest error of a hidden unit's result that is at most 1, its inputs being right.
-  double unit_error(Activation activation) const {
-    return (activation == Activation::kTanh ? subject().tanh_error : 0.0) + subject().rounding;
+
+ private:
+  std::string obstacle(int width, int depth, const Task& task) {
+    const Subject& on = subject();
+    if (task.lander && !on.landers) return std::string("no networks of landers on this machine");
+    if (width == 0) {
+      if (on.precision != Precision::kFp32) return "a matter of the matrix library's precision";
+      const std::string missing = on.missing_matrices();
+      if (!missing.empty()) missing_matrices_ = missing;
+      return missing;
+    }
+    if ((task.only_width != 0 && width != task.only_width) || width < on.min_width || width > on.max_width) {
+      return "hidden layers of " + std::to_string(width) + " units are not tested on this machine";
+    }
+    const std::size_t needed = instance(width, task).block_storage(depth), most = on.max_block_storage();
+    if (needed <= most) return "";
+    return std::to_string(depth) + " hidden layers of " + std::to_string(width) + " units need " + std::to_string(needed) +
+           " bytes of block storage, and this machine has " + std::to_string(most);
   }
+
+  int tested_ = 0, left_out_ = 0;
+  std::string why_left_out_, missing_matrices_;
 };
 
 /// Those of every precision, or one for each machine.

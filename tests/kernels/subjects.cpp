@@ -1,6 +1,7 @@
 // The subjects of kernels_tests: each CPU level, and the fiber machine.
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 
 #include "kernels/cpu_levels.hpp"
 #include "kernels/machine/processor.hpp"
@@ -49,10 +50,14 @@ std::size_t largest_block_storage() {
   return largest;
 }
 
-Queue& cpu_queue() {
+ThreadPool& cpu_pool() {
   static ThreadPool pool(2, largest_block_storage());
+  return pool;
+}
+
+Queue& cpu_queue() {
   static NaiveMatrixLibrary matrix;
-  static Queue queue{.pool = &pool, .matrix = &matrix};
+  static Queue queue{.pool = &cpu_pool(), .matrix = &matrix};
   return queue;
 }
 
@@ -66,7 +71,8 @@ std::string nothing_missing() { return ""; }
 
 Subject cpu_level(const char* name, const Machine& (*machine)(), std::string (*missing)()) {
   // 4e-6: the CPU network's rational tanh (kernels/machine/activation_cpu.hpp).
-  return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish};
+  return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish,
+          [] { return cpu_pool().storage_bytes(); }};
 }
 
 #if PERILUNE_BUILD_LEVEL_v4
@@ -84,7 +90,11 @@ Subject cpu_bf16(const char* name, const Machine& (*machine)()) {
 
 Subject fibers(const char* name, const Machine& (*machine)()) {
   // 3e-7: the simulators' tanh (sims/math.hpp), a few ulp of 1.
-  return {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish};
+  Subject subject = {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish,
+                     [] { return std::numeric_limits<std::size_t>::max(); }};
+  subject.landers = false;
+  subject.speed = Speed::kFibers;
+  return subject;
 }
 
 /// Emulated tensor cores.

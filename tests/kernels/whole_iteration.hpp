@@ -23,7 +23,7 @@ class WholeIteration {
         networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2,
                                 Activation::kTanh, task.continuous)),
         partials(partial_count),
-        environments(subject, task, kEnvironments, {7, 0}, 15, task.parameter),
+        environments(subject, task, kEnvironments, {7, 0}, 15, task.parameters),
         records(subject, at(kBatch * kernels.record_floats)),
         rewards(subject, at(kBatch)),
         values(subject, at(kBatch + kEnvironments)),

@@ -1,5 +1,6 @@
 // Act: the network's outputs against double, and the actions that follow from them.
 #include "tests/kernels/environments.hpp"
+#include "tests/kernels/network_errors.hpp"
 
 namespace perilune::test {
 namespace {
@@ -14,7 +15,7 @@ class ActTest : public EveryMachine {
   };
 
   void check(const Case& c, std::uint32_t seed) {
-    if (!tests_width(c.width)) return;
+    if (!tests(c.width, c.depth)) return;
     SCOPED_TRACE("rows " + std::to_string(c.count) + ", width " + std::to_string(c.width));
     const Networks networks = place_networks(4, c.width, 2, c.depth, 1, c.activation);
     Draws draws(seed);
@@ -39,10 +40,12 @@ class ActTest : public EveryMachine {
     finish();
 
     Vector reference;
+    std::vector<Vector> rows;
     int certain = 0;
     for (int n = 0; n < c.count; ++n) {
       const float* row = observations.data() + 4 * n;
-      const Vector logits = networks.actor.forward(exact, Vector(row, row + 4)).back();
+      rows.emplace_back(row, row + 4);
+      const Vector logits = networks.actor.forward(exact, rows.back()).back();
       reference.insert(reference.end(), logits.begin(), logits.end());
       const double p0 = std::exp(log_softmax(logits)[0]);
       CounterRandom<float> random({seed, kActStream}, static_cast<std::uint32_t>(n), c.call, 0,
@@ -53,10 +56,8 @@ class ActTest : public EveryMachine {
       EXPECT_EQ(choices[at(n)], u < p0 ? 0 : 1) << "row " << n;
     }
     EXPECT_GE(certain * 10, c.count * 9);
-    // As in rollouts: each of up to 128 terms of each layer is off by the activation's error before
-    // it, and sums round.
-    const double error = 8.0 * c.depth * (unit_error(c.activation) + 1e-6);
-    expect_close("outputs", outputs.copy(), reference, {error, error});
+    expect_close("outputs", outputs.copy(), reference,
+                 output_tolerance(weight_errors(subject(), c.activation), networks.actor, exact, rows));
 
     // Only what is asked for is written, and a row does not depend on the others.
     Buffer<std::int64_t> alone(subject(), 1);
@@ -76,7 +77,7 @@ class ActTest : public EveryMachine {
 /// draws are compared.
 TEST_P(ActTest, NumbersAreMeansOrDraws) {
   constexpr int kCount = 67, kObs = 5;
-  for (const int width : {0, 32}) {
+  for (const int width : small_widths(kPointMass)) {
     const Networks networks = place_networks(kObs, width, 2, 2, 1, Activation::kRelu, true);
     Draws draws(3);
     const Vector exact = networks.draw(draws);
@@ -101,9 +102,11 @@ TEST_P(ActTest, NumbersAreMeansOrDraws) {
       kernels.act(args, queue());
       finish();
       Vector means;
+      std::vector<Vector> rows;
       for (int n = 0; n < kCount; ++n) {
         const float* row = observations.data() + kObs * n;
-        const Vector mean = networks.actor.forward(exact, Vector(row, row + kObs)).back();
+        rows.emplace_back(row, row + kObs);
+        const Vector mean = networks.actor.forward(exact, rows.back()).back();
         means.insert(means.end(), mean.begin(), mean.end());
         CounterRandom<float> random({8, kActStream}, static_cast<std::uint32_t>(n), 6, 0,
                                     Purpose::kAction);
@@ -114,8 +117,8 @@ TEST_P(ActTest, NumbersAreMeansOrDraws) {
           EXPECT_EQ(numbers[at(2 * n + k)], deterministic ? mean_k : drawn) << n;
         }
       }
-      // Sums of up to 64 products of numbers around 1.
-      expect_close("means", outputs.copy(), means, {2e-5, 2e-5});
+      expect_close("means", outputs.copy(), means,
+                   output_tolerance(weight_errors(subject(), Activation::kRelu), networks.actor, exact, rows));
     }
   }
 }

@@ -1,7 +1,7 @@
 // Evaluate: one whole episode in each environment, against stepping by hand with the network in
 // double.
 #include "tests/kernels/environments.hpp"
-#include "tests/kernels/point_mass.hpp"
+#include "tests/kernels/tasks.hpp"
 
 namespace perilune::test {
 namespace {
@@ -16,33 +16,45 @@ class EvaluateTest : public EveryMachine {
     Task task = kCartPole;
   };
 
-  /// What is played of these outputs, by draws as kernels make them.
-  static std::uint32_t action_of(const Case& c, const ByHand& one, const Mlp&, const Vector&,
-                                 const Vector& logits, bool& certain) {
-    const double p0 = std::exp(log_softmax(logits)[0]);
-    // Argmax is a draw of 0.5. Rounding may choose otherwise within 1e-4, and all that follows
-    // differs.
-    const double u = c.deterministic ? 0.5 : double{one.random(Purpose::kAction).uniform()};
-    certain = certain && std::abs(u - p0) > 1e-4;
-    return u < p0 ? 0 : 1;
-  }
-  static ByHandOf<PointMass>::Action action_of(const Case& c, const ByHandOf<PointMass>& one,
-                                               const Mlp& actor, const Vector& parameters,
-                                               const Vector& means, bool&) {
-    const Vector log_std = actor.log_std(parameters);
+  /// What is played of these outputs, by draws as kernels make them. certain becomes false where rounding may choose otherwise:
+  /// within 1e-4 of another choice.
+  template <class E>
+  static typename ByHandOf<E>::Action action_of(const Case& c, const ByHandOf<E>& one, const Mlp& actor,
+                                                const Vector& parameters, const Vector& outputs, bool& certain) {
     CounterRandom<float> draws = one.random(Purpose::kAction);
-    ByHandOf<PointMass>::Action action;
-    for (std::size_t i = 0; i < 2; ++i) {
-      const double noise = c.deterministic ? 0.0 : std::exp(log_std[i]) * double{draws.normal()};
-      action.at[i] = static_cast<float>(means[i] + noise);
+    if constexpr (E::Action::kContinuous) {
+      const Vector log_std = actor.log_std(parameters);
+      typename ByHandOf<E>::Action action;
+      for (int k = 0; k < E::Action::kCount; ++k) {
+        const double noise = c.deterministic ? 0.0 : std::exp(log_std[at(k)]) * double{draws.normal()};
+        action.at[k] = static_cast<float>(outputs[at(k)] + noise);
+      }
+      return action;
+    } else {
+      const double u = draws.uniform();
+      std::uint32_t action = 0;
+      double sum = 0.0;
+      for (int k = 0; k < E::Action::kCount; ++k) {
+        if (c.deterministic) {
+          if (outputs[at(k)] > outputs[action]) action = static_cast<std::uint32_t>(k);
+          continue;
+        }
+        sum += std::exp(log_softmax(outputs)[at(k)]);
+        if (k + 1 == E::Action::kCount) continue;
+        if (u >= sum) action = static_cast<std::uint32_t>(k + 1);
+        certain = certain && std::abs(u - sum) > 1e-4;
+      }
+      for (int k = 0; c.deterministic && k < E::Action::kCount; ++k) {
+        certain = certain && (static_cast<std::uint32_t>(k) == action || outputs[action] - outputs[at(k)] > 1e-4);
+      }
+      return action;
     }
-    return action;
   }
 
   void check(const Case& c, std::uint32_t seed) {
-    if (!tests_width(c.width, c.task)) return;
+    if (!tests(c.width, c.depth, c.task)) return;
     SCOPED_TRACE("episodes " + std::to_string(c.episodes) + ", " + c.task.id);
-    c.task.continuous ? check_as<PointMass>(c, seed) : check_as<CartPole>(c, seed);
+    with_environment(c.task, [&]<class E>(E) { check_as<E>(c, seed); });
   }
 
   template <class E>
@@ -60,7 +72,7 @@ class EvaluateTest : public EveryMachine {
     args.first_episode = c.first_episode;
     args.max_episode_steps = c.max_episode_steps;
     args.deterministic = c.deterministic ? 1 : 0;
-    args.env_parameters[0] = c.task.parameter;
+    std::copy(c.task.parameters.begin(), c.task.parameters.end(), args.env_parameters);
     args.key = {seed, 1};
     args.returns = returns.data();
     args.lengths = lengths.data();
@@ -72,7 +84,7 @@ class EvaluateTest : public EveryMachine {
     EnvironmentBatch batch{};
     batch.key = args.key;
     batch.max_episode_steps = c.max_episode_steps;
-    batch.parameters[0] = c.task.parameter;
+    std::copy(c.task.parameters.begin(), c.task.parameters.end(), batch.parameters);
     std::vector<float> got_returns, got_lengths, want_returns, want_lengths;
     for (int n = 0; n < c.episodes; ++n) {
       ByHandOf<E> one(batch, n);
@@ -92,7 +104,7 @@ class EvaluateTest : public EveryMachine {
     }
     EXPECT_GT(static_cast<int>(want_returns.size()) * 10, c.episodes * 8 - 10);
     if (c.task.continuous) {
-      // A mean's error of 1e-5 changes the offset by a quarter of it, and each of 30 rewards by 4 times that.
+      // A mean's error of 1e-5 changes a point mass's offset by a quarter of it, and each of 30 rewards by 4 times that.
       expect_close("return", got_returns, want_returns, {1e-3, 1e-5});
     } else {
       expect_same_bits("return", got_returns, want_returns);
@@ -116,6 +128,14 @@ TEST_P(EvaluateTest, Sampled) {
   check({7, 0, 8, Activation::kTanh, false, 3, 21}, 8);
   check({65, 32, 1, Activation::kRelu, false, 5, 30, kPointMass}, 11);
   check({33, 0, 2, Activation::kTanh, false, 0, 20, kPointMass}, 12);
+}
+
+/// Of short flights: what a different last bit of an action becomes in a continuous one grows with every contact.
+TEST_P(EvaluateTest, Landers) {
+  check({33, 64, 2, Activation::kTanh, true, 3, 14, kLunarLander}, 13);
+  check({33, 64, 1, Activation::kTanh, false, 0, 12, kLander}, 14);
+  check({17, 64, 2, Activation::kRelu, true, 5, 12, kLunarLanderContinuous}, 15);
+  check({33, 64, 3, Activation::kTanh, false, 1, 12, kLanderContinuous}, 16);
 }
 
 PERILUNE_ON_EVERY_MACHINE(EvaluateTest);

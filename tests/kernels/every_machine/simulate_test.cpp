@@ -56,7 +56,7 @@ TEST_P(SimulateTest, StepsAsByHand) {
 TEST_P(SimulateTest, StepsWithNumbersAsByHand) {
   for (int count : {1, 31, 97}) {
     Environments environments(subject(), kPointMass, count, {static_cast<std::uint32_t>(count), 1}, 15,
-                              kPointMass.parameter);
+                              kPointMass.parameters);
     const Instance& kernels = instance(small_width(kPointMass), kPointMass);
     kernels.reset({environments.batch}, queue());
     std::vector<ByHandOf<PointMass>> expected;
