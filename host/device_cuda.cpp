@@ -28,31 +28,36 @@ void check_allocation(cudaError_t status, std::size_t bytes, const char* what) {
   check(status, (std::string("allocating ") + what).c_str());
 }
 
+// A queue's stream, for all that is no kernel of ours: the kernel after it then waits for it, instead of overlapping with
+// the kernel before it. Only launches of kernels take the stream from the queue itself.
+cudaStream_t stream_of(Queue& queue) {
+  queue.after_kernel = false;
+  return static_cast<cudaStream_t>(queue.stream);
+}
+
 class CudaGraph : public Recording {
  public:
-  CudaGraph(const std::function<void(Queue&)>& enqueue, Queue& queue)
-      : stream_(static_cast<cudaStream_t>(queue.stream)) {
+  CudaGraph(const std::function<void(Queue&)>& enqueue, Queue& queue) : queue_(queue) {
     cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "starting to capture a graph");
-    queue.after_kernel = false;
+    check(cudaStreamBeginCapture(stream_of(queue_), cudaStreamCaptureModeThreadLocal), "starting to capture a graph");
     try {
-      enqueue(queue);
+      enqueue(queue_);
     } catch (...) {
-      cudaStreamEndCapture(stream_, &graph);
+      cudaStreamEndCapture(stream_of(queue_), &graph);
       if (graph != nullptr) cudaGraphDestroy(graph);
       throw;
     }
-    check(cudaStreamEndCapture(stream_, &graph), "capturing a graph");
+    check(cudaStreamEndCapture(stream_of(queue_), &graph), "capturing a graph");
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     cudaGraphDestroy(graph);
     check(status, "instantiating a graph");
-    check(cudaGraphUpload(executable_, stream_), "uploading a graph");
+    check(cudaGraphUpload(executable_, stream_of(queue_)), "uploading a graph");
   }
   ~CudaGraph() override { cudaGraphExecDestroy(executable_); }
-  void launch() override { check(cudaGraphLaunch(executable_, stream_), "launching a graph"); }
+  void launch() override { check(cudaGraphLaunch(executable_, stream_of(queue_)), "launching a graph"); }
 
  private:
-  cudaStream_t stream_;
+  Queue& queue_;
   cudaGraphExec_t executable_ = nullptr;
 };
 
@@ -137,8 +142,7 @@ class CudaDevice : public Device {
   void signal_stream(void* other) override { order(stream(), static_cast<cudaStream_t>(other)); }
 
   void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) override {
-    const auto stream = static_cast<cudaStream_t>(queue.stream);
-    Capture capture = capture_of(stream);
+    Capture capture = capture_of(queue);
     if (capture.graph == nullptr) {
       body(queue);
       return;
@@ -153,7 +157,7 @@ class CudaDevice : public Device {
     parameters.conditional.type = cudaGraphCondTypeIf;
     parameters.conditional.size = 1;
     cudaGraphNode_t node = nullptr;
-    capture = capture_of(stream);
+    capture = capture_of(queue);
     check(cudaGraphAddNode(&node, capture.graph, capture.dependencies, nullptr, capture.count, &parameters),
           "adding a conditional node");
     check(cudaStreamBeginCaptureToGraph(branch_, parameters.conditional.phGraph_out[0], nullptr, nullptr, 0,
@@ -170,9 +174,8 @@ class CudaDevice : public Device {
       throw;
     }
     check(cudaStreamEndCapture(branch_, &captured), "capturing a conditional graph");
-    check(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1, cudaStreamSetCaptureDependencies),
+    check(cudaStreamUpdateCaptureDependencies(stream_of(queue), &node, nullptr, 1, cudaStreamSetCaptureDependencies),
           "going on after a conditional graph");
-    queue.after_kernel = false;
   }
 
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) override {
@@ -207,25 +210,25 @@ class CudaDevice : public Device {
     const cudaGraphNode_t* dependencies = nullptr;
     std::size_t count = 0;
   };
-  static Capture capture_of(cudaStream_t stream) {
+  // Enqueues nothing, and so leaves the queue as it is.
+  static Capture capture_of(const Queue& queue) {
     Capture capture;
     cudaStreamCaptureStatus status{};
-    check(cudaStreamGetCaptureInfo(stream, &status, nullptr, &capture.graph, &capture.dependencies, nullptr,
-                                   &capture.count),
+    check(cudaStreamGetCaptureInfo(static_cast<cudaStream_t>(queue.stream), &status, nullptr, &capture.graph,
+                                   &capture.dependencies, nullptr, &capture.count),
           "asking what is being captured");
     return status == cudaStreamCaptureStatusActive ? capture : Capture{};
   }
   void order(cudaStream_t first, cudaStream_t then) {
     check(cudaEventRecord(handover_, first), "marking a stream");
     check(cudaStreamWaitEvent(then, handover_, 0), "ordering two streams");
-    queue_.after_kernel = false;
   }
   static cudaStream_t new_stream() {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
     return stream;
   }
-  cudaStream_t stream() const { return static_cast<cudaStream_t>(queue_.stream); }
+  cudaStream_t stream() { return stream_of(queue_); }
 
   std::string name_;
   std::size_t block_storage_ = 0;
