@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <sstream>
 #include <utility>
 
 #include "host/error.hpp"
@@ -235,6 +237,52 @@ class BySize : public MatrixLibrary {
 };
 
 }  // namespace
+
+namespace {
+
+// Folders of the packages of Pythons at hand.
+std::vector<std::filesystem::path> python_packages() {
+  namespace fs = std::filesystem;
+  const auto variable = [](const char* name) -> std::string {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  };
+  std::error_code ignored;
+  std::vector<fs::path> roots, packages;
+  for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
+    if (!variable(name).empty()) roots.emplace_back(variable(name));
+  }
+  std::istringstream path(variable("PATH"));
+  for (std::string folder; std::getline(path, folder, ':');) {
+    if (fs::exists(fs::path(folder) / "python3", ignored)) roots.push_back(fs::path(folder).parent_path());
+  }
+  if (!variable("HOME").empty()) roots.push_back(fs::path(variable("HOME")) / ".local");
+  Dl_info self{};
+  if (dladdr(reinterpret_cast<const void*>(&cublas_files), &self) != 0) {
+    packages.push_back(fs::absolute(self.dli_fname, ignored).parent_path().parent_path());
+  }
+  for (const fs::path& root : roots) {
+    for (const fs::directory_entry& version : fs::directory_iterator(root / "lib", ignored)) {
+      if (!version.path().filename().string().starts_with("python3")) continue;
+      for (const char* name : {"site-packages", "dist-packages"}) packages.push_back(version.path() / name);
+    }
+  }
+  return packages;
+}
+
+}  // namespace
+
+std::vector<std::string> cublas_files() {
+  std::vector<std::string> files = {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13"};
+  for (const std::filesystem::path& packages : python_packages()) {
+    for (const char* place : {"nvidia/cu13/lib/libcublas.so.13", "nvidia/cublas/lib/libcublas.so.13"}) {
+      const std::filesystem::path file = packages / place;
+      std::error_code ignored;
+      if (std::filesystem::exists(file, ignored)) files.push_back(file.string());
+    }
+  }
+  return files;
+}
 
 std::unique_ptr<MatrixLibrary> by_size(std::unique_ptr<MatrixLibrary> wide, std::unique_ptr<MatrixLibrary> narrow) {
   return std::make_unique<BySize>(std::move(wide), std::move(narrow));

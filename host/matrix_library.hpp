@@ -23,6 +23,10 @@ namespace perilune {
 inline constexpr std::array kOpenBlasFiles = {"libopenblas.so.0"};
 inline constexpr std::array kOneDnnFiles = {"libdnnl.so.3", "libdnnl.so.2"};
 
+// Those of CUDA 13's cuBLAS: by the loader's and the toolkit's folders, and where pip puts the package nvidia-cublas: into the
+// Python that is active or on the PATH, or that this code was installed into, or the user's own.
+std::vector<std::string> cublas_files();
+
 // All throw Error that names the file and what to install when it cannot be opened; open_onednn returns null.
 std::unique_ptr<MatrixLibrary> open_cpu_matrices();  // what this processor multiplies fastest with, of what is installed
 std::unique_ptr<MatrixLibrary> open_openblas();

@@ -33,8 +33,9 @@ constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 class Cublas : public MatrixLibrary {
  public:
   explicit Cublas(Precision precision)
-      : library_(SharedLibrary::open("cuBLAS", {"libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.13"},
-                                     "install CUDA 13's libcublas (package libcublas-13-0, or the CUDA toolkit)")),
+      : library_(SharedLibrary::open("cuBLAS", cublas_files(),
+                                     "install CUDA 13's libcublas (package libcublas-13-0, nvidia-cublas by pip, or the CUDA "
+                                     "toolkit)")),
         destroy_(library_->function<Destroy>("cublasDestroy_v2")),
         set_stream_(library_->function<SetStream>("cublasSetStream_v2")),
         set_workspace_(library_->function<SetWorkspace>("cublasSetWorkspace_v2")),

@@ -6,9 +6,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "host/error.hpp"
 #include "kernels/machine/processor.hpp"
@@ -16,6 +21,7 @@
 #include "kernels/machine/thread_pool.hpp"
 #include "tests/support/naive_matrix.hpp"
 #include "tests/support/reference.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace perilune {
 namespace {
@@ -62,11 +68,15 @@ class Problem {
 /// Sets an environment variable as long as it lives.
 class Variable {
  public:
-  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
-  ~Variable() { unsetenv(name_); }
+  Variable(const char* name, const char* value) : name_(name) {
+    if (const char* before = std::getenv(name)) before_ = before;
+    setenv(name, value, 1);
+  }
+  ~Variable() { before_ ? setenv(name_, before_->c_str(), 1) : unsetenv(name_); }
 
  private:
   const char* name_;
+  std::optional<std::string> before_;
 };
 
 std::unique_ptr<MatrixLibrary> open_stand_in() {
@@ -201,6 +211,34 @@ TEST(MatrixLibrary, NarrowProductsGoToTheLibraryForThem) {
   EXPECT_EQ(taken_for(1000, 63, 64), "narrow");
   EXPECT_EQ(taken_for(1000, 64, 63), "narrow");
   EXPECT_EQ(taken_for(256, 256, 256), "wide");
+}
+
+/// pip's packages: of an active environment, and of a Python on the PATH; one by their old name, one by the new.
+TEST(MatrixLibrary, CublasIsFoundInPythonsPackages) {
+  namespace fs = std::filesystem;
+  const test::TemporaryDirectory scratch;
+  const auto install = [&](const fs::path& folder) {
+    fs::create_directories(scratch.path() / folder);
+    fs::copy_file(PERILUNE_STAND_IN_ONEDNN, scratch.path() / folder / "libcublas.so.13");
+    return (scratch.path() / folder / "libcublas.so.13").string();
+  };
+  const std::string active = install("venv/lib/python3.12/site-packages/nvidia/cu13/lib");
+  const std::string on_path = install("system/lib/python3.9/dist-packages/nvidia/cublas/lib");
+  const std::string unused = install("other/lib/python3.9/site-packages/nvidia/cu13/lib");
+  fs::create_directories(scratch.path() / "system/bin");
+  std::ofstream(scratch.path() / "system/bin/python3");
+  const Variable environment("VIRTUAL_ENV", (scratch.path() / "venv").c_str());
+  const Variable path("PATH", ("/none:" + (scratch / "system/bin").string() + ":" + (scratch / "other/bin").string()).c_str());
+  const std::vector<std::string> files = cublas_files();
+  ASSERT_GE(files.size(), 4u);
+  EXPECT_EQ(files[0], "libcublas.so.13");
+  const auto place = [&](const std::string& file) { return std::ranges::find(files, file) - files.begin(); };
+  EXPECT_LT(place(active), place(on_path));
+  EXPECT_LT(place(on_path), static_cast<std::ptrdiff_t>(files.size()));
+  EXPECT_THAT(files, testing::Not(testing::Contains(unused)));
+  const auto library = SharedLibrary::find({"no-such-library.so", active});
+  ASSERT_NE(library, nullptr);
+  EXPECT_TRUE(library->has("dnnl_sgemm"));
 }
 
 TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
