@@ -1,7 +1,6 @@
 """What a caller keeps is never written again, nothing is copied, and DLPack arrays are what they say."""
 
 import gc
-import os
 
 import numpy as np
 import pytest
@@ -181,22 +180,3 @@ def test_torch_shares_the_memory(make):
             kept.append((tensor, tensor.clone()))
             observations, *_ = envs.step(torch.ones(4, dtype=torch.int64))
         assert all(torch.equal(held, then) for held, then in kept)
-
-
-@pytest.mark.skipif(not os.environ.get("PERILUNE_REQUIRE_GPU"), reason="PERILUNE_REQUIRE_GPU is not set: for machines with a GPU")
-def test_environments_on_a_gpu(make):
-    """Steps of a GPU, with actions of the host and of the device, are the CPU's bit for bit."""
-    torch = pytest.importorskip("torch", reason="torch is not in build/venv")
-    envs, other = make(num_envs=300, device="cuda"), make(num_envs=300)
-    observations, _ = envs.reset(seed=1)
-    expected, _ = other.reset(seed=1)
-    np.testing.assert_array_equal(observations.numpy(), expected)
-    for step in range(60):
-        actions = np.random.default_rng(step).integers(2, size=300)
-        given = actions if step % 2 else torch.from_numpy(actions).cuda()
-        results, wanted = envs.step(given), other.step(actions)
-        for mine, theirs in zip(results[:4], wanted[:4], strict=True):
-            np.testing.assert_array_equal(torch.from_dlpack(mine).cpu().numpy(), theirs)
-    envs.step(np.full(300, 2))
-    with pytest.raises(perilune.UsageError):
-        envs.check()
