@@ -326,26 +326,38 @@ TEST_P(TrainerOnDevice, IterationsAreThoseOfTheCpu) {
   }
 }
 
-/// Also where a KL stop ends the updates, which in a graph is a conditional node.
+/// In every precision that the device has, and also where a KL stop ends the updates, which in a graph is a conditional node.
 TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
-  Config config;
-  config.num_envs = 96;
-  config.num_steps = 8;
-  config.hidden_width = 16;
-  config.learning_rate = 0.02;
-  config.target_kl = 0.01;
-  config.total_timesteps = 96 * 8 * 4;
-  config.precision = Config::Precision::kFp32;
-  Trainer graph(config, device()), eager(config, device());
-  const std::vector<IterationMetrics> rows = train(graph, device(), true), expected = train(eager, device(), false);
-  const auto whole = static_cast<float>(config.num_minibatches * config.update_epochs);
-  EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), [&](const IterationMetrics& row) { return row.policy_steps < whole; }));
-  for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(std::memcmp(&rows[i], &expected[i], sizeof rows[i]), 0) << i;
-  const TrainerState state = graph.state(), expected_state = eager.state();
-  expect_same_bits("parameter", state.parameters, expected_state.parameters);
-  expect_same_bits("first moment", state.first_moment, expected_state.first_moment);
-  expect_same_bits("second moment", state.second_moment, expected_state.second_moment);
-  expect_same_bits("field", state.environment_fields, expected_state.environment_fields);
+  for (Config config : every_environment()) {
+    config.num_envs = 96;
+    config.num_steps = 8;
+    config.num_minibatches = 2;
+    config.update_epochs = 2;
+    config.learning_rate = 0.02;
+    config.target_kl = 0.01;
+    config.total_timesteps = 96 * 8 * 3;
+    const std::pair<Precision, Config::Precision> precisions[] = {{Precision::kFp32, Config::Precision::kFp32},
+                                                                  {Precision::kTf32, Config::Precision::kTf32},
+                                                                  {Precision::kBf16, Config::Precision::kBf16}};
+    for (const auto& [precision, name] : precisions) {
+      const bool built = find_instance(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
+      if (!built || !device().supports(precision)) continue;
+      SCOPED_TRACE(config.env_id + ", precision " + std::to_string(static_cast<int>(precision)));
+      config.precision = name;
+      Trainer graph(config, device()), eager(config, device());
+      const std::vector<IterationMetrics> rows = train(graph, device(), true), expected = train(eager, device(), false);
+      EXPECT_LT(std::ranges::min(rows, {}, &IterationMetrics::policy_steps).policy_steps, 4.0f) << "nothing was stopped";
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        EXPECT_EQ(rows[i].nonfinite, 0u);
+        EXPECT_EQ(std::memcmp(&rows[i], &expected[i], sizeof rows[i]), 0) << "iteration " << i;
+      }
+      const TrainerState state = graph.state(), expected_state = eager.state();
+      expect_same_bits("parameter", state.parameters, expected_state.parameters);
+      expect_same_bits("first moment", state.first_moment, expected_state.first_moment);
+      expect_same_bits("second moment", state.second_moment, expected_state.second_moment);
+      expect_same_bits("field", state.environment_fields, expected_state.environment_fields);
+    }
+  }
 }
 
 /// A kernel may begin before the one that was enqueued before it has ended, but not beside anything else.
