@@ -1,13 +1,12 @@
 // The host's classes on the CUDA device: environments have the CPU's bits, networks its results but for rounding, and a queue
 // always knows whether a kernel was enqueued last.
 //
-// The comparisons are also made with the portable CPU level and other threads in the place of the GPU, so that they are tried
-// out wherever they are built.
+// The comparisons are also made with the portable CPU level in the place of the GPU, so that they are tried out wherever they
+// are built.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -21,6 +20,7 @@
 #include "host/trainer.hpp"
 #include "host/vector_env.hpp"
 #include "tests/kernels/network_errors.hpp"
+#include "tests/support/forwarding_device.hpp"
 
 namespace perilune::test {
 namespace {
@@ -37,16 +37,25 @@ std::unique_ptr<Device> open_gpu() {
   return nullptr;
 }
 
+/// The portable level of the CPU, whose networks round otherwise than those of better ones.
+class PortableCpu : public ForwardingDevice {
+ public:
+  explicit PortableCpu(const Machine& machine) : machine_(machine) {}
+  const Machine& machine() const override { return machine_; }
+  bool supports(Precision precision) const override { return precision == Precision::kFp32; }
+
+ private:
+  const Machine& machine_;
+};
+
 std::unique_ptr<Device> open_portable_cpu() {
-  setenv("PERILUNE_CPU_LEVEL", "portable", 1);
-  std::unique_ptr<Device> device;
-  try {
-    device = select_device(DeviceChoice::kCpu, 3).device;
-  } catch (const std::invalid_argument& error) {
-    [&] { GTEST_SKIP() << error.what(); }();
+  for (const CpuLevel& level : cpu_levels()) {
+    if (std::string(level.name) == "portable" && level.machine != nullptr) {
+      return std::make_unique<PortableCpu>(level.machine());
+    }
   }
-  unsetenv("PERILUNE_CPU_LEVEL");
-  return device;
+  [] { GTEST_SKIP() << "this build has no portable level"; }();
+  return nullptr;
 }
 
 /// An array of a device.
