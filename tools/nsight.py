@@ -17,6 +17,7 @@ PHASE_OF_KERNEL = [
     (r"\bRollout\b", "rollout"), (r"\bGae\b", "gae"), (r"\bUpdate\b", "gradient"), (r"\bReduceGradients\b", "reduce"),
     (r"\bApplyGradients\b", "apply"), (r"\bEvaluate\b", "evaluation"), (r"\bSimulate\b", "simulate"),
 ]
+NCU_CSV = ["--csv", "--page", "raw", "--print-units", "base"]  # what ncu_kernels reads
 SECONDS = {"s": 1.0, "second": 1.0, "ms": 1e-3, "msecond": 1e-3, "us": 1e-6, "usecond": 1e-6, "ns": 1e-9, "nsecond": 1e-9}
 BYTES = {"byte": 1.0, "kbyte": 1e3, "mbyte": 1e6, "gbyte": 1e9, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 

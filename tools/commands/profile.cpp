@@ -54,9 +54,10 @@ NsightCommands nsight_commands(const ProfileCommand& command, const std::string&
       "  -c cudaProfilerApi --capture-range-end=stop \\\n"
       "  {} --iterations {}",
       own, command.iterations);
-  // Each kernel is replayed some forty times, so one iteration and few of its kernels.
+  // Each kernel is replayed some forty times, so one iteration and few of its kernels. ncu would lock the GPU's clocks, which
+  // others may share and which are then not those that training has.
   const std::string ncu = formatted(
-      "ncu -o perilune -f --profile-from-start off --set full --import-source on \\\n"
+      "ncu -o perilune -f --clock-control none --profile-from-start off --set full --import-source on \\\n"
       "  --nvtx --nvtx-include \"perilune@update/\" --launch-count 12 \\\n"
       "  {} --iterations 1",
       own);
