@@ -20,7 +20,7 @@ import nsight  # noqa: E402
 from gpu_check import pack, shards, summary  # noqa: E402
 from gpu_check.machine import Machine, Sizes  # noqa: E402
 from gpu_check.rehearsal import KERNEL_CSV, NCU_CSV, RANGE_CSV  # noqa: E402
-from gpu_check.stages import STAGES  # noqa: E402
+from gpu_check.stages import SANITIZED_TESTS, STAGES  # noqa: E402
 
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 
@@ -40,6 +40,8 @@ if name in os.environ.get("BREAK", "").split(","):
     sys.exit(7)
 if name in os.environ.get("HANG", "").split(",") and "--gtest_list_tests" not in words:
     time.sleep(60)
+if after("--envs", "none") == os.environ.get("HANG_AT"):
+    time.sleep(60)
 if name == "nvidia-smi":
     print("NVIDIA H200, 580.82.07, 143771 MiB, 1980 MHz, " + os.environ.get("CAPABILITY", "9.0"))
 elif name == "compute-sanitizer":
@@ -55,6 +57,7 @@ elif name == "gpu_tests" and "--gtest_list_tests" in words:
     print("Running main() from gtest_main.cc\\nOn/Suite.")
     for test in "ABCDEFGH":
         print(f"  {{test}}/Cuda  # GetParam() = 0x55")
+    print(texts["sanitized"])
 elif name == "gpu_tests":
     bad = dict(pair.split("=") for pair in os.environ.get("BAD", "").split(",") if "=" in pair)
     chosen = next(word for word in words if "gtest_filter" in word).split("=")[1]
@@ -83,7 +86,8 @@ elif name == "bench_kernels":
 elif name == "bench_throughput":
     rows = [{{"what": "train", "precision": "fp32", "num_envs": 1024, "steps_per_second": 5e8,
               "predicted_steps_per_second": float(os.environ.get("PREDICTED", "5e8"))}}]
-    print(json.dumps({{"benchmark": "throughput", "device": "NVIDIA H200", "rows": rows}}))
+    print(json.dumps({{"benchmark": "throughput", "device": "NVIDIA H200", "command": "bench_throughput",
+                      "rows": rows}}))
 elif name == "perilune" and words[0] == "--version":
     print("perilune 0.1.0 (fake)")
 elif name == "perilune" and words[0] == "info":
@@ -114,7 +118,8 @@ def gpu(tmp_path):
                                     check=True).stdout)
     own["peak"].update(gpu=True, bytes_per_second=4.8e12)
     own["device"] = "NVIDIA H200"
-    texts = {"ncu": NCU_CSV, "cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV, "profile": json.dumps(own)}
+    sanitized = "\n".join(f"On/{name.replace('.', '.' + chr(10) + '  ')}/Cuda" for name in SANITIZED_TESTS)
+    texts = {"sanitized": sanitized, "ncu": NCU_CSV, "cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV, "profile": json.dumps(own)}
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     for folder, names in {"build": pack.PROGRAMS, "bin": TOOLS}.items():
         (tmp_path / folder).mkdir()
@@ -178,7 +183,7 @@ def test_check_runs_every_stage_once(gpu):
     assert report["ok"] is True and report["gpus"][0]["name"] == "NVIDIA H200"
     assert list(report["stages"]) == list(STAGES)
     assert {stage["status"] for stage in report["stages"].values()} == {"passed"}
-    assert gpu.results("tests")["passed"] == 8
+    assert gpu.results("tests")["passed"] == 8 + len(SANITIZED_TESTS)
     assert len(gpu.results("smoke")) == 2 and len(gpu.results("smoke")["KL stop on"]) == 4
     assert len(gpu.results("sweep")) == 9
     assert gpu.results("nsys")["phases"][0]["source"] == "nsys"
@@ -253,7 +258,7 @@ def test_second_call_goes_on_where_the_first_stopped(gpu):
     assert gpu.check("--only", "smoke,headline,lander,phases").returncode == 0
     called = [(name, words) for name, _, *words in gpu.log()[before:]
               if name != "nvidia-smi" and words[0] not in ("info", "--version")]
-    assert [name for name, _ in called] == ["bench_throughput", "perilune", "perilune", "perilune", "bench_throughput"]
+    assert [name for name, _ in called] == [*["bench_throughput"] * 2, *["perilune"] * 3, "bench_throughput"]
     assert "Lander-v0" in called[0][1] and "Lander-v0" not in called[-1][1]
 
 
@@ -317,10 +322,25 @@ def test_tests_that_cannot_start_have_all_failed(gpu, monkeypatch):
 
 def test_check_names_the_tests_that_failed(gpu):
     done = gpu.check("--only", "tests", BAD="C=trap,F=skip")
-    assert done.returncode == 1 and "of 8 tests 1 failed, 1 skipped" in done.stdout
+    assert done.returncode == 1 and f"of {8 + len(SANITIZED_TESTS)} tests 1 failed, 1 skipped" in done.stdout
     page = (gpu.folder / "summary.txt").read_text()
     assert "On/Suite.C/Cuda: some_test.cpp:12: Expected equality" in page
     assert gpu.results("tests")["skipped"] == ["On/Suite.F/Cuda"]
+
+
+def test_sanitizers_miss_no_test(gpu):
+    """A test that was renamed would otherwise be left out silently."""
+    texts = json.loads((gpu.tmp / "texts.json").read_text())
+    texts["sanitized"] = texts["sanitized"].replace("RandomEnds", "Renamed")
+    (gpu.tmp / "texts.json").write_text(json.dumps(texts))
+    assert gpu.check("--only", "sanitizer-memcheck").returncode == 1
+    assert "gpu_tests has no AdvantageTest.RandomEnds" in gpu.report()["stages"]["sanitizer-memcheck"]["problem"]
+
+
+def test_a_large_number_that_takes_too_long_loses_itself(gpu):
+    done = gpu.check("--only", "lander", "--limit", "9", HANG_AT="65536")
+    assert done.returncode == 1 and "65536 environments: timed out" in done.stdout
+    assert len(gpu.results("lander")["rows"]) == 1
 
 
 # ---- gpu-check: machines on which it does not go so well ----

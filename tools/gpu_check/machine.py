@@ -47,7 +47,7 @@ class Sizes:
 
 
 # So small that a machine without a GPU takes a minute for all stages.
-REHEARSAL = Sizes(headline_envs="64", lander_envs="32", sweep_envs="32", precisions=("fp32",), widths=(64,), seconds="0",
+REHEARSAL = Sizes(headline_envs="64", lander_envs="32,48", sweep_envs="32", precisions=("fp32",), widths=(64,), seconds="0",
                   sweep_seconds="0", profile_envs=64, profile_iterations=1, steps=16, seeds="1", confirm=100, wide=("96,80",),
                   wide_envs=32, kernel_options=("--seconds", "0", "--envs", "64", "--steps", "16"))
 

@@ -23,14 +23,15 @@ def slowest_phase(profile):
 
 def waiting(counters, phase):
     """Why that phase's warps wait, by Nsight Compute."""
-    rows = (counters or {}).get("training", {}).get("phases", [])
+    rows = [*(counters or {}).get("training", {}).get("phases", []), *(counters or {}).get("simulate", [])]
     stalls = next((row.get("stalls", {}) for row in rows if row["phase"] == phase), {})
-    return "".join(f"; its warps wait for {reason} ({100 * share:.0f}%)" for reason, share in list(stalls.items())[:1])
+    return next((f"; its warps wait for {reason} ({100 * share:.0f}%)" for reason, share in stalls.items()),
+                "; why its warps wait is not known (ncu)")
 
 
 def suspect(row, profiles, counters):
     if row["what"] != "train":
-        return "simulate: see ncu.json" if counters else "simulate, whose counters are not known (ncu)"
+        return "simulate, the only kernel" + waiting(counters, "simulate")
     profile = (profiles or {}).get(row["precision"])
     if not profile:
         return "not known: the phases were not measured"
