@@ -92,7 +92,7 @@ elif name == "perilune" and words[0] == "--version":
     print("perilune 0.1.0 (fake)")
 elif name == "perilune" and words[0] == "info":
     status = os.environ.get("CUDA_STATUS", "usable")
-    print(json.dumps({{"devices": {{"cuda": {{"usable": status == "usable", "status": status}}}}}}))
+    print(json.dumps({{"devices": {{"cuda": {{"usable": status.startswith("usable"), "status": status}}}}}}))
 elif name == "perilune" and words[0] == "profile":
     print(texts["profile"])
 elif name == "perilune" and words[0] == "train":
@@ -119,7 +119,8 @@ def gpu(tmp_path):
     own["peak"].update(gpu=True, bytes_per_second=4.8e12)
     own["device"] = "NVIDIA H200"
     sanitized = "\n".join(f"On/{name.replace('.', '.' + chr(10) + '  ')}/Cuda" for name in SANITIZED_TESTS)
-    texts = {"sanitized": sanitized, "ncu": NCU_CSV, "cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV, "profile": json.dumps(own)}
+    texts = {"sanitized": sanitized,
+             "ncu": NCU_CSV, "cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV, "profile": json.dumps(own)}
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     for folder, names in {"build": pack.PROGRAMS, "bin": TOOLS}.items():
         (tmp_path / folder).mkdir()
@@ -378,6 +379,13 @@ def one_line(done, status, *words):
 
 def test_no_gpu(gpu):
     one_line(gpu.check(BREAK="nvidia-smi"), 3, "no GPU on this machine")
+
+
+def test_a_gpu_without_nvidia_smi(gpu):
+    """As in a container: the program knows the GPU."""
+    done = gpu.check("--only", "states", BREAK="nvidia-smi", CUDA_STATUS="usable: NVIDIA H200, 139 GiB, sm_90")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert gpu.report()["gpus"][0]["name"] == "NVIDIA H200" and gpu.report()["gpus"][0]["compute_cap"] == "9.0"
 
 
 def test_a_driver_too_old(gpu):

@@ -26,6 +26,10 @@ class Unusable(Exception):
     """Why programs cannot be packed or run here, in one line."""
 
 
+class NoGpu(Unusable):
+    """No GPU, or none that the programs can use."""
+
+
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -134,5 +138,5 @@ def check_gpu(build, gpu):
     architectures = manifest_of(build).get("architectures", [])
     if architectures and not any(runs_on(arch, gpu["compute_cap"]) for arch in architectures):
         own = gpu["compute_cap"].replace(".", "")
-        raise Unusable(f"the pack is for sm_{' sm_'.join(architectures)}, and {gpu['name']} is sm_{own} - "
-                       f"make one for it: tools/gpu-check --pack FILE.tar.xz --arch {own}-real")
+        raise NoGpu(f"the pack is for sm_{' sm_'.join(architectures)}, and {gpu['name']} is sm_{own} - "
+                    f"make one for it: tools/gpu-check --pack FILE.tar.xz --arch {own}-real")
