@@ -167,7 +167,7 @@ def gpu(tmp_path):
             monkeypatch.setenv("FAKE_TEXTS", str(tmp_path / "texts.json"))
             monkeypatch.setenv("BAD", bad)
             monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
-            machine = Machine(tmp_path / "build", self.folder, tmp_path, sizes=Sizes(quiet=1.0), deadline=time.monotonic() + 30)
+            machine = Machine(tmp_path / "build", self.folder, tmp_path, sizes=Sizes(quiet=3.0), deadline=time.monotonic() + 30)
             found = shards.Shards(machine, machine.program("gpu_tests"), {})
             return found, found.run([f"On/Suite.{test}/Cuda" for test in "ABCDEFGH"])
 
@@ -248,13 +248,13 @@ def test_a_failing_profiler_loses_its_own_part(gpu, tool, other):
 
 
 def test_second_call_goes_on_where_the_first_stopped(gpu):
-    done = gpu.check("--limit", "9", "--only", "smoke,headline,lander,phases", HANG="bench_throughput")
+    done = gpu.check("--limit", "12", "--only", "smoke,headline,lander,phases", HANG="bench_throughput")
     assert done.returncode == 1
     stages = gpu.report()["stages"]
     assert stages["smoke"]["status"] == "passed"
     assert stages["headline"]["status"] == "failed" and "timed out in bench_throughput" in stages["headline"]["problem"]
     assert {stages[name]["status"] for name in ("lander", "phases")} == {"left out"}
-    assert not gpu.alive("bench_throughput") and sum(stage["seconds"] for stage in stages.values()) < 9
+    assert not gpu.alive("bench_throughput") and sum(stage["seconds"] for stage in stages.values()) < 12
     before = len(gpu.log())
     assert gpu.check("--only", "smoke,headline,lander,phases").returncode == 0
     called = [(name, words) for name, _, *words in gpu.log()[before:]
@@ -264,7 +264,7 @@ def test_second_call_goes_on_where_the_first_stopped(gpu):
 
 
 def test_what_hangs_beside_others_is_ended_alone(gpu):
-    done = gpu.check("--limit", "9", "--only", "states,equal,sanitizer-memcheck", HANG="compute-sanitizer")
+    done = gpu.check("--limit", "12", "--only", "states,equal,sanitizer-memcheck", HANG="compute-sanitizer")
     assert done.returncode == 1
     stages = gpu.report()["stages"]
     assert stages["states"]["status"] == stages["equal"]["status"] == "passed"
@@ -302,7 +302,7 @@ def test_a_trap_fails_one_test(gpu, monkeypatch):
 
 
 @pytest.mark.parametrize("kind, words", [("crash", "was ended by SIGSEGV in this test"),
-                                         ("hang", "printed nothing for 1 s in this test")])
+                                         ("hang", "printed nothing for 3 s in this test")])
 def test_a_process_that_dies_names_its_test(gpu, monkeypatch, kind, words):
     found, left = gpu.shards(monkeypatch, f"A={kind},D={kind},G=fail")
     assert sorted(found.failed) == [f"On/Suite.{test}/Cuda" for test in "ADG"] and len(found.passed) == 5 and not left
@@ -339,7 +339,7 @@ def test_sanitizers_miss_no_test(gpu):
 
 
 def test_a_large_number_that_takes_too_long_loses_itself(gpu):
-    done = gpu.check("--only", "lander", "--limit", "9", HANG_AT="65536")
+    done = gpu.check("--only", "lander", "--limit", "12", HANG_AT="65536")
     assert done.returncode == 1 and "65536 environments: timed out" in done.stdout
     assert len(gpu.results("lander")["rows"]) == 1
 
