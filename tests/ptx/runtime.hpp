@@ -1,0 +1,32 @@
+// A CUDA runtime whose device is the PTX machine: programs that are linked with it instead of NVIDIA's run the kernels they
+// were built with on the CPU. Launch tables, arguments and host code are those of the program; PTX is read from the files
+// that its build kept (PERILUNE_PTX_FOLDERS, a file with one folder in each line).
+//
+// What is enqueued on a stream is carried out at once, or when its graph is launched. A kernel's Fault is the text of the
+// error that its launch returns. Also an error, as on a GPU or worse: a launch that may overlap with what is no kernel, more
+// shared memory than was asked for, a synchronisation or an allocation while a graph is captured.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/ptx/machine.hpp"
+
+namespace perilune::ptx {
+
+/// That of this process. Its options may be changed between launches.
+Machine& runtime_machine();
+/// The PTX files that kernels come from.
+const std::vector<std::string>& runtime_files();
+/// All kernels that the program registered.
+std::vector<std::string> registered_kernels();
+
+/// Runs it on a stream (a cudaStream_t), as something that is no kernel.
+void enqueue(void* stream, std::function<void()> work);
+
+/// What an H100 has, but for its few multiprocessors: grids are small then.
+inline constexpr int kMultiprocessors = 3;
+inline constexpr std::size_t kSharedPerBlock = 48 * 1024, kSharedPerBlockOptin = 227 * 1024;
+
+}  // namespace perilune::ptx
