@@ -21,6 +21,7 @@ from gpu_check import pack, shards, summary  # noqa: E402
 from gpu_check.machine import Machine, Sizes  # noqa: E402
 from gpu_check.rehearsal import KERNEL_CSV, NCU_CSV, RANGE_CSV  # noqa: E402
 from gpu_check.stages import SANITIZED_TESTS, STAGES  # noqa: E402
+from processes import run_process  # noqa: E402
 
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 
@@ -270,6 +271,17 @@ def test_what_hangs_beside_others_is_ended_alone(gpu):
     assert stages["states"]["status"] == stages["equal"]["status"] == "passed"
     assert "timed out in compute-sanitizer" in stages["sanitizer-memcheck"]["problem"]
     assert not gpu.alive("compute-sanitizer")
+
+
+def test_children_end_with_what_hangs():
+    """A child that outlives its parent would keep the GPU, and whoever reads its output, waiting."""
+    started = time.monotonic()
+    done = run_process(["sh", "-c", "sleep 60 & echo $!; wait"], until=started + 1.0)
+    assert done.problem == "timed out in sh" and time.monotonic() - started < 10
+    child = Path(f"/proc/{int(done.out)}/stat")
+    while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() - started < 10:
+        time.sleep(0.05)  # a signal takes a moment
+    assert not child.exists() or child.read_text().split()[2] == "Z"
 
 
 def test_an_interrupted_check_keeps_its_results(gpu):
