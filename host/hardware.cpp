@@ -43,6 +43,7 @@ Hardware gpu_hardware(std::string name, int capability, int processors, double c
   gpu.flops = {rates->fp32 * clocks, rates->tf32 * clocks, rates->bf16 * clocks};
   gpu.memory = memory;
   gpu.special = kSpecialPerClock * clocks;
+  if (capability >= 80) gpu.automatic = Precision::kTf32;
   return gpu;
 }
 

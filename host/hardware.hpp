@@ -19,6 +19,7 @@ struct Hardware {
   std::array<double, kPrecisions> flops{};  // FLOP/s of matrix products at each Precision
   double memory = 0.0;          // bytes/s
   double special = 0.0;         // GPU: hardware tanh and exp results per second
+  Precision automatic = Precision::kFp32;  // that precision = auto takes here, where it is built
 };
 
 // A GPU by its properties: compute capability ("90"), multiprocessors, Hz, and bytes/s of its memory.
@@ -31,5 +32,9 @@ const Hardware& find_hardware(std::string_view name);
 
 // This processor: fused multiply-adds and a copy through memory on `threads` threads, a tenth of a second each.
 Hardware measure_processor(int threads);
+
+// What threads of this processor are reckoned with where the answer must not depend on what else the machine does: by
+// their instructions alone, within a factor of two of most.
+Hardware nominal_processor(int threads);
 
 }  // namespace perilune

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host/networks.hpp"
+
 namespace perilune {
 
 namespace {
@@ -18,11 +20,15 @@ constexpr double kGpuFlops = 0.8, kGpuMemory = 0.9, kCpuFlops = 1.0, kCpuMemory 
 // beside tensor cores tanh is one hardware instruction.
 constexpr double kCpuTanhFlop = 30.0, kCpuSlopeFlop = 19.0, kGpuTanhFlop = 50.0;
 constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 230.0;
+// The landers' steps alone, from the steps per second of their simulators on two cores of a Xeon (357 GFLOP/s).
+constexpr double kLanderFlop = 6.7e3, kLunarLanderFlop = 338e3, kFastLunarLanderFlop = 162e3;
 
 // Start to start of dependent graph nodes on a GPU; a parallel section of a thread pool.
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
 // A layer of 64 lanes: matrix products in flight, activation, two barriers. One environment step around it.
 constexpr double kLayerLatency = 0.15e-6, kStepLatency = 0.35e-6;
+// A matrix product that a GPU's library runs for few samples, and the kernel behind it; an estimate.
+constexpr double kProductLatency = 5e-6;
 // Loads from memory that are started together, and what waits for them. (A serial scan with a load a step took 124 us for
 // 128 steps on an H100, 0.97 us each.)
 constexpr double kLoadLatency = 0.8e-6;
@@ -44,6 +50,33 @@ constexpr double kFloat = 4.0, kSector = 32.0;
 double fill_of(const Hardware& hardware, double lanes) {
   if (hardware.is_gpu) return std::min(1.0, lanes / (kLanesPerProcessor * hardware.processors));
   return lanes / (kPack * hardware.processors * std::ceil(lanes / (kPack * hardware.processors)));
+}
+
+// What one environment step takes beside the networks.
+double step_flop(const Config& config) {
+  const std::string& id = config.env_id;
+  if (id.starts_with("LunarLander")) {
+    const auto fast = config.env_parameters.find("fast_solver");
+    const bool is_fast = fast != config.env_parameters.end() && fast->second != 0.0;
+    return kStepFlop - kSimulateFlop + (is_fast ? kFastLunarLanderFlop : kLunarLanderFlop);
+  }
+  return id.starts_with("Lander") ? kStepFlop - kSimulateFlop + kLanderFlop : kStepFlop;
+}
+
+// How long one thread of a GPU is busy with it, as CartPole's.
+double step_latency(const Config& config) { return kStepLatency * step_flop(config) / kStepFlop; }
+
+// Whether no fused kernel can have these networks, so that a library multiplies their matrices.
+bool is_layer_by_layer(const Config& config) {
+  constexpr int kWidest = 128;  // that is compiled
+  const int width = fused_width(config);
+  return width == 0 || width > kWidest;
+}
+
+// What one sample counts among the lanes: a library's products spread over a layer's units as well, some 32 of them a lane.
+double lanes_per_sample(const Config& config) {
+  const std::vector<int> sizes = layer_sizes(config);
+  return is_layer_by_layer(config) ? std::max(1.0, *std::max_element(sizes.begin(), sizes.end()) / 32.0) : 1.0;
 }
 
 struct NetworkCounts {
@@ -99,11 +132,13 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   PhaseWork rollout{Phase::kRollout};
   rollout.flop = 2.0 * parameters * samples;
   rollout.tanh = hidden * samples;
-  rollout.other = kStepFlop * samples;
+  rollout.other = step_flop(config) * samples;
   rollout.bytes = samples * (record + 2.0 * kFloat + 1.0);
   rollout.launches = 1.0;
-  rollout.lanes = envs;
-  rollout.chain = steps * (2.0 * layers * kLayerLatency + kStepLatency);
+  rollout.lanes = envs * lanes_per_sample(config);
+  // Actor and critic; a library's products run one after another.
+  const double layer = is_layer_by_layer(config) ? kProductLatency : kLayerLatency;
+  rollout.chain = steps * (2.0 * layers * layer + step_latency(config));
 
   PhaseWork gae{Phase::kGae};
   gae.bytes = samples * (4.0 * kFloat + 1.0);
@@ -118,8 +153,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   // Each network draws the record and one more number of a sample, and writes its share of the partial gradients.
   gradient.bytes = samples * (actor_passes + critic_passes) * (record + kSector) + updates * blocks * trained * kFloat;
   gradient.launches = updates;
-  gradient.lanes = networks * minibatch;
-  gradient.chain = updates * std::ceil(tiles / blocks) * (3.0 * layers * kLayerLatency + kStepLatency);
+  gradient.lanes = networks * minibatch * lanes_per_sample(config);
+  gradient.chain = updates * std::ceil(tiles / blocks) * (3.0 * layers * layer + kStepLatency);
 
   PhaseWork reduce{Phase::kReduce};
   reduce.flop = updates * blocks * trained;
@@ -178,6 +213,31 @@ std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardw
     predictions.push_back(predict(work, hardware, precision));
   }
   return predictions;
+}
+
+double predict_evaluation(const Config& config, const Hardware& hardware, int episodes) {
+  const Model model = model_of(config);
+  const NetworkCounts actor = count(model, "actor", model.actor);
+  const double steps = episode_limit(config), samples = steps * episodes, layers = model.actor.depth + 1;
+  PhaseWork work{Phase::kEvaluation};
+  work.flop = 2.0 * actor.parameters * samples;
+  work.tanh = actor.hidden_units * samples;
+  work.other = step_flop(config) * samples;
+  work.launches = 1.0;
+  work.lanes = episodes * lanes_per_sample(config);
+  work.chain = steps * (layers * (is_layer_by_layer(config) ? kProductLatency : kLayerLatency) + step_latency(config));
+  return predict(work, hardware, Precision::kFp32).seconds;
+}
+
+Precision expected_precision(const Config& config, const Hardware& hardware) {
+  switch (config.precision) {
+    case Config::Precision::kFp32: return Precision::kFp32;
+    case Config::Precision::kTf32: return Precision::kTf32;
+    case Config::Precision::kBf16: return Precision::kBf16;
+    case Config::Precision::kAuto: break;
+  }
+  // Libraries multiply a CPU's matrices in fp32.
+  return !hardware.is_gpu && is_layer_by_layer(config) ? Precision::kFp32 : hardware.automatic;
 }
 
 double predict_simulation(const Hardware& hardware, double num_envs) {

@@ -47,6 +47,12 @@ std::vector<PhasePrediction> predict_iteration(const Config& config, const Hardw
 // Of one phase; also for a kernel that is launched alone.
 PhasePrediction predict(const PhaseWork& work, const Hardware& hardware, Precision precision);
 
+// An evaluation's seconds at most: as many episodes side by side, each up to the configuration's limit.
+double predict_evaluation(const Config& config, const Hardware& hardware, int episodes);
+
+// What a machine is predicted with: the configuration's precision, or what auto would take there.
+Precision expected_precision(const Config& config, const Hardware& hardware);
+
 // Steps per second of a simulator alone, CartPole's.
 double predict_simulation(const Hardware& hardware, double num_envs);
 

@@ -26,17 +26,6 @@ Config resolve_config(const ProfileCommand& command) {
   return config;
 }
 
-// What a machine that is not here is predicted with: as `auto` would choose there.
-Precision predicted_precision(const Config& config, const Hardware& hardware) {
-  switch (config.precision) {
-    case Config::Precision::kFp32: return Precision::kFp32;
-    case Config::Precision::kTf32: return Precision::kTf32;
-    case Config::Precision::kBf16: return Precision::kBf16;
-    case Config::Precision::kAuto: break;
-  }
-  return hardware.is_gpu ? Precision::kTf32 : Precision::kFp32;
-}
-
 // ---- the command lines of Nsight ----
 
 struct NsightCommands {
@@ -274,7 +263,7 @@ ExitCode run_profile(const ProfileCommand& command, const Process& process) {
   Profile profile;
   if (command.predict) {
     const Hardware& hardware = find_hardware(*command.predict);
-    profile = predict_training(config, hardware, predicted_precision(config, hardware));
+    profile = predict_training(config, hardware, expected_precision(config, hardware));
   } else {
     const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
     const bool counting = !selected.device->is_cuda();
