@@ -155,6 +155,11 @@ std::unique_ptr<Device> open_cuda_device(std::string& why_not) {
   return nullptr;
 }
 
+std::optional<Hardware> cuda_hardware(std::string& why_not) {
+  open_cuda_device(why_not);
+  return std::nullopt;
+}
+
 std::string cuda_status() {
   return formatted("this program was built without CUDA ({}): build it where a GPU and a CUDA toolkit are, or with "
                    "PERILUNE_CUDA=ON", build_info().no_cuda);

@@ -61,6 +61,19 @@ class CudaGraph : public Recording {
   cudaGraphExec_t executable_ = nullptr;
 };
 
+// Asks the driver alone: none of this makes a context.
+Hardware first_device_hardware() {
+  int clock = 0, memory_clock = 0, bus_bits = 0;  // kHz, kHz, bits
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
+  check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "asking for the clock");
+  check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0), "asking for the memory's clock");
+  check(cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, 0), "asking for the memory's width");
+  // Two transfers a clock.
+  return gpu_hardware(properties.name, 10 * properties.major + properties.minor, properties.multiProcessorCount, 1e3 * clock,
+                      2e3 * memory_clock * bus_bits / 8);
+}
+
 class CudaDevice : public Device {
  public:
   CudaDevice() {
@@ -189,17 +202,7 @@ class CudaDevice : public Device {
   }
 
   std::unique_ptr<PhaseTimer> make_phase_timer() override { return make_event_timer(queue_); }
-  Hardware hardware() const override {
-    int clock = 0, memory_clock = 0, bus_bits = 0;  // kHz, kHz, bits
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, 0), "asking for the device's properties");
-    check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "asking for the clock");
-    check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0), "asking for the memory's clock");
-    check(cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, 0), "asking for the memory's width");
-    // Two transfers a clock.
-    return gpu_hardware(name_, 10 * properties.major + properties.minor, properties.multiProcessorCount, 1e3 * clock,
-                        2e3 * memory_clock * bus_bits / 8);
-  }
+  Hardware hardware() const override { return first_device_hardware(); }
   void start_profiler() override { check(cudaProfilerStart(), "starting the profiler"); }
   void stop_profiler() override { check(cudaProfilerStop(), "stopping the profiler"); }
 
@@ -257,6 +260,12 @@ std::unique_ptr<Device> open_cuda_device(std::string& why_not) {
   why_not = obstacle();
   if (!why_not.empty()) return nullptr;
   return std::make_unique<CudaDevice>();
+}
+
+std::optional<Hardware> cuda_hardware(std::string& why_not) {
+  why_not = obstacle();
+  if (!why_not.empty()) return std::nullopt;
+  return first_device_hardware();
 }
 
 std::string cuda_status() {

@@ -185,7 +185,7 @@ struct Texts {
 };
 
 void add_device_options(CLI::App& command, Texts& texts) {
-  command.add_option("--device", texts.device, "where to run: auto, cpu or cuda (default auto: a GPU if there is one)")
+  command.add_option("--device", texts.device, "where to run: auto, cpu or cuda (default auto: where it is done sooner)")
       ->type_name("NAME");
   command.add_option("--threads", texts.threads, "CPU threads (default: one per core; results do not depend on it)")
       ->type_name("N");

@@ -1,5 +1,6 @@
 // `perilune eval`.
 
+#include "host/device_choice.hpp"
 #include "host/environment_settings.hpp"
 #include "host/format.hpp"
 #include "host/policy.hpp"
@@ -11,8 +12,8 @@ namespace perilune {
 
 ExitCode run_eval(const EvalCommand& command) {
   const std::filesystem::path source = command.best ? best_policy(command.run_or_file) : command.run_or_file;
-  saved_config(source);  // its errors come before the device's
-  const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+  const Work work = evaluation_work(saved_config(source), command.episodes);  // its errors come before the device's
+  const SelectedDevice selected = select_device(command.device.choice, command.device.threads, {&work, 1});
   EvaluationOptions options;
   options.episodes = command.episodes;
   options.deterministic = command.deterministic;

@@ -142,7 +142,8 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
 }  // namespace
 
 ExitCode run_info(const InfoCommand& command) {
-  const SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
+  SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
+  if (automatic.device->is_cuda()) automatic.reason += "; runs that the CPU is expected to end sooner stay there";
   const SelectedDevice cpu = select_device(DeviceChoice::kCpu, 0);
   Terminal out = Terminal::standard_output();
   out.print((command.json ? info_json(build_info(), *cpu.device, cuda_machine(), automatic)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "host/build_info.hpp"
+#include "host/device_choice.hpp"
 #include "host/error.hpp"
 #include "host/files.hpp"
 #include "host/format.hpp"
@@ -311,16 +312,20 @@ ExitCode Sweep::execute() {
   interrupt_ = &catch_interrupts();
   const int threads = std::max(1, command_.device.threads);
   std::vector<SelectedDevice> devices;
-  devices.push_back(select_device(command_.device.choice, threads));
+  const int cpu_jobs = command_.jobs > 0 ? command_.jobs : std::max(1, available_cores() / threads);
+  std::vector<Work> all;
+  for (const Combination& row : combinations_) {
+    all.push_back(training_work(row.config));
+    all.back().runs = static_cast<double>(command_.seeds.size());
+  }
+  devices.push_back(select_device(command_.device.choice, threads, all, cpu_jobs));
   const bool one_at_a_time = devices[0].device->is_cuda();
   if (one_at_a_time && command_.jobs > 1) {
     throw UsageError(formatted("--jobs {} is not possible on a GPU - allowed: 1 - leave it out, or add --device cpu",
                                command_.jobs));
   }
-  const std::size_t wanted = one_at_a_time         ? 1
-                             : command_.jobs > 0 ? static_cast<std::size_t>(command_.jobs)
-                                                 : static_cast<std::size_t>(std::max(1, available_cores() / threads));
-  while (devices.size() < std::min(wanted, count())) devices.push_back(select_device(command_.device.choice, threads));
+  const std::size_t wanted = one_at_a_time ? 1 : static_cast<std::size_t>(cpu_jobs);
+  while (devices.size() < std::min(wanted, count())) devices.push_back(select_device(DeviceChoice::kCpu, threads));
   device_ = devices[0].device->description();
   Terminal err = Terminal::standard_error();
   std::set<std::string> warned;  // combinations share most settings

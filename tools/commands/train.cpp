@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "host/device_choice.hpp"
 #include "host/format.hpp"
 #include "host/networks.hpp"
 #include "host/resume.hpp"
@@ -58,7 +59,8 @@ ExitCode run_train(const TrainCommand& command, const Process& process) {
   if (command.resume) options.changes = command.settings;
   options.use_graph = command.use_graph;
   options.interrupt = &catch_interrupts();
-  const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+  const Work work = training_work(options.config);
+  const SelectedDevice selected = select_device(command.device.choice, command.device.threads, {&work, 1});
   validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
   std::vector<std::string> warnings = config_warnings(options.config, request.resolved.base);
   const std::string crowded = threads_warning(command.device.threads, available_cores());

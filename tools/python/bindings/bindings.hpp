@@ -15,7 +15,7 @@
 #include <string>
 
 #include "host/config.hpp"
-#include "host/device.hpp"
+#include "host/device_choice.hpp"
 #include "host/evaluation.hpp"
 
 namespace perilune::python {
@@ -27,6 +27,8 @@ using Parameters = std::map<std::string, double, std::less<>>;
 
 // device: "auto", "cpu" or "cuda". threads: CPU threads, none for one per core; _arguments.py has checked the range.
 SelectedDevice open_device(const std::string& device, std::optional<int> threads);
+// The same, with "auto" for this work; without it that is a GPU if there is one.
+SelectedDevice open_device(const std::string& device, std::optional<int> threads, const Work& work);
 
 // Keys and values as text, in order, as Python passes them.
 std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings);

@@ -145,8 +145,8 @@ nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool dete
   EvaluationResult result;
   {
     const nb::gil_scoped_release unlocked;
-    saved_config(path);  // its errors come before the device's
-    const SelectedDevice selected = open_device(device, threads);
+    const Work work = evaluation_work(saved_config(path), options.episodes);  // its errors come before the device's
+    const SelectedDevice selected = open_device(device, threads, work);
     Policy policy(path, *selected.device);
     result = policy.evaluate(options, evaluation_task(policy.config(), settings_of(settings)));
   }

@@ -133,6 +133,10 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
   return select_device(device_choice("device", device), threads.value_or(0));
 }
 
+SelectedDevice open_device(const std::string& device, std::optional<int> threads, const Work& work) {
+  return select_device(device_choice("device", device), threads.value_or(0), {&work, 1});
+}
+
 std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings) {
   std::vector<Setting> result;
   for (const auto& [key, value] : settings) result.push_back({key, value});

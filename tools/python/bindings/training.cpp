@@ -142,7 +142,7 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
     options.interrupt = &listener.stop();
     options.on_plan = [&](const TrainingPlan& plan) { listener.hear(plan); };
     options.on_progress = [&](const TrainingProgress& progress) { listener.hear(progress); };
-    const SelectedDevice selected = open_device(device, threads);
+    const SelectedDevice selected = open_device(device, threads, training_work(options.config));
     device_text = selected.device->description();
     validate(options.config, built_widths(selected.device->machine(), options.config.env_id));
     std::vector<std::string> warnings = config_warnings(options.config, base);
