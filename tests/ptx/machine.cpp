@@ -346,7 +346,7 @@ bool Machine::ordered(const Access& before, const Warp& warp, const Block& block
   }
   const Published& there = published_[before.thread / block.threads];
   const std::uint32_t mine = thread % block.threads;
-  return before.time < there.fenced && there.time <= block.acquire_time &&
+  return there.time != 0 && before.time < there.fences[before.thread % block.threads] && there.time <= block.acquire_time &&
          (mine == block.acquiring_thread || block.barrier_time > block.acquire_time) &&
          block.fence_time[mine] > block.acquire_time;
 }
@@ -387,9 +387,12 @@ bool Machine::touch(Warp& warp, Word& word, const Touch& touch, std::uint64_t si
 }
 
 void Machine::publish(Block& block, std::uint32_t thread) {
-  std::uint64_t fenced = ~std::uint64_t{0};
-  for (const std::uint64_t time : block.fence_time) fenced = std::min(fenced, time <= block.barrier_time ? time : 0);
-  published_[block.index] = {fenced, clock};
+  // What others of the block wrote before their fences is seen if a barrier came after these.
+  std::vector<std::uint64_t> fences = block.fence_time;
+  for (std::uint32_t i = 0; i < block.threads; ++i) {
+    if (i != thread && fences[i] > block.barrier_time) fences[i] = 0;
+  }
+  published_[block.index] = {std::move(fences), clock};
   block.acquire_time = clock;
   block.acquiring_thread = thread;
 }

@@ -187,7 +187,8 @@ class Machine {
   bool ordered(const Access& before, const Warp& warp, const Block& block, std::uint32_t thread) const;
 
   struct Published {
-    std::uint64_t fenced = 0, time = 0;  // accesses before `fenced` are seen by who reads the ticket after `time`
+    std::vector<std::uint64_t> fences;  // of each thread: what it did before is seen by who reads the ticket after `time`
+    std::uint64_t time = 0;             // 0: never
   };
   std::vector<Published> published_;  // of each block of the launch
 };

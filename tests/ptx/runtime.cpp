@@ -45,6 +45,8 @@ struct Runtime {
   std::string fault;
   cudaError_t last_error = cudaSuccess;
   int captures = 0;
+  bool takes_turns = true;
+  std::uint64_t turns = 0;
   std::uint64_t next_condition = 1;
   struct Configuration {
     dim3 grid, block;
@@ -114,6 +116,18 @@ const Function& function_of(Kernel& kernel) {
   throw ReadError("no PTX file has the kernel " + kernel.name);
 }
 
+/// Each launch in another order than the one before.
+void take_turns() {
+  Runtime& state = runtime();
+  if (!state.takes_turns) return;
+  constexpr Order kOrders[] = {Order::kForward, Order::kReverse, Order::kShuffled};
+  Options& options = state.machine.options;
+  options.warps = kOrders[state.turns % 3];
+  options.blocks = kOrders[state.turns / 3 % 3];
+  options.seed = state.turns++;
+  options.tanh = Approximation::kWorst;
+}
+
 cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, void** arguments,
                           bool overlaps) {
   Runtime& state = runtime();
@@ -148,6 +162,7 @@ cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t
   }
   return enqueue(stream, true, [launch = std::move(launch)] {
     try {
+      take_turns();
       runtime().machine.run(launch);
     } catch (const std::runtime_error& error) {
       return failed(error.what());
@@ -181,6 +196,15 @@ void enqueue(void* stream, std::function<void()> work) {
 }
 
 Machine& runtime_machine() { return runtime().machine; }
+
+void set_options(const Options& options) {
+  runtime().takes_turns = false;
+  runtime().machine.options = options;
+}
+void restart_orders() {
+  runtime().takes_turns = true;
+  runtime().turns = 0;
+}
 
 const std::vector<std::string>& runtime_files() {
   static const std::vector<std::string> files = [] {

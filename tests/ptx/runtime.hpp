@@ -15,8 +15,13 @@
 
 namespace perilune::ptx {
 
-/// That of this process. Its options may be changed between launches.
+/// That of this process.
 Machine& runtime_machine();
+/// Options of all launches from now on. Until it is called, launches take turns in the order of warps and blocks, and
+/// tanh.approx is as wrong as it may be.
+void set_options(const Options& options);
+/// Back to what it was at the start.
+void restart_orders();
 /// The PTX files that kernels come from.
 const std::vector<std::string>& runtime_files();
 /// All kernels that the program registered.

@@ -1,0 +1,42 @@
+"""Tells which tests ran each kernel of the program, from what ptx_tests left behind: coverage.py FOLDER TABLE.
+
+The table names, for each kernel, how many tests ran it and the one that had it carry out the most instructions. Exit status 1
+if there is a kernel that no test ran: give it one (tests/kernels/every_machine, or tests/ptx).
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def short(names):
+    """Kernels without namespaces, return types and argument lists."""
+    text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    return {name: re.sub(r"perilune::(base::)?", "", re.sub(r"^void |\(T\d.*$", "", line))
+            for name, line in zip(names, text.splitlines(), strict=True)}
+
+
+def main():
+    folder, table = Path(sys.argv[1]), Path(sys.argv[2])
+    kernels = {name: {} for name in (folder / "registered").read_text().split()}
+    for path in sorted(folder.glob("*.ran")):
+        for line in path.read_text().splitlines():
+            name, count = line.split()
+            if name in kernels:  # others are of tests alone
+                kernels[name][path.stem] = int(count)
+    names = short(list(kernels))
+    lines = []
+    for name, tests in kernels.items():
+        most = max(tests, key=tests.get, default="NO TEST")
+        lines.append(f"{names[name]:90} {len(tests):3} tests  {most}")
+    table.write_text("\n".join(sorted(lines)) + "\n")
+    untested = sorted(names[name] for name, tests in kernels.items() if not tests)
+    print(f"{len(kernels) - len(untested)} of {len(kernels)} kernels ran: {table}")
+    if untested:
+        print("no test ran:", *untested, sep="\n  ")
+    return 1 if untested else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
