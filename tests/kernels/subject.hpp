@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -58,24 +59,24 @@ struct Subject {
 
 using TaskParameters = std::array<float, kMaxEnvParameters>;
 
-/// An environment that is tested on every machine, and the only width of its fused kernels that is tested, if not all are.
+/// An environment that is tested on every machine, and the widths of its fused kernels, if it does not have all.
 struct Task {
   const char* id;
   int observations, actions, state_fields;
   bool continuous;
   TaskParameters parameters;
-  int only_width;
+  int min_width = 0, max_width = kMaxFusedWidth;
   bool lander = false;
 
   int record_floats() const { return (observations + (continuous ? actions : 1) + 2 + 7) / 8 * 8; }
 };
-inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, {}, 0};
-inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, {0.1f}, 32};  // tests/kernels/point_mass.hpp
+inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, {}};
+inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, {0.1f}, 32, 32};  // tests/kernels/point_mass.hpp
 // With wind, which draws random numbers, and with either solver.
-inline constexpr Task kLunarLander{"LunarLander-v3", 8, 4, 77, false, {-10, 1, 15, 1.5f, 0}, 64, true};
-inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8, 2, 77, true, {-10, 1, 15, 1.5f, 1}, 64, true};
-inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, true};
-inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, true};
+inline constexpr Task kLunarLander{"LunarLander-v3", 8, 4, 77, false, {-10, 1, 15, 1.5f, 0}, 64, 128, true};
+inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8, 2, 77, true, {-10, 1, 15, 1.5f, 1}, 64, 64, true};
+inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, 64, true};
+inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, 64, true};
 
 /// width 0: the wide one.
 inline const Instance& instance_of(const Machine& machine, const Task& task, int width,
@@ -120,7 +121,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   }
   /// The width where any will do.
   int small_width(const Task& task = kCartPole) const {
-    return task.only_width != 0 ? task.only_width : subject().min_width;
+    return std::max(task.min_width, subject().min_width);
   }
   /// The same, and 0 where the wide instance is tested. Of up to two layers.
   std::vector<int> small_widths(const Task& task = kCartPole) {
@@ -145,7 +146,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
       if (!missing.empty()) missing_matrices_ = missing;
       return missing;
     }
-    if ((task.only_width != 0 && width != task.only_width) || width < on.min_width || width > on.max_width) {
+    if (width < task.min_width || width > task.max_width || width < on.min_width || width > on.max_width) {
       return "hidden layers of " + std::to_string(width) + " units are not tested on this machine";
     }
     const std::size_t needed = instance(width, task).block_storage(depth), most = on.max_block_storage();

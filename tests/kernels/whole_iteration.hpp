@@ -145,7 +145,7 @@ class WholeIteration {
   static constexpr int kColumns = 500;
 
   static int width(const Subject& subject, const Task& task) {
-    return task.only_width != 0 ? task.only_width : subject.min_width;
+    return std::max(task.min_width, subject.min_width);
   }
 
   std::size_t workspace_floats() const {

@@ -118,6 +118,8 @@ TEST_P(EvaluateTest, Deterministic) {
   check({97, 32, 2, Activation::kTanh, true, 3, 500}, 3);
   check({33, 16, 3, Activation::kRelu, true, 100, 20}, 4);
   check({65, 0, 3, Activation::kTanh, true, 9, 500}, 7);
+  check({33, 64, 2, Activation::kTanh, true, 2, 20}, 17);
+  check({17, 128, 1, Activation::kRelu, true, 4, 20}, 18);
   check({97, 32, 2, Activation::kTanh, true, 3, 30, kPointMass}, 9);
   check({33, 0, 1, Activation::kRelu, true, 0, 20, kPointMass}, 10);
 }
@@ -136,6 +138,11 @@ TEST_P(EvaluateTest, Landers) {
   check({33, 64, 1, Activation::kTanh, false, 0, 12, kLander}, 14);
   check({17, 64, 2, Activation::kRelu, true, 5, 12, kLunarLanderContinuous}, 15);
   check({33, 64, 3, Activation::kTanh, false, 1, 12, kLanderContinuous}, 16);
+  check({17, 128, 1, Activation::kTanh, false, 2, 12, kLunarLander}, 19);
+  check({7, 0, 2, Activation::kTanh, true, 3, 12, kLunarLander}, 20);
+  check({7, 0, 1, Activation::kTanh, true, 3, 12, kLunarLanderContinuous}, 21);
+  check({7, 0, 3, Activation::kRelu, false, 3, 12, kLander}, 22);
+  check({7, 0, 2, Activation::kTanh, true, 3, 12, kLanderContinuous}, 23);
 }
 
 PERILUNE_ON_EVERY_MACHINE(EvaluateTest);

@@ -227,7 +227,11 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
       {17, 12, 64, 1, 2, Activation::kRelu, 500, false, kLunarLanderContinuous},
       {65, 8, 64, 2, 1, Activation::kTanh, 7, false, kLander},
       {33, 12, 64, 3, 2, Activation::kTanh, 500, true, kLanderContinuous},
+      {17, 6, 128, 1, 1, Activation::kTanh, 5, false, kLunarLander},
       {7, 5, 0, 2, 3, Activation::kTanh, 4, true, kLunarLander},
+      {7, 5, 0, 1, 2, Activation::kTanh, 4, true, kLunarLanderContinuous},
+      {7, 5, 0, 2, 1, Activation::kRelu, 4, false, kLander},
+      {7, 5, 0, 1, 1, Activation::kTanh, 4, true, kLanderContinuous},
   });
 }
 
