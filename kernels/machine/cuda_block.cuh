@@ -66,7 +66,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
 };
 
 // Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each in fp32, and 255 each where
-// multiplies keep their sums in registers. None of them spills.
+// multiplies keep their sums in registers. Only the landers' kernels spill (tests/structure/binaries_test.py has the reasons).
 template <Precision P>
 inline constexpr int kRegisterBudget = P == Precision::kFp32 ? 512 : 256;
 

@@ -101,6 +101,12 @@ class Module {
   /// Reads it at the first call. Throws ReadError.
   const Function& function(const std::string& name);
   const std::string& name() const { return name_; }
+  const std::string& text() const { return text_; }
+  /// Where a function's body begins and ends in the text.
+  std::pair<std::size_t, std::size_t> body(const std::string& function) const {
+    const Body& found = bodies_.at(function);
+    return {found.open, found.close};
+  }
 
  private:
   friend class FunctionReader;

@@ -98,22 +98,8 @@ cudaError_t run_graph(const Graph& graph) {
 bool refused_in_capture() { return runtime().captures > 0; }
 
 const Function& function_of(Kernel& kernel) {
-  if (kernel.function != nullptr) return *kernel.function;
-  Runtime& state = runtime();
-  const auto found_in = [&](Module& module) {
-    if (!module.has(kernel.name)) return false;
-    kernel.function = &module.function(kernel.name);
-    return true;
-  };
-  for (const auto& module : state.modules) {
-    if (found_in(*module)) return *kernel.function;
-  }
-  const std::vector<std::string>& files = runtime_files();
-  while (state.modules.size() < files.size()) {
-    state.modules.push_back(Module::open(files[state.modules.size()]));
-    if (found_in(*state.modules.back())) return *kernel.function;
-  }
-  throw ReadError("no PTX file has the kernel " + kernel.name);
+  if (kernel.function == nullptr) kernel.function = &module_of(kernel.name).function(kernel.name);
+  return *kernel.function;
 }
 
 /// Each launch in another order than the one before.
@@ -197,6 +183,28 @@ void enqueue(void* stream, std::function<void()> work) {
 
 Machine& runtime_machine() { return runtime().machine; }
 
+Module& module_of(const std::string& kernel) {
+  std::vector<std::unique_ptr<Module>>& modules = runtime().modules;
+  for (const auto& module : modules) {
+    if (module->has(kernel)) return *module;
+  }
+  const std::vector<std::string>& files = runtime_files();
+  while (modules.size() < files.size()) {
+    modules.push_back(Module::open(files[modules.size()]));
+    if (modules.back()->has(kernel)) return *modules.back();
+  }
+  throw ReadError("no PTX file has the kernel " + kernel);
+}
+
+void replace_kernel(const std::string& name, Module& module) {
+  for (auto& [symbol, kernel] : runtime().kernels) {
+    if (kernel.name == name) kernel.function = &module.function(name);
+  }
+}
+void restore_kernels() {
+  for (auto& [symbol, kernel] : runtime().kernels) kernel.function = nullptr;
+}
+
 void set_options(const Options& options) {
   runtime().takes_turns = false;
   runtime().machine.options = options;
@@ -209,8 +217,9 @@ void restart_orders() {
 const std::vector<std::string>& runtime_files() {
   static const std::vector<std::string> files = [] {
     std::vector<std::string> result;
-    std::ifstream list(PERILUNE_PTX_FOLDERS);
-    for (std::string folder; std::getline(list, folder);) {
+    std::ifstream list(PERILUNE_PTX_OBJECTS);
+    for (std::string object; std::getline(list, object);) {
+      const std::string folder = object + ".report";
       std::string newest;  // of several architectures: "CartPole_fp32.compute_90.ptx"
       for (const auto& entry : std::filesystem::directory_iterator(folder)) {
         if (entry.path().extension() != ".ptx") continue;

@@ -1,6 +1,6 @@
 // A CUDA runtime whose device is the PTX machine: programs that are linked with it instead of NVIDIA's run the kernels they
 // were built with on the CPU. Launch tables, arguments and host code are those of the program; PTX is read from the files
-// that its build kept (PERILUNE_PTX_FOLDERS, a file with one folder in each line).
+// that its build kept beside the object files that PERILUNE_PTX_OBJECTS lists.
 //
 // What is enqueued on a stream is carried out at once, or when its graph is launched. A kernel's Fault is the text of the
 // error that its launch returns. Also an error, as on a GPU or worse: a launch that may overlap with what is no kernel, more
@@ -22,6 +22,11 @@ Machine& runtime_machine();
 void set_options(const Options& options);
 /// Back to what it was at the start.
 void restart_orders();
+/// The module that a kernel comes from. Throws ReadError where there is none.
+Module& module_of(const std::string& kernel);
+/// Takes this kernel from another module from now on, which must live until restore_kernels().
+void replace_kernel(const std::string& kernel, Module& module);
+void restore_kernels();
 /// The PTX files that kernels come from.
 const std::vector<std::string>& runtime_files();
 /// All kernels that the program registered.

@@ -107,6 +107,15 @@ def test_tensor_cores_work_where_they_should():
 
 
 def test_resource_table_knows_every_architecture():
+    """All kernels on sm_90, and those of CartPole on the oldest one."""
     kernels = table()["kernels"]
     names = {arch: {k["kernel"] for k in kernels if k["arch"] == arch} for arch in ("sm_90", "sm_75")}
-    assert names["sm_90"] and names["sm_90"] == names["sm_75"]
+    assert any("LunarLander" in name for name in names["sm_90"])
+    assert names["sm_75"] < names["sm_90"]
+    assert {name for name in names["sm_90"] if "<CartPole" in name} <= names["sm_75"]
+
+
+def test_committed_resources_are_of_these_kernels():
+    committed = json.loads((ROOT / "bench" / "results" / "kernel_resources.json").read_text())["kernels"]
+    built = {k["kernel"] for k in table()["kernels"] if k["arch"] == "sm_90"}
+    assert {k["kernel"] for k in committed} == built, "run bench/occupancy.py build/release/perilune"

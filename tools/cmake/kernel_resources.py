@@ -1,8 +1,8 @@
 """Tabulates what each GPU kernel needs, and each function that was not inlined into kernels, from what nvcc_with_report kept:
-kernel_resources.py FOLDER UNITS OUTPUT.
+kernel_resources.py OBJECTS OUTPUT.
 
-FOLDER has below it, for each translation unit named in the file UNITS, a folder <unit>.cu.o.report with ptxas's log and the PTX
-of each architecture; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are ptxas's figures; f64 and local count PTX
+OBJECTS is a file that names object files; beside each is a folder <object>.report with ptxas's log and the PTX of each
+architecture; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are ptxas's figures; f64 and local count PTX
 instructions, which show double arithmetic and indexed local arrays at their source, before ptxas may have hidden them; mma
 counts the multiplies of tensor cores. A kernel that several units have is listed once.
 """
@@ -83,11 +83,12 @@ def ptx_counts(report):
     return counts
 
 
-def main(folder, units, output):
+def main(objects, output):
     tables = {"kernel": {}, "function": {}}
-    reports = {report.name.split(".")[0]: report for report in Path(folder).rglob("*.cu.o.report")}
-    for unit in Path(units).read_text().split():
-        log, counts = (reports[unit] / "log").read_text(), ptx_counts(reports[unit])
+    for path in Path(objects).read_text().split():
+        report = Path(path + ".report")
+        unit = report.name.split(".")[0]
+        log, counts = (report / "log").read_text(), ptx_counts(report)
         for (what, table), figures in zip(tables.items(), parse_log(log)):
             names = demangle(sorted({mangled for _, mangled in figures})) if figures else {}
             for (arch, mangled), figure in figures.items():
@@ -105,4 +106,5 @@ def main(folder, units, output):
     Path(output + ".txt").write_text("\n".join(lines) + "\n")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
