@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpu_check.machine import ROOT
 
-PROGRAMS = ["perilune", "gpu_tests", "bench_kernels", "bench_throughput"]
+PROGRAMS = ["perilune", "gpu_tests", "bench_kernels", "bench_libraries", "bench_throughput"]
 FOLDER = ROOT / "build" / "gpu-pack"
 INSIDE = "build/release"   # where the programs lie in an archive, so that an unpacked one needs no --build
 MANIFEST = "manifest.json"

@@ -187,6 +187,13 @@ def kernels(machine):
     return each({f"width {width}, {precision}": run(width, precision) for width, precision in settings})
 
 
+def libraries(machine):
+    """Kernels beside those of CUB and cuBLAS that do the same work."""
+    if machine.rehearsing:
+        raise Skipped("CUB and cuBLAS run on a GPU alone")
+    return machine.json(machine.program("bench_libraries"), "--seconds", machine.sizes.seconds)
+
+
 def sweep(machine):
     """Whole training iterations over numbers of environments, widths and precisions."""
     def run(width, precision):
@@ -241,6 +248,7 @@ STAGES = {
     "phases": Stage(phases, 30, "phases.json"),
     "ncu": Stage(ncu, 90, "ncu.json"),
     "kernels": Stage(kernels, 60, "kernels.json"),
+    "libraries": Stage(libraries, 30, "libraries.json"),
     "sweep": Stage(sweep, 90, "sweep.json"),
     "solve": Stage(solve, 40, "solve_cartpole.json"),
     "nsys": Stage(nsys, 60, "nsys.json"),

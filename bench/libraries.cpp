@@ -1,0 +1,258 @@
+// Kernels beside those of NVIDIA's libraries that do the same work, on a GPU, as one JSON object on standard output.
+//
+//   bench_libraries [--samples N] [--seconds S]
+//
+// "moments": mean and deviation of a batch, beside cub::DeviceReduce. "gae": advantages, targets and their moments of 128 steps
+// of N / 128 environments, beside cub::DeviceScan by key, over steps that were prepared in its order. "reduce": the sum of 264
+// partial gradients, with its norm, beside cuBLAS's product with a row of ones. Both sides are launched back to back; a time is
+// of one launch, the median of several series. Exit status 1 if the two disagree, 3 without a GPU.
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/libraries.hpp"
+#include "bench/measure.hpp"
+#include "bench/options.hpp"
+#include "host/build_info.hpp"
+#include "host/device.hpp"
+#include "host/json.hpp"
+
+namespace perilune {
+namespace {
+
+using bench::BatchMoments;
+using bench::Step;
+
+constexpr int kSteps = 128, kPartials = 264, kParameters = 9091;
+constexpr float kGamma = 0.99f, kLambda = 0.95f;
+constexpr int kLaunches = 20;  // of a series
+
+// Device memory with these values.
+template <class T>
+class Array {
+ public:
+  Array(Device& device, const std::vector<T>& values) : Array(device, values.size()) {
+    device.upload(data_, values.data(), size_ * sizeof(T));
+  }
+  Array(Device& device, std::size_t size)
+      : device_(device), size_(size), data_(static_cast<T*>(device.allocate(std::max<std::size_t>(size, 1) * sizeof(T)))) {}
+  ~Array() { device_.release(data_); }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  T* data() const { return data_; }
+  std::vector<T> copy() const {
+    std::vector<T> values(size_);
+    device_.download(values.data(), data_, size_ * sizeof(T));
+    return values;
+  }
+
+ private:
+  Device& device_;
+  std::size_t size_;
+  T* data_;
+};
+
+double seconds_of(Device& device, double seconds, const std::function<void()>& launch) {
+  const Timing timing = time_repeatedly(seconds, [&] {
+    for (int i = 0; i < kLaunches; ++i) launch();
+    device.synchronize();
+  });
+  return timing.median / kLaunches;
+}
+
+struct Comparison {
+  Json row;
+  double distance;  // of the results, relative
+};
+
+Comparison compare(Device& device, double seconds, const char* what, const char* library, double distance,
+                   const std::function<void()>& ours, const std::function<void()>& theirs) {
+  const double mine = seconds_of(device, seconds, ours), other = seconds_of(device, seconds, theirs);
+  return {{{"what", what}, {"library", library}, {"seconds", mine}, {"library_seconds", other}, {"ratio", other / mine},
+           {"relative_distance", distance}},
+          distance};
+}
+
+// Root mean square of the differences, in that of the reference.
+double distance(const std::vector<float>& actual, const std::vector<float>& reference) {
+  double differences = 0.0, squares = 0.0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    differences += std::pow(double{actual[i]} - double{reference[i]}, 2);
+    squares += std::pow(double{reference[i]}, 2);
+  }
+  return std::sqrt(differences / squares);
+}
+
+struct Batch {
+  int count;                         // environments
+  std::vector<float> rewards, values;  // [T][N], [T+1][N]
+  std::vector<std::uint8_t> ends;
+};
+
+Batch make_batch(int samples) {
+  Batch batch{samples / kSteps, {}, {}, {}};
+  std::mt19937 engine(1);
+  std::normal_distribution<float> normal;
+  const std::size_t size = static_cast<std::size_t>(batch.count) * kSteps;
+  for (std::size_t i = 0; i < size; ++i) {
+    batch.rewards.push_back(1.0f);
+    batch.ends.push_back(engine() % 50 == 0 ? 1 : 0);
+  }
+  for (std::size_t i = 0; i < size + static_cast<std::size_t>(batch.count); ++i) batch.values.push_back(10.0f + normal(engine));
+  return batch;
+}
+
+Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
+  const int count = batch.count * kSteps;
+  const Machine& machine = device.machine();
+  const Array<float> samples(device, std::vector<float>(batch.values.begin(), batch.values.begin() + count));
+  const Array<float> moments(device, 2 * kMomentChunks);
+  const Array<BatchMoments> theirs(device, 1);
+  const Array<Control> control(device, 1);
+  void* const stream = device.queue().stream;
+  std::size_t bytes = 0;
+  bench::cub_moments(nullptr, bytes, samples.data(), count, theirs.data(), stream);
+  const Array<char> temporary(device, bytes);
+  const AdvantageMomentsArgs args{{count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), 1, 1};
+  const auto launch = [&] { machine.advantage_moments(args, device.queue()); };
+  const auto library = [&] {
+    bench::cub_moments(temporary.data(), bytes, samples.data(), count, theirs.data(), stream);
+    device.queue().after_kernel = false;
+  };
+  launch();
+  library();
+  double mean = 0.0, squares = 0.0;
+  const std::vector<float> chunks = moments.copy();
+  for (int i = 0; i < kMomentChunks; ++i) mean += double{chunks[static_cast<std::size_t>(2 * i)]} / kMomentChunks;
+  for (int i = 0; i < kMomentChunks; ++i) {
+    const double apart = double{chunks[static_cast<std::size_t>(2 * i)]} - mean;
+    squares += double{chunks[static_cast<std::size_t>(2 * i + 1)]} + apart * apart * count / kMomentChunks;
+  }
+  const BatchMoments other = theirs.copy()[0];
+  const double far = distance({static_cast<float>(mean), static_cast<float>(std::sqrt(squares / count))},
+                              {other.mean, std::sqrt(other.squares / other.count)});
+  return compare(device, seconds, "moments", "CUB", far, launch, library);
+}
+
+Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
+  const Machine& machine = device.machine();
+  const auto envs = static_cast<std::size_t>(batch.count), size = envs * kSteps;
+  const Array<float> rewards(device, batch.rewards), values(device, batch.values), advantages(device, size);
+  const Array<float> moments(device, static_cast<std::size_t>(machine.gae_blocks(batch.count)) * kBatchMoments);
+  const Array<std::uint8_t> ends(device, batch.ends);
+  const Array<Control> control(device, 1);
+  std::vector<int> keys;
+  std::vector<Step> steps;
+  for (std::size_t n = 0; n < envs; ++n) {
+    for (int t = kSteps - 1; t >= 0; --t) {  // last first, as the recursion runs
+      const std::size_t i = static_cast<std::size_t>(t) * envs + n;
+      const float goes_on = batch.ends[i] != 0 ? 0.0f : 1.0f;
+      keys.push_back(static_cast<int>(n));
+      steps.push_back({goes_on * kGamma * kLambda, batch.rewards[i] + goes_on * kGamma * batch.values[i + envs] - batch.values[i]});
+    }
+  }
+  const Array<int> device_keys(device, keys);
+  const Array<Step> device_steps(device, steps), composed(device, size);
+  void* const stream = device.queue().stream;
+  std::size_t bytes = 0;
+  const int count = static_cast<int>(size);
+  bench::cub_scan(nullptr, bytes, device_keys.data(), device_steps.data(), composed.data(), count, stream);
+  const Array<char> temporary(device, bytes);
+  const GaeArgs args{control.data(), rewards.data(), values.data(), ends.data(), advantages.data(), moments.data(), batch.count,
+                     kSteps, kGamma, kLambda, 0};
+  // Targets replace values, which only the first launch finds as they were: times do not hang on them.
+  const auto launch = [&] { machine.gae(args, device.queue()); };
+  const auto library = [&] {
+    bench::cub_scan(temporary.data(), bytes, device_keys.data(), device_steps.data(), composed.data(), count, stream);
+    device.queue().after_kernel = false;
+  };
+  launch();
+  library();
+  const std::vector<Step> scanned = composed.copy();
+  std::vector<float> expected(size);
+  for (std::size_t i = 0; i < size; ++i) {
+    expected[(kSteps - 1 - i % kSteps) * envs + i / kSteps] = scanned[i].sum;
+  }
+  const double far = distance(advantages.copy(), expected);
+  return compare(device, seconds, "gae", "CUB", far, launch, library);
+}
+
+Comparison compare_reduce(Device& device, double seconds) {
+  const Machine& machine = device.machine();
+  std::mt19937 engine(2);
+  std::normal_distribution<float> normal;
+  std::vector<float> drawn(static_cast<std::size_t>(kPartials) * kParameters);
+  for (float& x : drawn) x = normal(engine);
+  const Array<float> partials(device, drawn), ones(device, std::vector<float>(kPartials, 1.0f));
+  const Array<float> gradient(device, kParameters), theirs(device, kParameters), sums(device, kPartials * kLossSums);
+  const Array<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))), running(device, kRunningMetrics);
+  const Array<Control> control(device, 1);
+  const Array<AdamStep> step(device, 1);
+  const ReduceGradientsArgs args{{}, control.data(), Losses::kBoth, 1, kPartials, kParameters, 0, kParameters, kParameters / 2, 0, 0,
+                                 partials.data(), sums.data(), gradient.data(), squares.data(), step.data(), running.data()};
+  MatrixLibrary& cublas = device.matrix_library(Precision::kFp32);
+  const MatrixProduct product{1, kParameters, kPartials, ones.data(), kPartials, false, partials.data(), kParameters, false,
+                              theirs.data(), kParameters, false};
+  const auto launch = [&] { machine.reduce_gradients(args, device.queue()); };
+  const auto library = [&] { cublas.multiply(product, device.queue()); };
+  launch();
+  library();
+  const double far = distance(gradient.copy(), theirs.copy());
+  return compare(device, seconds, "reduce", cublas.name(), far, launch, library);
+}
+
+int run(int argc, char** argv) {
+  int samples = 1 << 21;
+  double seconds = 0.5;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word != "--samples" && word != "--seconds") throw UsageError(word + " is no option - allowed: --samples, --seconds");
+    if (i + 1 == argc) throw UsageError(word + " takes a value");
+    const std::string value = argv[++i];
+    if (word == "--samples") samples = bench::count_option(word, value);
+    if (word == "--seconds") seconds = bench::seconds_option(word, value);
+  }
+  if (samples < kSteps) throw UsageError(formatted("--samples {} is too few - allowed: {} or more", samples, kSteps));
+  const SelectedDevice selected = select_device(DeviceChoice::kCuda, 0);
+  Device& device = *selected.device;
+  const Batch batch = make_batch(samples);
+  double farthest = 0.0;
+  Json rows = Json::array();
+  const auto add = [&](const Comparison& found) {
+    farthest = std::isnan(found.distance) ? 1.0 : std::max(farthest, found.distance);
+    rows.push_back(found.row);
+  };
+  add(compare_moments(device, batch, seconds));
+  add(compare_gae(device, batch, seconds));
+  std::string left_out;
+  try {
+    add(compare_reduce(device, seconds));
+  } catch (const Error& error) {  // cuBLAS may be missing
+    left_out = error.what();
+  }
+  Json result = {{"benchmark", "libraries"},
+                 {"device", device.description()},
+                 {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
+                 {"rows", rows}};
+  if (!left_out.empty()) result["left_out"] = left_out;
+  std::puts(result.dump(1).c_str());
+  return farthest < 1e-4 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace perilune
+
+int main(int argc, char** argv) {
+  try {
+    return perilune::run(argc, argv);
+  } catch (const perilune::Error& error) {
+    std::fprintf(stderr, "bench_libraries: %s\n", error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench_libraries: %s\n", error.what());
+    return 1;
+  }
+}
