@@ -1,6 +1,6 @@
-"""Tells which tests ran each kernel of the program, from what ptx_tests left behind: coverage.py FOLDER TABLE.
+"""Tells which tests ran each kernel of the program, from what ptx_tests left behind: coverage.py FOLDER PROGRAM TABLE.
 
-The table names, for each kernel, how many tests ran it and the one that had it carry out the most instructions. Exit status 1
+What was left behind before the program was built does not count. The table names, for each kernel, how many tests ran it and the one that had it carry out the most instructions. Exit status 1
 if there is a kernel that no test ran: give it one (tests/kernels/every_machine, or tests/ptx).
 """
 
@@ -18,9 +18,11 @@ def short(names):
 
 
 def main():
-    folder, table = Path(sys.argv[1]), Path(sys.argv[2])
+    folder, program, table = map(Path, sys.argv[1:])
     kernels = {name: {} for name in (folder / "registered").read_text().split()}
     for path in sorted(folder.glob("*.ran")):
+        if path.stat().st_mtime < program.stat().st_mtime:
+            continue
         for line in path.read_text().splitlines():
             name, count = line.split()
             if name in kernels:  # others are of tests alone

@@ -12,7 +12,7 @@ namespace perilune::ptx {
 
 namespace {
 
-constexpr std::size_t kReserved = std::size_t{1} << 36;  // of addresses; memory is taken page by page, when it is touched
+constexpr std::size_t kReserved = std::size_t{1} << 34;  // of addresses; memory is taken page by page, when it is touched
 constexpr std::size_t kAlignment = 256, kPage = 4096;
 
 std::size_t aligned(std::size_t x, std::size_t to) { return (x + to - 1) / to * to; }
