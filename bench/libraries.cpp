@@ -17,7 +17,7 @@
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
 #include "host/build_info.hpp"
-#include "host/device.hpp"
+#include "host/device_array.hpp"
 #include "host/json.hpp"
 
 namespace perilune {
@@ -29,31 +29,6 @@ using bench::Step;
 constexpr int kSteps = 128, kPartials = 264, kParameters = 9091;
 constexpr float kGamma = 0.99f, kLambda = 0.95f;
 constexpr int kLaunches = 20;  // of a series
-
-// Device memory with these values.
-template <class T>
-class Array {
- public:
-  Array(Device& device, const std::vector<T>& values) : Array(device, values.size()) {
-    device.upload(data_, values.data(), size_ * sizeof(T));
-  }
-  Array(Device& device, std::size_t size)
-      : device_(device), size_(size), data_(static_cast<T*>(device.allocate(std::max<std::size_t>(size, 1) * sizeof(T)))) {}
-  ~Array() { device_.release(data_); }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  T* data() const { return data_; }
-  std::vector<T> copy() const {
-    std::vector<T> values(size_);
-    device_.download(values.data(), data_, size_ * sizeof(T));
-    return values;
-  }
-
- private:
-  Device& device_;
-  std::size_t size_;
-  T* data_;
-};
 
 double seconds_of(Device& device, double seconds, const std::function<void()>& launch) {
   const Timing timing = time_repeatedly(seconds, [&] {
@@ -108,14 +83,14 @@ Batch make_batch(int samples) {
 Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   const int count = batch.count * kSteps;
   const Machine& machine = device.machine();
-  const Array<float> samples(device, std::vector<float>(batch.values.begin(), batch.values.begin() + count));
-  const Array<float> moments(device, 2 * kMomentChunks);
-  const Array<BatchMoments> theirs(device, 1);
-  const Array<Control> control(device, 1);
+  const DeviceArray<float> samples(device, std::vector<float>(batch.values.begin(), batch.values.begin() + count));
+  const DeviceArray<float> moments(device, 2 * kMomentChunks);
+  const DeviceArray<BatchMoments> theirs(device, 1);
+  const DeviceArray<Control> control(device, 1);
   void* const stream = device.queue().stream;
   std::size_t bytes = 0;
   bench::cub_moments(nullptr, bytes, samples.data(), count, theirs.data(), stream);
-  const Array<char> temporary(device, bytes);
+  const DeviceArray<char> temporary(device, bytes);
   const AdvantageMomentsArgs args{{count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), 1, 1};
   const auto launch = [&] { machine.advantage_moments(args, device.queue()); };
   const auto library = [&] {
@@ -140,10 +115,10 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
 Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
   const Machine& machine = device.machine();
   const auto envs = static_cast<std::size_t>(batch.count), size = envs * kSteps;
-  const Array<float> rewards(device, batch.rewards), values(device, batch.values), advantages(device, size);
-  const Array<float> moments(device, static_cast<std::size_t>(machine.gae_blocks(batch.count)) * kBatchMoments);
-  const Array<std::uint8_t> ends(device, batch.ends);
-  const Array<Control> control(device, 1);
+  const DeviceArray<float> rewards(device, batch.rewards), values(device, batch.values), advantages(device, size);
+  const DeviceArray<float> moments(device, static_cast<std::size_t>(machine.gae_blocks(batch.count)) * kBatchMoments);
+  const DeviceArray<std::uint8_t> ends(device, batch.ends);
+  const DeviceArray<Control> control(device, 1);
   std::vector<int> keys;
   std::vector<Step> steps;
   for (std::size_t n = 0; n < envs; ++n) {
@@ -154,13 +129,13 @@ Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
       steps.push_back({goes_on * kGamma * kLambda, batch.rewards[i] + goes_on * kGamma * batch.values[i + envs] - batch.values[i]});
     }
   }
-  const Array<int> device_keys(device, keys);
-  const Array<Step> device_steps(device, steps), composed(device, size);
+  const DeviceArray<int> device_keys(device, keys);
+  const DeviceArray<Step> device_steps(device, steps), composed(device, size);
   void* const stream = device.queue().stream;
   std::size_t bytes = 0;
   const int count = static_cast<int>(size);
   bench::cub_scan(nullptr, bytes, device_keys.data(), device_steps.data(), composed.data(), count, stream);
-  const Array<char> temporary(device, bytes);
+  const DeviceArray<char> temporary(device, bytes);
   const GaeArgs args{control.data(), rewards.data(), values.data(), ends.data(), advantages.data(), moments.data(), batch.count,
                      kSteps, kGamma, kLambda, 0};
   // Targets replace values, which only the first launch finds as they were: times do not hang on them.
@@ -186,11 +161,11 @@ Comparison compare_reduce(Device& device, double seconds) {
   std::normal_distribution<float> normal;
   std::vector<float> drawn(static_cast<std::size_t>(kPartials) * kParameters);
   for (float& x : drawn) x = normal(engine);
-  const Array<float> partials(device, drawn), ones(device, std::vector<float>(kPartials, 1.0f));
-  const Array<float> gradient(device, kParameters), theirs(device, kParameters), sums(device, kPartials * kLossSums);
-  const Array<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))), running(device, kRunningMetrics);
-  const Array<Control> control(device, 1);
-  const Array<AdamStep> step(device, 1);
+  const DeviceArray<float> partials(device, drawn), ones(device, std::vector<float>(kPartials, 1.0f));
+  const DeviceArray<float> gradient(device, kParameters), theirs(device, kParameters), sums(device, kPartials * kLossSums);
+  const DeviceArray<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))), running(device, kRunningMetrics);
+  const DeviceArray<Control> control(device, 1);
+  const DeviceArray<AdamStep> step(device, 1);
   const ReduceGradientsArgs args{{}, control.data(), Losses::kBoth, 1, kPartials, kParameters, 0, kParameters, kParameters / 2, 0, 0,
                                  partials.data(), sums.data(), gradient.data(), squares.data(), step.data(), running.data()};
   MatrixLibrary& cublas = device.matrix_library(Precision::kFp32);
@@ -245,14 +220,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace perilune
 
-int main(int argc, char** argv) {
-  try {
-    return perilune::run(argc, argv);
-  } catch (const perilune::Error& error) {
-    std::fprintf(stderr, "bench_libraries: %s\n", error.what());
-    return static_cast<int>(error.exit_code());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench_libraries: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return perilune::bench::run_bench("bench_libraries", perilune::run, argc, argv); }

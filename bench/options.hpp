@@ -1,6 +1,8 @@
-// Numbers among the benchmarks' options.
+// What benchmarks have in common as programs: numbers among their options, and what becomes of errors.
 #pragma once
 
+#include <cstdio>
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +24,19 @@ inline double seconds_option(std::string_view option, std::string_view text) {
   const std::optional<double> number = read_number(text);
   if (number && *number >= 0.0 && *number <= 1e6) return *number;
   throw UsageError(formatted("{} {} is not possible - allowed: a number, 0 .. 1000000", option, in_quotes(text)));
+}
+
+// main(): the exit status of run, or of the error that it throws, which is told.
+inline int run_bench(const char* name, int (*run)(int, char**), int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return 1;
+  }
 }
 
 }  // namespace perilune::bench

@@ -359,14 +359,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace perilune
 
-int main(int argc, char** argv) {
-  try {
-    return perilune::run(argc, argv);
-  } catch (const perilune::Error& error) {
-    std::fprintf(stderr, "bench_throughput: %s\n", error.what());
-    return static_cast<int>(error.exit_code());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench_throughput: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return perilune::bench::run_bench("bench_throughput", perilune::run, argc, argv); }

@@ -236,10 +236,6 @@ class BySize : public MatrixLibrary {
   std::string name_;
 };
 
-}  // namespace
-
-namespace {
-
 // Folders of the packages of Pythons at hand.
 std::vector<std::filesystem::path> python_packages() {
   namespace fs = std::filesystem;

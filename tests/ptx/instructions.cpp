@@ -188,6 +188,12 @@ void multiply(Warp& warp, const Instruction& instruction, Mask) {
 
 // ---- memory ----
 
+/// Another number, which is near: its last bit changed, and for 0, of which that would be lost in a sum, 2^-20.
+template <class T>
+T another(T value) {
+  return value == 0 && sizeof(T) == 4 ? static_cast<T>(0x35800000) : static_cast<T>(value ^ 1);
+}
+
 /// Register: what the registers hold, in which an element narrower than they is extended.
 template <class Element, class Register>
 void load(Warp& warp, const Instruction& instruction, Mask mask) {
@@ -199,7 +205,7 @@ void load(Warp& warp, const Instruction& instruction, Mask mask) {
     for (std::size_t i = 0; i < instruction.elements; ++i) {
       Element value;
       std::memcpy(&value, warp.access(instruction, lane, at + i * sizeof(Element), sizeof(Element), nullptr), sizeof value);
-      if (warp.take_uncertain()) value = static_cast<Element>(value ^ 1);
+      if (warp.take_uncertain()) value = another(value);
       values[i] = static_cast<Register>(value);
     }
     for (std::size_t i = 0; i < instruction.elements; ++i) warp.lanes<Register>(instruction.operands[i + 1])[lane] = values[i];

@@ -13,7 +13,7 @@
 //
 // One kind of race is no Fault: global memory that a thread reads while another of its block may write it. Idle lanes of a
 // block read the last environment's numbers so, and lanes of the advantage scan what lies before their part; neither uses what
-// it read. So that a result which hangs on such a read is wrong in every order, the number it gives has its last bit changed.
+// it read. So that a result which hangs on such a read is wrong, what it gives is another number.
 #pragma once
 
 #include <cstdint>

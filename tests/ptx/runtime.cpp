@@ -24,7 +24,6 @@ struct Executable {
 };
 struct Stream {
   Graph* capture = nullptr;
-  bool owns_capture = false;
   bool after_kernel = false;   // what was enqueued last is a kernel
   cudaGraphNode_t last = nullptr;
 };
@@ -437,7 +436,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   Stream& on = stream_of(stream);
   if (on.capture != nullptr) return result(cudaErrorIllegalState);
   on.capture = new Graph;
-  on.owns_capture = true;
   on.after_kernel = false;
   ++runtime().captures;
   return cudaSuccess;
@@ -447,7 +445,6 @@ cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph
   Stream& on = stream_of(stream);
   if (on.capture != nullptr) return result(cudaErrorIllegalState);
   on.capture = &graph_of(graph);
-  on.owns_capture = false;
   on.after_kernel = false;
   ++runtime().captures;
   return cudaSuccess;

@@ -44,12 +44,14 @@ class Sizes:
     wide_envs: int = 4096
     quiet: float = 30.0           # seconds without a word after which a shard of tests is taken to hang
     kernel_options: tuple = ("--seconds", "0.2")
+    library_options: tuple = ()
 
 
 # So small that a machine without a GPU takes a minute for all stages.
 REHEARSAL = Sizes(headline_envs="64", lander_envs="32,48", sweep_envs="32", precisions=("fp32",), widths=(64,), seconds="0",
                   sweep_seconds="0", profile_envs=64, profile_iterations=1, steps=16, seeds="1", confirm=100, wide=("96,80",),
-                  wide_envs=32, kernel_options=("--seconds", "0", "--envs", "64", "--steps", "16"))
+                  wide_envs=32, kernel_options=("--seconds", "0", "--envs", "64", "--steps", "16"),
+                  library_options=("--samples", "5120"))
 
 
 @dataclass
@@ -77,8 +79,8 @@ class Machine:
     def program(self, name):
         path = self.build / name
         if not os.access(ROOT / path, os.X_OK):
-            if self.rehearsing and name == "gpu_tests":
-                raise Skipped("gpu_tests is part of builds with GPU kernels only")
+            if self.rehearsing and name in ("gpu_tests", "bench_libraries_emulated"):
+                raise Skipped(f"{name} is part of builds with GPU kernels and tests only")
             raise Failed(f"{path} does not exist or cannot be run")
         return path
 

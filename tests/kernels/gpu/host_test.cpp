@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "host/checkpoint.hpp"
+#include "host/device_array.hpp"
 #include "host/device_cuda.hpp"
 #include "host/error.hpp"
 #include "host/policy.hpp"
@@ -58,32 +59,6 @@ std::unique_ptr<Device> open_portable_cpu() {
   return nullptr;
 }
 
-/// An array of a device.
-template <class T>
-class Array {
- public:
-  Array(Device& device, std::size_t size)
-      : device_(device), size_(size), data_(static_cast<T*>(device.allocate((size + kTailPadding) * sizeof(T)))) {}
-  Array(Device& device, const std::vector<T>& values) : Array(device, values.size()) {
-    device.upload(data_, values.data(), size_ * sizeof(T));
-  }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  ~Array() { device_.release(data_); }
-
-  T* data() const { return data_; }
-  std::vector<T> copy() const {
-    std::vector<T> result(size_);
-    device_.download(result.data(), data_, size_ * sizeof(T));
-    return result;
-  }
-
- private:
-  Device& device_;
-  std::size_t size_;
-  T* data_;
-};
-
 /// A device of interest, and one CPU thread to compare it with.
 class OnDevice : public testing::TestWithParam<std::unique_ptr<Device> (*)()> {
  protected:
@@ -114,9 +89,9 @@ std::vector<Config> every_environment() {
 struct Steps {
   VectorEnv env;
   std::size_t count, width;
-  Array<float> observations, rewards, final_observations, episode_returns;
-  Array<std::uint8_t> terminated, truncated;
-  Array<std::uint32_t> episode_lengths;
+  DeviceArray<float> observations, rewards, final_observations, episode_returns;
+  DeviceArray<std::uint8_t> terminated, truncated;
+  DeviceArray<std::uint32_t> episode_lengths;
 
   Steps(const VectorEnvOptions& options, Device& device)
       : env(options, device),
@@ -137,7 +112,7 @@ struct Steps {
   }
   template <class T>
   void step(const std::vector<T>& actions, ActionType type) {
-    const Array<T> given(env.device(), actions);
+    const DeviceArray<T> given(env.device(), actions);
     env.step(given.data(), type,
              {observations.data(), rewards.data(), terminated.data(), truncated.data(),
               env.autoreset() == Autoreset::kSameStep ? final_observations.data() : nullptr, episode_returns.data(),
@@ -247,9 +222,9 @@ class PolicyOnDevice : public OnDevice {
 
     Acted(Policy& policy, const std::vector<float>& rows, std::size_t count, bool deterministic) {
       Device& device = policy.device();
-      const Array<float> given(device, rows), number(device, count * at(policy.num_actions())),
+      const DeviceArray<float> given(device, rows), number(device, count * at(policy.num_actions())),
           output(device, count * at(policy.num_outputs()));
-      const Array<std::int64_t> choice(device, count);
+      const DeviceArray<std::int64_t> choice(device, count);
       const bool continuous = policy.is_continuous();
       policy.act(given.data(), static_cast<std::int64_t>(count), {deterministic, 11, 3},
                  {continuous ? nullptr : choice.data(), continuous ? number.data() : nullptr, output.data()});
@@ -374,8 +349,8 @@ TEST(CudaQueue, KnowsWhetherAKernelWasEnqueuedLast) {
   const std::unique_ptr<Device> device = open_gpu();
   if (device == nullptr) return;
   Queue& queue = device->queue();
-  const Array<Control> control(*device, std::vector<Control>{fresh_control()});
-  const Array<float> running(*device, kRunningMetrics);
+  const DeviceArray<Control> control(*device, std::vector<Control>{fresh_control()});
+  const DeviceArray<float> running(*device, kRunningMetrics);
   const auto kernel = [&](Queue& on) {
     device->machine().begin_iteration({plain_hyperparameters(), control.data(), running.data()}, on);
   };
@@ -417,8 +392,8 @@ TEST(CudaQueue, KnowsWhetherAKernelWasEnqueuedLast) {
 TEST(CudaQueue, KnowsConditionalBodies) {
   const std::unique_ptr<Device> device = open_gpu();
   if (device == nullptr) return;
-  const Array<Control> control(*device, std::vector<Control>{fresh_control()});
-  const Array<float> running(*device, kRunningMetrics);
+  const DeviceArray<Control> control(*device, std::vector<Control>{fresh_control()});
+  const DeviceArray<float> running(*device, kRunningMetrics);
   const auto kernel = [&](Queue& on) {
     device->machine().begin_iteration({plain_hyperparameters(), control.data(), running.data()}, on);
   };
