@@ -51,7 +51,7 @@ PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride,
                                 typename B::Lane lane,
                                 typename E::template State<typename B::Real>& to) {
   FieldArray<E, typename B::Real> row;
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < row.kFields; ++i) {
     row.at[i] = block.load_repeated(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane);
   }
@@ -62,7 +62,7 @@ PERILUNE_DEVICE void store_state(const B& block,
                                  const typename E::template State<typename B::Real>& from,
                                  float* fields, int stride, int first, typename B::Lane lane) {
   const FieldArray<E, typename B::Real> row(from);
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < row.kFields; ++i) {
     block.store(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane, row.at[i]);
   }
@@ -111,7 +111,7 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
                                   typename E::template State<Real>& state) {
   const FieldArray<E, Real> from(fresh);
   FieldArray<E, Real> to(state);
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < to.kFields; ++i) to.at[i] = select(mask, from.at[i], to.at[i]);
   to.copy_to(state);
 }

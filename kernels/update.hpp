@@ -171,23 +171,23 @@ class ValueLosses {
   PerLane<B, Real> sum_;
 };
 
-/// I: an Interface.
-template <class I, int Width>
+/// I: an Interface. MaxDepth: hidden layers that the networks have at most.
+template <class I, int Width, int MaxDepth = kMaxFusedLayers>
 struct Update {
   static constexpr int kActions = I::Action::kCount;
   using Row = Record<I>;
 
   template <class B>
-  using Actor = Mlp<B, I::kObsDim, Width, kActions>;
+  using Actor = Mlp<B, I::kObsDim, Width, kActions, MaxDepth>;
   template <class B>
-  using Critic = Mlp<B, I::kObsDim, Width, 1>;
+  using Critic = Mlp<B, I::kObsDim, Width, 1, MaxDepth>;
 
   /// A block trains one of the two networks.
   template <class B>
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
-    return (I::kObsDim + kActions) * B::kStride + HiddenLayers<B, Width>::training_floats(depth) +
-           (actor > critic ? actor : critic);
+    return Observations<B, I::kObsDim>::floats() + Outputs<B, kActions>::training_floats() +
+           HiddenLayers<B, Width>::training_floats(depth) + (actor > critic ? actor : critic);
   }
 
   /// What both losses share: the tiles, and this block's part of the minibatch.
@@ -198,7 +198,7 @@ struct Update {
     const UpdateArgs& args;
     SampleOrder order;
     Carver<B> carver;
-    Tile<B> observation, output;
+    Observations<B, I::kObsDim> observation;
     HiddenLayers<B, Width> hidden;
     int partial, first_tile, last_tile;
     PerLane<B, UInt<Real>> next;  // index of each lane's sample in the tile to come
@@ -208,10 +208,9 @@ struct Update {
           args(a),
           order(a.sampling, a.control->iteration),
           carver{b.storage()},
+          observation(carver),
+          hidden(HiddenLayers<B, Width>::for_training(carver, max_depth(a))),
           partial(partial_index) {
-      observation = carver.tile(I::kObsDim);
-      output = carver.tile(kActions);
-      hidden = HiddenLayers<B, Width>::for_training(carver, max_depth(a));
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
       first_tile = static_cast<int>(tiles * partial / a.partials);
       last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
@@ -240,8 +239,10 @@ struct Update {
     PERILUNE_DEVICE UInt<Real> gather(typename B::Lane lane, Real (&row)[Row::kFloats]) {
       const UInt<Real> index = next[lane];
       block.gather_rows(args.records, index, lane, row);
+      Real values[I::kObsDim];
       PERILUNE_UNROLL
-      for (int i = 0; i < I::kObsDim; ++i) observation.store(i, lane, row[i]);
+      for (int i = 0; i < I::kObsDim; ++i) values[i] = row[i];
+      observation.store(lane, values);
       return index;
     }
     PERILUNE_DEVICE float* gradient() const {
@@ -259,6 +260,7 @@ struct Update {
     B& block = work.block;
     const UpdateArgs& args = work.args;
     const float* per_sample = Terms::per_sample(args);
+    const auto outputs = Outputs<B, kOutputs>::for_training(work.carver);
     Net net(block, work.carver, args.parameters, network, work.hidden);
     net.begin_gradient(work.gradient());
     PerLane<B, typename Terms::Sample> samples;
@@ -273,18 +275,18 @@ struct Update {
         work.prefetch_next(tile, lane, per_sample);
       });
       block.sync();
-      net.forward(work.observation, work.output);
+      net.forward(work.observation, outputs);
       block.lanes([&](Lane lane) {
         Real output[kOutputs];
-        for (int i = 0; i < kOutputs; ++i) output[i] = work.output.load(i, lane);
+        outputs.load(lane, output);
         losses.add(lane, samples[lane], output);
-        for (int i = 0; i < kOutputs; ++i) work.output.store(i, lane, output[i]);
+        net.set_gradient(lane, outputs, output);
       });
       block.sync();
-      net.backward(work.observation, work.output);
+      net.backward(work.observation, outputs);
     }
-    net.finish_gradient();
     block.activate(B::kLanes);
+    net.finish_gradient();
     losses.totals([&](int which, float total) {
       block.one([&] { args.sums[which * args.partials + work.partial] = total; });
     });

@@ -201,22 +201,24 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
     group_.wait(lane_, FiberGroup::Scope::kWarp, where);
   }
 
-  /// c += A B over the lanes of the warp. Throws where an operand was not rounded to its format.
+  /// d = A B + c over the lanes of the warp.
   template <class Fragment>
-  void mma(Fragment, float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+  void mma(Fragment, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
            std::source_location where = std::source_location::current()) {
     static_assert(Lanes % kWarpLanes == 0);
-    for (const std::uint32_t word : {a[0], a[1], a[2], a[3], b[0], b[1]}) {
-      if ((word & ignored_bits(Fragment{})) != 0 && !std::isnan(as_float(word))) {
-        throw std::logic_error("an operand was not rounded to tf32, at " +
-                               std::string(where.file_name()) + ":" + std::to_string(where.line()));
-      }
-    }
-    odd_ = !odd_;
-    EmulatedOperands& operands = group_.operands(lane_, odd_);
+    EmulatedOperands& operands = next_operands();
     operands.template put<Fragment>(lane_ % kWarpLanes, a, b);
     group_.wait(lane_, FiberGroup::Scope::kWarp, where);
-    operands.template add_product<Fragment>(lane_ % kWarpLanes, c);
+    operands.template add_product<Fragment>(lane_ % kWarpLanes, d, c);
+  }
+  /// As CudaTensorCore's. A row is read when its lane comes here: what others wrote to it just before may not be there yet.
+  template <bool Transposed, int Matrices>
+  void load_matrices(std::uint32_t (&words)[Matrices], const float* row,
+                     std::source_location where = std::source_location::current()) {
+    EmulatedOperands& operands = next_operands();
+    for (int i = 0; i < 4; ++i) operands.rows[lane_ % kWarpLanes][i] = as_uint(row[i]);
+    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
+    for (int i = 0; i < Matrices; ++i) words[i] = operands.template matrix_word<Transposed>(lane_ % kWarpLanes, i);
   }
 
   bool any(const PerLane<FiberBlock, bool>& mask,
@@ -252,9 +254,14 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
     return total;
   }
 
+  EmulatedOperands& next_operands() {
+    odd_ = !odd_;
+    return group_.operands(lane_, odd_);
+  }
+
   FiberGroup& group_;
   int lane_, index_, count_;
-  bool odd_ = false;  // which of the warp's two operands the last multiply used
+  bool odd_ = false;  // which of the warp's two operands its last collective used
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.
