@@ -44,7 +44,7 @@ UNITS = {
     "uniform": "UIADD3 UISETP ULEA ULOP3 UMOV USEL USHF UIMAD UPLOP3 R2UR UPRMT ULDC UFLO UPOPC UP2UR VOTEU",
     "constant": "LDC",
     "control": "BRA BRX EXIT BSSY BSYNC CALL RET NOP WARPSYNC S2R S2UR CS2R BREAK BMOV YIELD BAR B2R MEMBAR ERRBAR DEPBAR "
-               "ACQBULK PREEXIT CCTL NANOSLEEP BPT",
+               "ACQBULK PREEXIT CCTL CGAERRBAR NANOSLEEP BPT",
 }
 UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 
@@ -163,9 +163,9 @@ ARGUMENTS = {
     "UpdateArgs": {**SAMPLING, **NETWORKS, "losses": 3, "partials": 132},
     "RolloutArgs": {**NETWORKS, "environments.count": 4096, "truncations": 0, "truncate_at_end": 0},
     "SimulateArgs": {"environments.count": 4096},
-    "GaeArgs": {"count": 4096, "num_steps": 128},
+    "GaeArgs": {"grid": 128, "count": 4096, "num_steps": 128},
     "AdvantageMomentsArgs": {**SAMPLING, "num_minibatches": 4, "num_epochs": 4},
-    "ReduceGradientsArgs": {"partials": 132, "begin": 0, "end": 9184, "actor_end": 4624, "losses": 3},
+    "ReduceGradientsArgs": {"grid": 287, "partials": 132, "begin": 0, "end": 9184, "actor_end": 4624, "losses": 3},
     "ApplyGradientsArgs": {"begin": 0, "end": 9184, "actor_end": 4624},
 }
 WALKS = {  # kernel: {what a row is called: block}
@@ -179,7 +179,7 @@ WALKS = {  # kernel: {what a row is called: block}
 }
 # Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
 PASSES = {"shuffle.hpp": 0}
-FIRST_ARGUMENT = 0x210  # offset in the bank of constants
+GRID, FIRST_ARGUMENT = 0xc, 0x210  # offsets in the bank of constants
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 
 
@@ -202,14 +202,15 @@ def argument_words():
     source = '#include "kernels/api.hpp"\n#include <cstddef>\n#include <cstdio>\nusing namespace perilune;\nint main() {\n'
     for struct, fields in ARGUMENTS.items():
         source += f"{{ {struct} a{{}};\n"
-        source += "".join(f'std::printf("{struct} {name} %zu %zu\\n", offsetof({struct}, {name}), sizeof(a.{name}));\n' for name in fields)
+        source += "".join(f'std::printf("{struct} {name} %zu %zu\\n", offsetof({struct}, {name}), sizeof(a.{name}));\n'
+                          for name in fields if name != "grid")
         source += "}\n"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "offsets.cpp"
         path.write_text(source + "}\n")
         subprocess.run(["c++", "-std=c++20", f"-I{ROOT}", path, "-o", path.with_suffix("")], check=True)
         answer = subprocess.run([path.with_suffix("")], check=True, capture_output=True, text=True).stdout
-    words = {struct: {} for struct in ARGUMENTS}
+    words = {struct: {GRID: fields["grid"]} if "grid" in fields else {} for struct, fields in ARGUMENTS.items()}
     for line in answer.splitlines():
         struct, name, offset, size = line.split()
         for k in range(0, int(size), 4):
@@ -228,17 +229,18 @@ class Way:
         self.graph = Graph(kernel, lambda body: self._passes_of(body) == 0)
         outermost = [h for h in self.graph.loops if len(self.graph.around(h)) == 1]
         longest = max((len(self.graph.loops[h]) for h in outermost), default=0)
-        main = {h for h in outermost if 2 * len(self.graph.loops[h]) > longest}
+        self.main = None
 
         def passes(header):
-            return self._passes_of(self.graph.loops[header]) if header not in main else 2
+            if header in outermost and 2 * len(self.graph.loops[header]) > longest:
+                self.main = header
+                return 2
+            return self._passes_of(self.graph.loops[header])
 
-        constants = {0x0: self.threads, 0xc: 1 << 16, **words.get(m[3], {})}
-        self.walks = [Walk(self.graph, constants, {"SR_TID.X": tuple(range(first, first + 32)), "SR_CTAID.X": block, "vote": False},
-                           passes) for first in range(0, self.threads, 32)]
+        constants = {0x0: self.threads, **words.get(m[3], {})}
+        self.walks = [Walk(self.graph, constants, {"SR_TID.X": tuple(range(first, first + 32)), "SR_CTAID.X": block,
+                                                    "SR_CgaCtaId": 0, "vote": False}, passes) for first in range(0, self.threads, 32)]
         self.times = [issue_times(self.code, walk.steps, walk.idle) for walk in self.walks]
-        self.main = next((h for h in sorted(main) if self.walks[0].unknown.isdisjoint({h})
-                          and self.walks[0].steps.count(h) == 2), None)
         self.unknown = set().union(*(walk.unknown for walk in self.walks))
 
     def _passes_of(self, body):

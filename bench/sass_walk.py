@@ -272,6 +272,8 @@ COMBINE = {"AND": lambda x, y: bool(x and y), "OR": lambda x, y: bool(x or y), "
 def results(instruction, lanes):
     """{name: value} of what is known of an instruction's results."""
     base, parts, operands, read = instruction.base, instruction.parts, instruction.operands, lanes.read
+    if not instruction.writes:
+        return {}
     if base in ("LDC", "ULDC"):
         m = re.fullmatch(r"c\[0x0\]\[(0x[0-9a-f]+)\]", operands[1])
         return {name: lanes.constants.get(int(m[1], 16) + 4 * i) for i, name in enumerate(instruction.writes)} if m else {}
@@ -301,11 +303,18 @@ def results(instruction, lanes):
     if base in ("SEL", "USEL"):
         sources = read(operands[1]), read(operands[2]), lanes.holds(operands[3])
         return {} if None in sources else {operands[0]: each(lambda a, b, p: a if p else b, *sources)}
+    if base in ("VIMNMX", "VIADDMNMX"):  # the smaller of two where the predicate holds
+        *values, p = [read(o) for o in operands[1:-1]] + [lanes.holds(operands[-1])]
+        number = (lambda x: x) if "U32" in parts else signed
+        return {} if None in (*values, p) else {operands[0]: each(
+            lambda *v: (min if v[-1] else max)(sum(v[:-2]) & WORD, v[-2], key=number), *values, p)}
     function = arithmetic(base.removeprefix("U"), parts)
-    if function is None or operands[0][0] == "P":
+    to, *sources = operands[1:] if base == "LOP3" and operands[0][0] == "P" else operands
+    values = [read(o) for o in sources if not re.fullmatch(r"!?U?P[T\d]", o)]
+    if function is None or to[0] == "P" or None in values:
         return {}
-    values = [read(o) for o in operands[1:] if not re.fullmatch(r"!?U?P[T\d]", o)]
-    return {} if None in values else {operands[0]: each(function, *values)}
+    value = each(function, *values)
+    return {to: value, **({operands[0]: each(bool, value)} if to != operands[0] and operands[-1] == "!PT" else {})}
 
 
 def half(text):
