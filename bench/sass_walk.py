@@ -207,18 +207,23 @@ def is_rare(instruction):
     return instruction.base == "CALL" and "__cuda_sm" in ",".join(instruction.operands)
 
 
-# ---- values: one number or truth for all lanes, or a tuple with one for each ----
+# ---- values: a number or truth, None where it is unknown; one for all lanes, or a tuple of one for each ----
 
 def each(f, *values):
-    """f of every lane's values."""
+    """f of every lane's values, unknown where one of them is."""
+    return every(lambda *v: None if None in v else f(*v), *values)
+
+
+def every(f, *values):
+    """f of every lane's values, unknown ones included."""
     if not any(isinstance(value, tuple) for value in values):
         return f(*values)
     result = tuple(f(*(v[k] if isinstance(v, tuple) else v for v in values)) for k in range(LANES))
-    return result[0] if all(x == result[0] for x in result) else result
+    return result[0] if all(x is result[0] or x == result[0] for x in result) else result
 
 
-def some(value):
-    return any(value) if isinstance(value, tuple) else bool(value)
+def lanes_of(value):
+    return value if isinstance(value, tuple) else (value,)
 
 
 def signed(x):
@@ -239,8 +244,7 @@ class Lanes:
             return self.known[operand]
         if operand[0] in "-~" and not operand[1:2].isdigit():
             negate = operand[0] == "-"
-            x = self.read(operand[1:])
-            return None if x is None else each(lambda v: (-v if negate else ~v) & WORD, x)
+            return each(lambda v: (-v if negate else ~v) & WORD, self.read(operand[1:]))
         if re.fullmatch(r"-?0x[0-9a-f]+|-?\d+", operand):
             return int(operand, 0) & WORD
         if m := re.fullmatch(r"c\[0x0\]\[(0x[0-9a-f]+)\]", operand):
@@ -249,20 +253,14 @@ class Lanes:
 
     def holds(self, predicate):
         if predicate.startswith("!"):
-            x = self.holds(predicate[1:])
-            return None if x is None else each(operator.not_, x)
+            return each(operator.not_, self.holds(predicate[1:]))
         return True if predicate in ("PT", "UPT", "") else self.known.get(predicate)
 
     def write(self, name, value, active):
-        """active: the lanes that do; None: it is not known which."""
-        if name in ("RZ", "URZ", "PT", "UPT") or active is not None and not some(active):
-            return
-        if active is True and value is not None:
-            self.known[name] = value
-        elif active is None or active is True or value is None or name not in self.known:
-            self.known.pop(name, None)
-        else:
-            self.known[name] = each(lambda on, new, old: new if on else old, active, value, self.known[name])
+        """active: whether each lane does."""
+        if name not in ("RZ", "URZ", "PT", "UPT"):
+            self.known[name] = value if active is True else every(
+                lambda on, new, old: None if on is None else new if on else old, active, value, self.known.get(name))
 
 
 COMPARE = {"LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge, "EQ": operator.eq, "NE": operator.ne}
@@ -292,26 +290,24 @@ def results(instruction, lanes):
     if base in ("PLOP3", "UPLOP3"):
         sources = [lanes.holds(o) for o in operands[2:5]]
         tables = [int(o, 16) for o in operands[5:7]]
-        return {} if None in sources else {
+        return {
             operands[k]: each(lambda a, b, c, k=k: bool(tables[k] >> (4 * a + 2 * b + c) & 1), *sources) for k in (0, 1)}
     if base == "P2R":
         mask = int(operands[3], 16)
         bits = [lanes.holds(f"P{i}") if mask >> i & 1 else False for i in range(7)]
-        x = read(operands[2])
-        return {} if x is None or None in bits else {operands[0]: each(
-            lambda x, *bits: x & ~mask | sum(bool(bit) << i for i, bit in enumerate(bits)), x, *bits)}
+        return {operands[0]: each(lambda x, *bits: x & ~mask | sum(bool(bit) << i for i, bit in enumerate(bits)),
+                                  read(operands[2]), *bits)}
     if base in ("SEL", "USEL"):
-        sources = read(operands[1]), read(operands[2]), lanes.holds(operands[3])
-        return {} if None in sources else {operands[0]: each(lambda a, b, p: a if p else b, *sources)}
+        return {operands[0]: every(lambda a, b, p: None if p is None else a if p else b,
+                                   read(operands[1]), read(operands[2]), lanes.holds(operands[3]))}
     if base in ("VIMNMX", "VIADDMNMX"):  # the smaller of two where the predicate holds
         *values, p = [read(o) for o in operands[1:-1]] + [lanes.holds(operands[-1])]
         number = (lambda x: x) if "U32" in parts else signed
-        return {} if None in (*values, p) else {operands[0]: each(
-            lambda *v: (min if v[-1] else max)(sum(v[:-2]) & WORD, v[-2], key=number), *values, p)}
+        return {operands[0]: each(lambda *v: (min if v[-1] else max)(sum(v[:-2]) & WORD, v[-2], key=number), *values, p)}
     function = arithmetic(base.removeprefix("U"), parts)
     to, *sources = operands[1:] if base == "LOP3" and operands[0][0] == "P" else operands
     values = [read(o) for o in sources if not re.fullmatch(r"!?U?P[T\d]", o)]
-    if function is None or to[0] == "P" or None in values:
+    if function is None or to[0] == "P":
         return {}
     value = each(function, *values)
     return {to: value, **({operands[0]: each(bool, value)} if to != operands[0] and operands[-1] == "!PT" else {})}
@@ -360,7 +356,7 @@ def comparison(instruction, lanes):
     combine = COMBINE[next(part for part in parts if part in COMBINE)]
     if c is False and "AND" in parts:
         return dict.fromkeys(operands[:2], False)
-    if "EX" in parts or None in (a, b, c):  # EX: the upper half of 64 bits
+    if "EX" in parts:  # the upper half of 64 bits
         return {}
     number = (lambda x: x) if "U32" in parts else signed
     truth = each(lambda a, b: COMPARE[parts[0]](number(a), number(b)), a, b)
@@ -395,12 +391,11 @@ class Walk:
             self._masks.pop()
         instruction, mask = self.graph.kernel.code[i], self._masks[-1][1]
         self.steps.append(i)
-        guard = self.lanes.holds(instruction.guard)
-        active = None if guard is None else each(lambda g, m: g and m, guard, mask)
-        if active is not None and not some(active):
+        active = every(lambda m, g: g if m else False, mask, self.lanes.holds(instruction.guard))
+        if active is False:
             self.idle.add(len(self.steps) - 1)
         if instruction.base == "BRA":
-            return self._branch(i, instruction, mask)
+            return self._branch(i, instruction, mask, active)
         if instruction.base == "EXIT" and active == mask:
             return None
         if instruction.base == "CALL" and instruction.target is not None:
@@ -417,26 +412,20 @@ class Walk:
             self.lanes.write(name, known.get(name), active)
         return i + 1 if i + 1 < len(self.graph.kernel.code) else None
 
-    def _branch(self, i, instruction, mask):
+    def _branch(self, i, instruction, mask, active):
         if len(self.graph.after[i]) < 2:
             return self.graph.after[i][0]
         fall, target = i + 1, instruction.target
-        conditions = [self.lanes.holds(instruction.guard)]
-        if len(instruction.operands) > 1:
-            conditions.append(self.lanes.holds(instruction.operands[0]))
-        if any(c is not None and not some(c) for c in conditions):
-            return fall
-        if None in conditions:
-            return self._choose(i, fall, target)
-        takes = each(lambda m, *c: bool(m and all(c)), mask, *conditions)
+        extra = self.lanes.holds(instruction.operands[0]) if len(instruction.operands) > 1 else True
+        takes = every(lambda a, e: False if a is False or e is False else None if None in (a, e) else True, active, extra)
         if takes == mask:
             return target
-        if not some(takes):
+        if takes is False:
             return fall
         to = self._choose(i, fall, target)
         join = self._joins[-1] if self._joins else target if to == fall and target > i else None
-        if join is not None:
-            self._masks.append((join, takes if to == target else each(lambda t, m: bool(m and not t), takes, mask)))
+        if join is not None and None not in lanes_of(takes):
+            self._masks.append((join, takes if to == target else every(lambda t, m: m and not t, takes, mask)))
         return to
 
     def _choose(self, i, fall, target):
