@@ -20,10 +20,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools" / "cmake")]
+import kernel_resources  # noqa: E402
 from sass_walk import Graph, Walk, parse, width  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "sass.json"
 ARCH = "sm_90"
 
@@ -109,31 +110,45 @@ def floor(counts):
     cycles = {"issue": counts["issue"], "fma": counts["fma"] + counts["imad"], "lsu": SCHEDULERS * counts["wavefronts"]}
     for unit, busy in BUSY.items():
         cycles[unit] = max(cycles.get(unit, 0), busy * counts[unit])
-    return {unit: n for unit, n in cycles.items() if n}
+    return {unit: round(n, 1) for unit, n in cycles.items() if n}
 
 
-def issue_times(code, steps, idle):
-    """The cycle in which each instruction issues where the warp is alone, and at the end the first cycle after all."""
+def issue(code, warps, share=1):
+    """When warps on one scheduler issue their instructions: of each the cycles, and last the first cycle after them. The warp
+    that is ready first goes first. warps: (steps, idle) of each; share: schedulers that are as busy with shared memory.
+    Fetching code is taken to cost nothing, and barriers to find the other warps there."""
     free = Counter()  # unit: first cycle in which it takes another instruction
-    taken = [0] * 6  # until when scoreboards are
-    now, times = 0, []
-    for place, i in enumerate(steps):
-        instruction = code[i]
-        unit = unit_of(instruction)
-        now = max([now] + [taken[s] for s in instruction.waits])
-        if place not in idle:
-            now = max(now, free[unit])
-            extra = max(wavefronts(instruction) - 1, 0)
-            free[unit] = now + max(BUSY.get(unit, 1), wavefronts(instruction))
-            done = now + LATENCY.get(unit, 0) + WAVEFRONT_LATENCY * extra
+    ready, taken = [0] * len(warps), [[0] * 6 for _ in warps]  # by warp; until when its scoreboards are
+    times, cycle = [[] for _ in warps], 0
+    unfinished = set(range(len(warps)))
+
+    def earliest(w):
+        steps, idle = warps[w]
+        instruction = code[steps[len(times[w])]]
+        busy = 0 if len(times[w]) in idle else free[unit_of(instruction)]
+        return max(ready[w], busy, *(taken[w][s] for s in instruction.waits)), w
+
+    while unfinished:
+        now, w = min(map(earliest, unfinished))
+        now = max(now, cycle)
+        cycle = now + 1
+        steps, idle = warps[w]
+        instruction = code[steps[len(times[w])]]
+        unit, fronts = unit_of(instruction), wavefronts(instruction)
+        ready[w] = now + max(instruction.stall, 1)
+        if len(times[w]) not in idle:
+            free[unit] = now + max(BUSY.get(unit, 1), share * fronts)
+            done = now + LATENCY.get(unit, 0) + WAVEFRONT_LATENCY * max(fronts - 1, 0)
             for scoreboard, until in zip(instruction.takes, (done, now + READ_LATENCY)):
                 if scoreboard < 6:
-                    taken[scoreboard] = max(taken[scoreboard], until)
+                    taken[w][scoreboard] = max(taken[w][scoreboard], until)
             if instruction.base == "BAR":
-                now += LATENCY["control"]
-        times.append(now)
-        now += max(instruction.stall, 1)
-    return [*times, now]
+                ready[w] = max(ready[w], now + LATENCY["control"])
+        times[w].append(now)
+        if len(times[w]) == len(steps):
+            times[w].append(ready[w])
+            unfinished.remove(w)
+    return times
 
 
 # ---- kernels ----
@@ -179,57 +194,56 @@ WALKS = {  # kernel: {what a row is called: block}
 }
 # Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
 PASSES = {"shuffle.hpp": 0}
-GRID, FIRST_ARGUMENT = 0xc, 0x210  # offsets in the bank of constants
+THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xc, 0x210  # offsets in the bank of constants
+LAUNCH = re.compile(r"(\d+), \(Precision\)(\d), (\w+)>$")
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
-
-
-def demangle(names):
-    text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    return {name: re.sub(r"perilune::(base::)?|^void |(?<=>)\([^()]*\)$", "", plain) for name, plain in zip(names, text.splitlines())}
+LAYERS = 2
+# By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
+ENVIRONMENTS = {"CartPole": "CartPole-v1", "LunarLanderWith<Discrete<4>>": "LunarLander-v3",
+                "LunarLanderWith<Box<2>>": "LunarLanderContinuous-v3", "LanderWith<Discrete<4>>": "Lander-v0",
+                "LanderWith<Box<2>>": "LanderContinuous-v0", "Interface<4, Discrete<2>>": "CartPole-v1",
+                "Interface<8, Discrete<4>>": "LunarLander-v3", "Interface<8, Box<2>>": "LunarLanderContinuous-v3"}
 
 
 def disassembled(cubin):
+    """{name as kernel_resources.json has it: Kernel}."""
     done = subprocess.run([nvdisasm(), "-c", "-hex", "-g", cubin], capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"nvdisasm does not read {cubin}: {done.stderr.strip()}")
+        sys.exit(f"{cubin}: {done.stderr.strip()}")
     kernels = parse(done.stdout)
-    names = demangle(sorted(kernels))
-    return {names[mangled]: kernel for mangled, kernel in kernels.items()}
+    names = kernel_resources.demangle(sorted(kernels))
+    return {kernel_resources.short(names[mangled]): kernel for mangled, kernel in kernels.items()}
 
 
 def argument_words():
     """{struct: {offset in the bank of constants: word}} of ARGUMENTS, with the compiler's word on where fields are."""
-    source = '#include "kernels/api.hpp"\n#include <cstddef>\n#include <cstdio>\nusing namespace perilune;\nint main() {\n'
-    for struct, fields in ARGUMENTS.items():
-        source += f"{{ {struct} a{{}};\n"
-        source += "".join(f'std::printf("{struct} {name} %zu %zu\\n", offsetof({struct}, {name}), sizeof(a.{name}));\n'
-                          for name in fields if name != "grid")
-        source += "}\n"
+    fields = [(struct, name) for struct, values in ARGUMENTS.items() for name in values if name != "grid"]
+    prints = "\n".join(f'  {{ {struct} a; std::printf("%zu %zu\\n", offsetof({struct}, {name}), sizeof a.{name}); }}'
+                       for struct, name in fields)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "offsets.cpp"
-        path.write_text(source + "}\n")
-        subprocess.run(["c++", "-std=c++20", f"-I{ROOT}", path, "-o", path.with_suffix("")], check=True)
-        answer = subprocess.run([path.with_suffix("")], check=True, capture_output=True, text=True).stdout
-    words = {struct: {GRID: fields["grid"]} if "grid" in fields else {} for struct, fields in ARGUMENTS.items()}
-    for line in answer.splitlines():
-        struct, name, offset, size = line.split()
-        for k in range(0, int(size), 4):
-            words[struct][FIRST_ARGUMENT + int(offset) + k] = ARGUMENTS[struct][name] if k == 0 else 0
+        source, program = Path(folder) / "offsets.cpp", Path(folder) / "offsets"
+        source.write_text(f'#include "kernels/api.hpp"\n#include <cstddef>\n#include <cstdio>\nusing namespace perilune;\n'
+                          f"int main() {{\n{prints}\n}}\n")
+        subprocess.run(["c++", "-std=c++20", f"-I{ROOT}", source, "-o", program], check=True)
+        answers = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+    words = {struct: {GRID: values["grid"]} if "grid" in values else {} for struct, values in ARGUMENTS.items()}
+    for (struct, name), answer in zip(fields, answers):
+        offset, size = map(int, answer.split())
+        for k in range(0, size, 4):
+            words[struct][FIRST_ARGUMENT + offset + k] = ARGUMENTS[struct][name] if k == 0 else 0
     return words
 
 
 class Way:
-    """A kernel's way in one block: its warps' walks, and the loop that most of it is spent in."""
+    """A kernel's way through one block, by the walks of its warps: a pass of the loop that takes most of it, the second one,
+    where the arguments leave open how long that loop is; else the whole of it."""
 
     def __init__(self, name, kernel, block, words):
-        m = re.search(r"(\d+), \(Precision\)(\d), (\w+)>", name)
-        if not m:
-            raise ValueError(f"{name}: not a kernel of run_kernel")
-        self.code, self.threads = kernel.code, int(m[1])
+        threads, _, arguments = LAUNCH.search(name).groups()
+        self.code, self.warps, self.main = kernel.code, int(threads) // 32, None
         self.graph = Graph(kernel, lambda body: self._passes_of(body) == 0)
-        outermost = [h for h in self.graph.loops if len(self.graph.around(h)) == 1]
-        longest = max((len(self.graph.loops[h]) for h in outermost), default=0)
-        self.main = None
+        outermost = [header for header in self.graph.loops if len(self.graph.around(header)) == 1]
+        longest = max((len(self.graph.loops[header]) for header in outermost), default=0)
 
         def passes(header):
             if header in outermost and 2 * len(self.graph.loops[header]) > longest:
@@ -237,103 +251,198 @@ class Way:
                 return 2
             return self._passes_of(self.graph.loops[header])
 
-        constants = {0x0: self.threads, **words.get(m[3], {})}
-        self.walks = [Walk(self.graph, constants, {"SR_TID.X": tuple(range(first, first + 32)), "SR_CTAID.X": block,
-                                                    "SR_CgaCtaId": 0, "vote": False}, passes) for first in range(0, self.threads, 32)]
-        self.times = [issue_times(self.code, walk.steps, walk.idle) for walk in self.walks]
-        self.unknown = set().union(*(walk.unknown for walk in self.walks))
+        walks = [Walk(self.graph, {THREADS_WORD: int(threads), **words.get(arguments, {})},
+                      {"SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)), "SR_CTAID.X": block, "SR_CgaCtaId": 0, "vote": False},
+                      passes) for warp in range(self.warps)]
+        self.unknown = set().union(*(walk.unknown for walk in walks))
+        spans = [self._span(walk) for walk in walks]
+        self.before = max(begin for begin, _ in spans)
+        self.warps = [(walk.steps[begin:end], {place - begin for place in walk.idle if begin <= place < end})
+                      for walk, (begin, end) in zip(walks, spans)]
 
     def _passes_of(self, body):
         files = Counter(self.code[i].line.split(":")[0] for i in body)
         return PASSES.get(files.most_common(1)[0][0])
 
-    def span(self, walk):
-        """Places of a walk's second pass through the main loop; of all of it where there is none."""
+    def _span(self, walk):
         if self.main is None:
             return 0, len(walk.steps)
         body = self.graph.loops[self.main]
-        first = [place for place, i in enumerate(walk.steps) if i == self.main][1]
-        return first, next((p for p in range(first, len(walk.steps)) if walk.steps[p] not in body), len(walk.steps))
+        begin = [place for place, i in enumerate(walk.steps) if i == self.main][1]
+        return begin, next((p for p in range(begin, len(walk.steps)) if walk.steps[p] not in body), len(walk.steps))
 
-    def counts(self, pick):
-        """Mean over the warps of what is counted in the places pick(walk)."""
+    def counts(self, inside=lambda i: True):
+        """{what: how many}, mean over the warps, of the instructions that are `inside`."""
         total = Counter()
-        for walk in self.walks:
-            places = pick(walk)
-            total += count(self.code, [walk.steps[p] for p in places], {k for k, p in enumerate(places) if p in walk.idle})
-        return Counter({what: n / len(self.walks) for what, n in total.items()})
+        for steps, idle in self.warps:
+            places = [place for place, i in enumerate(steps) if inside(i)]
+            total += count(self.code, [steps[p] for p in places], {k for k, p in enumerate(places) if p in idle})
+        return Counter({what: round(n / len(self.warps), 1) for what, n in sorted(total.items())})
 
-    def chain(self):
-        """Cycles of the slowest warp alone, in its span."""
-        return max(times[end] - times[begin]
-                   for walk, times in zip(self.walks, self.times) for begin, end in [self.span(walk)])
+    def alone(self):
+        """Cycles of the slowest warp, alone in its multiprocessor; and when it issues."""
+        times = max((issue(self.code, [warp])[0] for warp in self.warps), key=lambda times: times[-1])
+        return times[-1], times
+
+    def together(self, count):
+        """Cycles a warp where each scheduler has so many, of all warps in turn."""
+        warps = [self.warps[k % len(self.warps)] for k in range(count)]
+        return round(max(times[-1] for times in issue(self.code, warps, SCHEDULERS)) / count)
 
 
-def rounded(counts):
-    return {what: round(n, 1) if n % 1 else int(n) for what, n in sorted(counts.items())}
+def ways(name, kernel, words):
+    """(what a row of WALKS is called, Way) of a kernel."""
+    for pattern, blocks in WALKS.items():
+        if re.match(pattern, name):
+            yield from ((title, Way(name, kernel, block, words)) for title, block in blocks.items())
 
 
-def row_of(title, name, way, blocks):
-    m = re.search(r"\(Precision\)(\d)", name)
-    per_pass = way.counts(lambda walk: range(*way.span(walk)))
-    floors = floor(per_pass)
-    bound = max(floors, key=floors.get)
-    warps = blocks * way.threads / 32 / SCHEDULERS
-    chain = way.chain()
-    return {"walk": title, "precision": PRECISIONS[m[1]], "kernel": name,
-            "of": "a pass of its main loop" if way.main is not None else "the whole kernel",
-            "counts": rounded(per_pass), "floor_cycles": rounded(floors), "bound": bound,
-            "before": way.counts(lambda walk: range(way.span(walk)[0]))["issue"] if way.main is not None else 0,
-            "chain_cycles": chain, "warps_per_scheduler": warps, "expected_cycles": round(max(floors[bound], chain / warps)),
-            "loops_of_unknown_length": len(way.unknown)}
+# ---- the table ----
+
+def resources(build):
+    """{kernel: what ptxas said of it, its shared memory and how many blocks a multiprocessor has}, from a build folder."""
+    information = json.loads(subprocess.run([build / "perilune", "info", "--json"], check=True, capture_output=True, text=True).stdout)
+    storage = {(row["env"], row["hidden_width"], row["precision"]): row
+               for row in information["devices"]["cuda"]["shared_memory"] if row["hidden_layers"] == LAYERS}
+    rows = {}
+    for figure in json.loads((build / "kernel_resources.json").read_text())["kernels"]:
+        name = figure["kernel"]
+        if figure["arch"] != ARCH:
+            continue
+        dynamic = 0
+        threads = int(m[1]) if (m := LAUNCH.search(name)) else 1
+        if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(.+), (\d+)>, \d+, \(Precision\)(\d)", name):
+            dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
+        blocks, limit = occupancy(max(figure["registers"], 1), max(threads, 32), figure["shared_bytes"] + dynamic)
+        rows[name] = {"kernel": name, "threads": threads, "registers": figure["registers"],
+                      "static_shared_bytes": figure["shared_bytes"], "dynamic_shared_bytes": dynamic,
+                      "stack_bytes": figure["stack_bytes"],
+                      "spill_bytes": figure["spill_store_bytes"] + figure["spill_load_bytes"],
+                      "blocks_per_multiprocessor": blocks, "limited_by": limit,
+                      "occupancy": round(blocks * threads / THREADS, 3)}
+    return information["build"]["cuda"], rows
+
+
+def walk_row(title, precision, way, kernel):
+    counts = way.counts()
+    cycles = floor(counts)
+    row = {"walk": title, "precision": precision, "of": "the kernel" if way.main is None else "a pass", "counts": counts,
+           "floor_cycles": cycles, "bound": max(cycles, key=cycles.get), "alone_cycles": way.alone()[0]}
+    if way.main is not None:
+        warps = kernel["blocks_per_multiprocessor"] * kernel["threads"] // (32 * SCHEDULERS)
+        row |= {"warps_per_scheduler": max(warps, 1), "together_cycles": way.together(max(warps, 1)), "issued_before": way.before}
+    return row | {"loops_of_unknown_length": len(way.unknown)}
+
+
+def table(build):
+    toolkit, rows = resources(build)
+    words, walks = argument_words(), []
+    for cubin in cubins(build):
+        for name, kernel in disassembled(cubin).items():
+            row = rows.setdefault(name, {"function": name})
+            if "instructions" in row:
+                continue  # of another unit as well
+            row["instructions"] = dict(sorted(count(kernel.code, range(len(kernel.code))).items()))
+            precision = PRECISIONS[m[2]] if (m := LAUNCH.search(name)) else None
+            walks += [walk_row(title, precision, way, row) for title, way in ways(name, kernel, words)]
+    return {"toolkit": toolkit, "hidden_layers": LAYERS, "walks": sorted(walks, key=lambda row: (row["walk"], row["precision"])),
+            "kernels": [rows[name] for name in sorted(rows)]}
+
+
+def cubins(build):
+    found = sorted(build.glob(f"kernels/**/*.report/*.{ARCH}.cubin"))
+    if not found:
+        sys.exit(f"{build} has no cubins of {ARCH} - build it with CUDA and tests; objects of an older nvcc_with_report lack them")
+    return found
+
+
+def text_of(table):
+    """JSON with a line for each row."""
+    parts = []
+    for key, value in table.items():
+        rows = ",\n  ".join(json.dumps(row) for row in value) if isinstance(value, list) else None
+        parts.append(f' "{key}": ' + (json.dumps(value) if rows is None else f"[\n  {rows}\n ]"))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def flat(value, path=()):
+    """{path: number or word} of a table; a row's path is what it is of."""
+    if isinstance(value, dict):
+        return {p: v for key, inner in value.items() for p, v in flat(inner, (*path, key)).items()}
+    if isinstance(value, list):
+        names = [" ".join(str(row[key]) for key in ("walk", "precision", "kernel", "function") if row.get(key)) for row in value]
+        return {p: v for name, row in zip(names, value) for p, v in flat(row, (*path, name)).items()}
+    return {path: value}
+
+
+def differences(old, new):
+    """A line for each number that differs."""
+    old, new = flat(old), flat(new)
+    return [f"{': '.join(path)}: {old.get(path, 'nothing')} -> {new.get(path, 'nothing')}"
+            for path in {**old, **new} if old.get(path) != new.get(path)]
 
 
 # ---- printing one kernel ----
 
-COLUMNS = ["issue", "fma", "imad", "alu", "special", "tensor", "shared", "wavefronts", "global", "constant", "uniform", "control"]
+COLUMNS = "issue fma imad alu special tensor shared wavefronts global constant uniform control".split()
 
 
 def show(title, name, way):
-    print(f"{title}: {name}")
-    per_pass = way.counts(lambda walk: range(*way.span(walk)))
-    what = "a pass of the main loop" if way.main is not None else "the whole kernel"
-    others = {k: v for k, v in rounded(per_pass).items() if k not in COLUMNS}
-    print(f"  {what}, a warp: {way.chain()} cycles alone; at least {rounded(floor(per_pass))}; {others}")
-    print(f"  {'loop':34}{'passes':>7}{'cycles':>8}" + "".join(f"{column:>8}"[:11] for column in ["issue", *(c[:7] for c in COLUMNS[1:])]))
-    spans = [range(*way.span(walk)) for walk in way.walks]
-    headers = {way.graph.around(walk.steps[p])[:1][0] if way.graph.around(walk.steps[p]) else None
-               for walk, places in zip(way.walks, spans) for p in places}
-    for header in sorted(headers, key=lambda h: -1 if h is None else h):
-        inside = [[p for p in places if (way.graph.around(walk.steps[p]) or [None])[0] == header] for walk, places in zip(way.walks, spans)]
-        places = {id(walk): ps for walk, ps in zip(way.walks, inside)}
-        counts = way.counts(lambda walk: places[id(walk)])
-        cycles = max(sum(times[p + 1] - times[p] for p in ps) for times, ps in zip(way.times, inside))
-        passes = sum(walk.steps[p] == header for walk, ps in zip(way.walks, inside) for p in ps) / len(way.walks)
+    alone, times = way.alone()
+    counts = way.counts()
+    print(f"{title}: {name}\n  {'the kernel' if way.main is None else 'a pass of its main loop'}, a warp: {alone} cycles alone; two a "
+          f"scheduler {way.together(2)} each, four {way.together(4)}; at least {floor(counts)}\n  also "
+          f"{ {what: n for what, n in counts.items() if what not in COLUMNS} }")
+    print(f"  {'loop':40}{'passes':>7}{'alone':>7}" + "".join(f"{column[:7]:>8}" for column in COLUMNS))
+
+    def around(i):
+        return (way.graph.around(i) or [None])[0]
+
+    steps = max((steps for steps, _ in way.warps), key=len)
+    slowest = next(steps for steps, _ in way.warps if len(steps) + 1 == len(times))
+    cycles = Counter()
+    for place, i in enumerate(slowest):
+        cycles[around(i)] += times[place + 1] - times[place]
+    for header in sorted({around(i) for i in steps}, key=lambda h: -1 if h is None else h):
         label = "outside loops" if header is None else f"{way.code[header].address:#x} {way.code[header].line}"
-        label += " (unknown)" if header in way.unknown else ""
-        print(f"  {label:34}{passes:7g}{cycles:8}" + "".join(f"{counts[column]:8g}" for column in COLUMNS))
-    lines = Counter(way.code[way.walks[0].steps[p]].line for p in spans[0])
-    print("  lines that issue most (first warp): " + ", ".join(f"{line} {n}" for line, n in lines.most_common(12)))
+        label += " UNKNOWN LENGTH" if header in way.unknown else ""
+        inside = way.counts(lambda i: around(i) == header)
+        print(f"  {label:40}{steps.count(header):7}{cycles[header]:7}" + "".join(f"{inside.get(c, 0):8g}" for c in COLUMNS))
+    lines = Counter(way.code[i].line for i in steps)
+    print("  lines that issue most: " + ", ".join(f"{line} {n}" for line, n in lines.most_common(12)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", nargs="?", default=ROOT / "build/release", type=Path)
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--kernel")
-    parser.add_argument("--cubin", action="append", type=Path)
+    parser.add_argument("--check", action="store_true", help="compare with what is committed; 77: nothing to compare by")
+    parser.add_argument("--kernel", metavar="REGEX", help="print the loops of these kernels")
+    parser.add_argument("--cubin", action="append", type=Path, help="with --kernel: of this file instead")
     options = parser.parse_args()
     if nvdisasm() is None:
-        sys.exit("no nvdisasm: pip install nvidia-cuda-nvdisasm")
-    words = argument_words()
-    cubins = options.cubin or sorted(options.build.glob(f"kernels/**/*.report/*.{ARCH}.cubin"))
-    for cubin in cubins:
-        for name, kernel in disassembled(cubin).items():
-            if options.kernel and re.search(options.kernel, name):
-                for pattern, blocks in WALKS.items():
-                    if re.match(pattern, name):
-                        for title, block in blocks.items():
-                            show(title, name, Way(name, kernel, block, words))
+        print("skipped: there is no nvdisasm - pip install nvidia-cuda-nvdisasm", file=sys.stderr)
+        sys.exit(77)
+    if options.kernel is not None:
+        words = argument_words()
+        for cubin in options.cubin or cubins(options.build):
+            for name, kernel in disassembled(cubin).items():
+                if re.search(options.kernel, name):
+                    for title, way in ways(name, kernel, words):
+                        show(title, name, way)
+                    if not any(re.match(pattern, name) for pattern in WALKS):
+                        print(f"{name}\n  its text: {dict(count(kernel.code, range(len(kernel.code))))}")
+        return
+    new = table(options.build)
+    if not options.check:
+        RESULTS.write_text(text_of(new))
+        return
+    old = json.loads(RESULTS.read_text())
+    if old["toolkit"] != new["toolkit"]:
+        print(f"skipped: {RESULTS.name} is of CUDA {old['toolkit']}, and {options.build} of {new['toolkit']}", file=sys.stderr)
+        sys.exit(77)
+    if wrong := differences(old, new):
+        more = f"\nand {len(wrong) - 60} more" if len(wrong) > 60 else ""
+        sys.exit("\n".join(wrong[:60]) + more + f"\nif this is meant: bench/sass.py {options.build}, and commit bench/results/sass.json")
 
 
 if __name__ == "__main__":
