@@ -3,10 +3,11 @@
 
 BUILD is a build folder with CUDA and tests (build/release), in which nvcc_with_report kept each unit's cubin. Without more
 bench/results/sass.json is written: of every kernel registers, shared memory, spills, blocks per multiprocessor and the
-instructions of its text by unit; of those in WALKS, what one warp issues on its way through (sass_walk.py), the cycles that
-units need for that at least, and the cycles that one warp alone would take. --check compares with what is committed.
---kernel prints the loops of kernels whose name matches, for who works on them; --cubin FILE takes a cubin of its own there
-(nvcc -cubin -arch=sm_90 -lineinfo). nvdisasm is NVIDIA's (PyPI: nvidia-cuda-nvdisasm).
+instructions of its text by unit; of those in WALKS, what one warp issues on its way (sass_walk.py; the mean over a block's
+warps) for 32 samples or a step of 32 environments, floor_cycles that a scheduler's units need for that at least, alone_cycles of
+a warp that has the multiprocessor for itself, and together_cycles for each of the warps that fit. --check compares with what is
+committed. --kernel prints the loops of kernels whose name matches, for who works on them; --cubin FILE takes those of one cubin
+(nvcc -cubin -arch=sm_90 -O3 -fmad=false -lineinfo). nvdisasm is NVIDIA's (PyPI: nvidia-cuda-nvdisasm).
 """
 
 import argparse
@@ -170,7 +171,8 @@ def occupancy(registers, threads, shared):
 
 
 # What a walk takes a kernel's arguments to be: CartPole in 4096 environments by 128 steps, four minibatches, networks of two
-# layers of 64 tanh units. What is not named is unknown, and so are the loops over tiles and steps: they are left after two passes.
+# layers of 64 tanh units (whose parameters are so many, with each tensor rounded up to 16). What is not named is unknown, and so
+# is how long the loops over tiles and steps are: those are left after two passes.
 SAMPLING = {"sampling.batch_size": 4096 * 128, "sampling.minibatch_size": 4096 * 32, "sampling.shuffled": 1}
 NETWORKS = {f"{network}.{key}": value for network, begin, end in (("actor", 0, 4624), ("critic", 4624, 9184))
             for key, value in (("depth", 2), ("activation", 0), ("begin", begin), ("end", end))}
@@ -206,13 +208,17 @@ ENVIRONMENTS = {"CartPole": "CartPole-v1", "LunarLanderWith<Discrete<4>>": "Luna
 
 
 def disassembled(cubin):
-    """{name as kernel_resources.json has it: Kernel}."""
-    done = subprocess.run([nvdisasm(), "-c", "-hex", "-g", cubin], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{cubin}: {done.stderr.strip()}")
-    kernels = parse(done.stdout)
-    names = kernel_resources.demangle(sorted(kernels))
-    return {kernel_resources.short(names[mangled]): kernel for mangled, kernel in kernels.items()}
+    """{name as kernel_resources.json has it: Kernel}; what only counting needs where the cubin has none of WALKS."""
+    def run(*options):
+        done = subprocess.run([nvdisasm(), "-c", *options, cubin], capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{cubin}: {done.stderr.strip()}")
+        kernels = parse(done.stdout)
+        names = kernel_resources.demangle(sorted(kernels))
+        return {kernel_resources.short(names[mangled]): kernel for mangled, kernel in kernels.items()}
+
+    kernels = run()
+    return run("-hex", "-g") if any(re.match(pattern, name) for name in kernels for pattern in WALKS) else kernels
 
 
 def argument_words():
@@ -301,7 +307,8 @@ def ways(name, kernel, words):
 
 def resources(build):
     """{kernel: what ptxas said of it, its shared memory and how many blocks a multiprocessor has}, from a build folder."""
-    information = json.loads(subprocess.run([build / "perilune", "info", "--json"], check=True, capture_output=True, text=True).stdout)
+    told = subprocess.run([build / "perilune", "info", "--json"], check=True, capture_output=True, text=True).stdout
+    information = json.loads(told)
     storage = {(row["env"], row["hidden_width"], row["precision"]): row
                for row in information["devices"]["cuda"]["shared_memory"] if row["hidden_layers"] == LAYERS}
     rows = {}
@@ -390,9 +397,10 @@ COLUMNS = "issue fma imad alu special tensor shared wavefronts global constant u
 def show(title, name, way):
     alone, times = way.alone()
     counts = way.counts()
-    print(f"{title}: {name}\n  {'the kernel' if way.main is None else 'a pass of its main loop'}, a warp: {alone} cycles alone; two a "
-          f"scheduler {way.together(2)} each, four {way.together(4)}; at least {floor(counts)}\n  also "
-          f"{ {what: n for what, n in counts.items() if what not in COLUMNS} }")
+    what = "the kernel" if way.main is None else "a pass of its main loop"
+    rest = {what: n for what, n in counts.items() if what not in COLUMNS}
+    print(f"{title}: {name}\n  {what}, a warp: {alone} cycles alone; {way.together(2)} each of two on a scheduler, "
+          f"{way.together(4)} of four; at least {floor(counts)}\n  also {rest}")
     print(f"  {'loop':40}{'passes':>7}{'alone':>7}" + "".join(f"{column[:7]:>8}" for column in COLUMNS))
 
     def around(i):
@@ -441,8 +449,9 @@ def main():
         print(f"skipped: {RESULTS.name} is of CUDA {old['toolkit']}, and {options.build} of {new['toolkit']}", file=sys.stderr)
         sys.exit(77)
     if wrong := differences(old, new):
-        more = f"\nand {len(wrong) - 60} more" if len(wrong) > 60 else ""
-        sys.exit("\n".join(wrong[:60]) + more + f"\nif this is meant: bench/sass.py {options.build}, and commit bench/results/sass.json")
+        more = [f"and {len(wrong) - 60} more"] if len(wrong) > 60 else []
+        remedy = f"if this is meant, run bench/sass.py {options.build} and commit bench/results/{RESULTS.name}"
+        sys.exit("\n".join([*wrong[:60], *more, remedy]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import operator
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import repeat
 
 LANES = 32
 WORD = 0xFFFFFFFF
@@ -27,9 +29,11 @@ class Instruction:
     target: int | None = None  # index of the instruction that it names
 
     def __post_init__(self):
-        self.operands = [operand.replace(".reuse", "") for operand in self.operands]
         self.base, *self.parts = self.opcode.split(".")
-        self.writes = written(self)
+
+    @cached_property
+    def writes(self):
+        return written(self)
 
     # What the compiler scheduled (Jia et al. 2018, "Dissecting the NVIDIA Volta GPU architecture", 2.1):
     @property
@@ -54,31 +58,33 @@ class Kernel:
     code: list = field(default_factory=list)
 
 
+SECTION = re.compile(r"\s*\.section\s+\.text\.([^,\s]+)")
+LABEL = re.compile(r"([.$\w]+):")
+LINE = re.compile(r'\s*//## File "([^"]*)", line (\d+)')
+ENCODING = re.compile(r"\s+/\* 0x([0-9a-f]{16}) \*/")  # its second half, on a line of its own
 INSTRUCTION = re.compile(r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[T\d]) )?\s*([^;]*?)\s*;")
 
 
 def parse(text):
     """{mangled name: Kernel} of what nvdisasm -c -hex -g prints; without -hex no control, without -g no lines."""
     kernels, kernel, line, labels = {}, None, "", {}
-    for row in text.splitlines():
-        if m := re.match(r"\s*\.section\s+\.text\.([^,\s]+)", row):
-            kernel = kernels[m[1]] = Kernel(m[1])
-            labels[m[1]] = {}
-        elif kernel is None:
-            continue
-        elif m := INSTRUCTION.match(row):
+    for row in text.replace(".reuse", "").splitlines():
+        if m := INSTRUCTION.match(row):
             opcode, _, operands = m[3].partition(" ")
             kernel.code.append(Instruction(int(m[1], 16), m[2] or "", opcode,
                                            [o.strip() for o in operands.split(",")] if operands else [], line))
-        elif m := re.match(r"\s+/\* 0x([0-9a-f]{16}) \*/", row):
+        elif m := ENCODING.match(row):
             kernel.code[-1].control = int(m[1], 16) >> 41 & (1 << 21) - 1
-        elif m := re.match(r'\s*//## File "([^"]*)", line (\d+)', row):
+        elif m := LINE.match(row):
             line = f"{m[1].rsplit('/', 1)[-1]}:{m[2]}"
-        elif m := re.match(r"([.$\w]+):", row):
+        elif m := SECTION.match(row):
+            kernel = kernels[m[1]] = Kernel(m[1])
+            labels[m[1]] = {}
+        elif kernel is not None and (m := LABEL.match(row)):
             labels[kernel.name][m[1]] = len(kernel.code)
     for kernel in kernels.values():
         for instruction in kernel.code:
-            if m := re.search(r"`\(([^)]+)\)", ",".join(instruction.operands)):
+            if instruction.operands and (m := re.fullmatch(r"`\(([^)]+)\)", instruction.operands[-1])):
                 instruction.target = labels[kernel.name].get(m[1])
     return kernels
 
@@ -209,17 +215,21 @@ def is_rare(instruction):
 
 # ---- values: a number or truth, None where it is unknown; one for all lanes, or a tuple of one for each ----
 
-def each(f, *values):
-    """f of every lane's values, unknown where one of them is."""
-    return every(lambda *v: None if None in v else f(*v), *values)
-
-
 def every(f, *values):
-    """f of every lane's values, unknown ones included."""
-    if not any(isinstance(value, tuple) for value in values):
+    """f of every lane's values."""
+    if tuple not in map(type, values):
         return f(*values)
-    result = tuple(f(*(v[k] if isinstance(v, tuple) else v for v in values)) for k in range(LANES))
-    return result[0] if all(x is result[0] or x == result[0] for x in result) else result
+    result = tuple(map(f, *(value if type(value) is tuple else repeat(value, LANES) for value in values)))
+    return result[0] if result.count(result[0]) == LANES else result
+
+
+def each(f, *values):
+    """The same, unknown where one of them is."""
+    if None in values:
+        return None
+    if any(type(value) is tuple and None in value for value in values):
+        return every(lambda *v: None if None in v else f(*v), *values)
+    return every(f, *values)
 
 
 def lanes_of(value):
