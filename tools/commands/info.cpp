@@ -26,7 +26,7 @@ std::vector<std::string_view> precision_names(const Device& device, std::string_
   return names;
 }
 
-// Bytes of dynamic shared memory of each kernel with networks, for bench/occupancy.py.
+// Bytes of dynamic shared memory of each kernel with networks, for bench/sass.py.
 Json shared_memory_json(const Machine& cuda) {
   Json rows = Json::array();
   for (int i = 0; i < cuda.instance_count; ++i) {
