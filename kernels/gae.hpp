@@ -134,7 +134,7 @@ struct Gae {
         row(2 + 2 * k)[block.index()] = moments.squares;
       });
     }
-    if (!block.last_of_grid(args.control->gae_ticket)) return;
+    if (!block.last_of_grid(args.control->moments_ticket)) return;
     const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
     Moments<float> batch[kBatchQuantities];
     PERILUNE_UNROLL

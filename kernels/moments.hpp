@@ -9,8 +9,9 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// n - 1 in the denominator, as torch.std. squares: of deviations from the mean.
-PERILUNE_HD float sample_variance(float squares, float n) {
-  return n > 1.0f ? squares / (n - 1.0f) : 0.0f;
+template <class Real>
+PERILUNE_HD Real sample_variance(Real squares, float n) {
+  return n > 1.0f ? squares / Real(n - 1.0f) : Real(0.0f);
 }
 
 /// Some numbers: how many, and the sums of their differences from `origin` and of the squares of
@@ -36,19 +37,19 @@ struct Moments {
 
 /// n numbers from their parts, with their mean as origin (and a sum of 0). sum(f) sums f(part) over
 /// all parts.
-template <class Sum>
-PERILUNE_DEVICE Moments<float> combine_moments(float n, Sum&& sum) {
-  if (n == 0.0f) return Moments<float>::none();
-  const float about = sum([](const auto& part) { return part.total(); }) / n;
-  const float rest = sum([&](const auto& part) { return part.sum_about(about); });
-  const float squares = sum([&](const auto& part) { return part.squares_about(about); });
-  return {n, about + rest / n, 0.0f, squares - rest * (rest / n)};
+template <class Real, class Sum>
+PERILUNE_DEVICE Moments<Real> combine_moments(float n, Sum&& sum) {
+  if (n == 0.0f) return Moments<Real>::none();
+  const Real about = sum([](const auto& part) { return part.total(); }) / Real(n);
+  const Real rest = sum([&](const auto& part) { return part.sum_about(about); });
+  const Real squares = sum([&](const auto& part) { return part.squares_about(about); });
+  return {Real(n), about + rest / Real(n), Real(0.0f), squares - rest * (rest / Real(n))};
 }
 
 /// Those of lanes; part(lane) is a lane's. Collective; valid in every lane, as what follows.
 template <class B, class F>
 PERILUNE_DEVICE Moments<float> combine_lanes(B& block, float n, F&& part) {
-  return combine_moments(n, [&](auto&& f) {
+  return combine_moments<float>(n, [&](auto&& f) {
     PerLane<B, typename B::Real> term;
     block.lanes([&](typename B::Lane lane) { term[lane] = f(part(lane)); });
     return block.sum(term);
@@ -61,7 +62,7 @@ PERILUNE_DEVICE Moments<float> combine_groups(B& block, float n, const float* co
                                               const float* means, const float* squares,
                                               int groups) {
   using Real = typename B::Real;
-  return combine_moments(n, [&](auto&& f) {
+  return combine_moments<float>(n, [&](auto&& f) {
     return sum_over(block, groups, [&](int first, typename B::Lane lane) {
       return f(Moments<Real>{block.load(counts + first, lane), block.load(means + first, lane),
                              Real(0.0f), block.load(squares + first, lane)});
