@@ -84,7 +84,8 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   const int count = batch.count * kSteps;
   const Machine& machine = device.machine();
   const DeviceArray<float> samples(device, std::vector<float>(batch.values.begin(), batch.values.begin() + count));
-  const DeviceArray<float> moments(device, kChunkMoments * static_cast<std::size_t>(machine.moment_chunks(count))), scale(device, 2);
+  const DeviceArray<float> moments(device, kChunkMoments * static_cast<std::size_t>(machine.moment_chunks(count)));
+  const DeviceArray<float> scale(device, 2);
   const DeviceArray<BatchMoments> theirs(device, 1);
   const DeviceArray<Control> control(device, 1);
   void* const stream = device.queue().stream;

@@ -90,14 +90,19 @@ class PolicyLosses {
   /// Calls f(which sum, total). Collective; every lane must be active.
   template <class F>
   PERILUNE_DEVICE void totals(F&& f) {
-    for (int k = 0; k < kSums; ++k) f(k, block_.sum(sums_[k]));
+    const Sums<kSums> totals = block_.sums(sums_);
+    PERILUNE_UNROLL
+    for (int k = 0; k < kSums; ++k) f(k, totals[k]);
   }
   /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
   template <class F>
   PERILUNE_DEVICE void spread_slopes(F&& f) {
-    if (args_.hyper.fixed_std != 0) return;
-    PERILUNE_UNROLL
-    for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, block_.sum(spread_slopes_[i]));
+    if constexpr (Policy::kSpread > 0) {
+      if (args_.hyper.fixed_std != 0) return;
+      const Sums<Policy::kSpread> slopes = block_.sums(spread_slopes_);
+      PERILUNE_UNROLL
+      for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, slopes[i]);
+    }
   }
 
  private:
@@ -353,12 +358,13 @@ struct AdvantageMoments {
     }
     block.activate(B::kLanes);
     const float count = static_cast<float>(end - begin);
-    const Moments<float> all = combine_lanes(block, count, [&](Lane lane) -> const auto& { return moments[lane]; });
+    Moments<float> all[1];
+    combine_lanes(block, count, all, [&](Lane lane, int) -> const auto& { return moments[lane]; });
     block.one([&] {
       float* const to = args.moments + chunk * kChunkMoments * groups + group;
       to[0] = count;
-      to[groups] = all.origin;
-      to[2 * groups] = all.squares;
+      to[groups] = all[0].origin;
+      to[2 * groups] = all[0].squares;
     });
   }
 
@@ -374,14 +380,10 @@ struct AdvantageMoments {
       const Lane column = B::column(lane);
       const int from = chunks * B::part(lane) / B::kSplit, to = chunks * (B::part(lane) + 1) / B::kSplit;
       const int samples = chunk_begin(args, to, chunks) - chunk_begin(args, from, chunks);
-      moments[lane] = combine_moments<Real>(static_cast<float>(samples), [&](auto&& f) {
-        Real sum(0.0f);
-        for (int c = from; c < to; ++c) {
-          const float* const chunk = args.moments + c * kChunkMoments * groups + first;
-          sum = sum + f(Moments<Real>{block.load(chunk, column), block.load(chunk + groups, column), Real(0.0f),
-                                      block.load(chunk + 2 * groups, column)});
-        }
-        return sum;
+      moments[lane] = combine_in_order<Real>(static_cast<float>(samples), from, to, [&](int c) {
+        const float* const chunk = args.moments + c * kChunkMoments * groups + first;
+        return Moments<Real>{block.load(chunk, column), block.load(chunk + groups, column), Real(0.0f),
+                             block.load(chunk + 2 * groups, column)};
       });
     });
     if constexpr (B::kSplit > 1) {
@@ -394,13 +396,9 @@ struct AdvantageMoments {
       block.sync();
       block.lanes([&](Lane lane) {
         const Lane column = B::column(lane);
-        moments[lane] = combine_moments<Real>(n, [&](auto&& f) {
-          Real sum(0.0f);
-          for (int part = 0; part < B::kSplit; ++part) {
-            sum = sum + f(Moments<Real>{B::load_lane(slot(0, part), column), B::load_lane(slot(1, part), column), Real(0.0f),
-                                        B::load_lane(slot(2, part), column)});
-          }
-          return sum;
+        moments[lane] = combine_in_order<Real>(n, 0, B::kSplit, [&](int part) {
+          return Moments<Real>{B::load_lane(slot(0, part), column), B::load_lane(slot(1, part), column), Real(0.0f),
+                               B::load_lane(slot(2, part), column)};
         });
       });
       block.sync();  // before the next columns are stored

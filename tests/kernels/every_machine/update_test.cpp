@@ -427,9 +427,10 @@ void expect_advantage_moments(const Subject& on, int size, int minibatches, int 
         expect_close("squares", number(2), sample_variance_of(part) * (n - 1.0), {1e-7 * n, 1e-5});
       }
       expect_close("mean of all", scales[at(2 * group)], mean(numbers), {3e-7, 1e-7});
-      // Half the relative error of the squares' sum.
+      // Half the relative error of the squares' sum; of deviations around 1 from chunks' means, which at 1000 float32 rounds by
+      // up to 3e-5.
       const double deviation = size > 1 ? std::sqrt(sample_variance_of(numbers)) : 0.0;
-      expect_close("1 / deviation", scales[at(2 * group + 1)], 1.0 / (deviation + 1e-8), {0.0, 5e-6});
+      expect_close("1 / deviation", scales[at(2 * group + 1)], 1.0 / (deviation + 1e-8), {0.0, offset > 0.0 ? 3e-5 : 5e-6});
     }
   }
 }
