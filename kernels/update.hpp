@@ -19,27 +19,12 @@ struct AdvantageScale {
   float inverse_std;
 };
 
-/// The first position of a minibatch's chunk, of kMomentChunks.
-PERILUNE_DEVICE int chunk_begin(const Sampling& sampling, int chunk) {
-  return static_cast<int>(std::int64_t{sampling.minibatch_size} * chunk / kMomentChunks);
-}
-
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
   if (args.hyper.norm_adv == 2) {
     return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
   }
-  const float* moments = args.moments + args.minibatch * kMomentChunks * 2;
-  const float n = static_cast<float>(args.sampling.minibatch_size);
-  const Moments<float> all = combine_moments(n, [&](auto&& f) {
-    float sum = 0.0f;
-    for (int c = 0; c < kMomentChunks; ++c) {
-      const auto size = static_cast<float>(chunk_begin(args.sampling, c + 1) - chunk_begin(args.sampling, c));
-      sum += f(Moments<float>{size, moments[2 * c], 0.0f, moments[2 * c + 1]});
-    }
-    return sum;
-  });
-  return {all.origin, 1.0f / (sqrt(sample_variance(all.squares, n)) + 1e-8f)};
+  return {args.scales[2 * args.minibatch], args.scales[2 * args.minibatch + 1]};
 }
 
 /// The policy loss over the samples that a block takes: their terms, summed lane by lane.
@@ -105,14 +90,19 @@ class PolicyLosses {
   /// Calls f(which sum, total). Collective; every lane must be active.
   template <class F>
   PERILUNE_DEVICE void totals(F&& f) {
-    for (int k = 0; k < kSums; ++k) f(k, block_.sum(sums_[k]));
+    const Sums<kSums> totals = block_.sums(sums_);
+    PERILUNE_UNROLL
+    for (int k = 0; k < kSums; ++k) f(k, totals[k]);
   }
   /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
   template <class F>
   PERILUNE_DEVICE void spread_slopes(F&& f) {
-    if (args_.hyper.fixed_std != 0) return;
-    PERILUNE_UNROLL
-    for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, block_.sum(spread_slopes_[i]));
+    if constexpr (Policy::kSpread > 0) {
+      if (args_.hyper.fixed_std != 0) return;
+      const Sums<Policy::kSpread> slopes = block_.sums(spread_slopes_);
+      PERILUNE_UNROLL
+      for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, slopes[i]);
+    }
   }
 
  private:
@@ -309,39 +299,116 @@ struct Update {
   }
 };
 
-/// Moments of the advantages of each chunk of each minibatch of each epoch. Grid: epochs x minibatches x chunks.
+/// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's scale.
+/// Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a machine.
 struct AdvantageMoments {
+  /// Samples of a lane that are gathered together: their loads do not wait for each other. A CPU looks ahead by itself.
+  template <class B>
+  static constexpr int kAhead = B::kSplit > 1 ? 4 : 1;
+
+  /// For the moments of the parts of a minibatch's chunks (kSplit).
+  template <class B>
+  static constexpr int storage_floats() {
+    return B::kSplit > 1 ? kChunkMoments * B::kLanes : 0;
+  }
+
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
+    const int groups = args.num_epochs * args.num_minibatches, chunks = block.count() / groups;
+    chunk_moments(block, args, groups, chunks);
+    if (!block.last_of_grid(args.control->moments_ticket)) return;
+    for (int first = 0; first < groups; first += B::kColumns) scale_columns(block, args, groups, chunks, first);
+  }
+
+ private:
+  PERILUNE_DEVICE static int chunk_begin(const AdvantageMomentsArgs& args, int chunk, int chunks) {
+    return static_cast<int>(std::int64_t{args.sampling.minibatch_size} * chunk / chunks);
+  }
+
+  /// Those of this block's chunk, to its place in args.moments.
+  template <class B>
+  PERILUNE_DEVICE static void chunk_moments(B& block, const AdvantageMomentsArgs& args, int groups, int chunks) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const int minibatch = block.index() / kMomentChunks % args.num_minibatches;
-    const int chunk = block.index() % kMomentChunks;
-    const int begin = chunk_begin(args.sampling, chunk), end = chunk_begin(args.sampling, chunk + 1);
+    const int group = block.index() / chunks, chunk = block.index() % chunks;
+    const int minibatch = group % args.num_minibatches, epoch = group / args.num_minibatches;
+    const int begin = chunk_begin(args, chunk, chunks), end = chunk_begin(args, chunk + 1, chunks);
     Sampling sampling = args.sampling;
-    sampling.epoch += static_cast<std::uint32_t>(block.index() / kMomentChunks / args.num_minibatches);
+    sampling.epoch += static_cast<std::uint32_t>(epoch);
     const SampleOrder order(sampling, args.control->iteration);
     PerLane<B, Moments<Real>> moments;
     block.lanes([&](Lane lane) { moments[lane] = Moments<Real>::none(); });
-    for (int at = begin; at < end; at += B::kLanes) {
+    for (int at = begin; at < end; at += kAhead<B> * B::kLanes) {
       block.activate(end - at < B::kLanes ? end - at : B::kLanes);
       block.lanes([&](Lane lane) {
-        const UInt<Real> position =
-            block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at));
-        const Mask<Real> active = block.active(lane);
-        const Real x = block.gather(args.advantages, order(minibatch, position), lane);
+        Real x[kAhead<B>];
+        Mask<Real> within[kAhead<B>];
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead<B>; ++i) {
+          const UInt<Real> position = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at + i * B::kLanes));
+          within[i] = position < UInt<Real>(static_cast<std::uint32_t>(end));
+          x[i] = block.gather(args.advantages, order(minibatch, position), lane);
+        }
         Moments<Real>& mine = moments[lane];
-        if (at == begin) mine.origin = x;
-        mine.add(select(active, x, mine.origin));
-        mine.count = mine.count + select(active, Real(1.0f), Real(0.0f));
+        if (at == begin) mine.origin = x[0];
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead<B>; ++i) {
+          mine.add(select(within[i], x[i], mine.origin));
+          mine.count = mine.count + select(within[i], Real(1.0f), Real(0.0f));
+        }
       });
     }
     block.activate(B::kLanes);
-    const Moments<float> all =
-        combine_lanes(block, static_cast<float>(end - begin), [&](Lane lane) -> const auto& { return moments[lane]; });
+    const float count = static_cast<float>(end - begin);
+    Moments<float> all[1];
+    combine_lanes(block, count, all, [&](Lane lane, int) -> const auto& { return moments[lane]; });
     block.one([&] {
-      args.moments[2 * block.index()] = all.origin;
-      args.moments[2 * block.index() + 1] = all.squares;
+      float* const to = args.moments + chunk * kChunkMoments * groups + group;
+      to[0] = count;
+      to[groups] = all[0].origin;
+      to[2 * groups] = all[0].squares;
+    });
+  }
+
+  /// The scales of the minibatches from `first` on, one in each column of lanes.
+  template <class B>
+  PERILUNE_DEVICE static void scale_columns(B& block, const AdvantageMomentsArgs& args, int groups, int chunks, int first) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const float n = static_cast<float>(args.sampling.minibatch_size);
+    block.activate(groups - first < B::kColumns ? groups - first : B::kColumns);
+    PerLane<B, Moments<Real>> moments;
+    block.lanes([&](Lane lane) {
+      const Lane column = B::column(lane);
+      const int from = chunks * B::part(lane) / B::kSplit, to = chunks * (B::part(lane) + 1) / B::kSplit;
+      const int samples = chunk_begin(args, to, chunks) - chunk_begin(args, from, chunks);
+      moments[lane] = combine_in_order<Real>(static_cast<float>(samples), from, to, [&](int c) {
+        const float* const chunk = args.moments + c * kChunkMoments * groups + first;
+        return Moments<Real>{block.load(chunk, column), block.load(chunk + groups, column), Real(0.0f),
+                             block.load(chunk + 2 * groups, column)};
+      });
+    });
+    if constexpr (B::kSplit > 1) {
+      const auto slot = [&](int k, int part) { return block.storage() + (k * B::kSplit + part) * B::kColumns; };
+      block.lanes([&](Lane lane) {
+        const Real numbers[kChunkMoments] = {moments[lane].count, moments[lane].origin, moments[lane].squares};
+        PERILUNE_UNROLL
+        for (int k = 0; k < kChunkMoments; ++k) B::store_lane(slot(k, B::part(lane)), B::column(lane), numbers[k]);
+      });
+      block.sync();
+      block.lanes([&](Lane lane) {
+        const Lane column = B::column(lane);
+        moments[lane] = combine_in_order<Real>(n, 0, B::kSplit, [&](int part) {
+          return Moments<Real>{B::load_lane(slot(0, part), column), B::load_lane(slot(1, part), column), Real(0.0f),
+                               B::load_lane(slot(2, part), column)};
+        });
+      });
+      block.sync();  // before the next columns are stored
+    }
+    block.lanes([&](Lane lane) {  // the first part's lanes are the columns
+      const Real deviation = sqrt(sample_variance(moments[lane].squares, n));
+      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(1e-8f))};
+      block.store_row(args.scales + 2 * first, lane, scale);
     });
   }
 };

@@ -17,6 +17,7 @@
 //   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
 //   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
 //   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
+//   sums(PerLane<Real>[N])        collective: the same of up to kMaxSums values at once, which on a GPU meet at one barrier
 //   last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all writes of the
 //                                 others are visible; ticket is 0 before the launch, and again after it
 //   kSplit, column(lane), part(lane)  several lanes may share one element: lane numbers are split into kColumns columns
@@ -74,6 +75,15 @@ struct Tile {
   }
 };
 
+/// What a block sums at once.
+inline constexpr int kMaxSums = 8;
+template <int N, class Real = float>
+struct Sums {
+  Real value[N];
+  PERILUNE_DEVICE Real& operator[](int k) { return value[k]; }
+  PERILUNE_DEVICE const Real& operator[](int k) const { return value[k]; }
+};
+
 /// Carves tiles and other arrays out of the block's storage, in call order.
 template <class B>
 struct Carver {
@@ -110,29 +120,61 @@ PERILUNE_DEVICE Share block_share(const B& block, int n) {
   return block_share<B::kUnit>(block, n);
 }
 
-/// The sum of n terms, each f(number of the block's first, lane), in an order fixed by kLanes. f: 0 in inactive lanes.
-/// Collective; valid in every lane, which are all active after it.
-template <class B, class F>
-PERILUNE_DEVICE float sum_over(B& block, int n, F&& f) {
+/// N sums of n terms each, in an order fixed by kLanes: f(number of the block's first, lane, terms) sets a lane's N terms, to
+/// 0 if it is inactive. Collective; valid in every lane, which are all active after it.
+template <int N, class B, class F>
+PERILUNE_DEVICE Sums<N> sums_over(B& block, int n, F&& f) {
   using Real = typename B::Real;
-  PerLane<B, Real> total;
+  using Lane = typename B::Lane;
+  PerLane<B, Real> total[N];
   const int used = n < B::kLanes ? n : B::kLanes;  // a CPU block is mostly wider than the arrays summed here
   block.activate(used);
-  block.lanes([&](typename B::Lane lane) { total[lane] = Real(0.0f); });
+  block.lanes([&](Lane lane) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) total[k][lane] = Real(0.0f);
+  });
   for (int first = 0; first < n; first += B::kLanes) {
     block.activate(n - first < B::kLanes ? n - first : B::kLanes);
-    block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + f(first, lane); });
+    block.lanes([&](Lane lane) {
+      Real terms[N];
+      f(first, lane, terms);
+      PERILUNE_UNROLL
+      for (int k = 0; k < N; ++k) total[k][lane] = total[k][lane] + terms[k];
+    });
   }
   block.activate(used);
-  const float sum = block.sum(total);
+  const Sums<N> sums = block.sums(total);
   block.activate(B::kLanes);
-  return sum;
+  return sums;
 }
 
-/// from[0] + ... + from[n-1], as sum_over.
-template <class B>
-PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
-  return sum_over(block, n, [&](int first, typename B::Lane lane) { return block.load(from + first, lane); });
+/// The sums of N arrays of n[k] floats, as sums_over.
+template <int N, class B>
+PERILUNE_DEVICE Sums<N> sum_arrays(B& block, const float* const (&from)[N], const int (&n)[N]) {
+  using Real = typename B::Real;
+  using Lane = typename B::Lane;
+  PerLane<B, Real> total[N];
+  int longest = 0;
+  PERILUNE_UNROLL
+  for (int k = 0; k < N; ++k) longest = n[k] > longest ? n[k] : longest;
+  const int used = longest < B::kLanes ? longest : B::kLanes;
+  block.activate(used);
+  block.lanes([&](Lane lane) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) total[k][lane] = Real(0.0f);
+  });
+  for (int first = 0; first < longest; first += B::kLanes) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) {
+      const int rest = n[k] > first ? n[k] - first : 0;
+      block.activate(rest < B::kLanes ? rest : B::kLanes);
+      block.lanes([&](Lane lane) { total[k][lane] = total[k][lane] + block.load(from[k] + first, lane); });
+    }
+  }
+  block.activate(used);
+  const Sums<N> sums = block.sums(total);
+  block.activate(B::kLanes);
+  return sums;
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

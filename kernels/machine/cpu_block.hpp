@@ -72,6 +72,12 @@ class CpuBlock {
     lanes([&](Lane lane) { total += select(active(lane), x[lane], Pack(0.0f)); });
     return sum_lanes(total);
   }
+  template <int N>
+  PERILUNE_HD Sums<N> sums(const PerLane<CpuBlock, Pack> (&x)[N]) const {
+    Sums<N> result;
+    for (int k = 0; k < N; ++k) result[k] = sum(x[k]);
+    return result;
+  }
 
   PERILUNE_HD static Lane column(Lane lane) { return lane; }
   PERILUNE_HD static int part(Lane) { return 0; }

@@ -1,7 +1,6 @@
-// The CUDA machine's Block: a thread block, with CUB's block reductions, and the generic kernel and launch.
+// The CUDA machine's Block: a thread block, and the generic kernel and launch.
 #pragma once
 
-#include <cub/block/block_reduce.cuh>
 #include <cuda_runtime.h>
 
 #include "kernels/machine/dense_simt.hpp"
@@ -17,10 +16,11 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
   using Base = SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>;
   using typename Base::Lane;
 
-  using Reduce = cub::BlockReduce<float, Lanes>;
+  static_assert(Lanes % kWarpLanes == 0);
+  static constexpr int kWarps = Lanes / kWarpLanes;
   struct Shared {
-    typename Reduce::TempStorage reduce;
-    float total;
+    // In turn: who adds up the last ones may be behind those who write the next.
+    alignas(16) float warp_sums[2][kMaxSums][kWarps];
     bool last;
   };
 
@@ -36,14 +36,16 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
   __device__ bool any(const PerLane<CudaBlock, bool>& mask) const {
     return __syncthreads_or(mask[lane()] && this->active(lane())) != 0;
   }
-  __device__ float sum(const PerLane<CudaBlock, float>& x) const {
-    const float mine = this->active(lane()) ? x[lane()] : 0.0f;
-    const float total = Reduce(shared_.reduce).Sum(mine);
-    if (threadIdx.x == 0) shared_.total = total;
-    __syncthreads();
-    const float result = shared_.total;
-    __syncthreads();
-    return result;
+  __device__ float sum(const PerLane<CudaBlock, float>& x) {
+    const float mine[1] = {x[lane()]};
+    return sums_of(mine)[0];
+  }
+  template <int N>
+  __device__ Sums<N> sums(const PerLane<CudaBlock, float> (&x)[N]) {
+    float mine[N];
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) mine[k] = x[k][lane()];
+    return sums_of(mine);
   }
 
   __device__ static void lower(std::uint64_t& x, std::uint64_t value) {
@@ -61,8 +63,54 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
   }
 
  private:
+  template <int N>
+  __device__ Sums<N> sums_of(const float (&x)[N]) {
+    static_assert(N <= kMaxSums);
+    const bool active = this->active(lane());
+    float mine[N];
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) mine[k] = active ? x[k] : 0.0f;
+    float total;
+    const int which = sum_warp<kWarpLanes / 2>(mine, total);
+    odd_ = !odd_;
+    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[odd_ ? 1 : 0];
+    if (which >= 0) parts[which][lane().number / kWarpLanes] = total;
+    __syncthreads();
+    Sums<N> result;
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) {
+      result[k] = parts[k][0];
+      PERILUNE_UNROLL
+      for (int warp = 1; warp < kWarps; ++warp) result[k] += parts[k][warp];
+    }
+    return result;
+  }
+  /// The warp's N sums, spread over its lanes: returns which one this lane got as `total`, or -1 where a lane before it has the
+  /// same. Lanes Step apart share the work of a step: each adds up half of the values for both.
+  template <int Step, int N>
+  __device__ static int sum_warp(const float (&x)[N], float& total) {
+    if constexpr (Step == 0) {
+      static_assert(N == 1);
+      total = x[0];
+      return 0;
+    } else {
+      constexpr int kHalf = (N + 1) / 2;
+      const bool upper = (threadIdx.x & Step) != 0;
+      float half[kHalf];
+      PERILUNE_UNROLL
+      for (int k = 0; k < kHalf; ++k) {
+        const float other = k + kHalf < N ? x[(k + kHalf) % N] : x[k];  // the odd one out both add up
+        half[k] = (upper ? other : x[k]) + __shfl_xor_sync(~0u, upper ? x[k] : other, Step);
+      }
+      const int which = sum_warp<Step / 2>(half, total);
+      if (!upper || which < 0) return which;
+      return which + kHalf < N ? which + kHalf : -1;
+    }
+  }
+
   Shared& shared_;
   float* storage_;
+  bool odd_ = false;  // which of shared_.warp_sums was written last
 };
 
 // Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each in fp32, and 255 each where

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <functional>
 #include <source_location>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -69,7 +70,7 @@ class FiberGroup {
  public:
   FiberGroup(int lanes, std::size_t storage_floats, LaneOrder order)
       : lanes_(static_cast<std::size_t>(lanes)),
-        exchange_(static_cast<std::size_t>(lanes)),
+        exchange_(2 * kMaxSums * static_cast<std::size_t>(lanes)),
         operands_((lanes_.size() + kWarp - 1) / kWarp * 2),
         storage_(storage_floats + 16, as_float(0x7FB0DEADu)),
         order_(order) {}
@@ -108,8 +109,10 @@ class FiberGroup {
     mine.scheduler = std::move(mine.scheduler).resume();
   }
 
-  /// One slot per lane, for the block's collectives.
-  std::vector<float>& exchange() { return exchange_; }
+  /// A slot for each lane, for value k of a sum. Sums take turns between two: a lane can be one ahead of another, not two.
+  std::span<float> exchange(int k, bool odd) {
+    return std::span(exchange_).subspan((static_cast<std::size_t>(k) + (odd ? kMaxSums : 0)) * lanes_.size(), lanes_.size());
+  }
   /// For its warp's multiplies, which take turns between two: a lane can be one ahead of another, not two.
   EmulatedOperands& operands(int lane, bool odd) {
     return operands_[2 * (static_cast<std::size_t>(lane) / kWarp) + (odd ? 1 : 0)];
@@ -222,12 +225,21 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
   }
 
   bool any(const PerLane<FiberBlock, bool>& mask,
-           std::source_location where = std::source_location::current()) const {
-    return sum_of(mask[lane()] && this->active(lane()) ? 1.0f : 0.0f, where) > 0.0f;
+           std::source_location where = std::source_location::current()) {
+    const float mine[1] = {mask[lane()] ? 1.0f : 0.0f};
+    return sums_of(mine, where)[0] > 0.0f;
   }
   float sum(const PerLane<FiberBlock, float>& x,
-            std::source_location where = std::source_location::current()) const {
-    return sum_of(this->active(lane()) ? x[lane()] : 0.0f, where);
+            std::source_location where = std::source_location::current()) {
+    const float mine[1] = {x[lane()]};
+    return sums_of(mine, where)[0];
+  }
+  template <int N>
+  Sums<N> sums(const PerLane<FiberBlock, float> (&x)[N],
+               std::source_location where = std::source_location::current()) {
+    float mine[N];
+    for (int k = 0; k < N; ++k) mine[k] = x[k][lane()];
+    return sums_of(mine, where);
   }
 
   static void lower(std::uint64_t& x, std::uint64_t value) { x = std::min(x, value); }
@@ -245,13 +257,20 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
   }
 
  private:
-  float sum_of(float mine, const std::source_location& where) const {
-    group_.exchange()[static_cast<std::size_t>(lane_)] = mine;
+  template <int N>
+  Sums<N> sums_of(const float (&mine)[N], const std::source_location& where) {
+    static_assert(N <= kMaxSums);
+    odd_sum_ = !odd_sum_;
+    for (int k = 0; k < N; ++k) {
+      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(lane_)] = this->active(lane()) ? mine[k] : 0.0f;
+    }
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);
-    float total = 0.0f;
-    for (float x : group_.exchange()) total += x;
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
-    return total;
+    Sums<N> result;
+    for (int k = 0; k < N; ++k) {
+      result[k] = 0.0f;
+      for (float x : group_.exchange(k, odd_sum_)) result[k] += x;
+    }
+    return result;
   }
 
   EmulatedOperands& next_operands() {
@@ -261,7 +280,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
 
   FiberGroup& group_;
   int lane_, index_, count_;
-  bool odd_ = false;  // which of the warp's two operands its last collective used
+  bool odd_ = false;      // which of the warp's two operands its last collective used
+  bool odd_sum_ = false;  // which of the block's two exchanges the last sum used
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.

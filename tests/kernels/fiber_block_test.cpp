@@ -221,5 +221,33 @@ TEST(FiberBlock, CollectivesCountActiveLanesAndAnswerEveryLane) {
   }
 }
 
+/// Sums of several values, one after the other: a lane may begin the next while others still read the last.
+struct SumAfterSum {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    using Lane = typename B::Lane;
+    float total = 0.0f;
+    block.activate(11);
+    for (int round = 1; round <= 3; ++round) {
+      PerLane<B, float> x[3];
+      block.lanes([&](Lane lane) {
+        for (int k = 0; k < 3; ++k) x[k][lane] = static_cast<float>(round * (lane.number + k));
+      });
+      const Sums<3> sums = block.sums(x);
+      total += sums[0] + 10.0f * sums[1] + 100.0f * sums[2];
+    }
+    block.activate(16);
+    block.lanes([&](Lane lane) { args.out[lane.number] = total; });
+  }
+};
+
+TEST(FiberBlock, SumsOfSeveralValues) {
+  // Of lanes 0..10: 55, 66 and 77, times 1 + 2 + 3.
+  const float expected = 6.0f * (55.0f + 660.0f + 7700.0f);
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    EXPECT_THAT(run<SumAfterSum>(true, order), ::testing::Each(expected));
+  }
+}
+
 }  // namespace
 }  // namespace perilune::test

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <tuple>
 #include <type_traits>
@@ -172,7 +173,9 @@ void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
 
 // ---- what lanes do together ----
 
-void shuffle_down(Warp& warp, const Instruction& instruction, Mask mask) {
+/// source(lane, b): the lane that one takes its number of.
+template <class Source>
+void shuffle(Warp& warp, const Instruction& instruction, Mask mask) {
   const auto& o = instruction.operands;
   u32 *d = warp.lanes<u32>(o[0]), *valid = warp.lanes<u32>(o[1]);
   u32 a[kLanes];
@@ -182,7 +185,7 @@ void shuffle_down(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     const u32 me = static_cast<u32>(lane), segment = bounds[lane] >> 8 & 31u, clamp = bounds[lane] & 31u;
     const u32 last = (me & segment) | (clamp & ~segment);
-    const u32 from = me + (by[lane] & 31u);
+    const u32 from = Source()(me, by[lane] & 31u);
     in_range[lane] = from <= last ? ~0u : 0u;
     result[lane] = a[from <= last ? from : me];
     if ((mask >> lane & 1) != 0 && from <= last && (mask >> from & 1) == 0) {
@@ -425,7 +428,8 @@ OpcodeTable make_table() {
   table["bar.sync"] = {nullptr, "0", Kind::kBarrier};
   table["bar.red.or.pred"] = {[](Warp&, const Instruction&, Mask) {}, "p0p", Kind::kBarrier};  // see Machine::run_block
   table["bar.warp.sync"] = {[](Warp& warp, const Instruction&, Mask) { warp.order_lanes(); }, "w", Kind::kWarpSync, 0};
-  table["shfl.sync.down.b32"] = {shuffle_down, "wpwwww", Kind::kWarpSync, 5};
+  table["shfl.sync.down.b32"] = {shuffle<std::plus<u32>>, "wpwwww", Kind::kWarpSync, 5};
+  table["shfl.sync.bfly.b32"] = {shuffle<std::bit_xor<u32>>, "wpwwww", Kind::kWarpSync, 5};
   table["membar.gl"] = {[](Warp& warp, const Instruction&, Mask mask) { warp.fence(mask); }, ""};
   table["atom.global.min.u64"] = atomic_opcode<u64>([](u64 old, u64 value) { return old < value ? old : value; });
   table["atom.global.inc.u32"] = atomic_opcode<u32>([](u32 old, u32 last) { return old >= last ? 0u : old + 1; });

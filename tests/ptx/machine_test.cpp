@@ -195,6 +195,9 @@ TEST(PtxMachine, ShufflesWithinTheirBounds) {
   SmallKernel kernel(text_of("\tshfl.sync.down.b32 %r3|%p1, %r1, 3, 31, -1;\n\tselp.b32 %r4, 100, 0, %p1;\n\tadd.s32 %r3, %r3, %r4;\n\tst.global.u32 [%rd2], %r3;\n\tret;"));
   kernel.run();
   for (std::uint32_t l = 0; l < 32; ++l) EXPECT_EQ(kernel[l], l + 3 < 32 ? l + 103 : l) << l;
+  SmallKernel butterfly(text_of("\tshfl.sync.bfly.b32 %r3|%p1, %r1, 18, 31, -1;\n\tst.global.u32 [%rd2], %r3;\n\tret;"));
+  butterfly.run();
+  for (std::uint32_t l = 0; l < 32; ++l) EXPECT_EQ(butterfly[l], l ^ 18u) << l;
 }
 
 // ---- faults ----
