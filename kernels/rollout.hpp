@@ -103,7 +103,7 @@ struct Rollout {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = block_share(block, batch.count);
+    const Share share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
     Carver<B> carver{block.storage()};
@@ -123,6 +123,10 @@ struct Rollout {
       actor.infer(tiles.observation, tiles.action);
       critic.infer(tiles.observation, tiles.value);
       block.lanes([&](Lane lane) {
+        if (in_idle_warp<E>(block, lane)) {
+          ended[lane] = cut[lane] = Mask<Real>(false);
+          return;
+        }
         Real observation[E::kObsDim], outputs[kActions];
         E::observe(params, lanes[lane].state, observation);
         tiles.action.load(lane, outputs);

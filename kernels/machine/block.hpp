@@ -8,6 +8,7 @@
 // Members every Block has:
 //   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
 //   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
+//   kThreads                      whether a lane is a thread, which branches for itself while those of its warp wait
 //   kUnit                         lanes are dealt to blocks in multiples of this
 //   index(), count()              this block's place in the grid, and the grid's size
 //   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)

@@ -20,6 +20,7 @@ class CpuBlock {
   static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
   static constexpr int kStride = Lanes;
+  static constexpr bool kThreads = false;
   static constexpr int kOwned = Lanes / kPackLanes;
   static constexpr int kUnit = kPackLanes;
   static constexpr int kSplit = 1;

@@ -18,6 +18,7 @@ class SimtBlockBase {
   static constexpr int kLanes = Lanes;
   // Multiples of 4 that spread the accesses of the matrix verbs (dense_simt.hpp, tensor_operands.hpp) over the banks.
   static constexpr int kStride = Lanes + (P == Precision::kFp32 ? 4 : 8);
+  static constexpr bool kThreads = true;
   static constexpr int kOwned = 1;
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
