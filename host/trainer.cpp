@@ -99,7 +99,7 @@ Trainer::Trainer(const Config& config, Device& device)
   const int minibatches = joint ? config.num_minibatches : 1;
   const int epochs = joint ? config.update_epochs : 1;
   const int tiles = (batch_size_ / minibatches + instance_.update_tile - 1) / instance_.update_tile;
-  partials_ = std::min(tiles, instance_.max_partials());
+  partials_ = std::min(tiles, instance_.max_partials(std::max(model_.actor.depth, model_.critic.depth)));
   if (is_wide(instance_)) {
     matrix_library_ = &device.matrix_library(precision_);
     columns_ = workspace_columns(model_, std::max(config.num_envs, batch_size_ / minibatches));

@@ -355,7 +355,8 @@ struct Instance {
   std::int32_t num_actions;        ///< choices, or numbers of a continuous action
   std::int32_t state_fields, record_floats;
   std::int32_t update_tile;        ///< samples an update block takes at a time
-  std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
+  /// The most blocks per network that an update of networks of so many hidden layers should use.
+  std::int32_t (*max_partials)(std::int32_t depth);
   void (*reset)(const ResetArgs&, Queue&);
   void (*rollout)(const RolloutArgs&, Queue&);
   void (*update)(const UpdateArgs&, Queue&);

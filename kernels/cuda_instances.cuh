@@ -28,6 +28,11 @@ inline constexpr int kWideLanes = 256;
 template <Precision P>
 inline constexpr int kUpdateLanes = P == Precision::kFp32 ? kTileLanes : 128;
 
+// Blocks of rollouts with a team for each network that a multiprocessor has registers for. While all run at once both networks'
+// chains of dependent multiplies side by side beat one after the other; with more blocks these fill each other's gaps.
+template <Precision P>
+inline constexpr int kTeamBlocks = P == Precision::kBf16 ? 3 : 2;
+
 constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
 
 /// Bytes of dynamic shared memory kernel K needs.
@@ -77,21 +82,26 @@ template <class E, int Width, Precision P>
 void set_networks(Instance& instance) {
   instance.precision = P;
   instance.update_tile = kUpdateLanes<P>;
-  // fp32: two per network. Tensor cores: one, because a multiprocessor has room for two blocks with their weights and
-  // gradients, and each block more would stage its weights again.
-  instance.max_partials = [] { return update_blocks(P == Precision::kFp32 ? 2 : 1); };
+  // Two networks' blocks fill the machine once, as each block more would stage its weights again.
+  instance.max_partials = [](std::int32_t depth) -> std::int32_t {
+    return with_update<InterfaceOf<E>, Width, P>(depth, []<class K>() {
+      return update_blocks(P == Precision::kFp32 ? 4 : register_budget<K, P>() / kUpdateLanes<P>) / 2;
+    });
+  };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
     using K = Rollout<E, Width>;
-    launch_cuda<K, kTileLanes, P>(
-        args, environment_blocks<E>(args.environments.count, kTileLanes),
-        storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic)), queue);
+    const int blocks = environment_blocks<E>(args.environments.count, kTileLanes);
+    const std::size_t storage = storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic));
+    if constexpr (P != Precision::kFp32) {
+      if (blocks <= update_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
+    }
+    launch_cuda<K, kTileLanes, P>(args, blocks, storage, queue);
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
-    using K = Update<InterfaceOf<E>, Width>;
-    const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    launch_cuda<K, kUpdateLanes<P>, P>(
-        args, networks * args.partials,
-        storage_bytes<K, kUpdateLanes<P>, P>(depth_of(args.actor, args.critic)), queue);
+    const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
+    with_update<InterfaceOf<E>, Width, P>(depth, [&]<class K>() {
+      launch_cuda<K, kUpdateLanes<P>, P>(args, networks * args.partials, storage_bytes<K, kUpdateLanes<P>, P>(depth), queue);
+    });
   };
   instance.kernel_storage = [](int depth) -> KernelStorage {
     return {storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),

@@ -98,6 +98,37 @@ struct Rollout {
     block.sync();
   }
 
+  /// Both networks' outputs: one after the other, or by a team each.
+  template <class B>
+  PERILUNE_DEVICE static void infer(B& block, const Actor<B>& actor, const Critic<B>& critic, const Tiles<B>& tiles) {
+    if constexpr (has_teams<B>()) {
+      if (block.team() == 0) {
+        actor.infer(tiles.observation, tiles.action);
+      } else {
+        critic.infer(tiles.observation, tiles.value);
+      }
+      block.sync();
+    } else {
+      actor.infer(tiles.observation, tiles.action);
+      critic.infer(tiles.observation, tiles.value);
+    }
+  }
+  /// The critic's alone.
+  template <class B>
+  PERILUNE_DEVICE static void infer_value(B& block, const Critic<B>& critic, const Tiles<B>& tiles) {
+    if constexpr (has_teams<B>()) {
+      if (block.team() == 1) critic.infer(tiles.observation, tiles.value);
+      block.sync();
+    } else {
+      critic.infer(tiles.observation, tiles.value);
+    }
+  }
+  template <class B>
+  static constexpr bool has_teams() {
+    if constexpr (requires { B::kTeams; }) return B::kTeams == 2;
+    return false;
+  }
+
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const RolloutArgs& args) {
     using Real = typename B::Real;
@@ -120,8 +151,7 @@ struct Rollout {
     });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
-      actor.infer(tiles.observation, tiles.action);
-      critic.infer(tiles.observation, tiles.value);
+      infer(block, actor, critic, tiles);
       block.lanes([&](Lane lane) {
         if (in_idle_warp<E>(block, lane)) {
           ended[lane] = cut[lane] = Mask<Real>(false);
@@ -136,7 +166,7 @@ struct Rollout {
       });
       if (block.any(cut)) {
         observe(block, params, lanes, tiles.observation);
-        critic.infer(tiles.observation, tiles.value);
+        infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {
           const Real bootstrap = Real(args.gamma) * tiles.value_of(lane);
           reward[lane] = reward[lane] + select(cut[lane], bootstrap, Real(0.0f));
@@ -155,7 +185,7 @@ struct Rollout {
       });
       observe(block, params, lanes, tiles.observation);
     }
-    critic.infer(tiles.observation, tiles.value);
+    infer_value(block, critic, tiles);
     const std::size_t last = static_cast<std::size_t>(args.num_steps) *
                                  static_cast<std::size_t>(batch.count) +
                              static_cast<std::size_t>(share.first);

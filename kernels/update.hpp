@@ -166,6 +166,9 @@ template <class I, int Width, int MaxDepth = kMaxFusedLayers>
 struct Update {
   static constexpr int kActions = I::Action::kCount;
   using Row = Record<I>;
+  // A multiprocessor has shared memory for three blocks with networks in bf16 up to this width, and for two in tf32.
+  template <Precision P>
+  static constexpr int kTensorThreads = Width <= 32 || (P == Precision::kBf16 && Width == 64 && MaxDepth <= 2) ? 384 : 256;
 
   template <class B>
   using Actor = Mlp<B, I::kObsDim, Width, kActions, MaxDepth>;
@@ -298,6 +301,16 @@ struct Update {
     }
   }
 };
+
+/// Calls f.operator()<K>() with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in
+/// registers, which those of fewer layers need not leave idle.
+template <class I, int Width, Precision P, class F>
+auto with_update(int depth, F&& f) {
+  if constexpr (P != Precision::kFp32 && Width <= 64) {
+    if (depth <= 2) return f.template operator()<Update<I, Width, 2>>();
+  }
+  return f.template operator()<Update<I, Width>>();
+}
 
 /// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's scale.
 /// Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a machine.

@@ -10,11 +10,12 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-template <int Lanes, Precision P = Precision::kFp32>
-class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public CudaTensorCore {
+template <int Lanes, Precision P = Precision::kFp32, int Teams = 1>
+class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Teams>, public CudaTensorCore {
  public:
-  using Base = SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>;
+  using Base = SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Teams>;
   using typename Base::Lane;
+  using Base::lane;
 
   static_assert(Lanes % kWarpLanes == 0);
   static constexpr int kWarps = Lanes / kWarpLanes;
@@ -29,12 +30,12 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
   __device__ int index() const { return static_cast<int>(blockIdx.x); }
   __device__ int count() const { return static_cast<int>(gridDim.x); }
   __device__ float* storage() const { return storage_; }
-  __device__ Lane lane() const { return Lane{static_cast<int>(threadIdx.x)}; }
+  __device__ int thread() const { return static_cast<int>(threadIdx.x); }
   __device__ void sync() const { __syncthreads(); }
   __device__ void sync_warp() const { __syncwarp(); }
 
   __device__ bool any(const PerLane<CudaBlock, bool>& mask) const {
-    return __syncthreads_or(mask[lane()] && this->active(lane())) != 0;
+    return __syncthreads_or(this->team() == 0 && mask[lane()] && this->active(lane())) != 0;
   }
   __device__ float sum(const PerLane<CudaBlock, float>& x) {
     const float mine[1] = {x[lane()]};
@@ -65,7 +66,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
  private:
   template <int N>
   __device__ Sums<N> sums_of(const float (&x)[N]) {
-    static_assert(N <= kMaxSums);
+    static_assert(N <= kMaxSums && Teams == 1);
     const bool active = this->active(lane());
     float mine[N];
     PERILUNE_UNROLL
@@ -113,13 +114,24 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
   bool odd_ = false;  // which of shared_.warp_sums was written last
 };
 
-// Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each in fp32, and 255 each where
-// multiplies keep their sums in registers. Only the landers' kernels spill (tests/structure/binaries_test.py has the reasons).
+// Threads per multiprocessor that kernels leave registers for: 65536 / 512 = 128 each in fp32, and where multiplies keep their
+// sums in registers 255 each, or what the kernel says. Only the landers' kernels spill (tests/structure/binaries_test.py has the
+// reasons).
 template <Precision P>
 inline constexpr int kRegisterBudget = P == Precision::kFp32 ? 512 : 256;
 
-template <class K, int Lanes, Precision P, class Args>
-__global__ void __launch_bounds__(Lanes, kRegisterBudget<P> / Lanes) run_kernel(const __grid_constant__ Args args) {
+template <class K, Precision P>
+constexpr int register_budget() {
+  if constexpr (P != Precision::kFp32 && requires { K::template kTensorThreads<P>; }) {
+    return K::template kTensorThreads<P>;
+  } else {
+    return kRegisterBudget<P>;
+  }
+}
+
+template <class K, int Lanes, Precision P, int Teams, class Args>
+__global__ void __launch_bounds__(Lanes * Teams, register_budget<K, P>() / (Lanes * Teams))
+    run_kernel(const __grid_constant__ Args args) {
 #if __CUDA_ARCH__ >= 900
   // Programmatic dependent launch: the next kernel's blocks may come now, and each waits here until all that was
   // enqueued before it has ended and is visible. Without the launch attribute both do nothing.
@@ -130,8 +142,8 @@ __global__ void __launch_bounds__(Lanes, kRegisterBudget<P> / Lanes) run_kernel(
     __trap();  // never launched: see cuda_supports
   } else {
     extern __shared__ __align__(64) float storage[];
-    __shared__ typename CudaBlock<Lanes, P>::Shared shared;
-    CudaBlock<Lanes, P> block(shared, storage);
+    __shared__ typename CudaBlock<Lanes, P, Teams>::Shared shared;
+    CudaBlock<Lanes, P, Teams> block(shared, storage);
     K::run(block, args);
   }
 }
@@ -140,9 +152,9 @@ __global__ void __launch_bounds__(Lanes, kRegisterBudget<P> / Lanes) run_kernel(
 void check_cuda(cudaError_t status, const char* what);
 
 /// Enqueues kernel K. storage_bytes beyond 48 KB are asked for on every launch: it costs no device time.
-template <class K, int Lanes, Precision P = Precision::kFp32, class Args>
+template <class K, int Lanes, Precision P = Precision::kFp32, int Teams = 1, class Args>
 void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue& queue) {
-  auto kernel = run_kernel<K, Lanes, P, Args>;
+  auto kernel = run_kernel<K, Lanes, P, Teams, Args>;
   if (storage_bytes > 48 * 1024) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(storage_bytes)),
@@ -153,7 +165,7 @@ void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue&
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(Lanes);
+  config.blockDim = dim3(Lanes * Teams);
   config.dynamicSmemBytes = storage_bytes;
   config.stream = static_cast<cudaStream_t>(queue.stream);
   config.attrs = &overlap;

@@ -184,11 +184,12 @@ class FiberGroup {
   std::exception_ptr failure_;
 };
 
-template <int Lanes, Precision P = Precision::kFp32>
-class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public EmulatedTensorCore {
+template <int Lanes, Precision P = Precision::kFp32, int Teams = 1>
+class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>, public EmulatedTensorCore {
  public:
-  using Base = SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>;
+  using Base = SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>;
   using typename Base::Lane;
+  using Base::lane;
 
   FiberBlock(FiberGroup& group, int lane, int index, int count)
       : group_(group), lane_(lane), index_(index), count_(count) {}
@@ -196,7 +197,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
   int index() const { return index_; }
   int count() const { return count_; }
   float* storage() const { return group_.storage(); }
-  Lane lane() const { return Lane{lane_}; }
+  int thread() const { return lane_; }
   void sync(std::source_location where = std::source_location::current()) const {
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);
   }
@@ -262,7 +263,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
     static_assert(N <= kMaxSums);
     odd_sum_ = !odd_sum_;
     for (int k = 0; k < N; ++k) {
-      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(lane_)] = this->active(lane()) ? mine[k] : 0.0f;
+      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(lane_)] = this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
     }
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);
     Sums<N> result;
@@ -285,12 +286,12 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.
-template <class K, int Lanes, Precision P = Precision::kFp32, class Args>
+template <class K, int Lanes, Precision P = Precision::kFp32, int Teams = 1, class Args>
 void launch_fibers(const Args& args, int blocks, std::size_t storage_floats, LaneOrder order) {
   for (int index = 0; index < blocks; ++index) {
-    FiberGroup group(Lanes, storage_floats, order);
+    FiberGroup group(Lanes * Teams, storage_floats, order);
     group.run([&](int lane) {
-      FiberBlock<Lanes, P> block(group, lane, index, blocks);
+      FiberBlock<Lanes, P, Teams> block(group, lane, index, blocks);
       K::run(block, args);
     });
   }

@@ -151,7 +151,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
   /// Thin matrices of all units: value(unit, column), 0 from `columns` on.
   template <class F>
   PERILUNE_DEVICE void stage_thin(float* to, int columns, F&& value) const {
-    for (int i = block_.lane().number; i < round_up(columns, 8) / 8 * Width; i += B::kLanes) {
+    for (int i = block_.thread(); i < round_up(columns, 8) / 8 * Width; i += B::kThreadCount) {
       const int unit = i % Width, first = i / Width * 8;
       float values[8];
       PERILUNE_UNROLL_ON_GPU
@@ -160,23 +160,27 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     }
   }
   PERILUNE_DEVICE void stage_weights(const float* parameters) const {
-    const int number = block_.lane().number, head = network_.depth;
+    const int number = block_.thread(), head = network_.depth;
     const float* first = parameters + network_.weight[0];
     stage_thin(weight(0), In, [&](int unit, int in) { return first[unit * In + in]; });
     for (int l = 1; l < head; ++l) {
       const float* from = parameters + network_.weight[l];
-      for (int i = number; i < Width * Width / 8; i += B::kLanes) {
+      for (int i = number; i < Width * Width / 8; i += B::kThreadCount) {
         const int out = i / (Width / 8), in = i % (Width / 8) * 8;
         float values[8];
         PERILUNE_UNROLL_ON_GPU
-        for (int k = 0; k < 8; ++k) values[k] = from[out * Width + in + k];
+        for (int k = 0; k < 8; k += 4) {
+          const Float4 four = *reinterpret_cast<const Float4*>(from + out * Width + in + k);
+          PERILUNE_UNROLL_ON_GPU
+          for (int i = 0; i < 4; ++i) values[k + i] = four.x[i];
+        }
         Operands::stage(weight(l), out, in, values);
       }
     }
     const float* last = parameters + network_.weight[head];
     stage_thin(weight(head), Out, [&](int unit, int out) { return last[out * Width + unit]; });
     for (int l = 0; l < head; ++l) {
-      for (int i = number; i < Width; i += B::kLanes) {
+      for (int i = number; i < Width; i += B::kThreadCount) {
         hidden_bias(l)[i] = parameters[network_.bias[l] + i];
       }
     }

@@ -5,8 +5,11 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
-template <class Derived, int Lanes, Precision P>
+/// Derived supplies thread(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
+///
+/// Teams of as many threads as there are lanes run networks side by side. The first team's threads are the lanes; others take
+/// no part in lanes(), and values that each lane keeps mean nothing there.
+template <class Derived, int Lanes, Precision P, int Teams = 1>
 class SimtBlockBase {
  public:
   static_assert(Lanes % 4 == 0);
@@ -16,6 +19,8 @@ class SimtBlockBase {
   };
   static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
+  static constexpr int kTeams = Teams;
+  static constexpr int kThreadCount = Lanes * Teams;  // of all teams
   // Multiples of 4 that spread the accesses of the matrix verbs (dense_simt.hpp, tensor_operands.hpp) over the banks.
   static constexpr int kStride = Lanes + (P == Precision::kFp32 ? 4 : 8);
   static constexpr bool kThreads = true;
@@ -23,6 +28,10 @@ class SimtBlockBase {
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
+
+  /// Of the thread's team.
+  PERILUNE_DEVICE Lane lane() const { return {Teams == 1 ? self().thread() : self().thread() % Lanes}; }
+  PERILUNE_DEVICE int team() const { return Teams == 1 ? 0 : self().thread() / Lanes; }
 
   PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
   PERILUNE_DEVICE static int owned(Lane) { return 0; }
@@ -35,11 +44,11 @@ class SimtBlockBase {
   }
   template <class F>
   PERILUNE_DEVICE void lanes(F&& f) const {
-    f(self().lane());
+    if (team() == 0) f(lane());
   }
   template <class F>
   PERILUNE_DEVICE void one(F&& f) const {
-    if (self().lane().number == 0) f();
+    if (self().thread() == 0) f();
   }
 
   PERILUNE_DEVICE static Lane column(Lane lane) { return {lane.number % kColumns}; }
@@ -110,7 +119,7 @@ class SimtBlockBase {
   }
   PERILUNE_DEVICE static void raise(std::uint32_t& flag) { flag = 1; }
   PERILUNE_DEVICE void fill_zero(float* to, int n) const {
-    for (int i = self().lane().number; i < n; i += Lanes) to[i] = 0.0f;
+    for (int i = self().thread(); i < n; i += kThreadCount) to[i] = 0.0f;
   }
   PERILUNE_DEVICE float gather(const float* from, std::uint32_t index, Lane lane) const {
     return from[active(lane) ? index : 0u];
