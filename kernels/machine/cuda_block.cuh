@@ -72,8 +72,8 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
     for (int k = 0; k < N; ++k) mine[k] = active ? x[k] : 0.0f;
     float total;
     const int which = sum_warp<kWarpLanes / 2>(mine, total);
-    odd_ = !odd_;
-    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[odd_ ? 1 : 0];
+    turn_ ^= 1;
+    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[turn_];
     if (which >= 0) parts[which][lane().number / kWarpLanes] = total;
     __syncthreads();
     Sums<N> result;
@@ -110,7 +110,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
 
   Shared& shared_;
   float* storage_;
-  bool odd_ = false;  // which of shared_.warp_sums was written last
+  int turn_ = 0;  // which of shared_.warp_sums was written last
 };
 
 // Threads per multiprocessor that every kernel leaves registers for: 65536 / 512 = 128 each in fp32, and 255 each where
