@@ -56,7 +56,10 @@
 #define PERILUNE_UNROLL_FIELDS
 #endif
 
-#if defined(__CUDA_ARCH__)
+// PERILUNE_UNROLL: a loop whose rounds must lie one after the other, for arrays to be registers. Defined empty from outside, it
+// leaves loops alone: results are the same.
+#if defined(PERILUNE_UNROLL)
+#elif defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL _Pragma("unroll")
 #elif defined(__CUDACC__)
 #define PERILUNE_UNROLL
