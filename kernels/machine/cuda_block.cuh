@@ -48,6 +48,16 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P>, Lanes, P>, public Cu
     return sums_of(mine);
   }
 
+  /// From compute capability 8.0 on, as tensor-core blocks are.
+  template <int Count>
+  __device__ static void copy_ahead(float* to, const float* from) {
+    static_assert(Count == 4 || Count == 1);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(from), "n"(Count * 4)
+                 : "memory");
+  }
+  __device__ static void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
   __device__ static void lower(std::uint64_t& x, std::uint64_t value) {
     static_assert(sizeof(unsigned long long) == sizeof x);
     atomicMin(reinterpret_cast<unsigned long long*>(&x), static_cast<unsigned long long>(value));

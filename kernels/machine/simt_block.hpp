@@ -5,6 +5,11 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// What a lane reads or writes at once.
+struct alignas(16) FourFloats {
+  float x[4];
+};
+
 /// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
 template <class Derived, int Lanes, Precision P>
 class SimtBlockBase {
@@ -22,6 +27,8 @@ class SimtBlockBase {
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
+  // In fp32 several blocks share a multiprocessor, and it must not have the instructions.
+  static constexpr bool kCopiesAhead = P != Precision::kFp32;
 
   PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
   PERILUNE_DEVICE static int owned(Lane) { return 0; }
@@ -119,17 +126,31 @@ class SimtBlockBase {
                                 const float (&x)[Count]) const {
     if (!active(lane)) return;
     float* row = to + static_cast<std::size_t>(index) * Count;
-    PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) row[k] = x[k];
+    if constexpr (Count % 4 == 0) {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; k += 4) {
+        *reinterpret_cast<FourFloats*>(row + k) = {{x[k], x[k + 1], x[k + 2], x[k + 3]}};
+      }
+    } else {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; ++k) row[k] = x[k];
+    }
   }
   template <int Count>
   PERILUNE_DEVICE void prefetch_rows(const float*, std::uint32_t, Lane) const {}
   template <int Count>
+    requires(Count % 4 == 0)
   PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
                                float (&x)[Count]) const {
     const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
     PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) x[k] = row[k];
+    for (int k = 0; k < Count; k += 4) load_four(row + k, x + k);
+  }
+  /// to[0..3] from an address that is aligned to 16 bytes.
+  PERILUNE_DEVICE static void load_four(const float* from, float* to) {
+    const FourFloats four = *reinterpret_cast<const FourFloats*>(from);
+    PERILUNE_UNROLL
+    for (int i = 0; i < 4; ++i) to[i] = four.x[i];
   }
 
  protected:
