@@ -5,6 +5,7 @@
 // (optimizer.hpp) then gives the same bits whatever thread ran which block.
 #pragma once
 
+#include "kernels/machine/prefetched_rows.hpp"
 #include "kernels/moments.hpp"
 #include "kernels/network.hpp"
 #include "kernels/ppo_loss.hpp"
@@ -180,6 +181,7 @@ struct Update {
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
     return Observations<B, I::kObsDim>::floats() + Outputs<B, kActions>::training_floats() +
+           PrefetchedRows<B, Row::kFloats>::storage_floats() +
            HiddenLayers<B, Width>::training_floats(depth) + (actor > critic ? actor : critic);
   }
 
@@ -194,21 +196,23 @@ struct Update {
     Observations<B, I::kObsDim> observation;
     HiddenLayers<B, Width> hidden;
     int partial, first_tile, last_tile;
-    PerLane<B, UInt<Real>> next;  // index of each lane's sample in the tile to come
+    PrefetchedRows<B, Row::kFloats> rows;
 
-    PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index)
+    /// per_sample: what the losses need besides records.
+    PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index, const float* per_sample)
         : block(b),
           args(a),
           order(a.sampling, a.control->iteration),
           carver{b.storage()},
           observation(carver),
           hidden(HiddenLayers<B, Width>::for_training(carver, max_depth(a))),
-          partial(partial_index) {
+          partial(partial_index),
+          rows(b, carver, a.records, per_sample) {
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
       first_tile = static_cast<int>(tiles * partial / a.partials);
       last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
       block.activate(B::kLanes);
-      block.lanes([&](typename B::Lane lane) { next[lane] = index_of(first_tile, lane); });
+      if (first_tile < last_tile) block.lanes([&](typename B::Lane lane) { ask(first_tile, lane); });
     }
     PERILUNE_DEVICE static int max_depth(const UpdateArgs& a) {
       return a.actor.depth > a.critic.depth ? a.actor.depth : a.critic.depth;
@@ -217,26 +221,19 @@ struct Update {
       const int rest = args.sampling.minibatch_size - tile * B::kLanes;
       block.activate(rest < B::kLanes ? rest : B::kLanes);
     }
-    PERILUNE_DEVICE UInt<Real> index_of(int tile, typename B::Lane lane) const {
-      return order(args.minibatch, block.numbers(lane) +
-                                       UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes)));
+    PERILUNE_DEVICE void ask(int tile, typename B::Lane lane) {
+      rows.ask(lane, order(args.minibatch, block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes))));
     }
-    /// Asks for the samples of the tile after this one, and for their entries of `more`.
-    PERILUNE_DEVICE void prefetch_next(int tile, typename B::Lane lane, const float* more) {
-      if (tile + 1 == last_tile) return;
-      next[lane] = index_of(tile + 1, lane);
-      block.template prefetch_rows<Row::kFloats>(args.records, next[lane], lane);
-      block.template prefetch_rows<1>(more, next[lane], lane);
-    }
-    /// Reads one sample: its observation into the tile, the rest returned in `row`. Returns its index.
-    PERILUNE_DEVICE UInt<Real> gather(typename B::Lane lane, Real (&row)[Row::kFloats]) {
-      const UInt<Real> index = next[lane];
-      block.gather_rows(args.records, index, lane, row);
+    /// Reads one sample and asks for that of the next tile: its observation into the tile, the rest returned in `row`.
+    /// Returns its entry of per_sample.
+    PERILUNE_DEVICE Real gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
+      const Real more = rows.read(lane, row);
       Real values[I::kObsDim];
       PERILUNE_UNROLL
       for (int i = 0; i < I::kObsDim; ++i) values[i] = row[i];
       observation.store(lane, values);
-      return index;
+      if (tile + 1 < last_tile) ask(tile + 1, lane);
+      return more;
     }
     PERILUNE_DEVICE float* gradient() const {
       return args.gradients +
@@ -252,7 +249,6 @@ struct Update {
     constexpr int kOutputs = Terms::kOutputs;
     B& block = work.block;
     const UpdateArgs& args = work.args;
-    const float* per_sample = Terms::per_sample(args);
     const auto outputs = Outputs<B, kOutputs>::for_training(work.carver);
     Net net(block, work.carver, args.parameters, network, work.hidden);
     net.begin_gradient(work.gradient());
@@ -263,9 +259,8 @@ struct Update {
       work.activate(tile);
       block.lanes([&](Lane lane) {
         Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(lane, row);
-        samples[lane] = losses.sample(row, block.gather(per_sample, index, lane));
-        work.prefetch_next(tile, lane, per_sample);
+        const Real more = work.gather(tile, lane, row);
+        samples[lane] = losses.sample(row, more);
       });
       block.sync();
       net.forward(work.observation, outputs);
@@ -293,7 +288,8 @@ struct Update {
     const bool policy = args.losses != Losses::kValue;
     if (args.control->nonfinite != 0 || (policy && args.control->stop_policy != 0)) return;
     const bool actor = policy && block.index() < args.partials;
-    Work<B> work(block, args, block.index() % args.partials);
+    const float* const per_sample = actor ? PolicyLosses<I, B>::per_sample(args) : ValueLosses<I, B>::per_sample(args);
+    Work<B> work(block, args, block.index() % args.partials, per_sample);
     if (actor) {
       train<Actor<B>, PolicyLosses<I, B>>(work, args.actor);
     } else {

@@ -27,8 +27,12 @@
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
 //   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what steps an
 //                                 environment there then does the same once more, and never waits for another
-//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
-//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
+//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0
+//                                 and write nothing. Rows of a multiple of four floats are aligned to 16 bytes
+//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which copies ahead or has other lanes to run
+//   kCopiesAhead                  whether it has copy_ahead<Count>(to, from), which starts to copy 4 or 1 floats of an array to
+//                                 block storage, both aligned to that size, and wait_for_copies(), after which a lane may read
+//                                 what it copied itself (prefetched_rows.hpp)
 //   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive lanes
 //                                 read what the last active one does and write nothing. A choice that is negative or needs
 //                                 more than 32 bits reads as the largest UInt

@@ -25,6 +25,7 @@ class CpuBlock {
   static constexpr int kUnit = kPackLanes;
   static constexpr int kSplit = 1;
   static constexpr int kColumns = Lanes;
+  static constexpr bool kCopiesAhead = false;
 
   static constexpr int kTransposedFloats = Lanes * kMaxFusedWidth;
 

@@ -49,6 +49,16 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
     return sums_of(mine);
   }
 
+  /// From compute capability 8.0 on, as tensor-core blocks are.
+  template <int Count>
+  __device__ static void copy_ahead(float* to, const float* from) {
+    static_assert(Count == 4 || Count == 1);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(from), "n"(Count * 4)
+                 : "memory");
+  }
+  __device__ static void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
   __device__ static void lower(std::uint64_t& x, std::uint64_t value) {
     static_assert(sizeof(unsigned long long) == sizeof x);
     atomicMin(reinterpret_cast<unsigned long long*>(&x), static_cast<unsigned long long>(value));
@@ -73,8 +83,8 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
     for (int k = 0; k < N; ++k) mine[k] = active ? x[k] : 0.0f;
     float total;
     const int which = sum_warp<kWarpLanes / 2>(mine, total);
-    odd_ = !odd_;
-    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[odd_ ? 1 : 0];
+    turn_ ^= 1;
+    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[turn_];
     if (which >= 0) parts[which][lane().number / kWarpLanes] = total;
     __syncthreads();
     Sums<N> result;
@@ -111,7 +121,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
 
   Shared& shared_;
   float* storage_;
-  bool odd_ = false;  // which of shared_.warp_sums was written last
+  int turn_ = 0;  // which of shared_.warp_sums was written last
 };
 
 // Threads per multiprocessor that kernels leave registers for: 65536 / 512 = 128 each in fp32, and where multiplies keep their

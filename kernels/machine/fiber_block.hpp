@@ -243,6 +243,22 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     return sums_of(mine, where);
   }
 
+  /// The copy is made at the wait, as late as it may be on a GPU.
+  template <int Count>
+  void copy_ahead(float* to, const float* from) {
+    static_assert(Count == 4 || Count == 1);
+    if (reinterpret_cast<std::uintptr_t>(to) % (Count * sizeof(float)) != 0 ||
+        reinterpret_cast<std::uintptr_t>(from) % (Count * sizeof(float)) != 0) {
+      throw std::logic_error("a copy to block storage is not aligned to its size");
+    }
+    std::fill_n(to, Count, as_float(0x7FB0DEADu));
+    copies_.push_back({to, from, Count});
+  }
+  void wait_for_copies() {
+    for (const Copy& copy : copies_) std::copy_n(copy.from, copy.count, copy.to);
+    copies_.clear();
+  }
+
   static void lower(std::uint64_t& x, std::uint64_t value) { x = std::min(x, value); }
 
   bool last_of_grid(std::uint32_t& ticket,
@@ -279,8 +295,15 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     return group_.operands(lane_, odd_);
   }
 
+  struct Copy {
+    float* to;
+    const float* from;
+    int count;
+  };
+
   FiberGroup& group_;
   int lane_, index_, count_;
+  std::vector<Copy> copies_;  // started, and not waited for
   bool odd_ = false;      // which of the warp's two operands its last collective used
   bool odd_sum_ = false;  // which of the block's two exchanges the last sum used
 };

@@ -5,6 +5,11 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// What a lane reads or writes at once.
+struct alignas(16) FourFloats {
+  float x[4];
+};
+
 /// Derived supplies thread(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
 ///
 /// Teams of as many threads as there are lanes run networks side by side. The first team's threads are the lanes; others take
@@ -28,6 +33,8 @@ class SimtBlockBase {
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
+  // In fp32 several blocks share a multiprocessor, and it must not have the instructions.
+  static constexpr bool kCopiesAhead = P != Precision::kFp32;
 
   /// Of the thread's team.
   PERILUNE_DEVICE Lane lane() const { return {Teams == 1 ? self().thread() : self().thread() % Lanes}; }
@@ -129,17 +136,31 @@ class SimtBlockBase {
                                 const float (&x)[Count]) const {
     if (!active(lane)) return;
     float* row = to + static_cast<std::size_t>(index) * Count;
-    PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) row[k] = x[k];
+    if constexpr (Count % 4 == 0) {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; k += 4) {
+        *reinterpret_cast<FourFloats*>(row + k) = {{x[k], x[k + 1], x[k + 2], x[k + 3]}};
+      }
+    } else {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; ++k) row[k] = x[k];
+    }
   }
   template <int Count>
   PERILUNE_DEVICE void prefetch_rows(const float*, std::uint32_t, Lane) const {}
   template <int Count>
+    requires(Count % 4 == 0)
   PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
                                float (&x)[Count]) const {
     const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
     PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) x[k] = row[k];
+    for (int k = 0; k < Count; k += 4) load_four(row + k, x + k);
+  }
+  /// to[0..3] from an address that is aligned to 16 bytes.
+  PERILUNE_DEVICE static void load_four(const float* from, float* to) {
+    const FourFloats four = *reinterpret_cast<const FourFloats*>(from);
+    PERILUNE_UNROLL
+    for (int i = 0; i < 4; ++i) to[i] = four.x[i];
   }
 
  protected:

@@ -137,7 +137,7 @@ TEST_F(SeededFaults, ARemovedBarrier) {
                                      {"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
     SCOPED_TRACE(kernel);
     int needed = 0;
-    for (const Outcome& outcome : with_each_that_runs(subject(name), kernel, R"(bar\.sync\s+0;)", "", 10)) {
+    for (const Outcome& outcome : with_each_that_runs(subject(name), kernel, R"(bar\.sync\s+0;)", "", 24)) {
       if (is_needed(kernel, outcome.changed)) {
         ++needed;
         EXPECT_NE(outcome.fault, "") << "line " << outcome.changed.line << ", called in " << outcome.changed.caller_line;
@@ -147,6 +147,14 @@ TEST_F(SeededFaults, ARemovedBarrier) {
       EXPECT_THAT(outcome.fault, ::testing::ContainsRegex("kernels/[a-z_/]+\\.(hpp|cuh):[0-9]+"));
     }
     EXPECT_GE(needed, 2);
+  }
+}
+
+TEST_F(SeededFaults, ARemovedWaitForCopies) {
+  for (const auto& [name, kernel] : {std::pair{"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
+    const std::vector<Outcome> outcomes = with_each_that_runs(subject(name), kernel, R"(cp\.async\.wait_all;)", "", 9);
+    EXPECT_EQ(outcomes.size(), 2u) << "the actor's and the critic's";
+    for (const Outcome& outcome : outcomes) EXPECT_THAT(outcome.fault, HasSubstr("copies and has not waited for"));
   }
 }
 

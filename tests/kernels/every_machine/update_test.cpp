@@ -259,6 +259,7 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {65, 2, 1, 128, 2, 1, Activation::kTanh, true, 1, 1, 1},
       {33, 1, 0, 128, 1, 1, Activation::kRelu, false, 0, 0, 1},
       {257, 1, 0, 16, 2, 2, Activation::kRelu, true, 0, 1, 4},
+      {401, 2, 1, 16, 1, 2, Activation::kTanh, false, 1, 1, 1},  // one block takes tile after tile
       {1, 1, 0, 0, 1, 1, Activation::kTanh, false, 1, 1, 1},
       {33, 3, 1, 0, 3, 3, Activation::kTanh, true, 1, 1, 1},
       {97, 2, 1, 0, 8, 1, Activation::kTanh, false, 2, 1, 1},
