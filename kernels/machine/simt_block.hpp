@@ -6,7 +6,7 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// What a lane reads or writes at once.
-struct alignas(16) FourFloats {
+struct alignas(16) Float4 {
   float x[4];
 };
 
@@ -139,7 +139,7 @@ class SimtBlockBase {
     if constexpr (Count % 4 == 0) {
       PERILUNE_UNROLL
       for (int k = 0; k < Count; k += 4) {
-        *reinterpret_cast<FourFloats*>(row + k) = {{x[k], x[k + 1], x[k + 2], x[k + 3]}};
+        *reinterpret_cast<Float4*>(row + k) = {{x[k], x[k + 1], x[k + 2], x[k + 3]}};
       }
     } else {
       PERILUNE_UNROLL
@@ -158,7 +158,7 @@ class SimtBlockBase {
   }
   /// to[0..3] from an address that is aligned to 16 bytes.
   PERILUNE_DEVICE static void load_four(const float* from, float* to) {
-    const FourFloats four = *reinterpret_cast<const FourFloats*>(from);
+    const Float4 four = *reinterpret_cast<const Float4*>(from);
     PERILUNE_UNROLL
     for (int i = 0; i < 4; ++i) to[i] = four.x[i];
   }

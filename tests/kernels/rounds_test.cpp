@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/machine/fiber_block.hpp"
+#include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "tests/kernels/environments.hpp"
 #include "tests/kernels/point_mass.hpp"
@@ -111,6 +112,47 @@ TEST(Rounds, StepAsManyBlocksWould) {
       for (const int blocks : {1, 2, 7, count}) {
         EXPECT_EQ(simulated<UnevenPointMass>(count, blocks, order), expected) << count << " environments in " << blocks << " blocks";
       }
+    }
+  }
+}
+
+/// The records, rewards and states of 20 steps with networks, in blocks of two warps.
+template <class E>
+std::vector<float> rolled_out(int count, int blocks, LaneOrder order) {
+  using K = Rollout<E, 16>;
+  constexpr int kSteps = 20;
+  const Subject& here = subjects().front();
+  Environments environments(here, kPointMass, count, {5, 1}, 15, kPointMass.parameters);
+  launch_fibers<Reset<E>, 64>(ResetArgs{environments.batch}, blocks, 0, order);
+  const auto networks = place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1, Activation::kTanh, true);
+  Draws draws(3);
+  const Buffer<float> parameters(here, networks.draw(draws));
+  Buffer<float> records(here, at(kSteps * count * Record<E>::kFloats)), rewards(here, at(kSteps * count)), values(here, at((kSteps + 1) * count));
+  Buffer<std::uint8_t> ends(here, at(kSteps * count));
+  RolloutArgs args{};
+  args.environments = environments.batch;
+  args.episodes = environments.sums;
+  args.parameters = parameters.data();
+  args.actor = networks.actor.network;
+  args.critic = networks.critic.network;
+  args.num_steps = kSteps;
+  args.gamma = 0.9f;
+  args.records = records.data();
+  args.rewards = rewards.data();
+  args.values = values.data();
+  args.ends = ends.data();
+  launch_fibers<K, 64>(args, blocks, at(K::template storage_floats<FiberBlock<64>>(1)), order);
+  std::vector<float> all = records.copy();
+  for (const auto& more : {rewards.copy(), values.copy(), environments.fields.copy()}) all.insert(all.end(), more.begin(), more.end());
+  for (const std::uint8_t end : ends.copy()) all.push_back(end);
+  return all;
+}
+
+TEST(UnevenSteps, RollOutTheSameFromAnyLane) {
+  for (const int count : {1, 33, 70}) {
+    const std::vector<float> expected = rolled_out<PointMass>(count, (count + 63) / 64, LaneOrder::kForward);
+    for (const LaneOrder order : kOrders) {
+      for (const int blocks : {2, 5, count}) expect_same_bits("number", rolled_out<UnevenPointMass>(count, blocks, order), expected);
     }
   }
 }

@@ -124,6 +124,7 @@ void Warp::run_group(Mask group) {
     }
     if (++clock > last) fault(instruction, first, "the kernel does not end");
     thread_instructions_ += count;
+    ++instructions_;
     switch (instruction.kind) {
       case Kind::kPlain:
         if (lanes != 0) instruction.run(*this, instruction, lanes);
@@ -463,6 +464,7 @@ void Machine::run(const Launch& given) {
       for (const Warp& warp : block.warps) count += warp.thread_instructions();
     } while (block.warps.front().alive() != 0);
     instructions[kernel.name] += count;
+    for (const Warp& warp : block.warps) warp_instructions[kernel.name] += warp.instructions();
   }
   launch = nullptr;
 }

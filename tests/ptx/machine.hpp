@@ -132,6 +132,7 @@ class Warp {
   void leave_barrier();
   /// How many instructions its lanes have carried out.
   std::uint64_t thread_instructions() const { return thread_instructions_; }
+  std::uint64_t instructions() const { return instructions_; }
 
  private:
   struct Call {
@@ -170,7 +171,7 @@ class Warp {
     std::deque<std::vector<Copy>> groups;   // the oldest first
   };
   Copies copies_[kLanes];
-  std::uint64_t sync_time_ = 0, thread_instructions_ = 0;
+  std::uint64_t sync_time_ = 0, thread_instructions_ = 0, instructions_ = 0;
   bool uncertain_ = false;
 };
 
@@ -202,6 +203,7 @@ class Machine {
   Memory memory;
   std::unordered_map<std::uint64_t, std::uint32_t> conditions;  ///< of graphs: set by kernels
   std::map<std::string, std::uint64_t> instructions;            ///< of threads, for each kernel that ran
+  std::map<std::string, std::uint64_t> warp_instructions;       ///< the same, of lanes that are together counted once
 
   // ---- for warps ----
   const Launch* launch = nullptr;
