@@ -210,6 +210,11 @@ TEST_P(RolloutTest, ReplaysByHand) {
       {257, 3, 128, 1, 3, Activation::kTanh, 2, false},
       {97, 5, 128, 2, 1, Activation::kTanh, 3, true},
       {33, 4, 128, 1, 1, Activation::kRelu, 2, false},
+      // So many that networks have no threads of their own (kTeamBlocks), where there are few multiprocessors.
+      {641, 2, 16, 2, 2, Activation::kTanh, 500, false},
+      {641, 2, 32, 2, 1, Activation::kRelu, 1, false},
+      {641, 3, 64, 2, 2, Activation::kTanh, 2, false},
+      {641, 2, 128, 1, 2, Activation::kTanh, 500, true},
       {1, 40, 0, 1, 2, Activation::kTanh, 9, false},
       {33, 9, 0, 3, 8, Activation::kTanh, 4, true},
       {97, 12, 0, 4, 1, Activation::kRelu, 500, true},
@@ -217,6 +222,7 @@ TEST_P(RolloutTest, ReplaysByHand) {
       {1, 40, 32, 1, 2, Activation::kTanh, 9, false, kPointMass},
       {33, 20, 32, 2, 2, Activation::kTanh, 12, true, kPointMass},
       {97, 12, 32, 3, 1, Activation::kRelu, 30, false, kPointMass},
+      {641, 2, 32, 2, 2, Activation::kTanh, 500, false, kPointMass},
       {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kPointMass},
   });
 }
@@ -228,6 +234,12 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
       {65, 8, 64, 2, 1, Activation::kTanh, 7, false, kLander},
       {33, 12, 64, 3, 2, Activation::kTanh, 500, true, kLanderContinuous},
       {17, 6, 128, 1, 1, Activation::kTanh, 5, false, kLunarLander},
+      {17, 3, 128, 2, 1, Activation::kTanh, 5, false, kLander},
+      {17, 3, 128, 2, 1, Activation::kTanh, 5, true, kLanderContinuous},
+      {641, 2, 64, 2, 1, Activation::kTanh, 1, false, kLander},
+      {641, 2, 64, 1, 2, Activation::kTanh, 500, true, kLanderContinuous},
+      {641, 2, 128, 1, 1, Activation::kTanh, 1, false, kLander},
+      {641, 2, 128, 1, 1, Activation::kTanh, 500, true, kLanderContinuous},
       {7, 5, 0, 2, 3, Activation::kTanh, 4, true, kLunarLander},
       {7, 5, 0, 1, 2, Activation::kTanh, 4, true, kLunarLanderContinuous},
       {7, 5, 0, 2, 1, Activation::kRelu, 4, false, kLander},
@@ -285,7 +297,7 @@ TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
 
 /// An environment's numbers do not depend on which others run beside it.
 TEST_P(RolloutTest, EnvironmentsAreIndependent) {
-  const Case many{97, 12, small_width(), 2, 2, Activation::kTanh, 10, false};
+  const Case many{641, 12, small_width(), 2, 2, Activation::kTanh, 10, false};
   Case few = many;
   few.count = 33;
   Problem all(subject(), many, 4), some(subject(), few, 4);
