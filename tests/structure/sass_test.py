@@ -266,7 +266,7 @@ def test_issue_waits_for_stalls_units_and_scoreboards():
 
 
 @pytest.mark.parametrize("registers, threads, shared, blocks, limit", [
-    (245, 128, 100, 2, "registers"), (24, 256, 0, 8, "threads"), (24, 32, 0, 32, "blocks"), (32, 64, 100 << 10, 2, "shared memory"),
+    (245, 128, 100, 2, "registers"), (24, 256, 0, 8, "threads"), (24, 32, 0, 32, "blocks"), (32, 64, 19 << 10, 11, "shared memory"),
     (32, 64, 228 << 10, 0, "shared memory per block")])
 def test_occupancy(registers, threads, shared, blocks, limit):
     assert sass.occupancy(registers, threads, shared) == (blocks, limit)
