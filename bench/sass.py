@@ -41,12 +41,12 @@ UNITS = {
     "special": "MUFU I2F F2I F2F FRND POPC FLO BREV",
     "tensor": "HMMA",
     "shared": "LDS STS LDSM ATOMS SHFL",
-    "global": "LDG STG RED REDG ATOMG LD ST ATOM",
+    "global": "LDG STG RED REDG ATOMG LD ST ATOM LDGSTS",
     "local": "LDL STL",
     "uniform": "UIADD3 UISETP ULEA ULOP3 UMOV USEL USHF UIMAD UPLOP3 R2UR UPRMT ULDC UFLO UPOPC UP2UR VOTEU",
     "constant": "LDC",
     "control": "BRA BRX EXIT BSSY BSYNC CALL RET NOP WARPSYNC S2R S2UR CS2R BREAK BMOV YIELD BAR B2R MEMBAR ERRBAR DEPBAR "
-               "ACQBULK PREEXIT CCTL CGAERRBAR NANOSLEEP BPT",
+               "LDGDEPBAR ACQBULK PREEXIT CCTL CGAERRBAR NANOSLEEP BPT",
 }
 UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 
@@ -79,6 +79,8 @@ def nvdisasm():
 
 
 def unit_of(instruction):
+    if instruction.base == "HMMA" and not instruction.opcode.startswith(("HMMA.1688.F32.TF32", "HMMA.16816.F32")):
+        return "other"  # BUSY is of those two
     return UNIT.get(instruction.base, "other")
 
 
@@ -106,12 +108,16 @@ def count(code, steps, idle=()):
     return counts
 
 
+def rounded(n):
+    return int(n) if n == int(n) else round(n, 1)
+
+
 def floor(counts):
     """{unit: cycles that a scheduler's one needs for them at least}, with every scheduler at the same."""
     cycles = {"issue": counts["issue"], "fma": counts["fma"] + counts["imad"], "lsu": SCHEDULERS * counts["wavefronts"]}
     for unit, busy in BUSY.items():
         cycles[unit] = max(cycles.get(unit, 0), busy * counts[unit])
-    return {unit: round(n, 1) for unit, n in cycles.items() if n}
+    return {unit: rounded(n) for unit, n in cycles.items() if n}
 
 
 def issue(code, warps, share=1):
@@ -246,7 +252,7 @@ class Way:
 
     def __init__(self, name, kernel, block, words):
         threads, _, arguments = LAUNCH.search(name).groups()
-        self.code, self.warps, self.main = kernel.code, int(threads) // 32, None
+        self.code, self.main = kernel.code, None
         self.graph = Graph(kernel, lambda body: self._passes_of(body) == 0)
         outermost = [header for header in self.graph.loops if len(self.graph.around(header)) == 1]
         longest = max((len(self.graph.loops[header]) for header in outermost), default=0)
@@ -259,7 +265,7 @@ class Way:
 
         walks = [Walk(self.graph, {THREADS_WORD: int(threads), **words.get(arguments, {})},
                       {"SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)), "SR_CTAID.X": block, "SR_CgaCtaId": 0, "vote": False},
-                      passes) for warp in range(self.warps)]
+                      passes) for warp in range(int(threads) // 32)]
         self.unknown = set().union(*(walk.unknown for walk in walks))
         spans = [self._span(walk) for walk in walks]
         self.before = max(begin for begin, _ in spans)
@@ -275,7 +281,7 @@ class Way:
             return 0, len(walk.steps)
         body = self.graph.loops[self.main]
         begin = [place for place, i in enumerate(walk.steps) if i == self.main][1]
-        return begin, next((p for p in range(begin, len(walk.steps)) if walk.steps[p] not in body), len(walk.steps))
+        return begin, 1 + max(place for place, i in enumerate(walk.steps) if i in body)
 
     def counts(self, inside=lambda i: True):
         """{what: how many}, mean over the warps, of the instructions that are `inside`."""
@@ -283,7 +289,7 @@ class Way:
         for steps, idle in self.warps:
             places = [place for place, i in enumerate(steps) if inside(i)]
             total += count(self.code, [steps[p] for p in places], {k for k, p in enumerate(places) if p in idle})
-        return Counter({what: round(n / len(self.warps), 1) for what, n in sorted(total.items())})
+        return Counter({what: rounded(n / len(self.warps)) for what, n in sorted(total.items())})
 
     def alone(self):
         """Cycles of the slowest warp, alone in its multiprocessor; and when it issues."""

@@ -243,12 +243,14 @@ def test_units_wavefronts_and_widths():
         IMAD.MOV.U32 R3, RZ, RZ, RZ
         BAR.SYNC.DEFER_BLOCKING 0x0
         FROB R1, R2
+        HMMA.1688.F32.BF16 R8, R4, R14, R8
     """)
     counts = sass.count(kernel.code, range(len(kernel.code)))
-    assert counts == {"issue": 13, "shared": 6, "wavefronts": 1 + 2 + 4 + 2 + 4 + 2, "global": 2, "global_128": 1, "global_32": 1,
-                      "local": 1, "local_64": 1, "tensor": 1, "imad": 1, "control": 1, "barriers": 1, "other": 1, "other FROB": 1}
+    assert counts == {"issue": 14, "shared": 6, "wavefronts": 1 + 2 + 4 + 2 + 4 + 2, "global": 2, "global_128": 1, "global_32": 1,
+                      "local": 1, "local_64": 1, "tensor": 1, "imad": 1, "control": 1, "barriers": 1, "other": 2, "other FROB": 1,
+                      "other HMMA": 1}
     cycles = sass.floor(counts)
-    assert cycles["lsu"] == 4 * 15 and cycles["tensor"] == 4 and cycles["issue"] == 13
+    assert cycles["lsu"] == 4 * 15 and cycles["tensor"] == 4 and cycles["issue"] == 14
 
 
 def test_issue_waits_for_stalls_units_and_scoreboards():
