@@ -54,14 +54,15 @@ UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 # multiprocessor of the CUDA programming guide's table of arithmetic throughput, compute capability 9.0 (fp32 128, integer
 # multiply and all else 64, special functions 16). Tensor: 495 (tf32) and 989 (bf16) TFLOP/s over 132 multiprocessors at 1.83
 # GHz are 256 and 512 multiplies per cycle and scheduler, so that m16n8k8 and m16n8k16 take 4; mma.sync is said to reach 63 % of
-# it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU architecture").
+# it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU architecture"), and nvcc stalls 6 cycles between two.
 BUSY = {"fma": 1, "imad": 2, "alu": 2, "double": 2, "special": 8, "tensor": 4}
 # Shared memory gives a multiprocessor 128 bytes a cycle, one wavefront, so that a scheduler has every fourth.
 SCHEDULERS = 4
 
-# Cycles from issue to result where the encoding names no fixed number. Shared memory: Luo et al. 2024 on an H100, and 2 more for
-# each further wavefront (Sun et al. 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2
-# hit, of the former. Special functions, shuffles and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU", rounded.
+# Cycles from issue to result where the compiler has not scheduled it: results of arithmetic are awaited by stalls alone (4 or so;
+# 24 of a multiply on tensor cores). Shared memory: Luo et al. 2024 on an H100, and 2 more for each further wavefront (Sun et al.
+# 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2 hit, of the former. Special functions,
+# shuffles, constants and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU via microbenchmarking", rounded.
 LATENCY = {"special": 20, "shared": 29, "global": 263, "local": 41, "constant": 30, "control": 20}
 WAVEFRONT_LATENCY = 2
 READ_LATENCY = 10  # until a load's or store's operands are read
