@@ -67,7 +67,7 @@ class Subject {
         samples_(envs_ * steps_),
         minibatch_(static_cast<int>(samples_) / config.num_minibatches) {
     const int tiles = (minibatch_ + kernels_.update_tile - 1) / kernels_.update_tile;
-    partials_ = std::min(tiles, kernels_.max_partials());
+    partials_ = std::min(tiles, kernels_.max_partials(std::max(model_.actor.depth, model_.critic.depth)));
     const auto partials = static_cast<std::size_t>(partials_);
     const auto floats = [&](std::vector<std::size_t> shape) { return arena_.add<float>("", std::move(shape)); };
     fields_ = floats({static_cast<std::size_t>(kernels_.state_fields), envs_});

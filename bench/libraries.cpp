@@ -84,14 +84,15 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   const int count = batch.count * kSteps;
   const Machine& machine = device.machine();
   const DeviceArray<float> samples(device, std::vector<float>(batch.values.begin(), batch.values.begin() + count));
-  const DeviceArray<float> moments(device, 2 * kMomentChunks);
+  const DeviceArray<float> moments(device, kChunkMoments * static_cast<std::size_t>(machine.moment_chunks(count)));
+  const DeviceArray<float> scale(device, 2);
   const DeviceArray<BatchMoments> theirs(device, 1);
   const DeviceArray<Control> control(device, 1);
   void* const stream = device.queue().stream;
   std::size_t bytes = 0;
   bench::cub_moments(nullptr, bytes, samples.data(), count, theirs.data(), stream);
   const DeviceArray<char> temporary(device, bytes);
-  const AdvantageMomentsArgs args{{count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), 1, 1};
+  const AdvantageMomentsArgs args{{count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), scale.data(), 1, 1};
   const auto launch = [&] { machine.advantage_moments(args, device.queue()); };
   const auto library = [&] {
     bench::cub_moments(temporary.data(), bytes, samples.data(), count, theirs.data(), stream);
@@ -99,16 +100,9 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   };
   launch();
   library();
-  double mean = 0.0, squares = 0.0;
-  const std::vector<float> chunks = moments.copy();
-  for (int i = 0; i < kMomentChunks; ++i) mean += double{chunks[static_cast<std::size_t>(2 * i)]} / kMomentChunks;
-  for (int i = 0; i < kMomentChunks; ++i) {
-    const double apart = double{chunks[static_cast<std::size_t>(2 * i)]} - mean;
-    squares += double{chunks[static_cast<std::size_t>(2 * i + 1)]} + apart * apart * count / kMomentChunks;
-  }
+  const std::vector<float> mine = scale.copy();
   const BatchMoments other = theirs.copy()[0];
-  const double far = distance({static_cast<float>(mean), static_cast<float>(std::sqrt(squares / count))},
-                              {other.mean, std::sqrt(other.squares / other.count)});
+  const double far = distance({mine[0], 1.0f / mine[1]}, {other.mean, std::sqrt(other.squares / (other.count - 1.0f))});
   return compare(device, seconds, "moments", "CUB", far, launch, library);
 }
 

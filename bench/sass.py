@@ -193,7 +193,7 @@ ARGUMENTS = {
     "ApplyGradientsArgs": {"begin": 0, "end": 9184, "actor_end": 4624},
 }
 WALKS = {  # kernel: {what a row is called: block}
-    r"run_kernel<Update<Interface<4, Discrete<2> >, 64>": {"update, actor": 0, "update, critic": 132},
+    r"run_kernel<Update<Interface<4, Discrete<2> >, 64, 2>": {"update, actor": 0, "update, critic": 132},
     r"run_kernel<Rollout<CartPole, 64>": {"rollout": 0},
     r"run_kernel<Simulate<CartPole>": {"simulate": 0},
     r"run_kernel<Gae,": {"gae": 0},
@@ -204,7 +204,7 @@ WALKS = {  # kernel: {what a row is called: block}
 # Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
 PASSES = {"shuffle.hpp": 0}
 THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xc, 0x210  # offsets in the bank of constants
-LAUNCH = re.compile(r"(\d+), \(Precision\)(\d), (\w+)>$")
+LAUNCH = re.compile(r"(\d+), \(Precision\)(\d), \d, (\w+)>$")
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 LAYERS = 2
 # By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.

@@ -63,7 +63,8 @@ struct Trainer::Arrays {
   Slot<float> values;                                                   // [T + 1, N]; value targets after gae
   Slot<std::uint8_t> ends;                                              // [T, N]
   Slot<float> batch_moments;                                            // [kBatchMoments, gae blocks]
-  Slot<float> minibatch_moments;                                        // [epochs, minibatches, kMomentChunks, 2]
+  Slot<float> chunk_moments;                                            // [moment chunks, kChunkMoments, epochs, minibatches]
+  Slot<float> advantage_scales;                                         // [epochs, minibatches, 2]
   Slot<float> partial_gradients;                                        // [P, model floats]
   Slot<float> loss_sums;                                                // [kLossSums, P]
   Slot<float> square_sums;                                              // [reduce blocks]
@@ -98,7 +99,7 @@ Trainer::Trainer(const Config& config, Device& device)
   const int minibatches = joint ? config.num_minibatches : 1;
   const int epochs = joint ? config.update_epochs : 1;
   const int tiles = (batch_size_ / minibatches + instance_.update_tile - 1) / instance_.update_tile;
-  partials_ = std::min(tiles, instance_.max_partials());
+  partials_ = std::min(tiles, instance_.max_partials(std::max(model_.actor.depth, model_.critic.depth)));
   if (is_wide(instance_)) {
     matrix_library_ = &device.matrix_library(precision_);
     columns_ = workspace_columns(model_, std::max(config.num_envs, batch_size_ / minibatches));
@@ -124,8 +125,11 @@ Trainer::Trainer(const Config& config, Device& device)
   a.ends = arena_.add<std::uint8_t>("episode ends", {steps, envs});
   a.batch_moments = arena_.add<float>(
       "batch moments", {kBatchMoments, static_cast<std::size_t>(machine_.gae_blocks(config.num_envs))});
-  a.minibatch_moments = arena_.add<float>("minibatch moments", {static_cast<std::size_t>(epochs),
-                                                                static_cast<std::size_t>(minibatches), kMomentChunks, 2});
+  const auto chunks = static_cast<std::size_t>(machine_.moment_chunks(batch_size_ / minibatches));
+  a.chunk_moments = arena_.add<float>("minibatch moments", {chunks, kChunkMoments, static_cast<std::size_t>(epochs),
+                                                            static_cast<std::size_t>(minibatches)});
+  a.advantage_scales =
+      arena_.add<float>("advantage scales", {static_cast<std::size_t>(epochs), static_cast<std::size_t>(minibatches), 2});
   a.partial_gradients = arena_.add<float>("partial gradients", {partials, model_.floats});
   // The sum of one partial is that partial: it stays in place, which spares a pass over memory.
   a.gradient = partials_ == 1 ? a.partial_gradients : arena_.add<float>("gradient", {model_.floats});
@@ -251,7 +255,7 @@ void Trainer::record_separate_iterations(Queue& queue) const {
 void Trainer::record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const {
   if (advantage_normalization(config_) != Config::Normalization::kMinibatch) return;
   machine_.advantage_moments({sampling, arena_.at(arrays_->control), arena_.at(arrays_->rewards),
-                              arena_.at(arrays_->minibatch_moments), minibatches, epochs},
+                              arena_.at(arrays_->chunk_moments), arena_.at(arrays_->advantage_scales), minibatches, epochs},
                              queue);
 }
 
@@ -274,8 +278,7 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
   update.records = arena_.at(a.records);
   update.advantages = arena_.at(a.rewards);
   update.targets = arena_.at(a.values);
-  update.moments = arena_.at(a.minibatch_moments) +
-                   sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * kMomentChunks * 2);
+  update.scales = arena_.at(a.advantage_scales) + sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * 2);
   update.gradients = arena_.at(a.partial_gradients);
   update.sums = arena_.at(a.loss_sums);
   update.workspace = {arena_.at(a.workspace), columns_};

@@ -41,7 +41,7 @@ struct Act {
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return (I::kObsDim + Policy<typename B::Real>::kOutputs) * B::kStride +
+    return Observations<B, I::kObsDim>::floats() + Outputs<B, Policy<typename B::Real>::kOutputs>::inference_floats() +
            Actor<B>::Hidden::inference_floats() + Actor<B>::storage_floats(depth);
   }
 
@@ -52,7 +52,8 @@ struct Act {
     const Share share = block_share(block, args.count);
     block.activate(share.count);
     Carver<B> carver{block.storage()};
-    const Tile<B> observation = carver.tile(I::kObsDim), outputs = carver.tile(kOutputs);
+    const Observations<B, I::kObsDim> observation(carver);
+    const auto outputs = Outputs<B, kOutputs>::for_inference(carver);
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
     const typename Policy<Real>::Spread spread(args.parameters + args.actor.log_std);
@@ -60,13 +61,13 @@ struct Act {
       Real row[I::kObsDim];
       const std::ptrdiff_t first = share.first;
       block.load_row(args.observations + first * I::kObsDim, lane, row);
-      for (int i = 0; i < I::kObsDim; ++i) observation.store(i, lane, row[i]);
+      observation.store(lane, row);
     });
     block.sync();
     actor.infer(observation, outputs);
     block.lanes([&](typename B::Lane lane) {
       Real values[kOutputs];
-      for (int i = 0; i < kOutputs; ++i) values[i] = outputs.load(i, lane);
+      outputs.load(lane, values);
       act_on_rows<I>(block, args, spread, share.first, lane, values);
     });
   }

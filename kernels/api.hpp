@@ -55,7 +55,7 @@ struct Control {
   float advantage_std;
   float target_variance;           ///< Var[target], for the explained variance
   float residual_variance;         ///< Var[target - value]
-  std::uint32_t gae_ticket;        ///< blocks that are done (Block::last_of_grid); 0 between launches
+  std::uint32_t moments_ticket;    ///< blocks that are done (Block::last_of_grid); 0 between launches
   std::uint32_t reduce_ticket;
 };
 
@@ -211,12 +211,14 @@ struct Sampling {
 
 struct AdvantageMomentsArgs {
   Sampling sampling;               ///< of epoch 0
-  const Control* control;
+  Control* control;
   const float* advantages;         ///< [B]
-  float* moments;                  ///< [epochs][minibatches][kMomentChunks][2]: a chunk's mean, sum of squared deviations from it
+  float* moments;                  ///< [moment_chunks][kChunkMoments][epochs][minibatches]
+  float* scales;                   ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + 1e-8)
   std::int32_t num_minibatches, num_epochs;
 };
-inline constexpr int kMomentChunks = 8;
+/// Of a chunk's samples: their count, mean and sum of squared deviations from it.
+inline constexpr int kChunkMoments = 3;
 
 /// Which losses an update trains.
 enum class Losses : std::uint32_t { kPolicy = 1, kValue = 2, kBoth = 3 };
@@ -233,7 +235,7 @@ struct UpdateArgs {
   const float* records;            ///< [B][record floats]
   const float* advantages;         ///< [B]
   const float* targets;            ///< [B]
-  const float* moments;            ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
+  const float* scales;             ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
   float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
   float* sums;                     ///< [kLossSums][P]
   Workspace workspace;
@@ -353,7 +355,8 @@ struct Instance {
   std::int32_t num_actions;        ///< choices, or numbers of a continuous action
   std::int32_t state_fields, record_floats;
   std::int32_t update_tile;        ///< samples an update block takes at a time
-  std::int32_t (*max_partials)();  ///< the most blocks per network that an update should use
+  /// The most blocks per network that an update of networks of so many hidden layers should use.
+  std::int32_t (*max_partials)(std::int32_t depth);
   void (*reset)(const ResetArgs&, Queue&);
   void (*rollout)(const RolloutArgs&, Queue&);
   void (*update)(const UpdateArgs&, Queue&);
@@ -384,6 +387,7 @@ struct Machine {
   const Instance* wide_instances;  ///< one for each environment
   std::int32_t wide_instance_count;
   std::int32_t (*gae_blocks)(std::int32_t count);
+  std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes for each minibatch
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);

@@ -12,6 +12,9 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 namespace {
 
+/// Blocks of AdvantageMoments for each minibatch, whatever its size.
+constexpr int kMomentChunks = 8;
+
 #define PERILUNE_TEXT_OF(x) #x
 #define PERILUNE_TEXT(x) PERILUNE_TEXT_OF(x)
 constexpr const char* kLevelName = "cpu " PERILUNE_TEXT(PERILUNE_LEVEL);
@@ -32,6 +35,7 @@ Machine make_machine() {
   machine.name = kLevelName;
   instances().show_in(machine);
   machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
+  machine.moment_chunks = [](int) { return kMomentChunks; };
   machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
   machine.gae = [](const GaeArgs& args, Queue& queue) {
     launch_cpu<Gae, ScanBlock>(args, divide_up(args.count, kScanLanes), queue);

@@ -68,7 +68,7 @@ constexpr Instance make_environment() {
   instance.state_fields = E::template State<float>::kFields;
   instance.record_floats = Record<E>::kFloats;
   instance.update_tile = kTileLanes;
-  instance.max_partials = [] { return kPartials; };
+  instance.max_partials = [](std::int32_t) { return kPartials; };
   instance.reset = [](const ResetArgs& args, Queue& queue) {
     launch_cpu<Reset<E>, TileBlock>(args, lane_blocks(args.environments.count, queue), queue);
   };

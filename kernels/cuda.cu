@@ -37,6 +37,14 @@ namespace {
 /// Blocks of kernels that split their lanes into columns.
 std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
 
+/// As many as leave each lane what it gathers at a time, but no more than 64: four epochs of four minibatches are then 1024
+/// blocks, enough for 132 multiprocessors that hold four or five of them each, and the last block has few to combine.
+std::int32_t moment_chunks(std::int32_t minibatch_size) {
+  constexpr int kMost = 64;
+  const int chunks = divide_up(minibatch_size, kWideLanes * AdvantageMoments::kAhead<CudaBlock<kWideLanes>>);
+  return chunks < kMost ? chunks : kMost;
+}
+
 /// Those of every precision.
 const InstanceTable& instances() {
   static const InstanceTable all = [] {
@@ -59,6 +67,7 @@ Machine make_machine() {
   machine.name = "cuda";
   instances().show_in(machine);
   machine.gae_blocks = wide_columns;
+  machine.moment_chunks = moment_chunks;
   machine.reduce_blocks = wide_columns;
   machine.gae = [](const GaeArgs& args, Queue& queue) {
     launch_cuda<Gae, kWideLanes>(args, wide_columns(args.count),
@@ -66,7 +75,8 @@ Machine make_machine() {
   };
   machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
     launch_cuda<AdvantageMoments, kWideLanes>(
-        args, args.num_epochs * args.num_minibatches * kMomentChunks, 0, queue);
+        args, args.num_epochs * args.num_minibatches * moment_chunks(args.sampling.minibatch_size),
+        AdvantageMoments::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
     launch_cuda<ReduceGradients, kWideLanes>(

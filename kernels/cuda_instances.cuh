@@ -17,19 +17,28 @@ namespace perilune::inline PERILUNE_LEVEL {
 // 64 lanes: the tiles of a 64-wide, two-layer fp32 network then take 36 KB of shared memory, so that several blocks share a
 // multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
 inline constexpr int kTileLanes = 64;
-inline constexpr int kSimulateLanes = 128;
+// Where steps are uneven, blocks are warps, so that none waits for another.
+template <class E>
+inline constexpr int kSimulateLanes = UnevenEnv<E> ? kWarpLanes : 128;
+template <class E>
+inline constexpr int kStepLanes = UnevenEnv<E> ? kWarpLanes : kTileLanes;
 inline constexpr int kWideLanes = 256;
 // Tensor-core updates take four warps, each of which then has a quarter of a weight gradient in its registers. Rollouts
 // need no more than whole warps, and few environments then still spread over many multiprocessors.
 template <Precision P>
 inline constexpr int kUpdateLanes = P == Precision::kFp32 ? kTileLanes : 128;
 
+// Blocks of rollouts with a team for each network that a multiprocessor has registers for. While all run at once both networks'
+// chains of dependent multiplies side by side beat one after the other; with more blocks these fill each other's gaps.
+template <Precision P>
+inline constexpr int kTeamBlocks = P == Precision::kBf16 ? 3 : 2;
+
 constexpr int divide_up(int x, int by) { return (x + by - 1) / by; }
 
 /// Bytes of dynamic shared memory kernel K needs.
-template <class K, int Lanes, Precision P>
-constexpr std::size_t storage_bytes(int depth) {
-  const int floats = K::template storage_floats<CudaBlock<Lanes, P>>(depth);
+template <class K, int Lanes, Precision P, class... Depth>
+constexpr std::size_t storage_bytes(Depth... depth) {
+  const int floats = K::template storage_floats<CudaBlock<Lanes, P>>(depth...);
   return sizeof(float) * static_cast<std::size_t>(floats);
 }
 
@@ -40,26 +49,59 @@ inline int depth_of(const Network& actor, const Network& critic) {
 /// `per_processor` blocks for each multiprocessor of the current device.
 int update_blocks(int per_processor);
 
+/// Blocks that step n environments. Of uneven ones a warp takes few while schedulers have no other work: alone it is slow
+/// because each instruction waits for the one before, however many of its lanes carry it out, and with few lanes it has fewer
+/// to carry out (a step of n landers with random actions, exact and fast solver: 32 124 k and 61 k, 8 68 k and 21 k, 1 43 k and
+/// 7 k). So they are spread over kSpreadThreads of each multiprocessor: two warps for each of its schedulers.
+template <class E>
+int environment_blocks(int n, int lanes) {
+  constexpr int kSpreadThreads = 256;
+  const int full = divide_up(n, lanes);
+  if constexpr (UnevenEnv<E>) {
+    const int spread = update_blocks(kSpreadThreads / lanes), most = n < spread ? n : spread;
+    return full < most ? most : full;
+  } else {
+    return full;
+  }
+}
+
+/// The same for Simulate. Blocks take more environments than lanes once they have all of a multiprocessor's registers.
+template <class E>
+int simulate_blocks(int n) {
+  constexpr int kLanes = kSimulateLanes<E>;
+  if constexpr (UnevenEnv<E>) {
+    constexpr int kMost = Rounds<CudaBlock<kLanes>>::kMost;
+    const int rounds = divide_up(n, update_blocks(kRegisterBudget<Precision::kFp32> / kLanes) * kLanes);
+    if (rounds > 1) return divide_up(n, kLanes * (rounds < kMost ? rounds : kMost));
+  }
+  return environment_blocks<E>(n, kLanes);
+}
+
 /// Gives an instance what depends on the precision: all else is the same in each of them.
 template <class E, int Width, Precision P>
 void set_networks(Instance& instance) {
   instance.precision = P;
   instance.update_tile = kUpdateLanes<P>;
-  // fp32: two per network. Tensor cores: one, because a multiprocessor has room for two blocks with their weights and
-  // gradients, and each block more would stage its weights again.
-  instance.max_partials = [] { return update_blocks(P == Precision::kFp32 ? 2 : 1); };
+  // Two networks' blocks fill the machine once, as each block more would stage its weights again.
+  instance.max_partials = [](std::int32_t depth) -> std::int32_t {
+    return with_update<InterfaceOf<E>, Width, P>(depth, []<class K>() {
+      return update_blocks(P == Precision::kFp32 ? 4 : register_budget<K, P>() / kUpdateLanes<P>) / 2;
+    });
+  };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
     using K = Rollout<E, Width>;
-    launch_cuda<K, kTileLanes, P>(
-        args, divide_up(args.environments.count, kTileLanes),
-        storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic)), queue);
+    const int blocks = environment_blocks<E>(args.environments.count, kTileLanes);
+    const std::size_t storage = storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic));
+    if constexpr (P != Precision::kFp32) {
+      if (blocks <= update_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
+    }
+    launch_cuda<K, kTileLanes, P>(args, blocks, storage, queue);
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
-    using K = Update<InterfaceOf<E>, Width>;
-    const int networks = args.losses == Losses::kBoth ? 2 : 1;
-    launch_cuda<K, kUpdateLanes<P>, P>(
-        args, networks * args.partials,
-        storage_bytes<K, kUpdateLanes<P>, P>(depth_of(args.actor, args.critic)), queue);
+    const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
+    with_update<InterfaceOf<E>, Width, P>(depth, [&]<class K>() {
+      launch_cuda<K, kUpdateLanes<P>, P>(args, networks * args.partials, storage_bytes<K, kUpdateLanes<P>, P>(depth), queue);
+    });
   };
   instance.kernel_storage = [](int depth) -> KernelStorage {
     return {storage_bytes<Rollout<E, Width>, kTileLanes, P>(depth),
@@ -77,9 +119,10 @@ void set_networks(Instance& instance) {
 }
 
 /// Launches K over environments that a caller steps.
-template <class K, class Args>
+template <class K, class E, class Args>
 void launch_step(const Args& args, Queue& queue) {
-  launch_cuda<K, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0, queue);
+  constexpr int kLanes = kStepLanes<E>;
+  launch_cuda<K, kLanes>(args, environment_blocks<E>(args.environments.count, kLanes), 0, queue);
 }
 
 /// What instances of every width have.
@@ -91,19 +134,17 @@ Instance make_environment() {
   instance.num_actions = E::Action::kCount;
   instance.state_fields = E::template State<float>::kFields;
   instance.record_floats = Record<E>::kFloats;
-  instance.reset = [](const ResetArgs& args, Queue& queue) {
-    launch_cuda<Reset<E>, kTileLanes>(args, divide_up(args.environments.count, kTileLanes), 0,
-                                      queue);
-  };
+  instance.reset = launch_step<Reset<E>, E, ResetArgs>;
   instance.simulate = [](const SimulateArgs& args, Queue& queue) {
-    launch_cuda<Simulate<E>, kSimulateLanes>(
-        args, divide_up(args.environments.count, kSimulateLanes), 0, queue);
+    constexpr int kLanes = kSimulateLanes<E>;
+    launch_cuda<Simulate<E>, kLanes>(args, simulate_blocks<E>(args.environments.count),
+                                     storage_bytes<Simulate<E>, kLanes, Precision::kFp32>(), queue);
   };
   instance.continuous = E::Action::kContinuous;
   instance.field_names = E::kFieldNames.data();
-  instance.restart = launch_step<RestartEnvironments<E>, RestartArgs>;
-  instance.check_step = launch_step<CheckStep<E>, StepArgs>;
-  instance.step = launch_step<StepEnvironments<E>, StepArgs>;
+  instance.restart = launch_step<RestartEnvironments<E>, E, RestartArgs>;
+  instance.check_step = launch_step<CheckStep<E>, E, StepArgs>;
+  instance.step = launch_step<StepEnvironments<E>, E, StepArgs>;
   return instance;
 }
 
@@ -114,7 +155,7 @@ Instance make_instance() {
   instance.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     using K = Evaluate<E, Width>;
     launch_cuda<K, kTileLanes>(
-        args, divide_up(args.episodes, kTileLanes),
+        args, environment_blocks<E>(args.episodes, kTileLanes),
         storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
   instance.act = [](const ActArgs& args, Queue& queue) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/machine/block.hpp"
+#include "kernels/machine/fragments.hpp"
 #include "sims/env.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
@@ -17,6 +18,27 @@ struct EnvironmentLane {
   Real total_return;
   Real total_length;
 };
+
+/// Whether lanes wait for the one whose step takes longest.
+template <class E, class B>
+inline constexpr bool kUneven = UnevenEnv<E> && B::kThreads;
+
+/// The block's share of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by launching
+/// more blocks.
+template <class E, class B>
+PERILUNE_DEVICE Share environment_share(const B& block, int n) {
+  return block_share<kUneven<E, B> ? 1 : B::kUnit>(block, n);
+}
+
+/// Whether the lane is one of a warp that no environment waits for. It need not step what it repeats.
+template <class E, class B>
+PERILUNE_DEVICE bool in_idle_warp(const B& block, typename B::Lane lane) {
+  if constexpr (kUneven<E, B>) {
+    return !block.active(typename B::Lane{lane.number / kWarpLanes * kWarpLanes});
+  } else {
+    return false;
+  }
+}
 
 /// A state as an array, for loops over its fields: compiled field by field, 77 of them in every kernel are most of it.
 template <class E, class Real>
@@ -51,7 +73,7 @@ PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride,
                                 typename B::Lane lane,
                                 typename E::template State<typename B::Real>& to) {
   FieldArray<E, typename B::Real> row;
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < row.kFields; ++i) {
     row.at[i] = block.load_repeated(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane);
   }
@@ -62,7 +84,7 @@ PERILUNE_DEVICE void store_state(const B& block,
                                  const typename E::template State<typename B::Real>& from,
                                  float* fields, int stride, int first, typename B::Lane lane) {
   const FieldArray<E, typename B::Real> row(from);
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < row.kFields; ++i) {
     block.store(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane, row.at[i]);
   }
@@ -111,7 +133,7 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
                                   typename E::template State<Real>& state) {
   const FieldArray<E, Real> from(fresh);
   FieldArray<E, Real> to(state);
-  PERILUNE_UNROLL_FIELDS
+  PERILUNE_UNROLL_ON_GPU
   for (int i = 0; i < to.kFields; ++i) to.at[i] = select(mask, from.at[i], to.at[i]);
   to.copy_to(state);
 }
@@ -154,7 +176,7 @@ struct Reset {
   PERILUNE_DEVICE static void run(B& block, const ResetArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const Share mine = block_share(block, batch.count);
+    const Share mine = environment_share<E>(block, batch.count);
     block.activate(mine.count);
     const typename E::Params params = E::params(batch.parameters);
     block.lanes([&](typename B::Lane lane) {

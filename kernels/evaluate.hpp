@@ -55,7 +55,7 @@ struct Evaluate {
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return (E::kObsDim + kActions) * B::kStride + Actor<B>::Hidden::inference_floats() +
+    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() + Actor<B>::Hidden::inference_floats() +
            Actor<B>::storage_floats(depth);
   }
 
@@ -63,11 +63,12 @@ struct Evaluate {
   PERILUNE_DEVICE static void run(B& block, const EvaluateArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const Share share = block_share(block, args.episodes);
+    const Share share = environment_share<E>(block, args.episodes);
     block.activate(share.count);
     const typename E::Params params = E::params(args.env_parameters);
     Carver<B> carver{block.storage()};
-    const Tile<B> observation = carver.tile(E::kObsDim), outputs = carver.tile(kActions);
+    const Observations<B, E::kObsDim> observation(carver);
+    const auto outputs = Outputs<B, kActions>::for_inference(carver);
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
 
@@ -83,13 +84,13 @@ struct Evaluate {
       block.lanes([&](Lane lane) {
         Real values[E::kObsDim];
         E::observe(params, lanes[lane].state, values);
-        for (int i = 0; i < E::kObsDim; ++i) observation.store(i, lane, values[i]);
+        observation.store(lane, values);
       });
       block.sync();
       actor.infer(observation, outputs);
       block.lanes([&](Lane lane) {
         Real values[kActions];
-        for (int i = 0; i < kActions; ++i) values[i] = outputs.load(i, lane);
+        outputs.load(lane, values);
         play_step<E, Real>(args, params, number(lane), t, values, spread, lanes[lane]);
         running[lane] = lanes[lane].running;
       });

@@ -124,23 +124,20 @@ struct Gae {
       for (Moments<Real>& moments : scans[lane].moments) moments.count = count;
     });
     const float in_block = static_cast<float>(columns) * static_cast<float>(args.num_steps);
-    PERILUNE_UNROLL
-    for (int k = 0; k < kBatchQuantities; ++k) {
-      const Moments<float> moments =
-          combine_lanes(block, in_block, [&](Lane lane) -> const auto& { return scans[lane].moments[k]; });
-      block.one([&] {
-        row(0)[block.index()] = in_block;
-        row(1 + 2 * k)[block.index()] = moments.origin;
-        row(2 + 2 * k)[block.index()] = moments.squares;
-      });
-    }
-    if (!block.last_of_grid(args.control->gae_ticket)) return;
+    Moments<float> moments[kBatchQuantities];
+    combine_lanes(block, in_block, moments, [&](Lane lane, int k) -> const auto& { return scans[lane].moments[k]; });
+    block.one([&] {
+      row(0)[block.index()] = in_block;
+      PERILUNE_UNROLL
+      for (int k = 0; k < kBatchQuantities; ++k) {
+        row(1 + 2 * k)[block.index()] = moments[k].origin;
+        row(2 + 2 * k)[block.index()] = moments[k].squares;
+      }
+    });
+    if (!block.last_of_grid(args.control->moments_ticket)) return;
     const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
     Moments<float> batch[kBatchQuantities];
-    PERILUNE_UNROLL
-    for (int k = 0; k < kBatchQuantities; ++k) {
-      batch[k] = combine_groups(block, n, row(0), row(1 + 2 * k), row(2 + 2 * k), block.count());
-    }
+    combine_groups(block, n, block.count(), batch, row);
     block.one([&] {
       Control& control = *args.control;
       control.advantage_mean = batch[0].origin;

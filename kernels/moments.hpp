@@ -9,8 +9,9 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// n - 1 in the denominator, as torch.std. squares: of deviations from the mean.
-PERILUNE_HD float sample_variance(float squares, float n) {
-  return n > 1.0f ? squares / (n - 1.0f) : 0.0f;
+template <class Real>
+PERILUNE_HD Real sample_variance(Real squares, float n) {
+  return n > 1.0f ? squares / Real(n - 1.0f) : Real(0.0f);
 }
 
 /// Some numbers: how many, and the sums of their differences from `origin` and of the squares of
@@ -34,39 +35,85 @@ struct Moments {
   }
 };
 
-/// n numbers from their parts, with their mean as origin (and a sum of 0). sum(f) sums f(part) over
-/// all parts.
-template <class Sum>
-PERILUNE_DEVICE Moments<float> combine_moments(float n, Sum&& sum) {
-  if (n == 0.0f) return Moments<float>::none();
-  const float about = sum([](const auto& part) { return part.total(); }) / n;
-  const float rest = sum([&](const auto& part) { return part.sum_about(about); });
-  const float squares = sum([&](const auto& part) { return part.squares_about(about); });
-  return {n, about + rest / n, 0.0f, squares - rest * (rest / n)};
+/// K sets of n numbers each from their parts, with their means as origins (and sums of 0). sums<N>(f) adds up N terms over all
+/// parts: f(part, terms) sets those of one, of which part(k) is what it has of set k.
+template <int K, class Real, class SumsOf>
+PERILUNE_DEVICE void combine_moments(float n, Moments<Real> (&all)[K], SumsOf&& sums) {
+  PERILUNE_UNROLL
+  for (int k = 0; k < K; ++k) all[k] = Moments<Real>::none();
+  if (n == 0.0f) return;
+  auto about = sums.template operator()<K>([](auto&& part, auto& terms) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < K; ++k) terms[k] = part(k).total();
+  });
+  PERILUNE_UNROLL
+  for (int k = 0; k < K; ++k) about[k] = about[k] / Real(n);
+  const auto from_it = sums.template operator()<2 * K>([&](auto&& part, auto& terms) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < K; ++k) {
+      const auto& mine = part(k);
+      terms[k] = mine.sum_about(about[k]);
+      terms[K + k] = mine.squares_about(about[k]);
+    }
+  });
+  PERILUNE_UNROLL
+  for (int k = 0; k < K; ++k) {
+    const Real rest = from_it[k];
+    all[k] = {Real(n), about[k] + rest / Real(n), Real(0.0f), from_it[K + k] - rest * (rest / Real(n))};
+  }
 }
 
-/// Those of lanes; part(lane) is a lane's. Collective; valid in every lane, as what follows.
-template <class B, class F>
-PERILUNE_DEVICE Moments<float> combine_lanes(B& block, float n, F&& part) {
-  return combine_moments(n, [&](auto&& f) {
-    PerLane<B, typename B::Real> term;
-    block.lanes([&](typename B::Lane lane) { term[lane] = f(part(lane)); });
-    return block.sum(term);
+/// Those of lanes; part(lane, k) is what a lane has of set k. Collective; valid in every lane, as what follows.
+template <int K, class B, class F>
+PERILUNE_DEVICE void combine_lanes(B& block, float n, Moments<float> (&all)[K], F&& part) {
+  using Real = typename B::Real;
+  using Lane = typename B::Lane;
+  combine_moments(n, all, [&]<int N>(auto&& set_terms) {
+    PerLane<B, Real> terms[N];
+    block.lanes([&](Lane lane) {
+      Real mine[N];
+      set_terms([&](int k) -> const auto& { return part(lane, k); }, mine);
+      PERILUNE_UNROLL
+      for (int i = 0; i < N; ++i) terms[i][lane] = mine[i];
+    });
+    return block.sums(terms);
   });
 }
 
-/// Those of groups, as arrays of their counts, means and squares about these.
-template <class B>
-PERILUNE_DEVICE Moments<float> combine_groups(B& block, float n, const float* counts,
-                                              const float* means, const float* squares,
-                                              int groups) {
+/// Those of groups, from the rows of an array: their counts, and then for each set their means and squares about these.
+template <int K, class B, class F>
+PERILUNE_DEVICE void combine_groups(B& block, float n, int groups, Moments<float> (&all)[K], F&& row) {
   using Real = typename B::Real;
-  return combine_moments(n, [&](auto&& f) {
-    return sum_over(block, groups, [&](int first, typename B::Lane lane) {
-      return f(Moments<Real>{block.load(counts + first, lane), block.load(means + first, lane),
-                             Real(0.0f), block.load(squares + first, lane)});
+  using Lane = typename B::Lane;
+  combine_moments(n, all, [&]<int N>(auto&& set_terms) {
+    return sums_over<N>(block, groups, [&](int first, Lane lane, Real (&terms)[N]) {
+      set_terms(
+          [&](int k) {
+            return Moments<Real>{block.load(row(0) + first, lane), block.load(row(1 + 2 * k) + first, lane), Real(0.0f),
+                                 block.load(row(2 + 2 * k) + first, lane)};
+          },
+          terms);
     });
   });
+}
+
+/// One set's, of parts that a lane adds up by itself: part(i) for i in [from, to).
+template <class Real, class F>
+PERILUNE_DEVICE Moments<Real> combine_in_order(float n, int from, int to, F&& part) {
+  Moments<Real> all[1];
+  combine_moments(n, all, [&]<int N>(auto&& set_terms) {
+    Sums<N, Real> sums;
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) sums[k] = Real(0.0f);
+    for (int i = from; i < to; ++i) {
+      Real terms[N];
+      set_terms([&](int) { return part(i); }, terms);
+      PERILUNE_UNROLL
+      for (int k = 0; k < N; ++k) sums[k] = sums[k] + terms[k];
+    }
+    return sums;
+  });
+  return all[0];
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,21 +1,52 @@
 // Multilayer perceptrons of run-time depth, and where a sample's numbers lie in its record.
 //
-// Kernels use two types, which a machine may specialise for a precision: HiddenLayers, the activations between layers,
-// and Mlp, one network's weights as the machine wants them and its gradient. Observations and outputs are fp32 tiles in
-// every precision. Here is the plain implementation for fp32 blocks, over the matrix verbs: weights stay where they are
-// and the gradient is accumulated in memory.
+// Kernels use four types, which a machine may specialise for a precision: Observations and Outputs, what lanes give to
+// networks and take from them; HiddenLayers, the activations between layers; and Mlp, one network's weights as the machine
+// wants them and its gradient. Here is the plain implementation for fp32 blocks, over the matrix verbs: weights stay where
+// they are and the gradient is accumulated in memory.
 #pragma once
 
 #include "kernels/machine/block.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// The observation of each lane's sample, in block storage.
+template <class B, int Features>
+class Observations : public Tile<B> {
+ public:
+  static constexpr int floats() { return Features * B::kStride; }
+  PERILUNE_DEVICE explicit Observations(Carver<B>& carver) : Tile<B>(carver.tile(Features)) {}
+
+  PERILUNE_DEVICE void store(typename B::Lane lane, const typename B::Real (&row)[Features]) const {
+    PERILUNE_UNROLL
+    for (int i = 0; i < Features; ++i) Tile<B>::store(i, lane, row[i]);
+  }
+};
+
+/// A network's outputs for each lane's sample, and in training d(loss)/d(them).
+template <class B, int Count>
+class Outputs : public Tile<B> {
+ public:
+  static constexpr int inference_floats() { return Count * B::kStride; }
+  static constexpr int training_floats() { return inference_floats(); }
+  PERILUNE_DEVICE static Outputs for_inference(Carver<B>& carver) { return Outputs(carver.tile(Count)); }
+  PERILUNE_DEVICE static Outputs for_training(Carver<B>& carver) { return Outputs(carver.tile(Count)); }
+
+  PERILUNE_DEVICE void load(typename B::Lane lane, typename B::Real (&row)[Count]) const {
+    for (int i = 0; i < Count; ++i) row[i] = Tile<B>::load(i, lane);
+  }
+
+ private:
+  PERILUNE_DEVICE explicit Outputs(Tile<B> tile) : Tile<B>(tile) {}
+};
+
 /// Outputs of the hidden layers in block storage. Networks that run in turn share one.
 template <class B, int Width>
 class HiddenLayers;
 
-/// One network with In inputs, hidden layers of Width units and Out outputs. Members are collective.
-template <class B, int In, int Width, int Out>
+/// One network with In inputs, up to MaxDepth hidden layers of Width units, and Out outputs. Members are collective, but for
+/// set_gradient.
+template <class B, int In, int Width, int Out, int MaxDepth = kMaxFusedLayers>
 class Mlp;
 
 template <class B, int Width>
@@ -44,9 +75,9 @@ class HiddenLayers<B, Width> {
   int kept_;  // layers before a tile is used again
 };
 
-template <class B, int In, int Width, int Out>
+template <class B, int In, int Width, int Out, int MaxDepth>
   requires(B::kPrecision == Precision::kFp32)
-class Mlp<B, In, Width, Out> {
+class Mlp<B, In, Width, Out, MaxDepth> {
  public:
   using Hidden = HiddenLayers<B, Width>;
 
@@ -84,8 +115,14 @@ class Mlp<B, In, Width, Out> {
     block_.sync();
   }
 
-  /// Adds the gradient of every parameter, given the tiles of the last forward() and now d(loss)/d(output) in `output`,
-  /// visible to all lanes and 0 in inactive ones. Both tiles may be written again on return.
+  /// A lane replaces its sample's outputs by d(loss)/d(them), 0 in inactive lanes.
+  PERILUNE_DEVICE void set_gradient(typename B::Lane lane, const Outputs<B, Out>& output,
+                                    const typename B::Real (&row)[Out]) const {
+    for (int i = 0; i < Out; ++i) output.Tile<B>::store(i, lane, row[i]);
+  }
+
+  /// Adds the gradient of every parameter, given the tiles of the last forward() and what set_gradient() made of `output`,
+  /// visible to all lanes. Both tiles may be written again on return.
   PERILUNE_DEVICE void backward(Tile<B> input, Tile<B> output) {
     const int head = network_.depth;
     const Activation activation = network_.activation;
@@ -110,7 +147,7 @@ class Mlp<B, In, Width, Out> {
     block_.sync();
   }
 
-  /// Every entry of the network's range, between its tensors as well, is written.
+  /// Every entry of the network's range, between its tensors as well, is written on return. Every lane must be active.
   PERILUNE_DEVICE void finish_gradient() {}
 
  private:

@@ -91,17 +91,25 @@ struct ReduceGradients {
 
   template <class B>
   PERILUNE_DEVICE static Verdict judge(B& block, const ReduceGradientsArgs& args) {
-    Verdict verdict{};
-    for (int k = 0; k < kLossSums; ++k) {
-      const bool trained = args.losses == Losses::kBoth || (k == kValueLoss) == (args.losses == Losses::kValue);
-      if (!trained) continue;
-      verdict.mean[k] = sum_array(block, args.sums + k * args.partials, args.partials) /
-                        static_cast<float>(args.minibatch_size);
-    }
     const int actor_parameters = args.actor_end > args.begin ? args.actor_end - args.begin : 0;
     const int actor_blocks = (actor_parameters + B::kColumns - 1) / B::kColumns;
-    const float actor = sum_array(block, args.square_sums, actor_blocks);
-    const float critic = sum_array(block, args.square_sums + actor_blocks, block.count() - actor_blocks);
+    const float* arrays[kLossSums + 2];
+    int sizes[kLossSums + 2];
+    PERILUNE_UNROLL
+    for (int k = 0; k < kLossSums; ++k) {
+      const bool trained = args.losses == Losses::kBoth || (k == kValueLoss) == (args.losses == Losses::kValue);
+      arrays[k] = args.sums + k * args.partials;
+      sizes[k] = trained ? args.partials : 0;
+    }
+    arrays[kLossSums] = args.square_sums;
+    sizes[kLossSums] = actor_blocks;
+    arrays[kLossSums + 1] = args.square_sums + actor_blocks;
+    sizes[kLossSums + 1] = block.count() - actor_blocks;
+    const Sums<kLossSums + 2> sums = sum_arrays(block, arrays, sizes);
+    Verdict verdict{};
+    PERILUNE_UNROLL
+    for (int k = 0; k < kLossSums; ++k) verdict.mean[k] = sums[k] / static_cast<float>(args.minibatch_size);
+    const float actor = sums[kLossSums], critic = sums[kLossSums + 1];
     verdict.gradient_norm = sqrt(actor + critic);
     verdict.nonfinite = !is_finite(verdict.mean[kPolicyLoss])  ? NonFinite::kPolicyLoss
                         : !is_finite(verdict.mean[kValueLoss]) ? NonFinite::kValueLoss

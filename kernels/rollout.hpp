@@ -64,32 +64,69 @@ struct Rollout {
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return (E::kObsDim + kActions + 1) * B::kStride + HiddenLayers<B, Width>::inference_floats() +
+    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() +
+           Outputs<B, 1>::inference_floats() + HiddenLayers<B, Width>::inference_floats() +
            Actor<B>::storage_floats(depth) + Critic<B>::storage_floats(depth);
   }
 
   template <class B>
   struct Tiles {
-    Tile<B> observation, action, value;
-    PERILUNE_DEVICE explicit Tiles(Carver<B>& carver) {
-      observation = carver.tile(E::kObsDim);
-      action = carver.tile(kActions);
-      value = carver.tile(1);
+    Observations<B, E::kObsDim> observation;
+    Outputs<B, kActions> action;
+    Outputs<B, 1> value;
+    PERILUNE_DEVICE explicit Tiles(Carver<B>& carver)
+        : observation(carver),
+          action(Outputs<B, kActions>::for_inference(carver)),
+          value(Outputs<B, 1>::for_inference(carver)) {}
+    PERILUNE_DEVICE typename B::Real value_of(typename B::Lane lane) const {
+      typename B::Real row[1];
+      value.load(lane, row);
+      return row[0];
     }
   };
 
   template <class B>
   PERILUNE_DEVICE static void observe(B& block, const typename E::Params& params,
                                       PerLane<B, EnvironmentLane<E, typename B::Real>>& lanes,
-                                      Tile<B> to) {
+                                      const Observations<B, E::kObsDim>& to) {
     using Real = typename B::Real;
     block.lanes([&](typename B::Lane lane) {
       Real observation[E::kObsDim];
       E::observe(params, lanes[lane].state, observation);
-      PERILUNE_UNROLL
-      for (int i = 0; i < E::kObsDim; ++i) to.store(i, lane, observation[i]);
+      to.store(lane, observation);
     });
     block.sync();
+  }
+
+  /// Both networks' outputs: one after the other, or by a team each.
+  template <class B>
+  PERILUNE_DEVICE static void infer(B& block, const Actor<B>& actor, const Critic<B>& critic, const Tiles<B>& tiles) {
+    if constexpr (has_teams<B>()) {
+      if (block.team() == 0) {
+        actor.infer(tiles.observation, tiles.action);
+      } else {
+        critic.infer(tiles.observation, tiles.value);
+      }
+      block.sync();
+    } else {
+      actor.infer(tiles.observation, tiles.action);
+      critic.infer(tiles.observation, tiles.value);
+    }
+  }
+  /// The critic's alone.
+  template <class B>
+  PERILUNE_DEVICE static void infer_value(B& block, const Critic<B>& critic, const Tiles<B>& tiles) {
+    if constexpr (has_teams<B>()) {
+      if (block.team() == 1) critic.infer(tiles.observation, tiles.value);
+      block.sync();
+    } else {
+      critic.infer(tiles.observation, tiles.value);
+    }
+  }
+  template <class B>
+  static constexpr bool has_teams() {
+    if constexpr (requires { B::kTeams; }) return B::kTeams == 2;
+    return false;
   }
 
   template <class B>
@@ -97,7 +134,7 @@ struct Rollout {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = block_share(block, batch.count);
+    const Share share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
     Carver<B> carver{block.storage()};
@@ -114,21 +151,24 @@ struct Rollout {
     });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
-      actor.infer(tiles.observation, tiles.action);
-      critic.infer(tiles.observation, tiles.value);
+      infer(block, actor, critic, tiles);
       block.lanes([&](Lane lane) {
+        if (in_idle_warp<E>(block, lane)) {
+          ended[lane] = cut[lane] = Mask<Real>(false);
+          return;
+        }
         Real observation[E::kObsDim], outputs[kActions];
-        for (int i = 0; i < E::kObsDim; ++i) observation[i] = tiles.observation.load(i, lane);
-        for (int i = 0; i < kActions; ++i) outputs[i] = tiles.action.load(i, lane);
+        E::observe(params, lanes[lane].state, observation);
+        tiles.action.load(lane, outputs);
         cut[lane] = policy_step<E>(block, args, params, observation, outputs, spread,
-                                   tiles.value.load(0, lane), t, share.first, lane, lanes[lane],
+                                   tiles.value_of(lane), t, share.first, lane, lanes[lane],
                                    reward[lane], ended[lane]);
       });
       if (block.any(cut)) {
         observe(block, params, lanes, tiles.observation);
-        critic.infer(tiles.observation, tiles.value);
+        infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {
-          const Real bootstrap = Real(args.gamma) * tiles.value.load(0, lane);
+          const Real bootstrap = Real(args.gamma) * tiles.value_of(lane);
           reward[lane] = reward[lane] + select(cut[lane], bootstrap, Real(0.0f));
         });
       }
@@ -145,12 +185,12 @@ struct Rollout {
       });
       observe(block, params, lanes, tiles.observation);
     }
-    critic.infer(tiles.observation, tiles.value);
+    infer_value(block, critic, tiles);
     const std::size_t last = static_cast<std::size_t>(args.num_steps) *
                                  static_cast<std::size_t>(batch.count) +
                              static_cast<std::size_t>(share.first);
     block.lanes([&](Lane lane) {
-      block.store(args.values + last, lane, tiles.value.load(0, lane));
+      block.store(args.values + last, lane, tiles.value_of(lane));
       store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane]);
     });
   }

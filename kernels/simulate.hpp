@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/environment_lane.hpp"
+#include "kernels/rounds.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -65,18 +66,58 @@ struct Simulate {
   }
 
   template <class B>
+  static constexpr int storage_floats() {
+    return kUneven<E, B> ? Rounds<B>::storage_floats() : 0;
+  }
+
+  template <class B>
+  PERILUNE_DEVICE static void load(const B& block, const EnvironmentBatch& batch, int first, typename B::Lane lane,
+                                   SimulatedLane<typename B::Real>& to) {
+    load_environment<E>(block, batch, first, lane, to.current);
+    to.next = to.current.state;
+    to.has_next = Mask<typename B::Real>(false);
+  }
+
+  /// Of more environments than lanes. None keeps a first state at hand: a thread draws no others' than its own.
+  template <class B>
+  PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params, Share share) {
+    using Real = typename B::Real;
+    const EnvironmentBatch& batch = args.environments;
+    Carver<B> carver{block.storage()};
+    Rounds<B> rounds(block, carver, share.count);
+    for (int number = block.lane().number; number < share.count; number += B::kLanes) {
+      for (float* sums : {args.episodes.count, args.episodes.total_return, args.episodes.total_length}) {
+        block.store(sums + share.first, typename B::Lane{number}, 0.0f);
+      }
+    }
+    for (int t = 0; t < args.num_steps; ++t) {
+      rounds.sort(block);
+      for (int round = 0; round < rounds.count(); ++round) {
+        const typename B::Lane place = rounds.place(round, block.lane());
+        SimulatedLane<Real> lane;
+        load(block, batch, share.first, place, lane);
+        load_sums<E>(block, args.episodes, share.first, place, lane.current);
+        step(batch, params, t, environment_numbers(block, share.first, place), lane);
+        store_environment<E>(block, batch, args.episodes, share.first, place, lane.current);
+        rounds.set_busy(place, E::is_busy(params, lane.current.state));
+      }
+    }
+  }
+
+  template <class B>
   PERILUNE_DEVICE static void run(B& block, const SimulateArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = block_share(block, batch.count);
+    const Share share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
+    if constexpr (kUneven<E, B>) {
+      if (share.count > B::kLanes) return run_in_rounds(block, args, params, share);
+    }
     PerLane<B, SimulatedLane<Real>> lanes;
     block.lanes([&](Lane lane) {
-      load_environment<E>(block, batch, share.first, lane, lanes[lane].current);
-      lanes[lane].next = lanes[lane].current.state;
-      lanes[lane].has_next = Mask<Real>(false);
+      load(block, batch, share.first, lane, lanes[lane]);
     });
     for (int t = 0; t < args.num_steps; ++t) {
       block.lanes([&](Lane lane) {

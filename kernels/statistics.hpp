@@ -29,9 +29,9 @@ struct BeginIteration {
 struct EndIteration {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const EndIterationArgs& args) {
-    const float totals[3] = {sum_array(block, args.episodes.count, args.count),
-                             sum_array(block, args.episodes.total_return, args.count),
-                             sum_array(block, args.episodes.total_length, args.count)};
+    const EpisodeSums& episodes = args.episodes;
+    const Sums<3> totals = sum_arrays(block, {episodes.count, episodes.total_return, episodes.total_length},
+                                      {args.count, args.count, args.count});
     block.one([&] {
       Control& control = *args.control;
       const float* running = args.running;

@@ -142,7 +142,7 @@ struct RestartEnvironments {
   PERILUNE_DEVICE static void run(B& block, const RestartArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = block_share(block, batch.count);
+    const Share share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const SteppedLanes<E, B> lanes{block, batch, args.more, E::params(batch.parameters),
                                    share.first};
@@ -169,7 +169,7 @@ struct StepEnvironments {
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     if (args.flags->fault != kNoFault) return;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = block_share(block, batch.count);
+    const Share share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const SteppedLanes<E, B> lanes{block, batch, args.more, E::params(batch.parameters),
                                    share.first};

@@ -5,6 +5,7 @@
 // (optimizer.hpp) then gives the same bits whatever thread ran which block.
 #pragma once
 
+#include "kernels/machine/prefetched_rows.hpp"
 #include "kernels/moments.hpp"
 #include "kernels/network.hpp"
 #include "kernels/ppo_loss.hpp"
@@ -19,27 +20,12 @@ struct AdvantageScale {
   float inverse_std;
 };
 
-/// The first position of a minibatch's chunk, of kMomentChunks.
-PERILUNE_DEVICE int chunk_begin(const Sampling& sampling, int chunk) {
-  return static_cast<int>(std::int64_t{sampling.minibatch_size} * chunk / kMomentChunks);
-}
-
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
   if (args.hyper.norm_adv == 2) {
     return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
   }
-  const float* moments = args.moments + args.minibatch * kMomentChunks * 2;
-  const float n = static_cast<float>(args.sampling.minibatch_size);
-  const Moments<float> all = combine_moments(n, [&](auto&& f) {
-    float sum = 0.0f;
-    for (int c = 0; c < kMomentChunks; ++c) {
-      const auto size = static_cast<float>(chunk_begin(args.sampling, c + 1) - chunk_begin(args.sampling, c));
-      sum += f(Moments<float>{size, moments[2 * c], 0.0f, moments[2 * c + 1]});
-    }
-    return sum;
-  });
-  return {all.origin, 1.0f / (sqrt(sample_variance(all.squares, n)) + 1e-8f)};
+  return {args.scales[2 * args.minibatch], args.scales[2 * args.minibatch + 1]};
 }
 
 /// The policy loss over the samples that a block takes: their terms, summed lane by lane.
@@ -105,14 +91,19 @@ class PolicyLosses {
   /// Calls f(which sum, total). Collective; every lane must be active.
   template <class F>
   PERILUNE_DEVICE void totals(F&& f) {
-    for (int k = 0; k < kSums; ++k) f(k, block_.sum(sums_[k]));
+    const Sums<kSums> totals = block_.sums(sums_);
+    PERILUNE_UNROLL
+    for (int k = 0; k < kSums; ++k) f(k, totals[k]);
   }
   /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
   template <class F>
   PERILUNE_DEVICE void spread_slopes(F&& f) {
-    if (args_.hyper.fixed_std != 0) return;
-    PERILUNE_UNROLL
-    for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, block_.sum(spread_slopes_[i]));
+    if constexpr (Policy::kSpread > 0) {
+      if (args_.hyper.fixed_std != 0) return;
+      const Sums<Policy::kSpread> slopes = block_.sums(spread_slopes_);
+      PERILUNE_UNROLL
+      for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, slopes[i]);
+    }
   }
 
  private:
@@ -171,23 +162,27 @@ class ValueLosses {
   PerLane<B, Real> sum_;
 };
 
-/// I: an Interface.
-template <class I, int Width>
+/// I: an Interface. MaxDepth: hidden layers that the networks have at most.
+template <class I, int Width, int MaxDepth = kMaxFusedLayers>
 struct Update {
   static constexpr int kActions = I::Action::kCount;
   using Row = Record<I>;
+  // A multiprocessor has shared memory for three blocks with networks in bf16 up to this width, and for two in tf32.
+  template <Precision P>
+  static constexpr int kTensorThreads = Width <= 32 || (P == Precision::kBf16 && Width == 64 && MaxDepth <= 2) ? 384 : 256;
 
   template <class B>
-  using Actor = Mlp<B, I::kObsDim, Width, kActions>;
+  using Actor = Mlp<B, I::kObsDim, Width, kActions, MaxDepth>;
   template <class B>
-  using Critic = Mlp<B, I::kObsDim, Width, 1>;
+  using Critic = Mlp<B, I::kObsDim, Width, 1, MaxDepth>;
 
   /// A block trains one of the two networks.
   template <class B>
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
-    return (I::kObsDim + kActions) * B::kStride + HiddenLayers<B, Width>::training_floats(depth) +
-           (actor > critic ? actor : critic);
+    return Observations<B, I::kObsDim>::floats() + Outputs<B, kActions>::training_floats() +
+           PrefetchedRows<B, Row::kFloats>::storage_floats() +
+           HiddenLayers<B, Width>::training_floats(depth) + (actor > critic ? actor : critic);
   }
 
   /// What both losses share: the tiles, and this block's part of the minibatch.
@@ -198,25 +193,26 @@ struct Update {
     const UpdateArgs& args;
     SampleOrder order;
     Carver<B> carver;
-    Tile<B> observation, output;
+    Observations<B, I::kObsDim> observation;
     HiddenLayers<B, Width> hidden;
     int partial, first_tile, last_tile;
-    PerLane<B, UInt<Real>> next;  // index of each lane's sample in the tile to come
+    PrefetchedRows<B, Row::kFloats> rows;
 
-    PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index)
+    /// per_sample: what the losses need besides records.
+    PERILUNE_DEVICE Work(B& b, const UpdateArgs& a, int partial_index, const float* per_sample)
         : block(b),
           args(a),
           order(a.sampling, a.control->iteration),
           carver{b.storage()},
-          partial(partial_index) {
-      observation = carver.tile(I::kObsDim);
-      output = carver.tile(kActions);
-      hidden = HiddenLayers<B, Width>::for_training(carver, max_depth(a));
+          observation(carver),
+          hidden(HiddenLayers<B, Width>::for_training(carver, max_depth(a))),
+          partial(partial_index),
+          rows(b, carver, a.records, per_sample) {
       const std::int64_t tiles = (a.sampling.minibatch_size + B::kLanes - 1) / B::kLanes;
       first_tile = static_cast<int>(tiles * partial / a.partials);
       last_tile = static_cast<int>(tiles * (partial + 1) / a.partials);
       block.activate(B::kLanes);
-      block.lanes([&](typename B::Lane lane) { next[lane] = index_of(first_tile, lane); });
+      if (first_tile < last_tile) block.lanes([&](typename B::Lane lane) { ask(first_tile, lane); });
     }
     PERILUNE_DEVICE static int max_depth(const UpdateArgs& a) {
       return a.actor.depth > a.critic.depth ? a.actor.depth : a.critic.depth;
@@ -225,24 +221,19 @@ struct Update {
       const int rest = args.sampling.minibatch_size - tile * B::kLanes;
       block.activate(rest < B::kLanes ? rest : B::kLanes);
     }
-    PERILUNE_DEVICE UInt<Real> index_of(int tile, typename B::Lane lane) const {
-      return order(args.minibatch, block.numbers(lane) +
-                                       UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes)));
+    PERILUNE_DEVICE void ask(int tile, typename B::Lane lane) {
+      rows.ask(lane, order(args.minibatch, block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes))));
     }
-    /// Asks for the samples of the tile after this one, and for their entries of `more`.
-    PERILUNE_DEVICE void prefetch_next(int tile, typename B::Lane lane, const float* more) {
-      if (tile + 1 == last_tile) return;
-      next[lane] = index_of(tile + 1, lane);
-      block.template prefetch_rows<Row::kFloats>(args.records, next[lane], lane);
-      block.template prefetch_rows<1>(more, next[lane], lane);
-    }
-    /// Reads one sample: its observation into the tile, the rest returned in `row`. Returns its index.
-    PERILUNE_DEVICE UInt<Real> gather(typename B::Lane lane, Real (&row)[Row::kFloats]) {
-      const UInt<Real> index = next[lane];
-      block.gather_rows(args.records, index, lane, row);
+    /// Reads one sample and asks for that of the next tile: its observation into the tile, the rest returned in `row`.
+    /// Returns its entry of per_sample.
+    PERILUNE_DEVICE Real gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
+      const Real more = rows.read(lane, row);
+      Real values[I::kObsDim];
       PERILUNE_UNROLL
-      for (int i = 0; i < I::kObsDim; ++i) observation.store(i, lane, row[i]);
-      return index;
+      for (int i = 0; i < I::kObsDim; ++i) values[i] = row[i];
+      observation.store(lane, values);
+      if (tile + 1 < last_tile) ask(tile + 1, lane);
+      return more;
     }
     PERILUNE_DEVICE float* gradient() const {
       return args.gradients +
@@ -258,7 +249,7 @@ struct Update {
     constexpr int kOutputs = Terms::kOutputs;
     B& block = work.block;
     const UpdateArgs& args = work.args;
-    const float* per_sample = Terms::per_sample(args);
+    const auto outputs = Outputs<B, kOutputs>::for_training(work.carver);
     Net net(block, work.carver, args.parameters, network, work.hidden);
     net.begin_gradient(work.gradient());
     PerLane<B, typename Terms::Sample> samples;
@@ -268,23 +259,22 @@ struct Update {
       work.activate(tile);
       block.lanes([&](Lane lane) {
         Real row[Row::kFloats];
-        const UInt<Real> index = work.gather(lane, row);
-        samples[lane] = losses.sample(row, block.gather(per_sample, index, lane));
-        work.prefetch_next(tile, lane, per_sample);
+        const Real more = work.gather(tile, lane, row);
+        samples[lane] = losses.sample(row, more);
       });
       block.sync();
-      net.forward(work.observation, work.output);
+      net.forward(work.observation, outputs);
       block.lanes([&](Lane lane) {
         Real output[kOutputs];
-        for (int i = 0; i < kOutputs; ++i) output[i] = work.output.load(i, lane);
+        outputs.load(lane, output);
         losses.add(lane, samples[lane], output);
-        for (int i = 0; i < kOutputs; ++i) work.output.store(i, lane, output[i]);
+        net.set_gradient(lane, outputs, output);
       });
       block.sync();
-      net.backward(work.observation, work.output);
+      net.backward(work.observation, outputs);
     }
-    net.finish_gradient();
     block.activate(B::kLanes);
+    net.finish_gradient();
     losses.totals([&](int which, float total) {
       block.one([&] { args.sums[which * args.partials + work.partial] = total; });
     });
@@ -298,7 +288,8 @@ struct Update {
     const bool policy = args.losses != Losses::kValue;
     if (args.control->nonfinite != 0 || (policy && args.control->stop_policy != 0)) return;
     const bool actor = policy && block.index() < args.partials;
-    Work<B> work(block, args, block.index() % args.partials);
+    const float* const per_sample = actor ? PolicyLosses<I, B>::per_sample(args) : ValueLosses<I, B>::per_sample(args);
+    Work<B> work(block, args, block.index() % args.partials, per_sample);
     if (actor) {
       train<Actor<B>, PolicyLosses<I, B>>(work, args.actor);
     } else {
@@ -307,39 +298,126 @@ struct Update {
   }
 };
 
-/// Moments of the advantages of each chunk of each minibatch of each epoch. Grid: epochs x minibatches x chunks.
+/// Calls f.operator()<K>() with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in
+/// registers, which those of fewer layers need not leave idle.
+template <class I, int Width, Precision P, class F>
+auto with_update(int depth, F&& f) {
+  if constexpr (P != Precision::kFp32 && Width <= 64) {
+    if (depth <= 2) return f.template operator()<Update<I, Width, 2>>();
+  }
+  return f.template operator()<Update<I, Width>>();
+}
+
+/// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's scale.
+/// Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a machine.
 struct AdvantageMoments {
+  /// Samples of a lane that are gathered together: their loads do not wait for each other. A CPU looks ahead by itself.
+  template <class B>
+  static constexpr int kAhead = B::kSplit > 1 ? 4 : 1;
+
+  /// For the moments of the parts of a minibatch's chunks (kSplit).
+  template <class B>
+  static constexpr int storage_floats() {
+    return B::kSplit > 1 ? kChunkMoments * B::kLanes : 0;
+  }
+
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
+    const int groups = args.num_epochs * args.num_minibatches, chunks = block.count() / groups;
+    chunk_moments(block, args, groups, chunks);
+    if (!block.last_of_grid(args.control->moments_ticket)) return;
+    for (int first = 0; first < groups; first += B::kColumns) scale_columns(block, args, groups, chunks, first);
+  }
+
+ private:
+  PERILUNE_DEVICE static int chunk_begin(const AdvantageMomentsArgs& args, int chunk, int chunks) {
+    return static_cast<int>(std::int64_t{args.sampling.minibatch_size} * chunk / chunks);
+  }
+
+  /// Those of this block's chunk, to its place in args.moments.
+  template <class B>
+  PERILUNE_DEVICE static void chunk_moments(B& block, const AdvantageMomentsArgs& args, int groups, int chunks) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const int minibatch = block.index() / kMomentChunks % args.num_minibatches;
-    const int chunk = block.index() % kMomentChunks;
-    const int begin = chunk_begin(args.sampling, chunk), end = chunk_begin(args.sampling, chunk + 1);
+    const int group = block.index() / chunks, chunk = block.index() % chunks;
+    const int minibatch = group % args.num_minibatches, epoch = group / args.num_minibatches;
+    const int begin = chunk_begin(args, chunk, chunks), end = chunk_begin(args, chunk + 1, chunks);
     Sampling sampling = args.sampling;
-    sampling.epoch += static_cast<std::uint32_t>(block.index() / kMomentChunks / args.num_minibatches);
+    sampling.epoch += static_cast<std::uint32_t>(epoch);
     const SampleOrder order(sampling, args.control->iteration);
     PerLane<B, Moments<Real>> moments;
     block.lanes([&](Lane lane) { moments[lane] = Moments<Real>::none(); });
-    for (int at = begin; at < end; at += B::kLanes) {
+    for (int at = begin; at < end; at += kAhead<B> * B::kLanes) {
       block.activate(end - at < B::kLanes ? end - at : B::kLanes);
       block.lanes([&](Lane lane) {
-        const UInt<Real> position =
-            block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at));
-        const Mask<Real> active = block.active(lane);
-        const Real x = block.gather(args.advantages, order(minibatch, position), lane);
+        Real x[kAhead<B>];
+        Mask<Real> within[kAhead<B>];
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead<B>; ++i) {
+          const UInt<Real> position = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at + i * B::kLanes));
+          within[i] = position < UInt<Real>(static_cast<std::uint32_t>(end));
+          x[i] = block.gather(args.advantages, order(minibatch, position), lane);
+        }
         Moments<Real>& mine = moments[lane];
-        if (at == begin) mine.origin = x;
-        mine.add(select(active, x, mine.origin));
-        mine.count = mine.count + select(active, Real(1.0f), Real(0.0f));
+        if (at == begin) mine.origin = x[0];
+        PERILUNE_UNROLL
+        for (int i = 0; i < kAhead<B>; ++i) {
+          mine.add(select(within[i], x[i], mine.origin));
+          mine.count = mine.count + select(within[i], Real(1.0f), Real(0.0f));
+        }
       });
     }
     block.activate(B::kLanes);
-    const Moments<float> all =
-        combine_lanes(block, static_cast<float>(end - begin), [&](Lane lane) -> const auto& { return moments[lane]; });
+    const float count = static_cast<float>(end - begin);
+    Moments<float> all[1];
+    combine_lanes(block, count, all, [&](Lane lane, int) -> const auto& { return moments[lane]; });
     block.one([&] {
-      args.moments[2 * block.index()] = all.origin;
-      args.moments[2 * block.index() + 1] = all.squares;
+      float* const to = args.moments + chunk * kChunkMoments * groups + group;
+      to[0] = count;
+      to[groups] = all[0].origin;
+      to[2 * groups] = all[0].squares;
+    });
+  }
+
+  /// The scales of the minibatches from `first` on, one in each column of lanes.
+  template <class B>
+  PERILUNE_DEVICE static void scale_columns(B& block, const AdvantageMomentsArgs& args, int groups, int chunks, int first) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const float n = static_cast<float>(args.sampling.minibatch_size);
+    block.activate(groups - first < B::kColumns ? groups - first : B::kColumns);
+    PerLane<B, Moments<Real>> moments;
+    block.lanes([&](Lane lane) {
+      const Lane column = B::column(lane);
+      const int from = chunks * B::part(lane) / B::kSplit, to = chunks * (B::part(lane) + 1) / B::kSplit;
+      const int samples = chunk_begin(args, to, chunks) - chunk_begin(args, from, chunks);
+      moments[lane] = combine_in_order<Real>(static_cast<float>(samples), from, to, [&](int c) {
+        const float* const chunk = args.moments + c * kChunkMoments * groups + first;
+        return Moments<Real>{block.load(chunk, column), block.load(chunk + groups, column), Real(0.0f),
+                             block.load(chunk + 2 * groups, column)};
+      });
+    });
+    if constexpr (B::kSplit > 1) {
+      const auto slot = [&](int k, int part) { return block.storage() + (k * B::kSplit + part) * B::kColumns; };
+      block.lanes([&](Lane lane) {
+        const Real numbers[kChunkMoments] = {moments[lane].count, moments[lane].origin, moments[lane].squares};
+        PERILUNE_UNROLL
+        for (int k = 0; k < kChunkMoments; ++k) B::store_lane(slot(k, B::part(lane)), B::column(lane), numbers[k]);
+      });
+      block.sync();
+      block.lanes([&](Lane lane) {
+        const Lane column = B::column(lane);
+        moments[lane] = combine_in_order<Real>(n, 0, B::kSplit, [&](int part) {
+          return Moments<Real>{B::load_lane(slot(0, part), column), B::load_lane(slot(1, part), column), Real(0.0f),
+                               B::load_lane(slot(2, part), column)};
+        });
+      });
+      block.sync();  // before the next columns are stored
+    }
+    block.lanes([&](Lane lane) {  // the first part's lanes are the columns
+      const Real deviation = sqrt(sample_variance(moments[lane].squares, n));
+      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(1e-8f))};
+      block.store_row(args.scales + 2 * first, lane, scale);
     });
   }
 };

@@ -307,7 +307,7 @@ template <Env E, class Launcher>
 constexpr Instance wide_instance(Instance instance) {
   using Wide = WideLaunch<E, Launcher>;
   instance.update_tile = 1;
-  instance.max_partials = [] { return 1; };
+  instance.max_partials = [](std::int32_t) { return 1; };
   instance.rollout = Wide::rollout;
   instance.update = Wide::update;
   instance.evaluate = Wide::evaluate;

@@ -18,6 +18,7 @@
 //   reset<Real>(params, rng)           a fresh episode's state
 //   step(params, state, action, rng)   advances the state; says reward and whether it terminated
 //   observe(params, state, out)        writes kObsDim numbers
+//   is_busy(params, state)             (optional) where a step takes much longer than elsewhere; being wrong costs time alone
 #pragma once
 
 #include <concepts>
@@ -102,5 +103,11 @@ concept Env = requires(const typename E::Params& params,
   E::observe(params, const_state, out);
 };
 // clang-format on
+
+/// An environment that has busy states.
+template <class E>
+concept UnevenEnv = Env<E> && requires(const typename E::Params& params, const typename E::template State<float>& state) {
+  { E::is_busy(params, state) } -> std::same_as<bool>;
+};
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -95,6 +95,12 @@ struct LunarLanderBase {
                           state.world.leg_contact[0], state.world.leg_contact[1], out);
   }
 
+  /// Where a step may have to look for contacts, and perhaps to solve them.
+  template <class Real>
+  PERILUNE_HD static Mask<Real> is_busy(const Params&, const State<Real>& state) {
+    return state.world.is_near_ground();
+  }
+
   /// The hull, the right and the left leg.
   template <class Real>
   PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {

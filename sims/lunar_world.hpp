@@ -126,6 +126,21 @@ struct World {
     }
   }
 
+  /// Whether the next step looks for contacts, as far as can be said before it.
+  PERILUNE_HD Mask<Real> is_near_ground() const {
+    Mask<Real> near(false);
+    for (const auto& leg : contacts) {
+      for (const StoredContact<Real>& contact : leg) near = near || contact.touching();
+    }
+    for (int b = 0; b < 3; ++b) {
+      const Body<Real>& body = bodies[b];
+      const Vec2<Real> next = body.center + Real(kTimeStep) * body.velocity;
+      const Real lowest = min(body.center.y, next.y) - Real(b == kHull ? HullShape::kRadius : LegShape::kRadius);
+      near = near || lowest <= edges_around(Real(0.5f) * (body.center.x + next.x)).top();
+    }
+    return near;
+  }
+
   /// One step with a force (N) and a torque (N m) on the hull.
   PERILUNE_OUTLINED static WorldEvents<Real> step(World& world, bool fast, float gravity,
                                                   Vec2<Real> force, Real torque) {

@@ -49,14 +49,17 @@
 #define PERILUNE_ROLLED
 #endif
 
-// PERILUNE_UNROLL_FIELDS: a loop over all fields of a state, which a GPU has in registers and a CPU in memory.
+// PERILUNE_UNROLL_ON_GPU: a loop over what a GPU has in registers, and a CPU in memory; compilers for CPUs take long over them.
 #if defined(__CUDA_ARCH__)
-#define PERILUNE_UNROLL_FIELDS _Pragma("unroll")
+#define PERILUNE_UNROLL_ON_GPU _Pragma("unroll")
 #else
-#define PERILUNE_UNROLL_FIELDS
+#define PERILUNE_UNROLL_ON_GPU
 #endif
 
-#if defined(__CUDA_ARCH__)
+// PERILUNE_UNROLL: a loop whose rounds must lie one after the other, for arrays to be registers. Defined empty from outside, it
+// leaves loops alone: results are the same.
+#if defined(PERILUNE_UNROLL)
+#elif defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL _Pragma("unroll")
 #elif defined(__CUDACC__)
 #define PERILUNE_UNROLL

@@ -8,6 +8,7 @@
 // Members every Block has:
 //   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
 //   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
+//   kThreads                      whether a lane is a thread, which branches for itself while those of its warp wait
 //   kUnit                         lanes are dealt to blocks in multiples of this
 //   index(), count()              this block's place in the grid, and the grid's size
 //   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)
@@ -17,6 +18,7 @@
 //   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
 //   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
 //   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
+//   sums(PerLane<Real>[N])        collective: the same of up to kMaxSums values at once, which on a GPU meet at one barrier
 //   last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all writes of the
 //                                 others are visible; ticket is 0 before the launch, and again after it
 //   kSplit, column(lane), part(lane)  several lanes may share one element: lane numbers are split into kColumns columns
@@ -25,8 +27,12 @@
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
 //   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what steps an
 //                                 environment there then does the same once more, and never waits for another
-//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0 and write nothing
-//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which has other lanes to run
+//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0
+//                                 and write nothing. Rows of a multiple of four floats are aligned to 16 bytes
+//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which copies ahead or has other lanes to run
+//   kCopiesAhead                  whether it has copy_ahead<Count>(to, from), which starts to copy 4 or 1 floats of an array to
+//                                 block storage, both aligned to that size, and wait_for_copies(), after which a lane may read
+//                                 what it copied itself (prefetched_rows.hpp)
 //   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive lanes
 //                                 read what the last active one does and write nothing. A choice that is negative or needs
 //                                 more than 32 bits reads as the largest UInt
@@ -74,6 +80,15 @@ struct Tile {
   }
 };
 
+/// What a block sums at once.
+inline constexpr int kMaxSums = 8;
+template <int N, class Real = float>
+struct Sums {
+  Real value[N];
+  PERILUNE_DEVICE Real& operator[](int k) { return value[k]; }
+  PERILUNE_DEVICE const Real& operator[](int k) const { return value[k]; }
+};
+
 /// Carves tiles and other arrays out of the block's storage, in call order.
 template <class B>
 struct Carver {
@@ -110,29 +125,61 @@ PERILUNE_DEVICE Share block_share(const B& block, int n) {
   return block_share<B::kUnit>(block, n);
 }
 
-/// The sum of n terms, each f(number of the block's first, lane), in an order fixed by kLanes. f: 0 in inactive lanes.
-/// Collective; valid in every lane, which are all active after it.
-template <class B, class F>
-PERILUNE_DEVICE float sum_over(B& block, int n, F&& f) {
+/// N sums of n terms each, in an order fixed by kLanes: f(number of the block's first, lane, terms) sets a lane's N terms, to
+/// 0 if it is inactive. Collective; valid in every lane, which are all active after it.
+template <int N, class B, class F>
+PERILUNE_DEVICE Sums<N> sums_over(B& block, int n, F&& f) {
   using Real = typename B::Real;
-  PerLane<B, Real> total;
+  using Lane = typename B::Lane;
+  PerLane<B, Real> total[N];
   const int used = n < B::kLanes ? n : B::kLanes;  // a CPU block is mostly wider than the arrays summed here
   block.activate(used);
-  block.lanes([&](typename B::Lane lane) { total[lane] = Real(0.0f); });
+  block.lanes([&](Lane lane) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) total[k][lane] = Real(0.0f);
+  });
   for (int first = 0; first < n; first += B::kLanes) {
     block.activate(n - first < B::kLanes ? n - first : B::kLanes);
-    block.lanes([&](typename B::Lane lane) { total[lane] = total[lane] + f(first, lane); });
+    block.lanes([&](Lane lane) {
+      Real terms[N];
+      f(first, lane, terms);
+      PERILUNE_UNROLL
+      for (int k = 0; k < N; ++k) total[k][lane] = total[k][lane] + terms[k];
+    });
   }
   block.activate(used);
-  const float sum = block.sum(total);
+  const Sums<N> sums = block.sums(total);
   block.activate(B::kLanes);
-  return sum;
+  return sums;
 }
 
-/// from[0] + ... + from[n-1], as sum_over.
-template <class B>
-PERILUNE_DEVICE float sum_array(B& block, const float* from, int n) {
-  return sum_over(block, n, [&](int first, typename B::Lane lane) { return block.load(from + first, lane); });
+/// The sums of N arrays of n[k] floats, as sums_over.
+template <int N, class B>
+PERILUNE_DEVICE Sums<N> sum_arrays(B& block, const float* const (&from)[N], const int (&n)[N]) {
+  using Real = typename B::Real;
+  using Lane = typename B::Lane;
+  PerLane<B, Real> total[N];
+  int longest = 0;
+  PERILUNE_UNROLL
+  for (int k = 0; k < N; ++k) longest = n[k] > longest ? n[k] : longest;
+  const int used = longest < B::kLanes ? longest : B::kLanes;
+  block.activate(used);
+  block.lanes([&](Lane lane) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) total[k][lane] = Real(0.0f);
+  });
+  for (int first = 0; first < longest; first += B::kLanes) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < N; ++k) {
+      const int rest = n[k] > first ? n[k] - first : 0;
+      block.activate(rest < B::kLanes ? rest : B::kLanes);
+      block.lanes([&](Lane lane) { total[k][lane] = total[k][lane] + block.load(from[k] + first, lane); });
+    }
+  }
+  block.activate(used);
+  const Sums<N> sums = block.sums(total);
+  block.activate(B::kLanes);
+  return sums;
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

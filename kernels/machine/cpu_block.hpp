@@ -20,10 +20,12 @@ class CpuBlock {
   static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
   static constexpr int kStride = Lanes;
+  static constexpr bool kThreads = false;
   static constexpr int kOwned = Lanes / kPackLanes;
   static constexpr int kUnit = kPackLanes;
   static constexpr int kSplit = 1;
   static constexpr int kColumns = Lanes;
+  static constexpr bool kCopiesAhead = false;
 
   static constexpr int kTransposedFloats = Lanes * kMaxFusedWidth;
 
@@ -71,6 +73,12 @@ class CpuBlock {
     Pack total(0.0f);
     lanes([&](Lane lane) { total += select(active(lane), x[lane], Pack(0.0f)); });
     return sum_lanes(total);
+  }
+  template <int N>
+  PERILUNE_HD Sums<N> sums(const PerLane<CpuBlock, Pack> (&x)[N]) const {
+    Sums<N> result;
+    for (int k = 0; k < N; ++k) result[k] = sum(x[k]);
+    return result;
   }
 
   PERILUNE_HD static Lane column(Lane lane) { return lane; }

@@ -6,7 +6,7 @@
 // is not one of 32, so that the four-float loads of neighbouring threads fall into different banks.
 #pragma once
 
-#include "kernels/machine/block.hpp"
+#include "kernels/machine/simt_block.hpp"
 #include "sims/math.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
@@ -18,10 +18,6 @@ concept SimtBlock = requires(B block) {
 };
 template <class B>
 concept PlainSimtBlock = SimtBlock<B> && B::kPrecision == Precision::kFp32;
-
-struct alignas(16) Float4 {
-  float x[4];
-};
 
 PERILUNE_DEVICE float activate_value(float x, Activation activation) {
   return activation == Activation::kTanh ? math::tanh(x) : max(0.0f, x);

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <functional>
 #include <source_location>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -69,7 +70,7 @@ class FiberGroup {
  public:
   FiberGroup(int lanes, std::size_t storage_floats, LaneOrder order)
       : lanes_(static_cast<std::size_t>(lanes)),
-        exchange_(static_cast<std::size_t>(lanes)),
+        exchange_(2 * kMaxSums * static_cast<std::size_t>(lanes)),
         operands_((lanes_.size() + kWarp - 1) / kWarp * 2),
         storage_(storage_floats + 16, as_float(0x7FB0DEADu)),
         order_(order) {}
@@ -108,8 +109,10 @@ class FiberGroup {
     mine.scheduler = std::move(mine.scheduler).resume();
   }
 
-  /// One slot per lane, for the block's collectives.
-  std::vector<float>& exchange() { return exchange_; }
+  /// A slot for each lane, for value k of a sum. Sums take turns between two: a lane can be one ahead of another, not two.
+  std::span<float> exchange(int k, bool odd) {
+    return std::span(exchange_).subspan((static_cast<std::size_t>(k) + (odd ? kMaxSums : 0)) * lanes_.size(), lanes_.size());
+  }
   /// For its warp's multiplies, which take turns between two: a lane can be one ahead of another, not two.
   EmulatedOperands& operands(int lane, bool odd) {
     return operands_[2 * (static_cast<std::size_t>(lane) / kWarp) + (odd ? 1 : 0)];
@@ -181,11 +184,12 @@ class FiberGroup {
   std::exception_ptr failure_;
 };
 
-template <int Lanes, Precision P = Precision::kFp32>
-class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public EmulatedTensorCore {
+template <int Lanes, Precision P = Precision::kFp32, int Teams = 1>
+class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>, public EmulatedTensorCore {
  public:
-  using Base = SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>;
+  using Base = SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>;
   using typename Base::Lane;
+  using Base::lane;
 
   FiberBlock(FiberGroup& group, int lane, int index, int count)
       : group_(group), lane_(lane), index_(index), count_(count) {}
@@ -193,7 +197,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
   int index() const { return index_; }
   int count() const { return count_; }
   float* storage() const { return group_.storage(); }
-  Lane lane() const { return Lane{lane_}; }
+  int thread() const { return lane_; }
   void sync(std::source_location where = std::source_location::current()) const {
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);
   }
@@ -201,31 +205,58 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
     group_.wait(lane_, FiberGroup::Scope::kWarp, where);
   }
 
-  /// c += A B over the lanes of the warp. Throws where an operand was not rounded to its format.
+  /// d = A B + c over the lanes of the warp.
   template <class Fragment>
-  void mma(Fragment, float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+  void mma(Fragment, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
            std::source_location where = std::source_location::current()) {
     static_assert(Lanes % kWarpLanes == 0);
-    for (const std::uint32_t word : {a[0], a[1], a[2], a[3], b[0], b[1]}) {
-      if ((word & ignored_bits(Fragment{})) != 0 && !std::isnan(as_float(word))) {
-        throw std::logic_error("an operand was not rounded to tf32, at " +
-                               std::string(where.file_name()) + ":" + std::to_string(where.line()));
-      }
-    }
-    odd_ = !odd_;
-    EmulatedOperands& operands = group_.operands(lane_, odd_);
+    EmulatedOperands& operands = next_operands();
     operands.template put<Fragment>(lane_ % kWarpLanes, a, b);
     group_.wait(lane_, FiberGroup::Scope::kWarp, where);
-    operands.template add_product<Fragment>(lane_ % kWarpLanes, c);
+    operands.template add_product<Fragment>(lane_ % kWarpLanes, d, c);
+  }
+  /// As CudaTensorCore's. A row is read when its lane comes here: what others wrote to it just before may not be there yet.
+  template <bool Transposed, int Matrices>
+  void load_matrices(std::uint32_t (&words)[Matrices], const float* row,
+                     std::source_location where = std::source_location::current()) {
+    EmulatedOperands& operands = next_operands();
+    for (int i = 0; i < 4; ++i) operands.rows[lane_ % kWarpLanes][i] = as_uint(row[i]);
+    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
+    for (int i = 0; i < Matrices; ++i) words[i] = operands.template matrix_word<Transposed>(lane_ % kWarpLanes, i);
   }
 
   bool any(const PerLane<FiberBlock, bool>& mask,
-           std::source_location where = std::source_location::current()) const {
-    return sum_of(mask[lane()] && this->active(lane()) ? 1.0f : 0.0f, where) > 0.0f;
+           std::source_location where = std::source_location::current()) {
+    const float mine[1] = {mask[lane()] ? 1.0f : 0.0f};
+    return sums_of(mine, where)[0] > 0.0f;
   }
   float sum(const PerLane<FiberBlock, float>& x,
-            std::source_location where = std::source_location::current()) const {
-    return sum_of(this->active(lane()) ? x[lane()] : 0.0f, where);
+            std::source_location where = std::source_location::current()) {
+    const float mine[1] = {x[lane()]};
+    return sums_of(mine, where)[0];
+  }
+  template <int N>
+  Sums<N> sums(const PerLane<FiberBlock, float> (&x)[N],
+               std::source_location where = std::source_location::current()) {
+    float mine[N];
+    for (int k = 0; k < N; ++k) mine[k] = x[k][lane()];
+    return sums_of(mine, where);
+  }
+
+  /// The copy is made at the wait, as late as it may be on a GPU.
+  template <int Count>
+  void copy_ahead(float* to, const float* from) {
+    static_assert(Count == 4 || Count == 1);
+    if (reinterpret_cast<std::uintptr_t>(to) % (Count * sizeof(float)) != 0 ||
+        reinterpret_cast<std::uintptr_t>(from) % (Count * sizeof(float)) != 0) {
+      throw std::logic_error("a copy to block storage is not aligned to its size");
+    }
+    std::fill_n(to, Count, as_float(0x7FB0DEADu));
+    copies_.push_back({to, from, Count});
+  }
+  void wait_for_copies() {
+    for (const Copy& copy : copies_) std::copy_n(copy.from, copy.count, copy.to);
+    copies_.clear();
   }
 
   static void lower(std::uint64_t& x, std::uint64_t value) { x = std::min(x, value); }
@@ -243,27 +274,47 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P>, Lanes, P>, public 
   }
 
  private:
-  float sum_of(float mine, const std::source_location& where) const {
-    group_.exchange()[static_cast<std::size_t>(lane_)] = mine;
+  template <int N>
+  Sums<N> sums_of(const float (&mine)[N], const std::source_location& where) {
+    static_assert(N <= kMaxSums);
+    odd_sum_ = !odd_sum_;
+    for (int k = 0; k < N; ++k) {
+      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(lane_)] = this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
+    }
     group_.wait(lane_, FiberGroup::Scope::kBlock, where);
-    float total = 0.0f;
-    for (float x : group_.exchange()) total += x;
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
-    return total;
+    Sums<N> result;
+    for (int k = 0; k < N; ++k) {
+      result[k] = 0.0f;
+      for (float x : group_.exchange(k, odd_sum_)) result[k] += x;
+    }
+    return result;
   }
+
+  EmulatedOperands& next_operands() {
+    odd_ = !odd_;
+    return group_.operands(lane_, odd_);
+  }
+
+  struct Copy {
+    float* to;
+    const float* from;
+    int count;
+  };
 
   FiberGroup& group_;
   int lane_, index_, count_;
-  bool odd_ = false;  // which of the warp's two operands the last multiply used
+  std::vector<Copy> copies_;  // started, and not waited for
+  bool odd_ = false;      // which of the warp's two operands its last collective used
+  bool odd_sum_ = false;  // which of the block's two exchanges the last sum used
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.
-template <class K, int Lanes, Precision P = Precision::kFp32, class Args>
+template <class K, int Lanes, Precision P = Precision::kFp32, int Teams = 1, class Args>
 void launch_fibers(const Args& args, int blocks, std::size_t storage_floats, LaneOrder order) {
   for (int index = 0; index < blocks; ++index) {
-    FiberGroup group(Lanes, storage_floats, order);
+    FiberGroup group(Lanes * Teams, storage_floats, order);
     group.run([&](int lane) {
-      FiberBlock<Lanes, P> block(group, lane, index, blocks);
+      FiberBlock<Lanes, P, Teams> block(group, lane, index, blocks);
       K::run(block, args);
     });
   }

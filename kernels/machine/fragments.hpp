@@ -6,11 +6,15 @@
 // that holds an element of the tf32 A operand is the one that holds it as an accumulator, so that one layer's output is
 // the next one's input without leaving its registers. For bf16 that is so by itself.
 //
-// Block storage: rows of Width words without padding, and bits 3 and 4 of the column are exclusive-ored with a function of
-// the row, so that every access below falls into 32 different banks (64-bit ones: each half of the warp):
-//   64 bit at row g, columns 2t and 2t + 1       weights forward, activations in and out
-//   32 bit at row 2t or 2t + 1, column g         weights backward; activations where samples are summed over
-//   32 bit at row t or t + 4, column g           the first layer's weights, stored transposed
+// Block storage: matrices are kept as fragments of 8 x 8, each of them contiguous, so that no access depends on a width.
+//   bf16  A row is 16 bytes, as ldmatrix takes it, and the fragment is one line of all 32 banks. Lane l's words as an
+//         accumulator are word l.
+//   tf32  A row is two chunks of 16 bytes, a chunk to each of two lines. To ldmatrix a word is two numbers, so that it reads
+//         chunks; where an operand is the matrix transposed lanes read single words. A row's place in its line is chosen so
+//         that no access below has two words in a bank:
+//           16 bytes at every row of one chunk              ldmatrix; writing rows
+//           a word at row 2t (or 2t + 1), column g          accumulators of the transposed matrix
+//           a word at row t (or t + 4), column g            B, where k is counted as ldmatrix does
 // tests/kernels/fragments_test.cpp counts conflicts with these very functions.
 #pragma once
 
@@ -48,30 +52,19 @@ struct Bf16Fragment {
 PERILUNE_HD constexpr int c_row(int lane, int r) { return lane / 4 + r / 2 * 8; }
 PERILUNE_HD constexpr int c_column(int lane, int r) { return lane % 4 * 2 + r % 2; }
 
-/// Words of a matrix with rows of Width words. Element (row, column) lies at swizzled(lane_word(row % 8, column % 8), row,
-/// column), whatever row and column are in their groups of 8 for that second use: a lane computes its own word once, and all
-/// others it needs are that word, exclusive-ored and added to by constants.
-template <int Width>
-PERILUNE_HD constexpr int lane_word(int row, int column) {
-  const int turn = ((row & 3) ^ (row >> 2)) << 3;
-  if constexpr (Width == 16) {
-    // Two rows share a line of 32 banks. Rows 2t, for one, would share half of it: bit 1 of the row chooses the half.
-    return ((row >> 1 & 2) | (row & 1)) * 32 + (row >> 1 & 1) * 16 + (turn & 8) + column;
-  } else {
-    static_assert(Width % 32 == 0);
-    return row * Width + turn + column;
-  }
-}
-template <int Width>
-PERILUNE_HD constexpr int swizzled(int word, int row, int column) {
-  constexpr int kTurned = Width == 16 ? 8 : 24;
-  return (row & ~7) * Width + (column & ~7 & ~kTurned) + (word ^ (column & kTurned));
-}
+/// Words of an 8 x 8 fragment in block storage.
+inline constexpr int kBf16FragmentWords = 32, kTf32FragmentWords = 64;
 
-/// The head's outputs in the order in which its weights are stored: accumulator columns 2t and 2t + 1 are outputs t and
-/// t + 4 of a group of eight, which makes both the lanes' writes of outputs and reads of their gradients conflict-free.
-PERILUNE_HD constexpr int head_output(int row) {
-  return (row & ~7) | (row & 7) >> 1 | (row & 1) << 2;
+/// The first word of a row of a bf16 fragment, of four.
+PERILUNE_HD constexpr int bf16_row(int row) { return row * 4; }
+/// The first word of a chunk (0 or 1) of a row of a tf32 fragment, of four.
+PERILUNE_HD constexpr int tf32_chunk(int row, int chunk) {
+  const int place = (row >> 1 ^ (row & 1) << 1) | (row & 1) << 2;
+  return chunk * 32 + (place ^ chunk << 2) * 4;
 }
+/// Of its elements in the order in which they are numbered; and of one whose even columns are the first chunk, which makes
+/// ldmatrix read columns 2t and 2t + 1 as accumulators have them.
+PERILUNE_HD constexpr int tf32_word(int row, int column) { return tf32_chunk(row, column >> 2) + (column & 3); }
+PERILUNE_HD constexpr int tf32_parity_word(int row, int column) { return tf32_chunk(row, column & 1) + (column >> 1); }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

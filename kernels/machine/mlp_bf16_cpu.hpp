@@ -56,8 +56,8 @@ class HiddenLayers<CpuBlock<L, Precision::kBf16>, Width> {
   Bits* base_;
 };
 
-template <int L, int In, int Width, int Out>
-class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out> {
+template <int L, int In, int Width, int Out, int MaxDepth>
+class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out, MaxDepth> {
  public:
   using Block = CpuBlock<L, Precision::kBf16>;
   using Hidden = HiddenLayers<Block, Width>;
@@ -98,6 +98,10 @@ class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out> {
     }
   }
 
+  void set_gradient(typename Block::Lane lane, const Outputs<Block, Out>& output,
+                    const typename Block::Real (&row)[Out]) const {
+    for (int i = 0; i < Out; ++i) output.Tile<Block>::store(i, lane, row[i]);
+  }
   void backward(Tile<Block> input, Tile<Block> output) {
     const int top = network_.depth - 1, n = samples();
     const Activation activation = network_.activation;

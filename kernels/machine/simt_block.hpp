@@ -5,8 +5,16 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Derived supplies lane(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
-template <class Derived, int Lanes, Precision P>
+/// What a lane reads or writes at once.
+struct alignas(16) Float4 {
+  float x[4];
+};
+
+/// Derived supplies thread(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
+///
+/// Teams of as many threads as there are lanes run networks side by side. The first team's threads are the lanes; others take
+/// no part in lanes(), and values that each lane keeps mean nothing there.
+template <class Derived, int Lanes, Precision P, int Teams = 1>
 class SimtBlockBase {
  public:
   static_assert(Lanes % 4 == 0);
@@ -16,12 +24,21 @@ class SimtBlockBase {
   };
   static constexpr Precision kPrecision = P;
   static constexpr int kLanes = Lanes;
+  static constexpr int kTeams = Teams;
+  static constexpr int kThreadCount = Lanes * Teams;  // of all teams
   // Multiples of 4 that spread the accesses of the matrix verbs (dense_simt.hpp, tensor_operands.hpp) over the banks.
   static constexpr int kStride = Lanes + (P == Precision::kFp32 ? 4 : 8);
+  static constexpr bool kThreads = true;
   static constexpr int kOwned = 1;
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
+  // In fp32 several blocks share a multiprocessor, and it must not have the instructions.
+  static constexpr bool kCopiesAhead = P != Precision::kFp32;
+
+  /// Of the thread's team.
+  PERILUNE_DEVICE Lane lane() const { return {Teams == 1 ? self().thread() : self().thread() % Lanes}; }
+  PERILUNE_DEVICE int team() const { return Teams == 1 ? 0 : self().thread() / Lanes; }
 
   PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
   PERILUNE_DEVICE static int owned(Lane) { return 0; }
@@ -34,11 +51,11 @@ class SimtBlockBase {
   }
   template <class F>
   PERILUNE_DEVICE void lanes(F&& f) const {
-    f(self().lane());
+    if (team() == 0) f(lane());
   }
   template <class F>
   PERILUNE_DEVICE void one(F&& f) const {
-    if (self().lane().number == 0) f();
+    if (self().thread() == 0) f();
   }
 
   PERILUNE_DEVICE static Lane column(Lane lane) { return {lane.number % kColumns}; }
@@ -109,7 +126,7 @@ class SimtBlockBase {
   }
   PERILUNE_DEVICE static void raise(std::uint32_t& flag) { flag = 1; }
   PERILUNE_DEVICE void fill_zero(float* to, int n) const {
-    for (int i = self().lane().number; i < n; i += Lanes) to[i] = 0.0f;
+    for (int i = self().thread(); i < n; i += kThreadCount) to[i] = 0.0f;
   }
   PERILUNE_DEVICE float gather(const float* from, std::uint32_t index, Lane lane) const {
     return from[active(lane) ? index : 0u];
@@ -119,17 +136,31 @@ class SimtBlockBase {
                                 const float (&x)[Count]) const {
     if (!active(lane)) return;
     float* row = to + static_cast<std::size_t>(index) * Count;
-    PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) row[k] = x[k];
+    if constexpr (Count % 4 == 0) {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; k += 4) {
+        *reinterpret_cast<Float4*>(row + k) = {{x[k], x[k + 1], x[k + 2], x[k + 3]}};
+      }
+    } else {
+      PERILUNE_UNROLL
+      for (int k = 0; k < Count; ++k) row[k] = x[k];
+    }
   }
   template <int Count>
   PERILUNE_DEVICE void prefetch_rows(const float*, std::uint32_t, Lane) const {}
   template <int Count>
+    requires(Count % 4 == 0)
   PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
                                float (&x)[Count]) const {
     const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
     PERILUNE_UNROLL
-    for (int k = 0; k < Count; ++k) x[k] = row[k];
+    for (int k = 0; k < Count; k += 4) load_four(row + k, x + k);
+  }
+  /// to[0..3] from an address that is aligned to 16 bytes.
+  PERILUNE_DEVICE static void load_four(const float* from, float* to) {
+    const Float4 four = *reinterpret_cast<const Float4*>(from);
+    PERILUNE_UNROLL
+    for (int i = 0; i < 4; ++i) to[i] = four.x[i];
   }
 
  protected:

@@ -24,20 +24,18 @@ struct EmulatedTensorCore {
   }
   static float network_tanh(float x) { return math::tanh(x); }
 
-  /// Element e of an operand's register.
-  static float element(Tf32Fragment, std::uint32_t word, int) { return as_float(word); }
+  /// Element e of an operand's register. The instruction looks at no more bits than the format has.
+  static float element(Tf32Fragment, std::uint32_t word, int) { return as_float(word & ~0x1FFFu); }
   static float element(Bf16Fragment, std::uint32_t word, int e) {
     return as_float(e == 0 ? word << 16 : word & ~0xFFFFu);
   }
-  /// Bits that the instruction does not look at: an operand in which they are set was not rounded.
-  static std::uint32_t ignored_bits(Tf32Fragment) { return 0x1FFFu; }
-  static std::uint32_t ignored_bits(Bf16Fragment) { return 0u; }
 };
 
-/// The operands of one warp's multiply, gathered from its lanes' registers.
+/// What one warp's multiply or load of matrices takes from its lanes.
 struct EmulatedOperands {
   float a[16][16];
   float b[16][8];
+  std::uint32_t rows[kWarpLanes][4];  // that the lanes named
 
   template <class Fragment>
   void put(int lane, const std::uint32_t (&a_words)[4], const std::uint32_t (&b_words)[2]) {
@@ -52,14 +50,24 @@ struct EmulatedOperands {
       }
     }
   }
-  /// Adds this lane's elements of the product.
+  /// This lane's elements of the product, added to c.
   template <class Fragment>
-  void add_product(int lane, float (&c)[4]) const {
+  void add_product(int lane, float (&d)[4], const float (&c)[4]) const {
     for (int r = 0; r < 4; ++r) {
       const float* row = a[c_row(lane, r)];
       const int column = c_column(lane, r);
-      for (int k = 0; k < Fragment::kDepth; ++k) c[r] += row[k] * b[k][column];
+      float sum = c[r];
+      for (int k = 0; k < Fragment::kDepth; ++k) sum += row[k] * b[k][column];
+      d[r] = sum;
     }
+  }
+  /// This lane's word of a matrix that was loaded.
+  template <bool Transposed>
+  std::uint32_t matrix_word(int lane, int matrix) const {
+    const int g = lane / 4, t = lane % 4;
+    if constexpr (!Transposed) return rows[8 * matrix + g][t];
+    const auto half = [&](int row) { return rows[8 * matrix + row][g / 2] >> g % 2 * 16 & 0xFFFFu; };
+    return half(2 * t) | half(2 * t + 1) << 16;
   }
 };
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -219,6 +220,68 @@ TEST(FiberBlock, CollectivesCountActiveLanesAndAnswerEveryLane) {
   for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
     EXPECT_THAT(run<Collectives>(true, order), ::testing::Each(55.5f));
   }
+}
+
+/// Sums of several values, one after the other: a lane may begin the next while others still read the last.
+struct SumAfterSum {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    using Lane = typename B::Lane;
+    float total = 0.0f;
+    block.activate(11);
+    for (int round = 1; round <= 3; ++round) {
+      PerLane<B, float> x[3];
+      block.lanes([&](Lane lane) {
+        for (int k = 0; k < 3; ++k) x[k][lane] = static_cast<float>(round * (lane.number + k));
+      });
+      const Sums<3> sums = block.sums(x);
+      total += sums[0] + 10.0f * sums[1] + 100.0f * sums[2];
+    }
+    block.activate(16);
+    block.lanes([&](Lane lane) { args.out[lane.number] = total; });
+  }
+};
+
+TEST(FiberBlock, SumsOfSeveralValues) {
+  // Of lanes 0..10: 55, 66 and 77, times 1 + 2 + 3.
+  const float expected = 6.0f * (55.0f + 660.0f + 7700.0f);
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    EXPECT_THAT(run<SumAfterSum>(true, order), ::testing::Each(expected));
+  }
+}
+
+/// Each lane copies four floats and one, and reads them before or after it has waited.
+template <bool Waits, int Misaligned = 0>
+struct CopyAhead {
+  template <class B>
+  static void run(B& block, const Args& args) {
+    alignas(16) static constexpr std::array<float, 8> kSource = {1, 2, 3, 4, 5, 6, 7, 8};
+    block.lanes([&](typename B::Lane lane) {
+      float* const to = block.storage() + lane.number * 8;
+      block.template copy_ahead<4>(to + Misaligned, kSource.data() + 4);
+      block.template copy_ahead<1>(to + 4, kSource.data() + 2);
+      if (Waits) block.wait_for_copies();
+      args.out[lane.number] = to[0] + to[3] + 100.0f * to[4];
+    });
+  }
+};
+
+TEST(FiberBlock, CopiesAreThereAfterTheWait) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    std::vector<float> out(kLanes);
+    launch_fibers<CopyAhead<true>, kLanes>(Args{out.data(), true}, 1, 8 * kLanes, order);
+    EXPECT_THAT(out, ::testing::Each(5.0f + 8.0f + 300.0f));
+    launch_fibers<CopyAhead<false>, kLanes>(Args{out.data(), true}, 1, 8 * kLanes, order);
+    EXPECT_THAT(out, ::testing::Each(::testing::IsNan()));
+  }
+}
+
+TEST(FiberBlock, MisalignedCopiesThrow) {
+  SKIP_WITH_ADDRESS_SANITIZER();
+  using ::testing::HasSubstr;
+  std::vector<float> out(kLanes);
+  const auto copy = [&] { launch_fibers<CopyAhead<true, 2>, kLanes>(Args{out.data(), true}, 1, 8 * kLanes, LaneOrder::kForward); };
+  EXPECT_THAT(copy, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("not aligned")));
 }
 
 }  // namespace

@@ -71,18 +71,25 @@ Instance make_instance() {
   instance.precision = P;
   instance.width = Width;
   instance.update_tile = kUpdateLanes;
-  instance.max_partials = [] { return 4; };
+  instance.max_partials = [](std::int32_t) { return 4; };
   instance.rollout = [](const RolloutArgs& args, Queue&) {
     using K = Rollout<E, Width>;
-    launch<K, Order, kRolloutLanes, P>(
-        args, blocks_for(args.environments.count, kRolloutLanes),
-        K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic)));
+    const int blocks = blocks_for(args.environments.count, kRolloutLanes);
+    const int storage = K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic));
+    if constexpr (P != Precision::kFp32) {
+      // Few environments have a team for each network, as on a GPU.
+      if (blocks <= 2) {
+        launch_fibers<K, kRolloutLanes, P, 2>(args, blocks, static_cast<std::size_t>(storage), Order);
+        return;
+      }
+    }
+    launch<K, Order, kRolloutLanes, P>(args, blocks, storage);
   };
   instance.update = [](const UpdateArgs& args, Queue&) {
-    using K = Update<InterfaceOf<E>, Width>;
-    launch<K, Order, kUpdateLanes, P>(
-        args, (args.losses == Losses::kBoth ? 2 : 1) * args.partials,
-        K::template storage_floats<UpdateBlock>(depth_of(args.actor, args.critic)));
+    const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
+    with_update<InterfaceOf<E>, Width, P>(depth, [&]<class K>() {
+      launch<K, Order, kUpdateLanes, P>(args, networks * args.partials, K::template storage_floats<UpdateBlock>(depth));
+    });
   };
   if constexpr (P == Precision::kFp32) {
     instance.evaluate = [](const EvaluateArgs& args, Queue&) {

@@ -15,6 +15,9 @@ using Block = FiberBlock<kFiberLanes>;
 
 constexpr int columns_for(int n) { return (n + Block::kColumns - 1) / Block::kColumns; }
 
+/// Not a multiple of the parts that lanes split them into, and more than small minibatches have samples.
+constexpr int kMomentChunks = 11;
+
 template <class K, LaneOrder Order, class Args>
 void launch_one(const Args& args, Queue&) {
   launch<K, Order>(args, 1);
@@ -69,13 +72,14 @@ const Machine& fiber_machine() {
     result.wide_instances = wide.data();
     result.wide_instance_count = static_cast<int>(wide.size());
     result.gae_blocks = columns_for;
+    result.moment_chunks = [](int) { return kMomentChunks; };
     result.reduce_blocks = columns_for;
     result.gae = [](const GaeArgs& args, Queue&) {
       launch<Gae, Order>(args, columns_for(args.count), Gae::storage_floats<Block>());
     };
     result.advantage_moments = [](const AdvantageMomentsArgs& args, Queue&) {
-      launch<AdvantageMoments, Order>(args,
-                                      args.num_epochs * args.num_minibatches * kMomentChunks);
+      launch<AdvantageMoments, Order>(args, args.num_epochs * args.num_minibatches * kMomentChunks,
+                                      AdvantageMoments::storage_floats<Block>());
     };
     result.reduce_gradients = [](const ReduceGradientsArgs& args, Queue&) {
       launch<ReduceGradients, Order>(args, columns_for(args.end - args.begin),

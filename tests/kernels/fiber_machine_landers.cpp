@@ -1,4 +1,5 @@
-// The landers on fibers: reset and simulate alone, for the hashes of their states.
+// The landers on fibers: reset and simulate alone, for the hashes of their states. Uneven ones are begun by few lanes of a block,
+// and stepped in four rounds.
 #include "kernels/simulate.hpp"
 #include "sims/environments.hpp"
 #include "tests/kernels/fiber_instances.hpp"
@@ -12,10 +13,12 @@ Instance make_simulator() {
   instance.environment = E::kId;
   instance.state_fields = E::template State<float>::kFields;
   instance.reset = [](const ResetArgs& args, Queue&) {
-    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
+    launch<Reset<E>, Order>(args, blocks_for(args.environments.count, UnevenEnv<E> ? 5 : kFiberLanes));
   };
   instance.simulate = [](const SimulateArgs& args, Queue&) {
-    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
+    constexpr int kRounds = UnevenEnv<E> ? 4 : 1;
+    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count, kRounds * kFiberLanes),
+                               Simulate<E>::template storage_floats<FiberBlock<kFiberLanes>>());
   };
   return instance;
 }

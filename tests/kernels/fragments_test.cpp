@@ -1,11 +1,12 @@
-// The maps of a warp's matrix multiply against the PTX ISA, its emulation against products in double, and the banks that
-// every access to block storage falls into.
+// The maps of a warp's matrix multiply against the PTX ISA, its emulation against products in double, loads of matrices against
+// their description, and the banks that every access to block storage falls into.
 #include "kernels/machine/fragments.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -103,7 +104,8 @@ struct MultiplyOnce {
   static void run(B& block, const Args& args) {
     const int lane = block.lane().number;
     const auto word = [](float x, float y) {
-      return Fragment::kPerRegister == 2 ? B::pack_bf16(x, y) : as_uint(B::round_tf32(x));
+      // What tf32 has no room for is not looked at.
+      return Fragment::kPerRegister == 2 ? B::pack_bf16(x, y) : as_uint(B::round_tf32(x)) | 0x1ABCu;
     };
     std::uint32_t a[4], b[2];
     float c[4];
@@ -120,7 +122,7 @@ struct MultiplyOnce {
       };
       b[r] = word(element(0), Fragment::kPerRegister == 2 ? element(1) : 0.0f);
     }
-    for (int i = 0; i < args.repeats; ++i) block.mma(Fragment{}, c, a, b);
+    for (int i = 0; i < args.repeats; ++i) block.mma(Fragment{}, c, a, b, c);
     for (int r = 0; r < 4; ++r) args.c[c_row(lane, r) * 8 + c_column(lane, r)] = c[r];
   }
 };
@@ -162,33 +164,87 @@ TEST(Fragments, EmulatedMultiplyIsAProductOfRoundedMatrices) {
   check_multiply<Bf16Fragment>(8, true);
 }
 
+// ---- loads of matrices ----
+
+/// Of `Matrices` matrices whose rows lie anywhere in block storage, which args fills and names: [kLanes] rows, each a multiple of
+/// 4 words. words: [lane][Matrices].
+template <bool Transposed, int Matrices>
+struct LoadOnce {
+  static constexpr int kWords = 512;
+  struct Args {
+    const float* storage;
+    const int* rows;
+    std::uint32_t* words;
+  };
+  template <class B>
+  static void run(B& block, const Args& args) {
+    const int lane = block.lane().number;
+    for (int i = lane; i < kWords; i += B::kLanes) block.storage()[i] = args.storage[i];
+    block.sync();
+    std::uint32_t words[Matrices];
+    block.template load_matrices<Transposed>(words, block.storage() + args.rows[lane]);
+    for (int i = 0; i < Matrices; ++i) args.words[lane * Matrices + i] = words[i];
+  }
+};
+
+/// PTX ISA, "ldmatrix": lanes 8i..8i+7 give the rows of matrix i, eight half words each. A lane is given the elements 2t and 2t + 1
+/// of row g; with .trans those of rows 2t and 2t + 1 of column g.
+template <bool Transposed, int Matrices>
+void check_load(std::uint64_t seed) {
+  using K = LoadOnce<Transposed, Matrices>;
+  std::mt19937_64 engine(seed);
+  std::vector<std::uint32_t> halves(2 * K::kWords);
+  for (std::uint32_t& half : halves) half = static_cast<std::uint32_t>(engine() & 0x7F7F);  // no NaN, whose bits a copy may change
+  std::vector<float> storage(K::kWords);
+  for (int i = 0; i < K::kWords; ++i) storage[at(i)] = as_float(halves[at(2 * i)] | halves[at(2 * i + 1)] << 16);
+  std::vector<int> rows(kWarpLanes);
+  for (int& row : rows) row = static_cast<int>(engine() % (K::kWords / 4)) * 4;
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    std::vector<std::uint32_t> words(kWarpLanes * Matrices);
+    launch_fibers<K, kWarpLanes, Precision::kBf16>(typename K::Args{storage.data(), rows.data(), words.data()}, 1, K::kWords,
+                                                   order);
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      for (int i = 0; i < Matrices; ++i) {
+        const auto element = [&](int row, int column) { return halves[at(2 * rows[at(8 * i + row)] + column)]; };
+        const int g = lane / 4, t = lane % 4;
+        const std::uint32_t low = Transposed ? element(2 * t, g) : element(g, 2 * t);
+        const std::uint32_t high = Transposed ? element(2 * t + 1, g) : element(g, 2 * t + 1);
+        ASSERT_EQ(words[at(lane * Matrices + i)], low | high << 16) << "lane " << lane << ", matrix " << i;
+      }
+    }
+  }
+}
+
+TEST(Fragments, LoadsOfMatricesAreThoseOfThePtxIsa) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    check_load<false, 4>(seed);
+    check_load<true, 4>(seed);
+    check_load<false, 2>(seed);
+    check_load<true, 2>(seed);
+  }
+}
+
 // ---- block storage ----
 
-template <int Width>
-int word_of(int row, int column) {
-  return swizzled<Width>(lane_word<Width>(row % 8, column % 8), row, column);
-}
-
-template <int Width>
-void check_words_are_a_permutation() {
-  std::set<int> words;
-  for (int row = 0; row < 64; ++row) {
-    for (int column = 0; column < Width; ++column) words.insert(word_of<Width>(row, column));
+TEST(Fragments, EveryElementHasAWordOfItsOwn) {
+  std::set<int> rows, words, parity_words;
+  for (int row = 0; row < 8; ++row) {
+    for (int i = 0; i < 4; ++i) rows.insert(bf16_row(row) + i);
+    for (int column = 0; column < 8; ++column) {
+      words.insert(tf32_word(row, column));
+      parity_words.insert(tf32_parity_word(row, column));
+    }
   }
-  EXPECT_EQ(words.size(), at(64 * Width));
-  EXPECT_EQ(*words.begin(), 0);
-  EXPECT_EQ(*words.rbegin(), 64 * Width - 1);
+  const auto is_all = [](const std::set<int>& set, int count) {
+    return set.size() == at(count) && *set.begin() == 0 && *set.rbegin() == count - 1;
+  };
+  EXPECT_TRUE(is_all(rows, kBf16FragmentWords));
+  EXPECT_TRUE(is_all(words, kTf32FragmentWords));
+  EXPECT_TRUE(is_all(parity_words, kTf32FragmentWords));
 }
 
-TEST(Fragments, SwizzlingIsAPermutation) {
-  check_words_are_a_permutation<16>();
-  check_words_are_a_permutation<32>();
-  check_words_are_a_permutation<64>();
-  check_words_are_a_permutation<128>();
-}
-
-/// Bank conflicts of one access by a warp: word_of_lane(lane) is the first word; `words` 2 is a 64-bit access, which is
-/// served half a warp at a time. Lanes with a negative word take no part; lanes with the same word share it.
+/// Bank conflicts of one access by a warp: word_of_lane(lane) is the first word; `words` 2 or 4 is one of 64 or 128 bits, which is
+/// served a half or a quarter of a warp at a time. Lanes with a negative word take no part; lanes with the same word share it.
 template <class F>
 int conflicts(int words, F&& word_of_lane) {
   int worst = 0;
@@ -206,95 +262,38 @@ int conflicts(int words, F&& word_of_lane) {
   return worst;
 }
 
-/// A block of which only the shapes matter here.
-template <int Lanes>
-using TensorFiber = FiberBlock<Lanes, Precision::kTf32>;
-
-template <int Width>
-void check_banks_of_swizzled_matrices() {
-  using Operands = SwizzledOperands<Width, TensorFiber<128>>;
-  for (int row = 0; row < 32; row += 8) {
-    for (int column = 0; column < Width; column += 8) {
-      SCOPED_TRACE(::testing::Message() << "width " << Width << ", from " << row << ", " << column);
-      const auto word = [&](int Operands::*which) {
-        return [=](int lane) { return swizzled<Width>(Operands(lane).*which, row, column); };
-      };
-      EXPECT_EQ(conflicts(2, word(&Operands::pair)), 0);
-      EXPECT_EQ(conflicts(1, word(&Operands::even)), 0);
-      EXPECT_EQ(conflicts(1, word(&Operands::odd)), 0);
-      EXPECT_EQ(conflicts(1, word(&Operands::first)), 0);
-      EXPECT_EQ(conflicts(1, word(&Operands::fifth)), 0);
-      // They are the elements they should be.
-      for (int lane = 0; lane < 32; ++lane) {
-        const int g = lane / 4, t = lane % 4;
-        EXPECT_EQ(word(&Operands::pair)(lane), word_of<Width>(row + g, column + 2 * t));
-        EXPECT_EQ(word(&Operands::pair)(lane) + 1, word_of<Width>(row + g, column + 2 * t + 1));
-        EXPECT_EQ(word(&Operands::even)(lane), word_of<Width>(row + 2 * t, column + g));
-        EXPECT_EQ(word(&Operands::odd)(lane), word_of<Width>(row + 2 * t + 1, column + g));
-        EXPECT_EQ(word(&Operands::first)(lane), word_of<Width>(row + t, column + g));
-        EXPECT_EQ(word(&Operands::fifth)(lane), word_of<Width>(row + t + 4, column + g));
-      }
-    }
+TEST(Fragments, AccessesHaveNoBankConflicts) {
+  // ldmatrix, a matrix at a time, and samples' own rows: 16 bytes at every row.
+  EXPECT_EQ(conflicts(4, [](int lane) { return lane / 8 * kBf16FragmentWords + bf16_row(lane % 8); }), 0);
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    EXPECT_EQ(conflicts(4, [&](int lane) { return lane / 8 * kTf32FragmentWords + tf32_chunk(lane % 8, chunk); }), 0);
+  }
+  // bf16 accumulators.
+  for (int lane = 0; lane < 32; ++lane) EXPECT_EQ(bf16_row(lane / 4) + lane % 4, lane);
+  // tf32 accumulators, of a layer and of rows of weights; and operands B of a thin matrix.
+  for (int r = 0; r < 2; ++r) {
+    EXPECT_EQ(conflicts(1, [&](int lane) { return tf32_word(lane % 4 * 2 + r, lane / 4); }), 0);
+    EXPECT_EQ(conflicts(1, [&](int lane) { return tf32_parity_word(lane % 4 * 2 + r, lane / 4); }), 0);
+    EXPECT_EQ(conflicts(1, [&](int lane) { return tf32_word(lane % 4 + 4 * r, lane / 4); }), 0);
   }
 }
 
-TEST(Fragments, SwizzledAccessesHaveNoBankConflicts) {
-  check_banks_of_swizzled_matrices<16>();
-  check_banks_of_swizzled_matrices<32>();
-  check_banks_of_swizzled_matrices<64>();
-  check_banks_of_swizzled_matrices<128>();
-}
-
-/// Observations and outputs: [feature][kStride].
-template <int Lanes>
-void check_banks_of_tiles() {
-  constexpr int kStride = TensorFiber<Lanes>::kStride;
-  for (int features : {1, 2, 4, 7, 8}) {
-    SCOPED_TRACE(features);
-    const auto word = [&](int feature, int sample) {
-      return feature < features ? feature * kStride + sample : -1;
-    };
-    // samples_a: features t and t + 4, samples g and g + 8.
-    for (int r = 0; r < 4; ++r) {
-      EXPECT_EQ(conflicts(1,
-                          [&](int lane) {
-                            return word(Tf32Fragment::a_column(lane, r, 0),
-                                        Tf32Fragment::a_row(lane, r, 0));
-                          }),
-                0);
-      // Outputs are written from accumulators.
-      EXPECT_EQ(conflicts(1,
-                          [&](int lane) {
-                            return word(head_output(c_column(lane, r)), c_row(lane, r));
-                          }),
-                0);
-    }
-    // samples_b: feature g, samples 2t and 2t + 1.
-    EXPECT_EQ(conflicts(2, [&](int lane) { return word(lane / 4, lane % 4 * 2); }), 0);
-    // Lanes' own samples.
-    EXPECT_EQ(conflicts(1, [&](int lane) { return word(0, lane); }), 0);
+/// Outputs of a sample lie beside each other: written from accumulators in pairs, read by the sample's lane.
+TEST(Fragments, OutputsHaveNoBankConflicts) {
+  for (const int count : {1, 2, 4, 6, 8}) {
+    SCOPED_TRACE(count);
+    const auto word = [&](int lane) { return lane % 4 * 2 < count ? lane / 4 * count + lane % 4 * 2 : -1; };
+    EXPECT_EQ(conflicts(count == 1 ? 1 : 2, word), 0);
   }
-}
-
-TEST(Fragments, TilesHaveNoBankConflicts) {
-  check_banks_of_tiles<128>();
-  check_banks_of_tiles<64>();
+  EXPECT_EQ(conflicts(1, [](int lane) { return lane; }), 0);
+  EXPECT_EQ(conflicts(2, [](int lane) { return lane * 2; }), 0);
 }
 
 TEST(Fragments, ConflictsAreSeen) {
   EXPECT_EQ(conflicts(1, [](int lane) { return lane * 64; }), 31);
   EXPECT_EQ(conflicts(1, [](int lane) { return lane * 2; }), 1);
   EXPECT_EQ(conflicts(2, [](int lane) { return lane / 4 * 64 + lane % 4 * 2; }), 3);
-}
-
-TEST(Fragments, HeadOutputsAreAPermutation) {
-  for (int group : {0, 8, 16}) {
-    std::set<int> outputs;
-    for (int row = group; row < group + 8; ++row) outputs.insert(head_output(row));
-    EXPECT_EQ(outputs.size(), 8u);
-    EXPECT_EQ(*outputs.begin(), group);
-    EXPECT_EQ(*outputs.rbegin(), group + 7);
-  }
+  EXPECT_EQ(conflicts(4, [](int lane) { return lane * 32; }), 7);
 }
 
 }  // namespace

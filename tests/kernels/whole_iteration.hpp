@@ -28,7 +28,8 @@ class WholeIteration {
         rewards(subject, at(kBatch)),
         values(subject, at(kBatch + kEnvironments)),
         gae_moments(subject, at(on.gae_blocks(kEnvironments) * kBatchMoments)),
-        moments(subject, at(kEpochs * kMinibatches * kMomentChunks * 2)),
+        moments(subject, at(on.moment_chunks(kBatch / kMinibatches) * kChunkMoments * kEpochs * kMinibatches)),
+        scales(subject, at(kEpochs * kMinibatches * 2)),
         gradients(subject, at(partials * networks.parameter_count)),
         gradient(subject, at(networks.parameter_count)),
         square_sums(subject, at(on.reduce_blocks(networks.parameter_count))),
@@ -76,17 +77,17 @@ class WholeIteration {
       return Sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
     };
     machine.advantage_moments({sampling_of(0), control.data(), rewards.data(), moments.data(),
-                               kMinibatches, kEpochs},
+                               scales.data(), kMinibatches, kEpochs},
                               queue);
     for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
       const Sampling sampling = sampling_of(epoch);
-      float* epoch_moments = moments.data() + epoch * kMinibatches * kMomentChunks * 2;
+      const float* epoch_scales = scales.data() + epoch * kMinibatches * 2;
       for (int minibatch = 0; minibatch < kMinibatches; ++minibatch) {
         const Losses both = Losses::kBoth;
         const int size = sampling.minibatch_size;
         kernels.update({sampling, hyper, control.data(), both, minibatch, partials,
                         parameters.data(), actor, critic, records.data(), rewards.data(),
-                        values.data(), epoch_moments, gradients.data(), sums.data(),
+                        values.data(), epoch_scales, gradients.data(), sums.data(),
                         {workspace.data(), kColumns}},
                        queue);
         const std::uint32_t last = minibatch + 1 == kMinibatches ? 1u : 0u;
@@ -133,7 +134,7 @@ class WholeIteration {
   int partials;
   Hyperparameters hyper = plain_hyperparameters();
   Environments environments;
-  Buffer<float> records, rewards, values, gae_moments, moments, gradients, gradient, square_sums,
+  Buffer<float> records, rewards, values, gae_moments, moments, scales, gradients, gradient, square_sums,
       sums, parameters, first_moment, second_moment, running;
   Buffer<std::uint8_t> ends;
   Buffer<Control> control;

@@ -2,12 +2,15 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <tuple>
 #include <type_traits>
 
 #include "kernels/machine/tensor_core_emulation.hpp"
+#include "tests/ptx/bf16.hpp"
 #include "tests/ptx/machine.hpp"
+#include "tests/ptx/opcodes.hpp"
 
 namespace perilune::ptx {
 
@@ -97,6 +100,17 @@ T insert_bits(T a, T b, u32 position, u32 length) {
   return static_cast<T>((b & ~mask) | (static_cast<T>(a << position) & mask));
 }
 
+/// Each byte is one of the eight of b and a, which four bits choose; with the highest of them, its sign, eight times.
+u32 permute_bytes(u32 a, u32 b, u32 selectors) {
+  const u64 from = u64{b} << 32 | a;
+  u32 result = 0;
+  for (u32 i = 0; i < 4; ++i) {
+    const u32 selector = selectors >> 4 * i & 0xFu, byte = static_cast<u32>(from >> 8 * (selector & 7u)) & 0xFFu;
+    result |= ((selector & 8u) == 0 ? byte : (byte & 0x80u) != 0 ? 0xFFu : 0u) << 8 * i;
+  }
+  return result;
+}
+
 /// Integers divided: nobody says what becomes of x / 0.
 template <class T, bool Remainder>
 void divide(Warp& warp, const Instruction& instruction, Mask mask) {
@@ -119,6 +133,26 @@ Opcode division() {
   return {divide<T, Remainder>, kLetters<T, T, T>};
 }
 
+/// mov of a register into two of half its width.
+template <class Part, class Whole>
+void take_apart(Warp& warp, const Instruction& instruction, Mask mask) {
+  const auto& o = instruction.operands;
+  Part *low = warp.lanes<Part>(o[0]), *high = warp.lanes<Part>(o[1]);
+  const Whole* from = warp.lanes<Whole>(o[2]);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if ((mask >> lane & 1) == 0) continue;
+    const Whole whole = from[lane];
+    low[lane] = static_cast<Part>(whole);
+    high[lane] = static_cast<Part>(whole >> sizeof(Part) * 8);
+  }
+}
+template <class Part, class Whole>
+void add_halves(OpcodeTable& table, const std::string& type) {
+  table["mov." + type + " together"] =
+      plain<Whole, Part, Part>([](Part low, Part high) { return static_cast<Whole>(Whole{high} << sizeof(Part) * 8 | low); });
+  table["mov." + type + " apart"] = {take_apart<Part, Whole>, kLetters<Part, Part, Whole>};
+}
+
 /// tanh.approx: at most 2^-10.987 off, relatively. The worst is pseudo-random in sign, so that errors cannot cancel by design.
 void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
   float* d = warp.lanes<float>(instruction.operands[0]);
@@ -139,7 +173,9 @@ void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
 
 // ---- what lanes do together ----
 
-void shuffle_down(Warp& warp, const Instruction& instruction, Mask mask) {
+/// source(lane, b): the lane that one takes its number of.
+template <class Source>
+void shuffle(Warp& warp, const Instruction& instruction, Mask mask) {
   const auto& o = instruction.operands;
   u32 *d = warp.lanes<u32>(o[0]), *valid = warp.lanes<u32>(o[1]);
   u32 a[kLanes];
@@ -149,7 +185,7 @@ void shuffle_down(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     const u32 me = static_cast<u32>(lane), segment = bounds[lane] >> 8 & 31u, clamp = bounds[lane] & 31u;
     const u32 last = (me & segment) | (clamp & ~segment);
-    const u32 from = me + (by[lane] & 31u);
+    const u32 from = Source()(me, by[lane] & 31u);
     in_range[lane] = from <= last ? ~0u : 0u;
     result[lane] = a[from <= last ? from : me];
     if ((mask >> lane & 1) != 0 && from <= last && (mask >> from & 1) == 0) {
@@ -163,63 +199,38 @@ void shuffle_down(Warp& warp, const Instruction& instruction, Mask mask) {
   }
 }
 
-template <class Fragment>
-void multiply(Warp& warp, const Instruction& instruction, Mask) {
-  const auto& o = instruction.operands;
-  EmulatedOperands operands;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    u32 a[4], b[2];
-    for (std::size_t r = 0; r < 4; ++r) a[r] = warp.lanes<u32>(o[4 + r])[lane];
-    for (std::size_t r = 0; r < 2; ++r) b[r] = warp.lanes<u32>(o[8 + r])[lane];
-    for (const u32 word : {a[0], a[1], a[2], a[3], b[0], b[1]}) {
-      if ((word & EmulatedTensorCore::ignored_bits(Fragment{})) != 0 && (word & 0x7FFFFFFFu) < 0x7F800000u) {
-        warp.fault(instruction, lane, "multiplies a number that was not rounded");
-      }
-    }
-    operands.put<Fragment>(lane, a, b);
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    float c[4];
-    for (std::size_t r = 0; r < 4; ++r) c[r] = warp.lanes<float>(o[10 + r])[lane];
-    operands.add_product<Fragment>(lane, c);
-    for (std::size_t r = 0; r < 4; ++r) warp.lanes<float>(o[r])[lane] = c[r];
-  }
-}
-
 // ---- memory ----
-
-/// Another number, which is near: its last bit changed, and for 0, of which that would be lost in a sum, 2^-20.
-template <class T>
-T another(T value) {
-  return value == 0 && sizeof(T) == 4 ? static_cast<T>(0x35800000) : static_cast<T>(value ^ 1);
-}
 
 /// Register: what the registers hold, in which an element narrower than they is extended.
 template <class Element, class Register>
 void load(Warp& warp, const Instruction& instruction, Mask mask) {
+  const Space space = instruction.address.space;
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    const u64 at = warp.address(instruction, lane);
+    const u64 at = warp.address(instruction.address, lane);
     if (at % (sizeof(Element) * instruction.elements) != 0) warp.fault(instruction, lane, "reads a vector at an address that is no multiple of its size");
     Register values[4];
     for (std::size_t i = 0; i < instruction.elements; ++i) {
       Element value;
-      std::memcpy(&value, warp.access(instruction, lane, at + i * sizeof(Element), sizeof(Element), nullptr), sizeof value);
+      const Range range{space, at + i * sizeof(Element), sizeof(Element)};
+      std::memcpy(&value, warp.access(instruction, lane, range, nullptr), sizeof value);
       if (warp.take_uncertain()) value = another(value);
       values[i] = static_cast<Register>(value);
     }
-    for (std::size_t i = 0; i < instruction.elements; ++i) warp.lanes<Register>(instruction.operands[i + 1])[lane] = values[i];
+    for (std::size_t i = 0; i < instruction.elements; ++i) warp.lanes<Register>(instruction.operands[i])[lane] = values[i];
   }
 }
 template <class Element, class Register>
 void store(Warp& warp, const Instruction& instruction, Mask mask) {
+  const Space space = instruction.address.space;
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    const u64 at = warp.address(instruction, lane);
+    const u64 at = warp.address(instruction.address, lane);
     if (at % (sizeof(Element) * instruction.elements) != 0) warp.fault(instruction, lane, "writes a vector at an address that is no multiple of its size");
     for (std::size_t i = 0; i < instruction.elements; ++i) {
-      const auto value = static_cast<Element>(warp.lanes<Register>(instruction.operands[i + 1])[lane]);
-      std::memcpy(warp.access(instruction, lane, at + i * sizeof(Element), sizeof(Element), &value), &value, sizeof value);
+      const auto value = static_cast<Element>(warp.lanes<Register>(instruction.operands[i])[lane]);
+      const Range range{space, at + i * sizeof(Element), sizeof(Element)};
+      std::memcpy(warp.access(instruction, lane, range, &value), &value, sizeof value);
     }
   }
 }
@@ -229,12 +240,13 @@ template <class T, class F>
 void atomic(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    std::byte* at = warp.access(instruction, lane, warp.address(instruction, lane), sizeof(T), nullptr, true);
+    const u64 address = warp.address(instruction.address, lane);
+    std::byte* at = warp.access(instruction, lane, {instruction.address.space, address, sizeof(T)}, nullptr, true);
     T old;
     std::memcpy(&old, at, sizeof old);
-    const T next = F{}(old, warp.lanes<T>(instruction.operands[2])[lane]);
+    const T next = F{}(old, warp.lanes<T>(instruction.operands[1])[lane]);
     std::memcpy(at, &next, sizeof next);
-    warp.lanes<T>(instruction.operands[1])[lane] = old;
+    warp.lanes<T>(instruction.operands[0])[lane] = old;
     warp.machine().publish(warp.block(), warp.thread(lane));
   }
 }
@@ -246,7 +258,7 @@ Opcode atomic_opcode(F) {
 // ---- the table ----
 
 template <class T>
-void add_comparisons(std::unordered_map<std::string, Opcode>& table, const std::string& type) {
+void add_comparisons(OpcodeTable& table, const std::string& type) {
   const auto add = [&](const char* name, Opcode opcode) { table["setp." + std::string(name) + "." + type] = opcode; };
   add("eq", plain<Predicate, T, T>([](T a, T b) { return predicate(a == b); }));
   // ne is false for a NaN, as all comparisons but those that end in u.
@@ -258,7 +270,7 @@ void add_comparisons(std::unordered_map<std::string, Opcode>& table, const std::
 }
 
 template <class T>
-void add_bits(std::unordered_map<std::string, Opcode>& table, const std::string& type) {
+void add_bits(OpcodeTable& table, const std::string& type) {
   table["and." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(a & b); });
   table["or." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(a | b); });
   table["xor." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(a ^ b); });
@@ -266,9 +278,18 @@ void add_bits(std::unordered_map<std::string, Opcode>& table, const std::string&
   table["shl." + type] = plain<T, T, u32>([](T a, u32 by) { return shift_left(a, by); });
 }
 
+/// Of bf16 numbers (Half: as many as it takes), one or two in a register.
+template <class... Half, class F>
+void add_bf16(OpcodeTable& table, const std::string& name, F) {
+  table[name + ".bf16"] = plain<u16, Half...>(F{});
+  table[name + ".bf16x2"] = plain<u32, std::conditional_t<true, u32, Half>...>([](auto... words) {
+    return u32{F{}(static_cast<Half>(words)...)} | u32{F{}(static_cast<Half>(words >> 16)...)} << 16;
+  });
+}
+
 /// What every type of this width has, whatever it is called.
 template <class T>
-void add_moves(std::unordered_map<std::string, Opcode>& table, std::initializer_list<const char*> types) {
+void add_moves(OpcodeTable& table, std::initializer_list<const char*> types) {
   for (const std::string type : types) {
     table["mov." + type] = plain<T, T>([](T a) { return a; });
     table["selp." + type] = plain<T, T, T, Predicate>([](T a, T b, Predicate p) { return is_set(p) ? a : b; });
@@ -276,7 +297,7 @@ void add_moves(std::unordered_map<std::string, Opcode>& table, std::initializer_
 }
 
 template <class T>
-void add_integers(std::unordered_map<std::string, Opcode>& table, const std::string& type) {
+void add_integers(OpcodeTable& table, const std::string& type) {
   using U = std::make_unsigned_t<T>;  // in which nothing overflows
   table["add." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) + static_cast<U>(b)); });
   table["sub." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) - static_cast<U>(b)); });
@@ -304,11 +325,13 @@ Opcode special(F) {
           "w"};
 }
 
-std::unordered_map<std::string, Opcode> make_table() {
-  std::unordered_map<std::string, Opcode> table;
+OpcodeTable make_table() {
+  OpcodeTable table;
   add_moves<u16>(table, {"b16", "u16", "s16"});
   add_moves<u32>(table, {"b32", "u32", "s32", "f32"});
   add_moves<u64>(table, {"b64", "u64", "s64"});
+  add_halves<u16, u32>(table, "b32");
+  add_halves<u32, u64>(table, "b64");
   add_bits<u16>(table, "b16");
   add_bits<u32>(table, "b32");
   add_bits<u64>(table, "b64");
@@ -326,6 +349,8 @@ std::unordered_map<std::string, Opcode> make_table() {
   table["mul.wide.u32"] = plain<u64, u32, u32>([](u32 a, u32 b) { return u64{a} * b; });
   table["bfi.b32"] = plain<u32, u32, u32, u32, u32>([](u32 a, u32 b, u32 p, u32 l) { return insert_bits(a, b, p, l); });
   table["bfi.b64"] = plain<u64, u64, u64, u32, u32>([](u64 a, u64 b, u32 p, u32 l) { return insert_bits(a, b, p, l); });
+
+  table["prmt.b32"] = plain<u32, u32, u32, u32>([](u32 a, u32 b, u32 selectors) { return permute_bytes(a, b, selectors); });
 
   // What is true of a NaN too.
   table["setp.equ.f32"] = plain<Predicate, float, float>([](float a, float b) { return predicate(!(a < b || a > b)); });
@@ -355,6 +380,15 @@ std::unordered_map<std::string, Opcode> make_table() {
   table["max.f32"] = plain<float, float, float>([](float a, float b) { return maximum(a, b); });
   table["tanh.approx.f32"] = {approximate_tanh, "ww"};
 
+  add_bf16<u16, u16, u16>(table, "fma.rn", [](u16 a, u16 b, u16 c) { return bf16::fma(a, b, c); });
+  for (const std::string rounding : {"", ".rn"}) {
+    add_bf16<u16, u16>(table, "add" + rounding, [](u16 a, u16 b) { return bf16::add(a, b); });
+    add_bf16<u16, u16>(table, "sub" + rounding, [](u16 a, u16 b) { return bf16::sub(a, b); });
+    add_bf16<u16, u16>(table, "mul" + rounding, [](u16 a, u16 b) { return bf16::mul(a, b); });
+  }
+  add_bf16<u16>(table, "neg", [](u16 a) { return bf16::neg(a); });
+  add_bf16<u16>(table, "abs", [](u16 a) { return bf16::abs(a); });
+
   table["cvt.u64.u32"] = plain<u64, u32>([](u32 a) { return u64{a}; });
   table["cvt.s64.s32"] = plain<i64, i32>([](i32 a) { return i64{a}; });
   table["cvt.s64.s32 of d"] = plain<i64, u64>([](u64 a) { return i64{static_cast<i32>(a)}; });
@@ -369,6 +403,9 @@ std::unordered_map<std::string, Opcode> make_table() {
   table["cvt.rn.bf16x2.f32"] =
       plain<u32, float, float>([](float high, float low) { return EmulatedTensorCore::pack_bf16(low, high); });
 
+  table["cvt.rn.bf16.f32"] = plain<u16, float>([](float a) { return static_cast<u16>(EmulatedTensorCore::pack_bf16(a, 0.0f)); });
+  table["cvt.f32.bf16"] = plain<float, u16>([](u16 a) { return bf16::value(a); });
+
   table["mov.u32 %tid.x"] = special([](Warp& warp, int lane) { return warp.thread(lane); });
   table["mov.u32 %laneid"] = special([](Warp&, int lane) { return static_cast<u32>(lane); });
   table["mov.u32 %ctaid.x"] = special([](Warp& warp, int) { return warp.block().index; });
@@ -378,20 +415,21 @@ std::unordered_map<std::string, Opcode> make_table() {
       [](Warp& warp, const Instruction& instruction, Mask mask) {
         u64* d = warp.lanes<u64>(instruction.operands[0]);
         for (int lane = 0; lane < kLanes; ++lane) {
-          if (mask >> lane & 1) d[lane] = warp.local_stack(lane) + static_cast<u64>(instruction.offset);
+          if (mask >> lane & 1) d[lane] = warp.local_stack(lane) + static_cast<u64>(instruction.address.offset);
         }
       },
       "d"};
   table["cvta.to.global.u64"] = plain<u64, u64>([](u64 a) { return a; });
+  table["cvta.shared.u64"] = plain<u64, u64>([](u64 a) { return a + kSharedWindow; });
+  table["cvta.to.shared.u64"] = plain<u64, u64>([](u64 a) { return a - kSharedWindow; });
   table["cvta.local.u64"] = plain<u64, u64>([](u64 a) { return a + kLocalWindow; });
   table["cvta.to.local.u64"] = plain<u64, u64>([](u64 a) { return a - kLocalWindow; });
 
   table["bar.sync"] = {nullptr, "0", Kind::kBarrier};
   table["bar.red.or.pred"] = {[](Warp&, const Instruction&, Mask) {}, "p0p", Kind::kBarrier};  // see Machine::run_block
   table["bar.warp.sync"] = {[](Warp& warp, const Instruction&, Mask) { warp.order_lanes(); }, "w", Kind::kWarpSync, 0};
-  table["shfl.sync.down.b32"] = {shuffle_down, "wpwwww", Kind::kWarpSync, 5};
-  table["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = {multiply<Tf32Fragment>, "wwwwwwwwwwwwww", Kind::kWarpSync};
-  table["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = {multiply<Bf16Fragment>, "wwwwwwwwwwwwww", Kind::kWarpSync};
+  table["shfl.sync.down.b32"] = {shuffle<std::plus<u32>>, "wpwwww", Kind::kWarpSync, 5};
+  table["shfl.sync.bfly.b32"] = {shuffle<std::bit_xor<u32>>, "wpwwww", Kind::kWarpSync, 5};
   table["membar.gl"] = {[](Warp& warp, const Instruction&, Mask mask) { warp.fence(mask); }, ""};
   table["atom.global.min.u64"] = atomic_opcode<u64>([](u64 old, u64 value) { return old < value ? old : value; });
   table["atom.global.inc.u32"] = atomic_opcode<u32>([](u32 old, u32 last) { return old >= last ? 0u : old + 1; });
@@ -402,6 +440,8 @@ std::unordered_map<std::string, Opcode> make_table() {
                                     }
                                   },
                                   ""};
+  add_matrix_opcodes(table);
+  add_copy_opcodes(table);
   return table;
 }
 
@@ -441,7 +481,7 @@ void set_condition(Warp& warp, const Instruction& instruction, Mask mask) {
 }  // namespace
 
 const Opcode* find_opcode(std::string_view name) {
-  static const std::unordered_map<std::string, Opcode> table = make_table();
+  static const OpcodeTable table = make_table();
   const auto found = table.find(std::string(name));
   return found == table.end() ? nullptr : &found->second;
 }

@@ -124,6 +124,7 @@ void Warp::run_group(Mask group) {
     }
     if (++clock > last) fault(instruction, first, "the kernel does not end");
     thread_instructions_ += count;
+    ++instructions_;
     switch (instruction.kind) {
       case Kind::kPlain:
         if (lanes != 0) instruction.run(*this, instruction, lanes);
@@ -271,70 +272,99 @@ void Warp::fault_of_stuck_lanes() {
   fault(here, lane, "waits for lanes that do not come" + others + "; it waits");
 }
 
-std::uint64_t Warp::address(const Instruction& instruction, int lane) {
+std::uint64_t Warp::address(const Address& address, int lane) {
   std::uint64_t base = 0;
-  if (instruction.base == 'd') base = lanes<std::uint64_t>(instruction.operands[0])[lane];
-  if (instruction.base == 'w') base = lanes<std::uint32_t>(instruction.operands[0])[lane];
-  return base + static_cast<std::uint64_t>(instruction.offset);
+  if (address.base == 'd') base = lanes<std::uint64_t>(address.reg)[lane];
+  if (address.base == 'w') base = lanes<std::uint32_t>(address.reg)[lane];
+  return base + static_cast<std::uint64_t>(address.offset);
 }
 
-std::byte* Warp::access(const Instruction& instruction, int lane, std::uint64_t at, std::size_t bytes, const void* value,
-                        bool atomic) {
-  const auto size = std::to_string(bytes);
+Warp::Place Warp::locate(const Instruction& instruction, int lane, const Range& range, bool write) {
+  const auto [space, at, bytes] = range;
   const auto outside = [&](const std::string& of) {
-    fault(instruction, lane, (value != nullptr ? "writes " : "reads ") + size + " bytes " + of);
+    fault(instruction, lane, (write ? "writes " : "reads ") + std::to_string(range.bytes) + " bytes " + of);
   };
   if (at % bytes != 0) outside("at an address that is no multiple of it (" + std::to_string(at % 4096) + " in its page)");
   const auto row = static_cast<std::size_t>(lane);
   const Function& function = *frame_->function;
-  Word* words = nullptr;
-  std::byte* data = nullptr;
-  std::uint64_t since = machine_.launch_time;
-  switch (instruction.space) {
+  switch (space) {
     case Space::kLocal:
-      if (at < stack_[lane] + function.local_bytes && at + bytes <= kLocalBytes) return &local_[row * kLocalBytes + at];
-      outside("outside of its local memory");
-      break;
+      if (at >= stack_[lane] + function.local_bytes || at + bytes > kLocalBytes) outside("outside of its local memory");
+      return {&local_[row * kLocalBytes + at], nullptr, 0};
     case Space::kParameter:
       if (at + bytes > function.parameter_bytes) outside("outside of its parameters");
-      if (!function.is_kernel) return &frame_->parameters[row * function.parameter_bytes + at];
-      if (value != nullptr) outside("into a kernel's arguments");
-      return const_cast<std::byte*>(&machine_.launch->arguments[at]);
+      if (!function.is_kernel) return {&frame_->parameters[row * function.parameter_bytes + at], nullptr, 0};
+      if (write) outside("into a kernel's arguments");
+      return {const_cast<std::byte*>(&machine_.launch->arguments[at]), nullptr, 0};
     case Space::kCallParameter:
       if (at + bytes > function.call_bytes) outside("outside of a call's parameters");
-      return &frame_->call_parameters[row * function.call_bytes + at];
+      return {&frame_->call_parameters[row * function.call_bytes + at], nullptr, 0};
     case Space::kShared: {
       const bool dynamic = at >= static_cast<std::uint64_t>(kDynamicShared);
       const std::uint64_t from = dynamic ? at - static_cast<std::uint64_t>(kDynamicShared) : at;
       std::vector<std::byte>& memory = dynamic ? block_.dynamic_shared : block_.static_shared;
       if (from + bytes > memory.size()) outside("at " + std::to_string(from) + " of " + std::to_string(memory.size()) + " of shared memory");
-      data = &memory[from];
-      words = &(dynamic ? block_.dynamic_words : block_.static_words)[from / 4];
-      since = block_.start_time;
-      for (std::size_t i = 0; value == nullptr && i < (bytes + 3) / 4; ++i) {
-        if (words[i].write.time < since) outside("of shared memory that nobody has written");
-      }
-      break;
+      return {&memory[from], &(dynamic ? block_.dynamic_words : block_.static_words)[from / 4], block_.start_time};
     }
-    case Space::kGlobal: {
-      if (machine_.launch->overlaps && block_.has_waited[thread(lane)] == 0) {
-        outside("of global memory before the launches before have ended (griddepcontrol.wait)");
-      }
-      Allocation* allocation = machine_.memory.find(at);
-      if (allocation == nullptr) outside(machine_.memory.describe(at));
-      if (at + bytes > allocation->begin + allocation->bytes) outside("across the end of an allocation");
-      data = allocation->data + (at - allocation->begin);
-      words = &allocation->word(at);
-      break;
-    }
+    case Space::kGlobal: break;
   }
-  const bool write = value != nullptr || atomic;
-  const bool same = value != nullptr && std::memcmp(data, value, bytes) == 0;
+  if (machine_.launch->overlaps && block_.has_waited[thread(lane)] == 0) {
+    outside("of global memory before the launches before have ended (griddepcontrol.wait)");
+  }
+  Allocation* allocation = machine_.memory.find(at);
+  if (allocation == nullptr) outside(machine_.memory.describe(at));
+  if (at + bytes > allocation->begin + allocation->bytes) outside("across the end of an allocation");
+  return {allocation->data + (at - allocation->begin), &allocation->word(at), machine_.launch_time};
+}
+
+std::byte* Warp::access(const Instruction& instruction, int lane, const Range& range, const void* value, bool atomic) {
+  const auto [space, at, bytes] = range;
+  const Place place = locate(instruction, lane, range, value != nullptr);
+  if (place.words == nullptr) return place.data;
+  const bool same = value != nullptr && std::memcmp(place.data, value, bytes) == 0;
   const auto mask = static_cast<std::uint8_t>(bytes >= 4 ? 0xF : ((1u << bytes) - 1) << (at % 4));
   for (std::size_t i = 0; i < (bytes + 3) / 4; ++i) {
-    uncertain_ |= machine_.touch(*this, words[i], {instruction, lane, mask, write, atomic, same}, since);
+    if (space == Space::kShared && value == nullptr && place.words[i].write.time < place.since) {
+      fault(instruction, lane, "reads " + std::to_string(bytes) + " bytes of shared memory that nobody has written");
+    }
+    const Machine::Touch touch{.instruction = instruction, .lane = lane, .space = space, .bytes = mask,
+                               .write = value != nullptr || atomic, .atomic = atomic, .same_value = same};
+    uncertain_ |= machine_.touch(*this, place.words[i], touch, place.since);
   }
-  return data;
+  return place.data;
+}
+
+void Warp::begin_copy(int lane, std::uint64_t to, Copy copy) {
+  const Place place = locate(*copy.instruction, lane, {Space::kShared, to, copy.bytes}, true);
+  copy.data = place.data;
+  copy.words = place.words;
+  for (std::size_t i = 0; i < copy.bytes / 4; ++i) {
+    const Machine::Touch touch{.instruction = *copy.instruction, .lane = lane, .space = Space::kShared, .bytes = 0xF,
+                               .write = true, .copy = true};
+    machine_.touch(*this, place.words[i], touch, place.since);
+  }
+  copies_[lane].open.push_back(copy);
+}
+
+void Warp::commit_copies(Mask mask) {
+  for_lanes(mask, [&](int lane) { copies_[lane].groups.push_back(std::exchange(copies_[lane].open, {})); });
+}
+
+void Warp::wait_for_copies(Mask mask, std::size_t groups) {
+  for_lanes(mask, [&](int lane) {
+    for (auto& mine = copies_[lane].groups; mine.size() > groups; mine.pop_front()) {
+      for (const Copy& copy : mine.front()) {
+        if (copy.source != nullptr && std::memcmp(copy.source, copy.value.data(), copy.read) != 0) {
+          fault(*copy.instruction, lane, "copies what was written before it had waited for it,");
+        }
+        std::memcpy(copy.data, copy.value.data(), copy.bytes);
+        for (std::size_t i = 0; i < copy.bytes / 4; ++i) {
+          copy.words[i].write.time = machine_.clock;
+          copy.words[i].write.under_way = false;
+        }
+      }
+    }
+  });
 }
 
 // ---- the machine ----
@@ -354,7 +384,7 @@ bool Machine::ordered(const Access& before, const Warp& warp, const Block& block
 bool Machine::touch(Warp& warp, Word& word, const Touch& touch, std::uint64_t since) {
   const Block& block = warp.block();
   const std::uint32_t thread = block.index * block.threads + warp.thread(touch.lane);
-  const bool shared = touch.instruction.space == Space::kShared;
+  const bool shared = touch.space == Space::kShared;
   const auto races = [&](const Access& before) {
     if (before.time < since || (before.bytes & touch.bytes) == 0 || (before.atomic && touch.atomic)) return false;
     return !(touch.write && touch.same_value) && !ordered(before, warp, block, thread);
@@ -363,20 +393,23 @@ bool Machine::touch(Warp& warp, Word& word, const Touch& touch, std::uint64_t si
     const auto other = before.thread % block.threads, other_block = before.thread / block.threads;
     warp.fault(touch.instruction, touch.lane,
                std::string(touch.write ? "writes" : "reads") + " what thread " + std::to_string(other) +
-                   (other_block == block.index ? "" : " of block " + std::to_string(other_block)) + " " + what +
-                   ", and nothing orders the two (" + launch->kernel->where(*before.instruction) + "),");
+                   (other_block == block.index ? "" : " of block " + std::to_string(other_block)) + " " + what + " (" +
+                   launch->kernel->where(*before.instruction) + "),");
   };
   // Whether the two threads are of one block, and the word is global.
   const auto excused = [&](const Access& before) { return !shared && before.thread / block.threads == block.index; };
   bool uncertain = false;
+  if (word.write.under_way && word.write.time >= since && (word.write.bytes & touch.bytes) != 0) {
+    refuse(word.write, "copies and has not waited for");
+  }
   if (races(word.write)) {
-    if (touch.write || !excused(word.write)) refuse(word.write, "wrote");
+    if (touch.write || !excused(word.write)) refuse(word.write, "wrote, and nothing orders the two");
     uncertain = true;
   }
-  const Access now{clock, &touch.instruction, thread, touch.bytes, touch.atomic};
+  const Access now{clock, &touch.instruction, thread, touch.bytes, touch.atomic, touch.copy};
   if (touch.write) {
     for (const Access* read : {&word.read, &word.other_read}) {
-      if (races(*read) && !excused(*read)) refuse(*read, "read");
+      if (races(*read) && !excused(*read)) refuse(*read, "read, and nothing orders the two");
     }
     word.write = now;
   } else {
@@ -431,6 +464,7 @@ void Machine::run(const Launch& given) {
       for (const Warp& warp : block.warps) count += warp.thread_instructions();
     } while (block.warps.front().alive() != 0);
     instructions[kernel.name] += count;
+    for (const Warp& warp : block.warps) warp_instructions[kernel.name] += warp.instructions();
   }
   launch = nullptr;
 }

@@ -8,7 +8,8 @@
 // Errors are Faults, which name the kernel, the thread and both lines of source: accesses outside of what was allocated or
 // unaligned, shared memory read before it was written, two threads that touch one word, one of them writing, with nothing that
 // orders them (no barrier between two threads of a block; no fence, ticket and fence between two blocks), barriers that not all
-// threads reach, shuffles that name lanes which do not come, memory touched before the launches before have ended
+// threads reach, shuffles that name lanes which do not come, copies (cp.async) that are touched, or whose source is, before their
+// thread has waited for them, memory touched before the launches before have ended
 // (griddepcontrol.wait), integers divided by nought, and kernels that do not end.
 //
 // One kind of race is no Fault: global memory that a thread reads while another of its block may write it. Idle lanes of a
@@ -16,7 +17,9 @@
 // it read. So that a result which hangs on such a read is wrong, what it gives is another number.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -57,6 +60,23 @@ struct Launch {
 struct Block;
 class Machine;
 
+/// Where an access goes.
+struct Range {
+  Space space;
+  std::uint64_t at;
+  std::size_t bytes;
+};
+
+/// One that goes on beside its thread, of global memory into shared memory. It takes place when its thread waits for it.
+struct Copy {
+  const Instruction* instruction;
+  std::size_t bytes, read;           ///< of them are read: the others are 0
+  const std::byte* source = nullptr; ///< as it was read, it must still be; null: another thread writes there
+  std::array<std::byte, 16> value{};
+  std::byte* data = nullptr;         ///< where to
+  Word* words = nullptr;
+};
+
 /// Registers of a function, in one depth of calls.
 struct Frame {
   explicit Frame(const Function& of);
@@ -86,12 +106,17 @@ class Warp {
   std::uint32_t thread(int lane) const { return static_cast<std::uint32_t>(number_ * kLanes + lane); }
   std::uint64_t local_stack(int lane) const { return stack_[lane]; }
   Mask predicate(Operand operand);
-  /// Of the address operand, for one lane.
-  std::uint64_t address(const Instruction& instruction, int lane);
+  /// For one lane.
+  std::uint64_t address(const Address& address, int lane);
   /// Where a lane's access goes, checked and remembered.
   /// value: what will be written; null: it is a read, or atomic.
-  std::byte* access(const Instruction& instruction, int lane, std::uint64_t at, std::size_t bytes, const void* value,
-                    bool atomic = false);
+  std::byte* access(const Instruction& instruction, int lane, const Range& range, const void* value, bool atomic = false);
+  /// To an address in shared memory, which nobody may touch before the lane has waited.
+  void begin_copy(int lane, std::uint64_t to, Copy copy);
+  /// What each of these lanes has begun since the last time is one group.
+  void commit_copies(Mask mask);
+  /// For all groups but the last `groups` of each lane.
+  void wait_for_copies(Mask mask, std::size_t groups);
   /// Whether an access since the last call was a read that raced with a write.
   bool take_uncertain() { return std::exchange(uncertain_, false); }
   [[noreturn]] void fault(const Instruction& instruction, int lane, const std::string& what);
@@ -107,6 +132,7 @@ class Warp {
   void leave_barrier();
   /// How many instructions its lanes have carried out.
   std::uint64_t thread_instructions() const { return thread_instructions_; }
+  std::uint64_t instructions() const { return instructions_; }
 
  private:
   struct Call {
@@ -114,6 +140,12 @@ class Warp {
     std::uint32_t place;   // of the next instruction
     std::uint64_t stack;   // first byte of its local memory
   };
+  struct Place {
+    std::byte* data;
+    Word* words;          // null: others cannot get there
+    std::uint64_t since;  // when what was there before has no meaning any more
+  };
+  Place locate(const Instruction& instruction, int lane, const Range& range, bool write);
   void enter(Mask lanes, const Function& function);
   Frame& frame_of(int lane);
   void run_group(Mask group);
@@ -134,13 +166,18 @@ class Warp {
   std::map<std::pair<std::size_t, const Function*>, Frame> frames_;
   Frame* frame_ = nullptr;
   std::vector<std::byte> local_;                        // [lane][kLocalBytes], from the first use on
-  std::uint64_t sync_time_ = 0, thread_instructions_ = 0;
+  struct Copies {
+    std::vector<Copy> open;                 // in no group yet
+    std::deque<std::vector<Copy>> groups;   // the oldest first
+  };
+  Copies copies_[kLanes];
+  std::uint64_t sync_time_ = 0, thread_instructions_ = 0, instructions_ = 0;
   bool uncertain_ = false;
 };
 
 inline constexpr std::uint64_t kLocalBytes = 1 << 14;
-/// Generic addresses of local memory, as cvta.local makes them.
-inline constexpr std::uint64_t kLocalWindow = std::uint64_t{1} << 40;
+/// Generic addresses of local and shared memory, as cvta.local and cvta.shared make them.
+inline constexpr std::uint64_t kLocalWindow = std::uint64_t{1} << 40, kSharedWindow = std::uint64_t{1} << 41;
 
 /// The block that runs.
 struct Block {
@@ -166,6 +203,7 @@ class Machine {
   Memory memory;
   std::unordered_map<std::uint64_t, std::uint32_t> conditions;  ///< of graphs: set by kernels
   std::map<std::string, std::uint64_t> instructions;            ///< of threads, for each kernel that ran
+  std::map<std::string, std::uint64_t> warp_instructions;       ///< the same, of lanes that are together counted once
 
   // ---- for warps ----
   const Launch* launch = nullptr;
@@ -173,8 +211,9 @@ class Machine {
   struct Touch {
     const Instruction& instruction;
     int lane;
+    Space space;
     std::uint8_t bytes;  // of the word
-    bool write, atomic, same_value;
+    bool write = false, atomic = false, same_value = false, copy = false;
   };
   /// Remembers it. Throws Fault where it is not ordered with what another thread did to the word; true: a read that is not,
   /// and may be, if what it gives is not used.

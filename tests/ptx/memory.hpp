@@ -23,6 +23,7 @@ struct Access {
   std::uint32_t thread = 0;
   std::uint8_t bytes = 0;
   bool atomic = false;
+  bool under_way = false;  ///< of a write: it is a copy that its thread has not waited for
 };
 /// The last write of a word, and its last reads by two threads.
 struct Word {

@@ -49,16 +49,22 @@ struct SourceLine {
   std::uint32_t line = 0, caller_line = 0;
 };
 
+struct Address {
+  Space space = Space::kGlobal;
+  char base = 0;            ///< the class of its register; 0: it has none
+  Operand reg = 0;
+  std::int64_t offset = 0;  ///< in bytes
+};
+
 struct Instruction {
   Handler run = nullptr;
   Kind kind = Kind::kPlain;
   bool guarded = false, guard_negated = false;
-  Space space = Space::kGlobal;
-  std::uint8_t bytes = 0, elements = 1;  ///< of a memory access: of one element, and how many
-  char base = 0;                         ///< of an address: the class of its register, operands[0]; 0: it has none
+  std::uint8_t elements = 1;             ///< of a load or store
   std::int32_t guard = 0;                ///< its predicate
-  std::array<Operand, 14> operands{};
-  std::int64_t offset = 0;               ///< of an address, in bytes
+  std::array<Operand, 14> operands{};    ///< those that are no addresses
+  Address address, from;                 ///< from: the second one, of a copy
+  std::uint32_t number = 0;              ///< that the text names
   std::uint32_t target = 0;              ///< of a branch: an index of Function::code; of kWarpSync: see Opcode::mask_operand
   const Function* callee = nullptr;      ///< of a call; null: a function of CUDA's own, which `run` stands for
   std::vector<std::int32_t> arguments, results;  ///< of a call: bytes of the caller's call parameters
@@ -126,7 +132,8 @@ class Module {
 
 /// What the reader asks of an opcode: which registers it takes (instructions.cpp).
 ///
-/// operands: one letter each: h 16 bits, w 32, d 64, p a predicate, @ an address, 0 the number nought.
+/// operands: one letter each: h 16 bits, w 32, d 64, p a predicate, @ an address in global memory, s one in shared memory,
+/// # a number, 0 the number nought.
 struct Opcode {
   Handler run = nullptr;
   const char* operands = "";

@@ -83,6 +83,14 @@ class FunctionReader {
     return at;
   }
 
+  void add_register(const Declaration& declared) {
+    const char register_class = class_of(declared.type);
+    const auto at = static_cast<std::int64_t>(result_->frame_bytes);
+    const auto count = static_cast<std::int32_t>(declared.count);
+    result_->frame_bytes += aligned(register_bytes(register_class), 64) * declared.count;
+    scopes_.back().names[declared.name] = {Symbol::What::kRegister, register_class, at, count, declared.is_numbered};
+  }
+
   void read_header() {
     at_ = body_.header;
     const std::string_view header = std::string_view(module_.text_).substr(body_.header, body_.open - body_.header);
@@ -163,12 +171,13 @@ class FunctionReader {
 
   void read_statement(std::string_view text) {
     if (text.starts_with(".reg")) {
-      const Declaration declared = parse_declaration(text);
-      const char register_class = class_of(declared.type);
-      const auto at = static_cast<std::int64_t>(result_->frame_bytes);
-      const auto count = static_cast<std::int32_t>(declared.count);
-      result_->frame_bytes += aligned(register_bytes(register_class), 64) * declared.count;
-      scopes_.back().names[declared.name] = {Symbol::What::kRegister, register_class, at, count, declared.is_numbered};
+      const Declaration first = parse_declaration(text.substr(0, text.find(',')));
+      add_register(first);
+      for (std::size_t i = text.find(','); i != std::string_view::npos; i = text.find(',', i + 1)) {
+        const auto words = words_of(text.substr(i, text.find(',', i + 1) - i));
+        if (words.size() != 1) fail("a declaration that is not understood: " + std::string(text));
+        add_register({.type = first.type, .name = words[0]});
+      }
     } else if (text.starts_with(".shared")) {
       const Declaration declared = parse_declaration(text);
       const std::int32_t at = add_parameter(result_->static_shared_bytes, declared, nullptr);
@@ -212,7 +221,8 @@ class FunctionReader {
       rest = trimmed(rest.substr(end));
     }
     const std::size_t end = std::min(rest.find_first_of(" \t\n"), rest.size());
-    const std::string_view name = rest.substr(0, end);
+    std::string name(rest.substr(0, end));
+    if (const std::size_t at = name.find(".shared::cta"); at != std::string::npos) name.erase(at + 7, 5);  // the same as .shared
     rest = trimmed(rest.substr(end));
     if (name == "bra" || name == "bra.uni") {
       instruction.kind = Kind::kBranch;
@@ -263,9 +273,9 @@ class FunctionReader {
       parts.push_back(name.substr(i, end - i));
       i = end + 1;
     }
-    instruction.space = parts[0] == "shared" ? Space::kShared : parts[0] == "local" ? Space::kLocal
+    instruction.address.space = parts[0] == "shared" ? Space::kShared : parts[0] == "local" ? Space::kLocal
                       : parts[0] == "param"  ? Space::kParameter : Space::kGlobal;
-    const bool known_space = instruction.space != Space::kGlobal || parts[0] == "global";
+    const bool known_space = instruction.address.space != Space::kGlobal || parts[0] == "global";
     if (parts.size() == 3 && (parts[1] == "v2" || parts[1] == "v4")) {
       instruction.elements = static_cast<std::uint8_t>(parts[1][1] - '0');
     } else if (parts.size() != 2) {
@@ -274,10 +284,9 @@ class FunctionReader {
     const std::string_view type = parts.back();
     const char element = class_of("." + std::string(type));
     if (!known_space || element == 0) unknown(name);
-    instruction.bytes = static_cast<std::uint8_t>(bytes_of_class(element));
     const auto operands = split(rest);
     if (operands.size() != 1u + instruction.elements) fail("a wrong number of operands");
-    read_address(instruction, operands[store ? 0 : instruction.elements]);
+    read_address(instruction.address, operands[store ? 0 : instruction.elements]);
     // The class of its registers; a constant that is stored has the element's.
     char register_class = element == 'b' ? 'h' : element;
     for (int i = 0; i < instruction.elements; ++i) {
@@ -286,7 +295,7 @@ class FunctionReader {
     }
     for (int i = 0; i < instruction.elements; ++i) {
       const std::string_view word = operands[static_cast<std::size_t>(i) + (store ? 1 : 0)];
-      instruction.operands[static_cast<std::size_t>(i) + 1] = operand(word, register_class, store);
+      instruction.operands[static_cast<std::size_t>(i)] = operand(word, register_class, store);
     }
     instruction.run = find_access(store, type, register_class);
     if (instruction.run == nullptr) unknown(name);
@@ -302,9 +311,16 @@ class FunctionReader {
         operands.pop_back();
       } else if (symbol != nullptr && symbol->what == Symbol::What::kLocal) {
         full += " local";
-        instruction.offset = symbol->at;
+        instruction.address.offset = symbol->at;
         operands.pop_back();
       }
+    }
+    // Two halves put together, or taken apart.
+    if (name.starts_with("mov.") && operands.size() == 3) full += rest.starts_with("{") ? " apart" : " together";
+    // How much is copied, and whether less of it is read.
+    if ((name.starts_with("cp.async.ca.") || name.starts_with("cp.async.cg.")) && operands.size() >= 3) {
+      full += " " + std::string(operands[2]) + (operands.size() == 3 ? "" : " of w");
+      operands.erase(operands.begin() + 2);
     }
     // A conversion may take its number out of a wider register: an instruction of its own, too.
     if (name.starts_with("cvt.") && operands.size() == 2) {
@@ -322,15 +338,18 @@ class FunctionReader {
     if (name == "griddepcontrol.wait") result_->waits = true;
     const std::string_view letters = opcode->operands;
     if (operands.size() != letters.size()) fail("a wrong number of operands for " + full);
+    Address* address = &instruction.address;
     for (std::size_t i = 0, place = 0; i < letters.size(); ++i) {
       if (letters[i] == '0') {
         if (operands[i] != "0") fail("a barrier other than 0");
-      } else if (letters[i] == '@') {
-        read_address(instruction, operands[i]);  // its register is operands[0]
+      } else if (letters[i] == '#') {
+        if (!parse_number(operands[i], instruction.number)) fail("no number: " + std::string(operands[i]));
+      } else if (letters[i] == '@' || letters[i] == 's') {
+        address->space = letters[i] == '@' ? Space::kGlobal : Space::kShared;
+        read_address(*address, operands[i]);
+        address = &instruction.from;
       } else {
-        // Where there is an address, its register comes first.
-        const std::size_t first = letters.find('@') != std::string_view::npos ? 1 : 0;
-        instruction.operands[first + place++] = operand(operands[i], letters[i], i > 0 || letters.size() == 1);
+        instruction.operands[place++] = operand(operands[i], letters[i], i > 0 || letters.size() == 1);
       }
     }
   }
@@ -349,7 +368,7 @@ class FunctionReader {
   }
 
   // "[%rd1+-8]", "[name+4]", "[name]"
-  void read_address(Instruction& instruction, std::string_view text) {
+  void read_address(Address& address, std::string_view text) {
     if (text.size() < 3 || text.front() != '[' || text.back() != ']') fail("no address: " + std::string(text));
     text = trimmed(text.substr(1, text.size() - 2));
     const std::size_t plus = text.find('+');
@@ -360,19 +379,19 @@ class FunctionReader {
     const std::string_view name = trimmed(text.substr(0, plus));
     const Symbol* symbol = find(name);
     if (symbol == nullptr) fail("an address of " + std::string(name) + ", which is not declared");
-    instruction.offset = offset;
+    address.offset = offset;
     switch (symbol->what) {
       case Symbol::What::kRegister:
-        instruction.base = symbol->register_class;
-        if (instruction.base != 'w' && instruction.base != 'd') fail("an address in " + std::string(name));
-        instruction.operands[0] = register_operand(name, *symbol);
+        address.base = symbol->register_class;
+        if (address.base != 'w' && address.base != 'd') fail("an address in " + std::string(name));
+        address.reg = register_operand(name, *symbol);
         return;
-      case Symbol::What::kCallParameter: instruction.space = Space::kCallParameter; break;
+      case Symbol::What::kCallParameter: address.space = Space::kCallParameter; break;
       case Symbol::What::kShared:
       case Symbol::What::kLocal:
       case Symbol::What::kParameter: break;
     }
-    instruction.offset += symbol->at;
+    address.offset += symbol->at;
   }
 
   static std::string_view without_number(std::string_view name) {

@@ -73,7 +73,7 @@ class AdvantageTest : public EveryMachine {
     expect_close("advantage", rewards.copy(), advantages, tolerance);
     expect_close("target", got_targets, targets, tolerance);
     expect_close("last value", last, trajectories.last_values, {0.0, 0.0});
-    EXPECT_EQ(control[0].gae_ticket, 0u) << "the next launch would miss its last block";
+    EXPECT_EQ(control[0].moments_ticket, 0u) << "the next launch would miss its last block";
     if (size < 2) return;
     // Differences of float sums: relative 1e-5 of the mean square.
     const double n = static_cast<double>(size);

@@ -32,7 +32,8 @@ class Problem {
                            c.critic_depth, c.activation, c.task.continuous)),
         gradients(on, at(c.partials) * at(networks.parameter_count)),
         sums(on, at(c.partials) * kLossSums),
-        moments(on, at(c.num_minibatches) * kMomentChunks * 2),
+        moments(on, at(c.num_minibatches * on.machine().moment_chunks(c.minibatch_size) * kChunkMoments)),
+        scales(on, at(c.num_minibatches) * 2),
         control(on, 1) {
     Draws draws(seed, on.input_bits());
     exact_parameters = networks.draw(draws);
@@ -79,7 +80,7 @@ class Problem {
     args.records = records->data();
     args.advantages = advantages->data();
     args.targets = targets->data();
-    args.moments = moments.data();
+    args.scales = scales.data();
     args.gradients = gradients.data();
     args.sums = sums.data();
   }
@@ -124,7 +125,7 @@ class Problem {
   LossSettings settings{double{0.2f}, double{0.01f}, 0.5, false};
   Vector exact_parameters;
   std::vector<Sample> batch;
-  Buffer<float> gradients, sums, moments;
+  Buffer<float> gradients, sums, moments, scales;
   Buffer<Control> control;
   std::optional<Buffer<float>> parameters, records, advantages, targets, workspace;
   UpdateArgs args{};
@@ -146,8 +147,8 @@ class UpdateTest : public EveryMachine {
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == 1) {
       machine().advantage_moments(
-          {p.args.sampling, p.args.control, p.args.advantages, p.moments.data(), c.num_minibatches,
-           1},
+          {p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(), p.scales.data(),
+           c.num_minibatches, 1},
           queue());
     }
     const Instance& kernels = instance(c.width, c.task);
@@ -258,6 +259,7 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {65, 2, 1, 128, 2, 1, Activation::kTanh, true, 1, 1, 1},
       {33, 1, 0, 128, 1, 1, Activation::kRelu, false, 0, 0, 1},
       {257, 1, 0, 16, 2, 2, Activation::kRelu, true, 0, 1, 4},
+      {401, 2, 1, 16, 1, 2, Activation::kTanh, false, 1, 1, 1},  // one block takes tile after tile
       {1, 1, 0, 0, 1, 1, Activation::kTanh, false, 1, 1, 1},
       {33, 3, 1, 0, 3, 3, Activation::kTanh, true, 1, 1, 1},
       {97, 2, 1, 0, 8, 1, Activation::kTanh, false, 2, 1, 1},
@@ -389,42 +391,57 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
   expect_close("value loss", total, expected.value, {0.0, 1e-6});
 }
 
-TEST_P(UpdateTest, AdvantageMomentsOfEachMinibatchOfEachEpoch) {
-  for (const int size : {1, 7, 33, 65, 257, 1001}) {
-    const int minibatches = 3, epochs = 2;
-    const double offset = size % 4 == 1 ? 1000.0 : 0.0;
-    Draws draws(static_cast<std::uint64_t>(size));
-    Vector x;
-    for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal() + offset);
-    Buffer<float> advantages(subject(), x);
-    Buffer<float> moments(subject(), at(epochs * minibatches * kMomentChunks * 2));
-    Buffer<Control> control(subject(), 1);
-    control[0] = fresh_control();
-    control[0].iteration = 3;
-    for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
-      const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
-      machine().advantage_moments(
-          {sampling, control.data(), advantages.data(), moments.data(), minibatches, epochs},
-          queue());
-      finish();
-      for (int group = 0; group < epochs * minibatches; ++group) {
-        const auto epoch = static_cast<std::uint32_t>(2 + group / minibatches);
-        const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3, epoch);
-        for (int chunk = 0; chunk < kMomentChunks; ++chunk) {
-          Vector numbers;
-          for (int i = size * chunk / kMomentChunks; i < size * (chunk + 1) / kMomentChunks; ++i) {
-            const auto position = static_cast<std::uint32_t>(group % minibatches * size + i);
-            numbers.push_back(advantages[shuffled != 0 ? shuffle(position) : position]);
-          }
-          const float* const row = moments.data() + (group * kMomentChunks + chunk) * 2;
-          const double n = static_cast<double>(numbers.size());
-          // Float sums of n differences around 1.
-          expect_close("mean", row[0], numbers.empty() ? 0.0 : mean(numbers), {3e-7, 1e-7});
-          expect_close("squares", row[1], sample_variance_of(numbers) * (n - 1.0), {1e-7 * n, 1e-5});
-        }
+/// Against moments in double of the samples that each chunk and each minibatch has.
+void expect_advantage_moments(const Subject& on, int size, int minibatches, int epochs) {
+  SCOPED_TRACE(std::to_string(size) + " samples in each of " + std::to_string(minibatches) + " x " + std::to_string(epochs));
+  const int groups = epochs * minibatches, chunks = on.machine().moment_chunks(size);
+  const double offset = size % 4 == 1 ? 1000.0 : 0.0;
+  Draws draws(static_cast<std::uint64_t>(size));
+  Vector x;
+  for (int i = 0; i < size * minibatches; ++i) x.push_back(draws.normal() + offset);
+  Buffer<float> advantages(on, x), moments(on, at(chunks * kChunkMoments * groups)), scales(on, at(2 * groups));
+  Buffer<Control> control(on, 1);
+  control[0] = fresh_control();
+  control[0].iteration = 3;
+  for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
+    const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
+    on.machine().advantage_moments(
+        {sampling, control.data(), advantages.data(), moments.data(), scales.data(), minibatches, epochs}, on.queue());
+    on.finish();
+    EXPECT_EQ(control[0].moments_ticket, 0u) << "the next launch would miss its last block";
+    for (int group = 0; group < groups; ++group) {
+      const Shuffle shuffle(static_cast<std::uint32_t>(x.size()), sampling.key, 3,
+                            static_cast<std::uint32_t>(2 + group / minibatches));
+      Vector numbers;
+      for (int i = 0; i < size; ++i) {
+        const auto position = static_cast<std::uint32_t>(group % minibatches * size + i);
+        numbers.push_back(advantages[shuffled != 0 ? shuffle(position) : position]);
       }
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        const auto place = [&](int c) { return numbers.begin() + std::int64_t{size} * c / chunks; };
+        const Vector part(place(chunk), place(chunk + 1));
+        const auto number = [&](int k) { return moments[at((chunk * kChunkMoments + k) * groups + group)]; };
+        const double n = static_cast<double>(part.size());
+        // Float sums of n differences around 1.
+        expect_close("count", number(0), n, {0.0, 0.0});
+        expect_close("mean", number(1), part.empty() ? 0.0 : mean(part), {3e-7, 1e-7});
+        expect_close("squares", number(2), sample_variance_of(part) * (n - 1.0), {1e-7 * n, 1e-5});
+      }
+      expect_close("mean of all", scales[at(2 * group)], mean(numbers), {3e-7, 1e-7});
+      // Half the relative error of the squares' sum; of deviations around 1 from chunks' means, which at 1000 float32 rounds by
+      // up to 3e-5.
+      const double deviation = size > 1 ? std::sqrt(sample_variance_of(numbers)) : 0.0;
+      expect_close("1 / deviation", scales[at(2 * group + 1)], 1.0 / (deviation + 1e-8), {0.0, offset > 0.0 ? 3e-5 : 5e-6});
     }
   }
+}
+
+TEST_P(UpdateTest, AdvantageMomentsOfEachMinibatchOfEachEpoch) {
+  for (const int size : {1, 7, 33, 65, 257, 1001}) expect_advantage_moments(subject(), size, 3, 2);
+  // More minibatches than a block has columns, and more samples than a GPU's lanes take at a time.
+  expect_advantage_moments(subject(), 5, 31, 3);
+  expect_advantage_moments(subject(), 4100, 1, 1);
+  if (subject().speed == Speed::kNative) expect_advantage_moments(subject(), 70003, 2, 1);
 }
 
 PERILUNE_IN_EVERY_PRECISION(UpdateTest);

@@ -25,7 +25,7 @@ class CudaMachine : public EveryMachine {
 TEST_P(CudaMachine, GraphEqualsEager) {
   for (const bool wide : {false, true}) {
     if (!tests(wide ? 0 : small_width(), 2)) continue;
-    const int partials = wide ? 1 : instance(small_width()).max_partials();
+    const int partials = wide ? 1 : instance(small_width()).max_partials(2);
     WholeIteration eager(subject(), machine(), partials, wide);
     eager.reset(queue());
     for (int i = 0; i < kIterations; ++i) eager.launch(queue());
