@@ -193,8 +193,10 @@ ARGUMENTS = {
     "ApplyGradientsArgs": {"begin": 0, "end": 9184, "actor_end": 4624},
 }
 WALKS = {  # kernel: {what a row is called: block}
-    r"run_kernel<Update<Interface<4, Discrete<2> >, 64, 2>": {"update, actor": 0, "update, critic": 132},
-    r"run_kernel<Rollout<CartPole, 64>": {"rollout": 0},
+    r"run_kernel<Update<Interface<4, Discrete<2> >, 64, (3>, \d+, \(Precision\)0|2>, \d+, \(Precision\)[12])": {
+        "update, actor": 0, "update, critic": 132},
+    r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 1,": {"rollout": 0},
+    r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 2,": {"rollout, two teams": 0},
     r"run_kernel<Simulate<CartPole>": {"simulate": 0},
     r"run_kernel<Gae,": {"gae": 0},
     r"run_kernel<AdvantageMoments,": {"advantage moments": 0},
@@ -204,7 +206,7 @@ WALKS = {  # kernel: {what a row is called: block}
 # Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
 PASSES = {"shuffle.hpp": 0}
 THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xc, 0x210  # offsets in the bank of constants
-LAUNCH = re.compile(r"(\d+), \(Precision\)(\d), \d, (\w+)>$")
+LAUNCH = re.compile(r"(?P<lanes>\d+), \(Precision\)(?P<precision>\d), (?P<teams>\d+), (?P<arguments>\w+)>$")
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 LAYERS = 2
 # By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
@@ -247,12 +249,18 @@ def argument_words():
     return words
 
 
+def threads_of(name):
+    """Threads of a block."""
+    m = LAUNCH.search(name)
+    return int(m["lanes"]) * int(m["teams"]) if m else 1
+
+
 class Way:
     """A kernel's way through one block, by the walks of its warps: a pass of the loop that takes most of it, the second one,
     where the arguments leave open how long that loop is; else the whole of it."""
 
     def __init__(self, name, kernel, block, words):
-        threads, _, arguments = LAUNCH.search(name).groups()
+        threads = threads_of(name)
         self.code, self.main = kernel.code, None
         self.graph = Graph(kernel, lambda body: self._passes_of(body) == 0)
         outermost = [header for header in self.graph.loops if len(self.graph.around(header)) == 1]
@@ -264,9 +272,9 @@ class Way:
                 return 2
             return self._passes_of(self.graph.loops[header])
 
-        walks = [Walk(self.graph, {THREADS_WORD: int(threads), **words.get(arguments, {})},
+        walks = [Walk(self.graph, {THREADS_WORD: threads, **words.get(LAUNCH.search(name)["arguments"], {})},
                       {"SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)), "SR_CTAID.X": block, "SR_CgaCtaId": 0, "vote": False},
-                      passes) for warp in range(int(threads) // 32)]
+                      passes) for warp in range(threads // 32)]
         self.unknown = set().union(*(walk.unknown for walk in walks))
         spans = [self._span(walk) for walk in walks]
         self.before = max(begin for begin, _ in spans)
@@ -324,8 +332,8 @@ def resources(build):
         if figure["arch"] != ARCH:
             continue
         dynamic = 0
-        threads = int(m[1]) if (m := LAUNCH.search(name)) else 1
-        if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(.+), (\d+)>, \d+, \(Precision\)(\d)", name):
+        threads = threads_of(name)
+        if m := re.match(r"run_kernel<(Rollout|Evaluate|Update)<(.+?), (\d+)(?:, \d+)?>, \d+, \(Precision\)(\d)", name):
             dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
         blocks, limit = occupancy(max(figure["registers"], 1), max(threads, 32), figure["shared_bytes"] + dynamic)
         rows[name] = {"kernel": name, "threads": threads, "registers": figure["registers"],
@@ -357,8 +365,8 @@ def table(build):
             if "instructions" in row:
                 continue  # of another unit as well
             row["instructions"] = dict(sorted(count(kernel.code, range(len(kernel.code))).items()))
-            precision = PRECISIONS[m[2]] if (m := LAUNCH.search(name)) else None
-            walks += [walk_row(title, precision, way, row) for title, way in ways(name, kernel, words)]
+            for title, way in ways(name, kernel, words):
+                walks.append(walk_row(title, PRECISIONS[LAUNCH.search(name)["precision"]], way, row))
     return {"toolkit": toolkit, "hidden_layers": LAYERS, "walks": sorted(walks, key=lambda row: (row["walk"], row["precision"])),
             "kernels": [rows[name] for name in sorted(rows)]}
 
