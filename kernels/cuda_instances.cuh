@@ -84,8 +84,8 @@ void set_networks(Instance& instance) {
   instance.update_tile = kUpdateLanes<P>;
   // Two networks' blocks fill the machine once, as each block more would stage its weights again.
   instance.max_partials = [](std::int32_t depth) -> std::int32_t {
-    return with_update<InterfaceOf<E>, Width, P>(depth, []<class K>() {
-      return update_blocks(P == Precision::kFp32 ? 4 : register_budget<K, P>() / kUpdateLanes<P>) / 2;
+    return with_update<InterfaceOf<E>, Width, P>(depth, [](auto kernel) {
+      return update_blocks(P == Precision::kFp32 ? 4 : register_budget<decltype(kernel), P>() / kUpdateLanes<P>) / 2;
     });
   };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
@@ -99,7 +99,8 @@ void set_networks(Instance& instance) {
   };
   instance.update = [](const UpdateArgs& args, Queue& queue) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
-    with_update<InterfaceOf<E>, Width, P>(depth, [&]<class K>() {
+    with_update<InterfaceOf<E>, Width, P>(depth, [&](auto kernel) {
+      using K = decltype(kernel);
       launch_cuda<K, kUpdateLanes<P>, P>(args, networks * args.partials, storage_bytes<K, kUpdateLanes<P>, P>(depth), queue);
     });
   };

@@ -78,7 +78,7 @@ struct Simulate {
     to.has_next = Mask<typename B::Real>(false);
   }
 
-  /// Of more environments than lanes. None keeps a first state at hand: a thread draws no others' than its own.
+  /// Of more environments than lanes. None keeps a first state at hand: a thread draws one only where its own episode ends.
   template <class B>
   PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params, Share share) {
     using Real = typename B::Real;

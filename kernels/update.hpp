@@ -298,14 +298,14 @@ struct Update {
   }
 };
 
-/// Calls f.operator()<K>() with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in
+/// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in
 /// registers, which those of fewer layers need not leave idle.
 template <class I, int Width, Precision P, class F>
 auto with_update(int depth, F&& f) {
   if constexpr (P != Precision::kFp32 && Width <= 64) {
-    if (depth <= 2) return f.template operator()<Update<I, Width, 2>>();
+    if (depth <= 2) return f(Update<I, Width, 2>{});
   }
-  return f.template operator()<Update<I, Width>>();
+  return f(Update<I, Width>{});
 }
 
 /// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's scale.

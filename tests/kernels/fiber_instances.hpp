@@ -87,7 +87,8 @@ Instance make_instance() {
   };
   instance.update = [](const UpdateArgs& args, Queue&) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
-    with_update<InterfaceOf<E>, Width, P>(depth, [&]<class K>() {
+    with_update<InterfaceOf<E>, Width, P>(depth, [&](auto kernel) {
+      using K = decltype(kernel);
       launch<K, Order, kUpdateLanes, P>(args, networks * args.partials, K::template storage_floats<UpdateBlock>(depth));
     });
   };

@@ -110,7 +110,8 @@ TEST(Rounds, StepAsManyBlocksWould) {
     const std::vector<std::uint32_t> expected = simulated<PointMass>(count, (count + 31) / 32, LaneOrder::kForward);
     for (const LaneOrder order : kOrders) {
       for (const int blocks : {1, 2, 7, count}) {
-        EXPECT_EQ(simulated<UnevenPointMass>(count, blocks, order), expected) << count << " environments in " << blocks << " blocks";
+        EXPECT_EQ(simulated<UnevenPointMass>(count, blocks, order), expected)
+            << count << " environments in " << blocks << " blocks";
       }
     }
   }
@@ -127,7 +128,8 @@ std::vector<float> rolled_out(int count, int blocks, LaneOrder order) {
   const auto networks = place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1, Activation::kTanh, true);
   Draws draws(3);
   const Buffer<float> parameters(here, networks.draw(draws));
-  Buffer<float> records(here, at(kSteps * count * Record<E>::kFloats)), rewards(here, at(kSteps * count)), values(here, at((kSteps + 1) * count));
+  Buffer<float> records(here, at(kSteps * count * Record<E>::kFloats)), rewards(here, at(kSteps * count));
+  Buffer<float> values(here, at((kSteps + 1) * count));
   Buffer<std::uint8_t> ends(here, at(kSteps * count));
   RolloutArgs args{};
   args.environments = environments.batch;
@@ -143,7 +145,9 @@ std::vector<float> rolled_out(int count, int blocks, LaneOrder order) {
   args.ends = ends.data();
   launch_fibers<K, 64>(args, blocks, at(K::template storage_floats<FiberBlock<64>>(1)), order);
   std::vector<float> all = records.copy();
-  for (const auto& more : {rewards.copy(), values.copy(), environments.fields.copy()}) all.insert(all.end(), more.begin(), more.end());
+  for (const auto& more : {rewards.copy(), values.copy(), environments.fields.copy()}) {
+    all.insert(all.end(), more.begin(), more.end());
+  }
   for (const std::uint8_t end : ends.copy()) all.push_back(end);
   return all;
 }
@@ -152,7 +156,9 @@ TEST(UnevenSteps, RollOutTheSameFromAnyLane) {
   for (const int count : {1, 33, 70}) {
     const std::vector<float> expected = rolled_out<PointMass>(count, (count + 63) / 64, LaneOrder::kForward);
     for (const LaneOrder order : kOrders) {
-      for (const int blocks : {2, 5, count}) expect_same_bits("number", rolled_out<UnevenPointMass>(count, blocks, order), expected);
+      for (const int blocks : {2, 5, count}) {
+        expect_same_bits("number", rolled_out<UnevenPointMass>(count, blocks, order), expected);
+      }
     }
   }
 }
