@@ -35,18 +35,18 @@ ARCH = "sm_90"
 UNITS = {
     "fma": "FADD FMUL FFMA",
     "imad": "IMAD HFMA2 HADD2 HMUL2",  # half of the fp32 lanes
-    "alu": "FSETP FSEL FMNMX FSET FCHK ISETP IADD3 LOP3 LEA SHF SEL VIADD VIMNMX VIADDMNMX IABS PRMT MOV PLOP3 P2R R2P F2FP I2FP "
-           "VOTE SGXT BMSK LEPC",
+    "alu": "FSETP FSEL FMNMX FSET FCHK ISETP IADD3 LOP3 LEA SHF SEL VIADD VIMNMX VIMNMX3 VIADDMNMX IABS PRMT MOV PLOP3 P2R R2P "
+           "F2FP I2FP VOTE SGXT BMSK LEPC",
     "double": "DADD DMUL DFMA DSETP",
     "special": "MUFU I2F F2I F2F FRND POPC FLO BREV",
     "tensor": "HMMA",
     "shared": "LDS STS LDSM ATOMS SHFL",
-    "global": "LDG STG RED REDG ATOMG LD ST ATOM",
+    "global": "LDG STG RED REDG ATOMG LD ST ATOM LDGSTS",
     "local": "LDL STL",
     "uniform": "UIADD3 UISETP ULEA ULOP3 UMOV USEL USHF UIMAD UPLOP3 R2UR UPRMT ULDC UFLO UPOPC UP2UR VOTEU",
     "constant": "LDC",
     "control": "BRA BRX EXIT BSSY BSYNC CALL RET NOP WARPSYNC S2R S2UR CS2R BREAK BMOV YIELD BAR B2R MEMBAR ERRBAR DEPBAR "
-               "ACQBULK PREEXIT CCTL CGAERRBAR NANOSLEEP BPT",
+               "LDGDEPBAR ACQBULK PREEXIT CCTL CGAERRBAR NANOSLEEP BPT",
 }
 UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 
@@ -54,14 +54,15 @@ UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 # multiprocessor of the CUDA programming guide's table of arithmetic throughput, compute capability 9.0 (fp32 128, integer
 # multiply and all else 64, special functions 16). Tensor: 495 (tf32) and 989 (bf16) TFLOP/s over 132 multiprocessors at 1.83
 # GHz are 256 and 512 multiplies per cycle and scheduler, so that m16n8k8 and m16n8k16 take 4; mma.sync is said to reach 63 % of
-# it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU architecture").
+# it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU architecture"), and nvcc stalls 6 cycles between two.
 BUSY = {"fma": 1, "imad": 2, "alu": 2, "double": 2, "special": 8, "tensor": 4}
 # Shared memory gives a multiprocessor 128 bytes a cycle, one wavefront, so that a scheduler has every fourth.
 SCHEDULERS = 4
 
-# Cycles from issue to result where the encoding names no fixed number. Shared memory: Luo et al. 2024 on an H100, and 2 more for
-# each further wavefront (Sun et al. 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2
-# hit, of the former. Special functions, shuffles and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU", rounded.
+# Cycles from issue to result where the compiler has not scheduled it: results of arithmetic are awaited by stalls alone (4 or so;
+# 24 of a multiply on tensor cores). Shared memory: Luo et al. 2024 on an H100, and 2 more for each further wavefront (Sun et al.
+# 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2 hit, of the former. Special functions,
+# shuffles, constants and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU via microbenchmarking", rounded.
 LATENCY = {"special": 20, "shared": 29, "global": 263, "local": 41, "constant": 30, "control": 20}
 WAVEFRONT_LATENCY = 2
 READ_LATENCY = 10  # until a load's or store's operands are read
@@ -79,6 +80,8 @@ def nvdisasm():
 
 
 def unit_of(instruction):
+    if instruction.base == "HMMA" and not instruction.opcode.startswith(("HMMA.1688.F32.TF32", "HMMA.16816.F32")):
+        return "other"  # BUSY is of those two
     return UNIT.get(instruction.base, "other")
 
 
@@ -106,12 +109,16 @@ def count(code, steps, idle=()):
     return counts
 
 
+def rounded(n):
+    return int(n) if n == int(n) else round(n, 1)
+
+
 def floor(counts):
     """{unit: cycles that a scheduler's one needs for them at least}, with every scheduler at the same."""
     cycles = {"issue": counts["issue"], "fma": counts["fma"] + counts["imad"], "lsu": SCHEDULERS * counts["wavefronts"]}
     for unit, busy in BUSY.items():
         cycles[unit] = max(cycles.get(unit, 0), busy * counts[unit])
-    return {unit: round(n, 1) for unit, n in cycles.items() if n}
+    return {unit: rounded(n) for unit, n in cycles.items() if n}
 
 
 def issue(code, warps, share=1):
@@ -186,8 +193,10 @@ ARGUMENTS = {
     "ApplyGradientsArgs": {"begin": 0, "end": 9184, "actor_end": 4624},
 }
 WALKS = {  # kernel: {what a row is called: block}
-    r"run_kernel<Update<Interface<4, Discrete<2> >, 64, 2>": {"update, actor": 0, "update, critic": 132},
-    r"run_kernel<Rollout<CartPole, 64>": {"rollout": 0},
+    r"run_kernel<Update<Interface<4, Discrete<2> >, 64, (3>, \d+, \(Precision\)0|2>, \d+, \(Precision\)[12])": {
+        "update, actor": 0, "update, critic": 132},
+    r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 1,": {"rollout": 0},
+    r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 2,": {"rollout, two teams": 0},
     r"run_kernel<Simulate<CartPole>": {"simulate": 0},
     r"run_kernel<Gae,": {"gae": 0},
     r"run_kernel<AdvantageMoments,": {"advantage moments": 0},
@@ -197,7 +206,7 @@ WALKS = {  # kernel: {what a row is called: block}
 # Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
 PASSES = {"shuffle.hpp": 0}
 THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xc, 0x210  # offsets in the bank of constants
-LAUNCH = re.compile(r"(\d+), \(Precision\)(\d), \d, (\w+)>$")
+LAUNCH = re.compile(r"(?P<lanes>\d+), \(Precision\)(?P<precision>\d), (?P<teams>\d+), (?P<arguments>\w+)>$")
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 LAYERS = 2
 # By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
@@ -240,13 +249,19 @@ def argument_words():
     return words
 
 
+def threads_of(name):
+    """Threads of a block."""
+    m = LAUNCH.search(name)
+    return int(m["lanes"]) * int(m["teams"]) if m else 1
+
+
 class Way:
     """A kernel's way through one block, by the walks of its warps: a pass of the loop that takes most of it, the second one,
     where the arguments leave open how long that loop is; else the whole of it."""
 
     def __init__(self, name, kernel, block, words):
-        threads, _, arguments = LAUNCH.search(name).groups()
-        self.code, self.warps, self.main = kernel.code, int(threads) // 32, None
+        threads = threads_of(name)
+        self.code, self.main = kernel.code, None
         self.graph = Graph(kernel, lambda body: self._passes_of(body) == 0)
         outermost = [header for header in self.graph.loops if len(self.graph.around(header)) == 1]
         longest = max((len(self.graph.loops[header]) for header in outermost), default=0)
@@ -257,9 +272,9 @@ class Way:
                 return 2
             return self._passes_of(self.graph.loops[header])
 
-        walks = [Walk(self.graph, {THREADS_WORD: int(threads), **words.get(arguments, {})},
+        walks = [Walk(self.graph, {THREADS_WORD: threads, **words.get(LAUNCH.search(name)["arguments"], {})},
                       {"SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)), "SR_CTAID.X": block, "SR_CgaCtaId": 0, "vote": False},
-                      passes) for warp in range(self.warps)]
+                      passes) for warp in range(threads // 32)]
         self.unknown = set().union(*(walk.unknown for walk in walks))
         spans = [self._span(walk) for walk in walks]
         self.before = max(begin for begin, _ in spans)
@@ -275,7 +290,7 @@ class Way:
             return 0, len(walk.steps)
         body = self.graph.loops[self.main]
         begin = [place for place, i in enumerate(walk.steps) if i == self.main][1]
-        return begin, next((p for p in range(begin, len(walk.steps)) if walk.steps[p] not in body), len(walk.steps))
+        return begin, 1 + max(place for place, i in enumerate(walk.steps) if i in body)
 
     def counts(self, inside=lambda i: True):
         """{what: how many}, mean over the warps, of the instructions that are `inside`."""
@@ -283,7 +298,7 @@ class Way:
         for steps, idle in self.warps:
             places = [place for place, i in enumerate(steps) if inside(i)]
             total += count(self.code, [steps[p] for p in places], {k for k, p in enumerate(places) if p in idle})
-        return Counter({what: round(n / len(self.warps), 1) for what, n in sorted(total.items())})
+        return Counter({what: rounded(n / len(self.warps)) for what, n in sorted(total.items())})
 
     def alone(self):
         """Cycles of the slowest warp, alone in its multiprocessor; and when it issues."""
@@ -317,8 +332,8 @@ def resources(build):
         if figure["arch"] != ARCH:
             continue
         dynamic = 0
-        threads = int(m[1]) if (m := LAUNCH.search(name)) else 1
-        if m := re.match(r"run_kernel<(Rollout|Update|Evaluate)<(.+), (\d+)>, \d+, \(Precision\)(\d)", name):
+        threads = threads_of(name)
+        if m := re.match(r"run_kernel<(Rollout|Evaluate|Update)<(.+?), (\d+)(?:, \d+)?>, \d+, \(Precision\)(\d)", name):
             dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
         blocks, limit = occupancy(max(figure["registers"], 1), max(threads, 32), figure["shared_bytes"] + dynamic)
         rows[name] = {"kernel": name, "threads": threads, "registers": figure["registers"],
@@ -350,8 +365,8 @@ def table(build):
             if "instructions" in row:
                 continue  # of another unit as well
             row["instructions"] = dict(sorted(count(kernel.code, range(len(kernel.code))).items()))
-            precision = PRECISIONS[m[2]] if (m := LAUNCH.search(name)) else None
-            walks += [walk_row(title, precision, way, row) for title, way in ways(name, kernel, words)]
+            for title, way in ways(name, kernel, words):
+                walks.append(walk_row(title, PRECISIONS[LAUNCH.search(name)["precision"]], way, row))
     return {"toolkit": toolkit, "hidden_layers": LAYERS, "walks": sorted(walks, key=lambda row: (row["walk"], row["precision"])),
             "kernels": [rows[name] for name in sorted(rows)]}
 

@@ -310,10 +310,11 @@ def results(instruction, lanes):
     if base in ("SEL", "USEL"):
         return {operands[0]: every(lambda a, b, p: None if p is None else a if p else b,
                                    read(operands[1]), read(operands[2]), lanes.holds(operands[3]))}
-    if base in ("VIMNMX", "VIADDMNMX"):  # the smaller of two where the predicate holds
-        *values, p = [read(o) for o in operands[1:-1]] + [lanes.holds(operands[-1])]
+    if "MNMX" in base and base[0] == "V":  # the smallest where the predicate holds, else the largest; ADD: of the first two's sum
+        values, p = [read(o) for o in operands[1:-1]], lanes.holds(operands[-1])
         number = (lambda x: x) if "U32" in parts else signed
-        return {operands[0]: each(lambda *v: (min if v[-1] else max)(sum(v[:-2]) & WORD, v[-2], key=number), *values, p)}
+        head = 2 if "ADD" in base else 1
+        return {operands[0]: each(lambda p, *v: (min if p else max)(sum(v[:head]) & WORD, *v[head:], key=number), p, *values)}
     function = arithmetic(base.removeprefix("U"), parts)
     to, *sources = operands[1:] if base == "LOP3" and operands[0][0] == "P" else operands
     values = [read(o) for o in sources if not re.fullmatch(r"!?U?P[T\d]", o)]

@@ -43,7 +43,8 @@ def test_committed_table_is_whole():
     unknown = [f"{row.get('kernel') or row['walk']}: {what}" for row in table["kernels"] + table["walks"]
                for what in row.get("instructions") or row["counts"] if what.startswith("other")]
     assert not unknown, f"opcodes that sass.py does not know: {unknown}"
-    assert not [row for row in table["walks"] if row["loops_of_unknown_length"]]
+    # A chunk's share of a minibatch is a quotient of 64 bits.
+    assert {row["walk"] for row in table["walks"] if row["loops_of_unknown_length"]} <= {"advantage moments"}
     rows = {(row["walk"], row["precision"]) for row in table["walks"]}
     assert rows >= {(walk, p) for walk in ("update, actor", "update, critic", "rollout") for p in ("fp32", "tf32", "bf16")}
     for row in table["walks"]:
@@ -134,6 +135,23 @@ def test_loops_that_count_addresses():
     assert len(walk.unknown) == 1  # R0 was not yet known where R9 was made
     kernel, walk = walked(text.format(end="R9").replace("LEA R4", "LEA R9, R0, 0x600, 0x2\n LEA R4"))
     assert opcodes(kernel, walk).count("STS") == 4 and not walk.unknown
+
+
+@pytest.mark.parametrize("instruction, passes", [
+    ("VIMNMX R4, R3, 0x7, PT", 5), ("VIMNMX R4, R3, 0x7, !PT", 7), ("VIMNMX3 R4, R3, 0x7, 0x6, !PT", 7),
+    ("VIADDMNMX R4, R3, 0x1, 0x7, PT", 6), ("VIADDMNMX.U32 R4, R3, 0xfffffffe, 0xfffffff0, PT", 3)])
+def test_the_smaller_and_the_larger_of_bounds(instruction, passes):
+    kernel, walk = walked(f"""
+        MOV R3, 0x5
+        {instruction}
+        MOV R5, RZ
+      .L_x_1:
+        VIADD R5, R5, 0x1
+        ISETP.LT.AND P0, PT, R5, R4, PT
+        @P0 BRA `(.L_x_1)
+        EXIT
+    """)
+    assert opcodes(kernel, walk).count("VIADD") == passes and not walk.unknown
 
 
 def test_what_only_the_first_pass_does_is_counted_once():
@@ -243,12 +261,14 @@ def test_units_wavefronts_and_widths():
         IMAD.MOV.U32 R3, RZ, RZ, RZ
         BAR.SYNC.DEFER_BLOCKING 0x0
         FROB R1, R2
+        HMMA.1688.F32.BF16 R8, R4, R14, R8
     """)
     counts = sass.count(kernel.code, range(len(kernel.code)))
-    assert counts == {"issue": 13, "shared": 6, "wavefronts": 1 + 2 + 4 + 2 + 4 + 2, "global": 2, "global_128": 1, "global_32": 1,
-                      "local": 1, "local_64": 1, "tensor": 1, "imad": 1, "control": 1, "barriers": 1, "other": 1, "other FROB": 1}
+    assert counts == {"issue": 14, "shared": 6, "wavefronts": 1 + 2 + 4 + 2 + 4 + 2, "global": 2, "global_128": 1, "global_32": 1,
+                      "local": 1, "local_64": 1, "tensor": 1, "imad": 1, "control": 1, "barriers": 1, "other": 2, "other FROB": 1,
+                      "other HMMA": 1}
     cycles = sass.floor(counts)
-    assert cycles["lsu"] == 4 * 15 and cycles["tensor"] == 4 and cycles["issue"] == 13
+    assert cycles["lsu"] == 4 * 15 and cycles["tensor"] == 4 and cycles["issue"] == 14
 
 
 def test_issue_waits_for_stalls_units_and_scoreboards():
@@ -266,7 +286,7 @@ def test_issue_waits_for_stalls_units_and_scoreboards():
 
 
 @pytest.mark.parametrize("registers, threads, shared, blocks, limit", [
-    (245, 128, 100, 2, "registers"), (24, 256, 0, 8, "threads"), (24, 32, 0, 32, "blocks"), (32, 64, 100 << 10, 2, "shared memory"),
+    (245, 128, 100, 2, "registers"), (24, 256, 0, 8, "threads"), (24, 32, 0, 32, "blocks"), (32, 64, 19 << 10, 11, "shared memory"),
     (32, 64, 228 << 10, 0, "shared memory per block")])
 def test_occupancy(registers, threads, shared, blocks, limit):
     assert sass.occupancy(registers, threads, shared) == (blocks, limit)
