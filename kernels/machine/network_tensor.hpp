@@ -172,7 +172,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
         for (int k = 0; k < 8; k += 4) {
           const Float4 four = *reinterpret_cast<const Float4*>(from + out * Width + in + k);
           PERILUNE_UNROLL_ON_GPU
-          for (int i = 0; i < 4; ++i) values[k + i] = four.x[i];
+          for (int j = 0; j < 4; ++j) values[k + j] = four.x[j];
         }
         Operands::stage(weight(l), out, in, values);
       }
