@@ -302,11 +302,11 @@ struct Update {
   }
 };
 
-/// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in
-/// registers, which those of fewer layers need not leave idle.
+/// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in registers, of which
+/// those of three layers leave none for another block at width 64; narrower ones do, and wider ones have them in memory.
 template <class I, int Width, Precision P, class F>
 auto with_update(int depth, F&& f) {
-  if constexpr (P != Precision::kFp32 && Width <= 64) {
+  if constexpr (P != Precision::kFp32 && Width == 64) {
     if (depth <= 2) return f(Update<I, Width, 2>{});
   }
   return f(Update<I, Width>{});
