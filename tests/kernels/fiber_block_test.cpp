@@ -152,12 +152,18 @@ struct WarpsApart {
   }
 };
 
-struct UnroundedOperand {
+/// The second team writes what the first reads; lanes(), one() and any() are the first one's.
+struct TwoTeams {
   template <class B>
-  static void run(B& block, const Args&) {
-    float c[4] = {};
-    const std::uint32_t a[4] = {as_uint(0.1f), 0, 0, 0}, b[2] = {};
-    block.mma(Tf32Fragment{}, c, a, b);
+  static void run(B& block, const Args& args) {
+    float* slots = block.storage();
+    const int lane = block.lane().number;
+    if (block.team() == 1) slots[lane] = static_cast<float>(2 * lane);
+    PerLane<B, bool> mask;
+    mask[block.lane()] = block.team() == 1;  // means nothing there
+    const bool any = block.any(mask);
+    block.lanes([&](typename B::Lane mine) { args.out[mine.number] += slots[mine.number] + (any ? 1000.0f : 0.0f); });
+    block.one([&] { args.out[0] += 0.5f; });
   }
 };
 
@@ -179,6 +185,16 @@ TEST(FiberBlock, WarpsRunOnTheirOwnUntilTheBlockMeets) {
   }
 }
 
+TEST(FiberBlock, TeamsShareABlock) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
+    std::vector<float> out(32, 0.0f);
+    launch_fibers<TwoTeams, 32, Precision::kFp32, 2>(Args{out.data(), true}, 1, 32, order);
+    for (int lane = 0; lane < 32; ++lane) {
+      EXPECT_EQ(out[static_cast<std::size_t>(lane)], static_cast<float>(2 * lane) + (lane == 0 ? 0.5f : 0.0f));
+    }
+  }
+}
+
 TEST(FiberBlock, DivergedWarpsThrow) {
   SKIP_WITH_ADDRESS_SANITIZER();
   using ::testing::HasSubstr;
@@ -186,8 +202,6 @@ TEST(FiberBlock, DivergedWarpsThrow) {
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 63 is at")));
   EXPECT_THAT(launch_two_warps<WarpsApart>,
               ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 32 is at")));
-  EXPECT_THAT(launch_two_warps<UnroundedOperand>,
-              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("not rounded to tf32")));
 }
 
 TEST(FiberBlock, ExceptionsReachTheCaller) {
