@@ -101,7 +101,7 @@ struct Rollout {
   /// Both networks' outputs: one after the other, or by a team each.
   template <class B>
   PERILUNE_DEVICE static void infer(B& block, const Actor<B>& actor, const Critic<B>& critic, const Tiles<B>& tiles) {
-    if constexpr (has_teams<B>()) {
+    if constexpr (B::kTeams == 2) {
       if (block.team() == 0) {
         actor.infer(tiles.observation, tiles.action);
       } else {
@@ -116,19 +116,13 @@ struct Rollout {
   /// The critic's alone.
   template <class B>
   PERILUNE_DEVICE static void infer_value(B& block, const Critic<B>& critic, const Tiles<B>& tiles) {
-    if constexpr (has_teams<B>()) {
+    if constexpr (B::kTeams == 2) {
       if (block.team() == 1) critic.infer(tiles.observation, tiles.value);
       block.sync();
     } else {
       critic.infer(tiles.observation, tiles.value);
     }
   }
-  template <class B>
-  static constexpr bool has_teams() {
-    if constexpr (requires { B::kTeams; }) return B::kTeams == 2;
-    return false;
-  }
-
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const RolloutArgs& args) {
     using Real = typename B::Real;

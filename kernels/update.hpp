@@ -225,15 +225,19 @@ struct Update {
       rows.ask(lane, order(args.minibatch, block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes))));
     }
     /// Reads one sample and asks for that of the next tile: its observation into the tile, the rest returned in `row`.
-    /// Returns its entry of per_sample.
+    /// Returns its entry of per_sample; NaN where the observation is not finite, of which networks need not make one: a ReLU
+    /// does not, nor do numbers rounded to tf32 by an addition.
     PERILUNE_DEVICE Real gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
       const Real more = rows.read(lane, row);
-      Real values[I::kObsDim];
+      Real values[I::kObsDim], none(0.0f);
       PERILUNE_UNROLL
-      for (int i = 0; i < I::kObsDim; ++i) values[i] = row[i];
+      for (int i = 0; i < I::kObsDim; ++i) {
+        values[i] = row[i];
+        none = none + Real(0.0f) * row[i];
+      }
       observation.store(lane, values);
       if (tile + 1 < last_tile) ask(tile + 1, lane);
-      return more;
+      return more + none;
     }
     PERILUNE_DEVICE float* gradient() const {
       return args.gradients +

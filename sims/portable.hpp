@@ -49,6 +49,13 @@
 #define PERILUNE_ROLLED
 #endif
 
+// PERILUNE_PAIRED: a loop that has registers for two of its rounds at a time, one of which works while the other waits.
+#if defined(__CUDA_ARCH__)
+#define PERILUNE_PAIRED _Pragma("unroll 2")
+#else
+#define PERILUNE_PAIRED
+#endif
+
 // PERILUNE_UNROLL_ON_GPU: a loop over what a GPU has in registers, and a CPU in memory; compilers for CPUs take long over them.
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL_ON_GPU _Pragma("unroll")

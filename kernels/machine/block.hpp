@@ -9,6 +9,8 @@
 //   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
 //   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
 //   kThreads                      whether a lane is a thread, which branches for itself while those of its warp wait
+//   kTeams                        1, or 2: another team() of as many threads takes part in nothing but collectives, so that it
+//                                 runs a network beside the first one's
 //   kUnit                         lanes are dealt to blocks in multiples of this
 //   index(), count()              this block's place in the grid, and the grid's size
 //   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)
@@ -48,7 +50,8 @@
 //   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
 // A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
 // Inactive lanes must hold dy = 0 and finite x in dense_backward_weights.
-// Blocks for tensor cores have sync_warp() and the warp collective mma() instead (tensor_operands.hpp, network_tensor.hpp).
+// Blocks for tensor cores have sync_warp() and the warp collectives mma() and load_matrices() instead (tensor_operands.hpp,
+// network_tensor.hpp).
 #pragma once
 
 #include <cstddef>

@@ -21,6 +21,7 @@ class CpuBlock {
   static constexpr int kLanes = Lanes;
   static constexpr int kStride = Lanes;
   static constexpr bool kThreads = false;
+  static constexpr int kTeams = 1;
   static constexpr int kOwned = Lanes / kPackLanes;
   static constexpr int kUnit = kPackLanes;
   static constexpr int kSplit = 1;

@@ -191,18 +191,18 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
   using typename Base::Lane;
   using Base::lane;
 
-  FiberBlock(FiberGroup& group, int lane, int index, int count)
-      : group_(group), lane_(lane), index_(index), count_(count) {}
+  FiberBlock(FiberGroup& group, int thread_number, int index_in_grid, int blocks)
+      : group_(group), thread_(thread_number), index_(index_in_grid), count_(blocks) {}
 
   int index() const { return index_; }
   int count() const { return count_; }
   float* storage() const { return group_.storage(); }
-  int thread() const { return lane_; }
+  int thread() const { return thread_; }
   void sync(std::source_location where = std::source_location::current()) const {
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
+    group_.wait(thread_, FiberGroup::Scope::kBlock, where);
   }
   void sync_warp(std::source_location where = std::source_location::current()) const {
-    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
+    group_.wait(thread_, FiberGroup::Scope::kWarp, where);
   }
 
   /// d = A B + c over the lanes of the warp.
@@ -211,18 +211,18 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
            std::source_location where = std::source_location::current()) {
     static_assert(Lanes % kWarpLanes == 0);
     EmulatedOperands& operands = next_operands();
-    operands.template put<Fragment>(lane_ % kWarpLanes, a, b);
-    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
-    operands.template add_product<Fragment>(lane_ % kWarpLanes, d, c);
+    operands.template put<Fragment>(thread_ % kWarpLanes, a, b);
+    group_.wait(thread_, FiberGroup::Scope::kWarp, where);
+    operands.template add_product<Fragment>(thread_ % kWarpLanes, d, c);
   }
   /// As CudaTensorCore's. A row is read when its lane comes here: what others wrote to it just before may not be there yet.
   template <bool Transposed, int Matrices>
   void load_matrices(std::uint32_t (&words)[Matrices], const float* row,
                      std::source_location where = std::source_location::current()) {
     EmulatedOperands& operands = next_operands();
-    for (int i = 0; i < 4; ++i) operands.rows[lane_ % kWarpLanes][i] = as_uint(row[i]);
-    group_.wait(lane_, FiberGroup::Scope::kWarp, where);
-    for (int i = 0; i < Matrices; ++i) words[i] = operands.template matrix_word<Transposed>(lane_ % kWarpLanes, i);
+    for (int i = 0; i < 4; ++i) operands.rows[thread_ % kWarpLanes][i] = as_uint(row[i]);
+    group_.wait(thread_, FiberGroup::Scope::kWarp, where);
+    for (int i = 0; i < Matrices; ++i) words[i] = operands.template matrix_word<Transposed>(thread_ % kWarpLanes, i);
   }
 
   bool any(const PerLane<FiberBlock, bool>& mask,
@@ -263,13 +263,13 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
 
   bool last_of_grid(std::uint32_t& ticket,
                     std::source_location where = std::source_location::current()) const {
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
+    group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     std::uint32_t& done = group_.last_ticket();
-    if (lane_ == 0) {
+    if (thread_ == 0) {
       done = ticket + 1;
       ticket = done == static_cast<std::uint32_t>(count_) ? 0 : done;
     }
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
+    group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     return done == static_cast<std::uint32_t>(count_);
   }
 
@@ -279,9 +279,9 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     static_assert(N <= kMaxSums);
     odd_sum_ = !odd_sum_;
     for (int k = 0; k < N; ++k) {
-      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(lane_)] = this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
+      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(thread_)] = this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
     }
-    group_.wait(lane_, FiberGroup::Scope::kBlock, where);
+    group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     Sums<N> result;
     for (int k = 0; k < N; ++k) {
       result[k] = 0.0f;
@@ -292,7 +292,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
 
   EmulatedOperands& next_operands() {
     odd_ = !odd_;
-    return group_.operands(lane_, odd_);
+    return group_.operands(thread_, odd_);
   }
 
   struct Copy {
@@ -302,7 +302,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
   };
 
   FiberGroup& group_;
-  int lane_, index_, count_;
+  int thread_, index_, count_;
   std::vector<Copy> copies_;  // started, and not waited for
   bool odd_ = false;      // which of the warp's two operands its last collective used
   bool odd_sum_ = false;  // which of the block's two exchanges the last sum used

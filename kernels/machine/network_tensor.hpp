@@ -172,7 +172,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
         for (int k = 0; k < 8; k += 4) {
           const Float4 four = *reinterpret_cast<const Float4*>(from + out * Width + in + k);
           PERILUNE_UNROLL_ON_GPU
-          for (int i = 0; i < 4; ++i) values[k + i] = four.x[i];
+          for (int j = 0; j < 4; ++j) values[k + j] = four.x[j];
         }
         Operands::stage(weight(l), out, in, values);
       }
@@ -456,7 +456,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     const float *dy = hidden_.layer(l), *x = hidden_.layer(l - 1);
     const int out = warp_ / 2 * kShareRows + piece_row;
     const int in = warp_ % 2 * kShareColumns + piece_column;
-    PERILUNE_ROLLED
+    PERILUNE_PAIRED
     for (int sample = 0; sample < B::kLanes; sample += 16) {
       A a[kPieceRows / 16];
       PERILUNE_UNROLL_ON_GPU
@@ -491,7 +491,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
   template <int Thins, class F, class G>
   PERILUNE_DEVICE void add_strips(const float* layer, F&& thin_of, Strips<Thins>& strips, G&& also) const {
     constexpr int kParts = Operands::kThinParts;
-    PERILUNE_ROLLED
+    PERILUNE_PAIRED
     for (int sample = 0; sample < B::kLanes; sample += 16) {
       Bs b[Thins][kParts];
       PERILUNE_UNROLL_ON_GPU

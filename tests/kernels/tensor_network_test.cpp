@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 #include "kernels/machine/fiber_block.hpp"
 #include "tests/kernels/subject.hpp"
@@ -151,6 +152,58 @@ template <int In, int Width, int Out>
 void check_both(int depth, int tiles, Activation activation, LaneOrder order, std::uint64_t seed) {
   check<In, Width, Out, Precision::kTf32>(depth, tiles, activation, order, seed);
   check<In, Width, Out, Precision::kBf16>(depth, tiles, activation, order, seed);
+}
+
+/// Numbers in [1, 2) * scale that lie just below the next one of the format: to nearest they are nearly right, and cut off they
+/// are wrong by as much as a number can be. All are positive, so that errors of one sign add up, and others average out.
+template <Precision P>
+void check_rounding_is_to_nearest() {
+  constexpr int kIn = 4, kWidth = 32, kOut = 2, kDepth = 2;
+  constexpr std::uint32_t kRest = P == Precision::kBf16 ? 0xFFFFu : 0x1FFFu;
+  SCOPED_TRACE(static_cast<int>(P));
+  std::mt19937_64 engine(12);
+  const auto draw = [&](int scale) {
+    return as_float(static_cast<std::uint32_t>(127 + scale) << 23 | (static_cast<std::uint32_t>(engine()) & 0x7FFFFFu) | kRest);
+  };
+  int next = 0;
+  const Mlp mlp = place_mlp(kIn, kWidth, kOut, kDepth, Activation::kRelu, next);
+  std::vector<float> weights(at(next), 0.0f), inputs(kIn * kLanes), slopes(kOut * kLanes), inferred(slopes), outputs(slopes);
+  for (const int i : mlp.positions()) weights[at(i)] = draw(-5);
+  for (float& x : inputs) x = draw(0);
+  for (float& x : slopes) x = draw(-7);
+  std::vector<float> gradient(at(next));
+  using K = TrainOnce<kIn, kWidth, kOut>;
+  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), slopes.data(), 1, inferred.data(), outputs.data(),
+                                   gradient.data()},
+                              1, at(K::template storage_floats<FiberBlock<kLanes, P>>(kDepth)), LaneOrder::kForward);
+  const Vector parameters(weights.begin(), weights.end());
+  Vector expected_outputs(slopes.size()), expected_gradient(at(next), 0.0);
+  for (int s = 0; s < kLanes; ++s) {
+    Vector x, slope;
+    for (int i = 0; i < kIn; ++i) x.push_back(inputs[at(i * kLanes + s)]);
+    for (int o = 0; o < kOut; ++o) slope.push_back(slopes[at(o * kLanes + s)]);
+    const std::vector<Vector> layers = mlp.forward(parameters, x);
+    for (int o = 0; o < kOut; ++o) expected_outputs[at(o * kLanes + s)] = layers.back()[at(o)];
+    mlp.backward(parameters, layers, slope, expected_gradient);
+  }
+  // Errors to nearest are 0.4 units as a root mean square, those of numbers cut off 0.7 units on average.
+  const auto mean_error = [&](const Vector& actual, const Vector& reference) {
+    double total = 0.0;
+    for (std::size_t i = 0; i < actual.size(); ++i) total += actual[i] / reference[i] - 1.0;
+    return total / static_cast<double>(actual.size()) / unit_of(P);
+  };
+  EXPECT_NEAR(mean_error(Vector(outputs.begin(), outputs.end()), expected_outputs), 0.0, 0.1);
+  for (int l = 0; l <= kDepth; ++l) {
+    SCOPED_TRACE(l);
+    Vector actual, reference;
+    for (const int i : mlp.positions(l)) actual.push_back(gradient[at(i)]), reference.push_back(expected_gradient[at(i)]);
+    EXPECT_NEAR(mean_error(actual, reference), 0.0, 0.1);
+  }
+}
+
+TEST(TensorNetwork, RoundsToNearest) {
+  check_rounding_is_to_nearest<Precision::kTf32>();
+  check_rounding_is_to_nearest<Precision::kBf16>();
 }
 
 TEST(TensorNetwork, EqualsTheReference) {

@@ -362,6 +362,19 @@ TEST_P(UpdateTest, AFixedStandardDeviationHasNoGradient) {
   }
 }
 
+TEST_P(UpdateTest, ObservationsThatAreNotFiniteAreSeen) {
+  for (const Activation activation : {Activation::kTanh, Activation::kRelu}) {
+    for (const float bad : {as_float(0x7FFFFFFFu), as_float(0x7FC00000u), std::numeric_limits<float>::infinity()}) {
+      const Case c{65, 1, 0, small_width(), 2, 2, activation, false, 0, 0, 1};
+      Problem p(subject(), c, 7);
+      (*p.records)[8 * 40 + 2] = bad;  // one number of one sample
+      run(c, p);
+      EXPECT_TRUE(std::isnan(p.sum(kPolicyLoss)));
+      EXPECT_TRUE(std::isnan(p.sum(kValueLoss)));
+    }
+  }
+}
+
 TEST_P(UpdateTest, DoesNothingOnceStopped) {
   const Case c{33, 1, 0, small_width(), 1, 1, Activation::kTanh, false, 0, 0, 1};
   for (const bool nonfinite : {false, true}) {
