@@ -42,18 +42,18 @@ constexpr double kSpreadThreads = 256.0, kThreads = 512.0, kTensorThreads = 256.
 // bench/results/sass.json of CUDA 13.0, which the tests compare: alone, together, issued, before. Other architectures
 // schedule other machine code; theirs is taken to need as many cycles.
 constexpr KernelCycles kKernelCycles[] = {
-    {"rollout", Precision::kFp32, 71874, 31907, 23211.5, 24063},
-    {"rollout", Precision::kTf32, 6411, 4126, 2466, 8300},
-    {"rollout", Precision::kBf16, 5209, 3250, 2327, 7935},
-    {"rollout, two teams", Precision::kTf32, 3908, 2300, 1300, 4500},
-    {"rollout, two teams", Precision::kBf16, 3304, 1700, 1300, 4500},
-    {"update, actor", Precision::kFp32, 80837, 41667, 25439, 27844},
-    {"update, actor", Precision::kTf32, 10807, 8736, 5490, 8010},
-    {"update, actor", Precision::kBf16, 8937, 5200, 4913, 7377},
-    {"update, critic", Precision::kFp32, 77574, 40580, 24690, 26537},
-    {"update, critic", Precision::kTf32, 10476, 8518, 5318, 7565},
-    {"update, critic", Precision::kBf16, 8259, 5100, 4709, 6900},
-    {"simulate", Precision::kFp32, 354, 209, 188, 414},
+    {"rollout", Precision::kFp32, 71846, 31906, 23202.5, 24052},
+    {"rollout", Precision::kTf32, 6400, 4126, 1736, 3577},
+    {"rollout", Precision::kBf16, 5200, 3261, 1462, 2677},
+    {"rollout, two teams", Precision::kTf32, 3884, 2624, 889, 2502},
+    {"rollout, two teams", Precision::kBf16, 3300, 1584, 748.5, 1977},
+    {"update, actor", Precision::kFp32, 80515, 41488, 25367, 27546},
+    {"update, actor", Precision::kTf32, 9519, 8076, 3356, 4723},
+    {"update, actor", Precision::kBf16, 8393, 4923, 2296, 3492},
+    {"update, critic", Precision::kFp32, 77663, 40172, 24698, 26573},
+    {"update, critic", Precision::kTf32, 9185, 7804, 3172, 4507},
+    {"update, critic", Precision::kBf16, 7759, 4838, 2055, 3222},
+    {"simulate", Precision::kFp32, 361, 207, 188, 414},
     {"reduce gradients", Precision::kFp32, 5867},
 };
 // The parameters that they are of: 4-64-64-2 and 4-64-64-1.
