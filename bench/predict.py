@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the performance model says of a GPU that need not be here, of every environment: 2x64 tanh, 128 steps, 4 epochs of 4 minibatches.
+"""What the performance model says of a GPU that need not be here: 2x64 tanh, 128 steps, 4 epochs of 4 minibatches.
 
   bench/predict.py GPU [--program build/release/perilune] > bench/results/GPU-predicted/model.json
 

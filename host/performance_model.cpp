@@ -163,10 +163,9 @@ GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Preci
   const StepCycles step = step_cycles(config, environments, (tensor ? kTensorThreads : kThreads) / kLanesPerProcessor);
   const bool by_layer = is_layer_by_layer(config);
   const double scale = by_layer ? 0.0 : parameters / kCountedParameters;
-  GpuSeconds busy = gpu_seconds(
-      hardware, (row.alone - counted.alone) * scale + step.alone,
-      (row.together - counted.together / teams) * scale + step.together / teams, steps - 1.0 + row.before / row.issued,
-      blocks * block_warps * teams);
+  GpuSeconds busy = gpu_seconds(hardware, (row.alone - counted.alone) * scale + step.alone,
+                                (row.together - counted.together / teams) * scale + step.together / teams,
+                                steps - 1.0 + row.before / row.issued, blocks * block_warps * teams);
   if (by_layer) busy.chain += steps * layers * kProductLatency;  // one after another
   return busy;
 }
@@ -343,8 +342,7 @@ double predict_evaluation(const Config& config, const Hardware& hardware, int ep
   work.launches = 1.0;
   work.lanes = episodes * lanes_per_sample(config);
   if (hardware.is_gpu) {
-    const GpuSeconds busy =
-        rollout_seconds(config, hardware, Precision::kFp32, episodes, steps, layers, actor.parameters);
+    const GpuSeconds busy = rollout_seconds(config, hardware, Precision::kFp32, episodes, steps, layers, actor.parameters);
     work.chain = busy.chain;
     work.issue = busy.issue;
   }
