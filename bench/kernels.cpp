@@ -360,7 +360,7 @@ Config config_of(const Options& options, int envs, int steps) {
 PhaseWork work_of(const std::string& kernel, const Config& config, const Hardware& hardware, const Subject& subject) {
   for (PhaseWork work : iteration_work(config, hardware, subject.precision(), subject.partials())) {
     if (kernel != kPhaseNames[static_cast<std::size_t>(work.phase)]) continue;
-    for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain}) *amount /= work.launches;
+    for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain, &work.issue}) *amount /= work.launches;
     work.launches = 1.0;
     return work;
   }
@@ -400,7 +400,7 @@ Json measure(const std::string& kernel, Subject& subject, Device& device, const 
   if (kernel == "simulate") {
     const double rate = static_cast<double>(config.num_envs) * config.num_steps / time;
     row["steps_per_second"] = rate;
-    row["predicted_seconds"] = time * rate / predict_simulation(hardware, config.num_envs);
+    row["predicted_seconds"] = time * rate / predict_simulation(config, hardware);
     return row;
   }
   const PhaseWork work = work_of(kernel, config, hardware, subject);

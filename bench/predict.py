@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the performance model says of a GPU that need not be here: CartPole, 2x64 tanh, 128 steps, 4 epochs of 4 minibatches.
+"""What the performance model says of a GPU that need not be here: 2x64 tanh, 128 steps, 4 epochs of 4 minibatches.
 
   bench/predict.py GPU [--program build/release/perilune] > bench/results/GPU-predicted/model.json
 
@@ -14,6 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ["num_steps=128", "num_minibatches=4", "update_epochs=4", "hidden_width=64", "hidden_layers=2"]
+# What rows call an environment: its preset and settings.
+ENVIRONMENTS = {"CartPole-v1": ["cartpole"], "LunarLander-v3, exact": ["lunar-lander", "--set", "env.fast_solver=0"],
+                "LunarLander-v3, fast": ["lunar-lander", "--set", "env.fast_solver=1"], "Lander-v0": ["lander"]}
 
 
 def rounded(x):
@@ -25,24 +28,25 @@ def main():
     parser.add_argument("gpu")
     parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "perilune")
     options = parser.parse_args()
-    train, simulate, gae = [], [], None
-    for envs in (4096, 8192, 16384, 32768, 65536):
-        for precision in ("fp32", "tf32", "bf16"):
-            words = [options.program, "profile", "cartpole", "--json", "--predict", options.gpu]
-            for setting in [*SETTINGS, f"num_envs={envs}", f"precision={precision}"]:
-                words += ["--set", setting]
-            told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-            seconds = told["seconds_per_iteration"]["predicted"]
-            phases = {row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
-                      for row in told["phases"]}
-            train.append({"num_envs": envs, "precision": precision, "seconds_per_iteration": rounded(seconds),
-                          "steps_per_second": rounded(told["steps_per_iteration"] / seconds), "phases": phases})
-            if envs == 4096:
-                gae = {"num_envs": envs, "num_steps": 128, **phases["gae"]}
-        simulate.append({"num_envs": envs, "steps_per_second": rounded(told["simulation_steps_per_second"])})
+    train, simulate = [], []
+    for environment, task in ENVIRONMENTS.items():
+        for envs in (4096, 16384, 65536):
+            for precision in ("fp32", "tf32", "bf16"):
+                words = [options.program, "profile", *task, "--json", "--predict", options.gpu]
+                for setting in [*SETTINGS, f"num_envs={envs}", f"precision={precision}"]:
+                    words += ["--set", setting]
+                told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+                seconds = told["seconds_per_iteration"]["predicted"]
+                phases = {row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
+                          for row in told["phases"]}
+                train.append({"environment": environment, "num_envs": envs, "precision": precision,
+                              "flop_per_step": told["flop_per_step"], "seconds_per_iteration": rounded(seconds),
+                              "steps_per_second": rounded(told["steps_per_iteration"] / seconds), "phases": phases})
+            simulate.append({"environment": environment, "num_envs": envs,
+                             "steps_per_second": rounded(told["simulation_steps_per_second"])})
     print(json.dumps({"benchmark": "prediction", "measured": False, "gpu": options.gpu, "version": told["version"],
-                      "command": f"bench/predict.py {options.gpu}", "flop_per_step": told["flop_per_step"],
-                      "peak": told["peak"], "train": train, "simulate": simulate, "gae": gae}, indent=1))
+                      "command": f"bench/predict.py {options.gpu}", "peak": told["peak"], "train": train,
+                      "simulate": simulate}, indent=1))
 
 
 if __name__ == "__main__":

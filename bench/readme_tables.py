@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the measured tables of README.md from bench/results/*/*.json.
+"""Writes the tables of README.md from bench/results/*/*.json: what was measured, and a forecast for a GPU.
 
-  bench/readme_tables.py           rewrite what stands between <!-- measured --> and <!-- /measured -->
+  bench/readme_tables.py           rewrite what stands between <!-- measured --> and <!-- /measured -->, and so for forecast
   bench/readme_tables.py --check   exit 1 if README.md is not what the results say
 
 Every row names the command that gave it. Needs only Python's own library.
@@ -15,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
 
 
 def number(x):
@@ -110,7 +109,25 @@ def fidelity_table(result):
     return text + "\n"
 
 
-def tables():
+def forecast_table():
+    """Steps per second that the performance model expects of an H200."""
+    result = json.loads((ROOT / "bench" / "results" / "h200-predicted" / "model.json").read_text())
+    sizes = list(dict.fromkeys(row["num_envs"] for row in result["simulate"]))
+    text = f"| FORECAST of steps/s on an {result['gpu'].upper()}, not measured | " + " | ".join(f"{n} environments" for n in sizes)
+    text += " |\n" + "|---" * (len(sizes) + 1) + "|\n"
+
+    def line(what, rows):
+        return f"| {what} | " + " | ".join(number(row["steps_per_second"]) for row in rows) + " |\n"
+
+    for environment in dict.fromkeys(row["environment"] for row in result["simulate"]):
+        text += line(f"{environment}: simulator alone", [row for row in result["simulate"] if row["environment"] == environment])
+        for precision in dict.fromkeys(row["precision"] for row in result["train"]):
+            text += line(f"{environment}: training in {precision}",
+                         [row for row in result["train"] if (row["environment"], row["precision"]) == (environment, precision)])
+    return text
+
+
+def measured_tables():
     text = ""
     for folder in sorted(path for path in (ROOT / "bench" / "results").iterdir() if path.is_dir()):
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
@@ -128,9 +145,10 @@ def tables():
 
 
 def main():
-    readme = README.read_text()
-    begin, end = readme.index(BEGIN) + len(BEGIN), readme.index(END)
-    wanted = readme[:begin] + tables() + readme[end:]
+    readme = wanted = README.read_text()
+    for name, text in (("measured", measured_tables()), ("forecast", forecast_table())):
+        before, rest = wanted.split(f"<!-- {name} -->\n")
+        wanted = before + f"<!-- {name} -->\n" + text + rest[rest.index(f"<!-- /{name} -->"):]
     if "--check" in sys.argv[1:]:
         if wanted != readme:
             sys.exit("README.md's tables are not what bench/results says - run bench/readme_tables.py")

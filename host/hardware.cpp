@@ -40,6 +40,7 @@ Hardware gpu_hardware(std::string name, int capability, int processors, double c
   gpu.name = std::move(name);
   gpu.is_gpu = true;
   gpu.processors = processors;
+  gpu.clock = clock;
   gpu.flops = {rates->fp32 * clocks, rates->tf32 * clocks, rates->bf16 * clocks};
   gpu.memory = memory;
   gpu.special = kSpecialPerClock * clocks;

@@ -14,19 +14,16 @@ namespace {
 // 128, which they give back within 5%; the nominal FLOP hold about as much that is not executed as the loops cost.
 constexpr double kGpuFlops = 0.8, kGpuMemory = 0.9, kCpuFlops = 1.0, kCpuMemory = 0.5;
 
-// Beside the matrix products, in FLOP that would take as long on the same fp32 units: a tanh, and its slope and the extra
-// passes of the backward pass; CartPole's observation, sampling (exp, log, Philox), step and record; gathering a sample
-// and both losses; a simulator's step alone. A GPU's fp32 tanh is the polynomial of sims/math.hpp, about 25 instructions;
-// beside tensor cores tanh is one hardware instruction.
-constexpr double kCpuTanhFlop = 30.0, kCpuSlopeFlop = 19.0, kGpuTanhFlop = 50.0;
+// A CPU's work beside the matrix products, in FLOP that would take as long: a tanh, and its slope and the extra passes of
+// the backward pass; CartPole's observation, sampling (exp, log, Philox), step and record; gathering a sample and both
+// losses; a simulator's step alone.
+constexpr double kTanhFlop = 30.0, kSlopeFlop = 19.0;
 constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 230.0;
 // The landers' steps alone, from the steps per second of their simulators on two cores of a Xeon (357 GFLOP/s).
 constexpr double kLanderFlop = 6.7e3, kLunarLanderFlop = 338e3, kFastLunarLanderFlop = 162e3;
 
 // Start to start of dependent graph nodes on a GPU; a parallel section of a thread pool.
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
-// A layer of 64 lanes: matrix products in flight, activation, two barriers. One environment step around it.
-constexpr double kLayerLatency = 0.15e-6, kStepLatency = 0.35e-6;
 // A matrix product that a GPU's library runs for few samples, and the kernel behind it; an estimate.
 constexpr double kProductLatency = 5e-6;
 // Loads from memory that are started together, and what waits for them. (A serial scan with a load a step took 124 us for
@@ -34,11 +31,43 @@ constexpr double kProductLatency = 5e-6;
 constexpr double kLoadLatency = 0.8e-6;
 // What the last block of a grid does alone: a ticket, the sums of the others, a verdict.
 constexpr double kLastBlockLatency = 2.0e-6;
-// Lanes that fill a multiprocessor's four schedulers with a warp each.
-constexpr double kLanesPerProcessor = 128.0;
+// Of a multiprocessor; and the lanes that fill them with a warp each.
+constexpr double kSchedulers = 4.0, kWarp = 32.0, kLanesPerProcessor = kSchedulers * kWarp;
 
-// As kernels/cuda_instances.cuh and kernels/cpu.cpp choose them.
+// As kernels/cuda_instances.cuh and kernels/cpu.cpp choose them: a block's environments or samples, and of tensor cores';
+// threads of a multiprocessor over which landers are spread; threads that it has registers for where the kernel does not say.
 constexpr double kGpuTile = 64.0, kTensorTile = 128.0, kCpuTile = 96.0, kCpuPartials = 16.0;
+constexpr double kSpreadThreads = 256.0, kThreads = 512.0, kTensorThreads = 256.0;
+
+// bench/results/sass.json of CUDA 13.0, which the tests compare: alone, together, issued, before. Other architectures
+// schedule other machine code; theirs is taken to need as many cycles.
+constexpr KernelCycles kKernelCycles[] = {
+    {"rollout", Precision::kFp32, 71846, 31906, 23202.5, 24052},
+    {"rollout", Precision::kTf32, 6400, 4126, 1736, 3577},
+    {"rollout", Precision::kBf16, 5200, 3261, 1462, 2677},
+    {"rollout, two teams", Precision::kTf32, 3884, 2624, 889, 2502},
+    {"rollout, two teams", Precision::kBf16, 3300, 1584, 748.5, 1977},
+    {"update, actor", Precision::kFp32, 80515, 41488, 25367, 27546},
+    {"update, actor", Precision::kTf32, 9519, 8076, 3356, 4723},
+    {"update, actor", Precision::kBf16, 8393, 4923, 2296, 3492},
+    {"update, critic", Precision::kFp32, 77663, 40172, 24698, 26573},
+    {"update, critic", Precision::kTf32, 9185, 7804, 3172, 4507},
+    {"update, critic", Precision::kBf16, 7759, 4838, 2055, 3222},
+    {"simulate", Precision::kFp32, 361, 207, 188, 414},
+    {"reduce gradients", Precision::kFp32, 5867},
+};
+// The parameters that they are of: 4-64-64-2 and 4-64-64-1.
+constexpr double kCountedParameters = 9155.0;
+
+// Instructions of a warp for a step of one lander, and for each more that it has: they diverge. Exact 43 k for 1, 68 k for 8
+// and 116 k for 32, fast 7 k, 21 k and 56 k, counted in PTX with random actions. 32 in flight need 50 k of the exact solver, and
+// with a pilot that lands 140 k and 61 k. The simplified lander's is the length of its simulator's code.
+struct StepInstructions {
+  double first, more;
+};
+constexpr StepInstructions kLanderStep{3.5e3, 0.0}, kLunarLanderStep{43e3, 2.4e3}, kFastLunarLanderStep{7e3, 1.6e3};
+// Cycles from an instruction to the one that awaits its result: 4 to 6.
+constexpr double kInstructionCycles = 5.0;
 // Lanes that share a column of the scan or of the reduction, and loads that each has in flight.
 constexpr double kSplit = 8.0, kAhead = 8.0;
 
@@ -52,19 +81,23 @@ double fill_of(const Hardware& hardware, double lanes) {
   return lanes / (kPack * hardware.processors * std::ceil(lanes / (kPack * hardware.processors)));
 }
 
-// What one environment step takes beside the networks.
-double step_flop(const Config& config) {
-  const std::string& id = config.env_id;
-  if (id.starts_with("LunarLander")) {
-    const auto fast = config.env_parameters.find("fast_solver");
-    const bool is_fast = fast != config.env_parameters.end() && fast->second != 0.0;
-    return kStepFlop - kSimulateFlop + (is_fast ? kFastLunarLanderFlop : kLunarLanderFlop);
-  }
-  return id.starts_with("Lander") ? kStepFlop - kSimulateFlop + kLanderFlop : kStepFlop;
+bool is_lunar_lander(const Config& config) { return config.env_id.starts_with("LunarLander"); }
+bool is_lander(const Config& config) { return config.env_id.starts_with("Lander"); }
+
+// Of LunarLander's solvers.
+bool is_fast(const Config& config) {
+  const auto fast = config.env_parameters.find("fast_solver");
+  return fast != config.env_parameters.end() && fast->second != 0.0;
 }
 
-// How long one thread of a GPU is busy with it, as CartPole's.
-double step_latency(const Config& config) { return kStepLatency * step_flop(config) / kStepFlop; }
+// A CPU's step of a simulator alone.
+double simulate_flop(const Config& config) {
+  if (is_lunar_lander(config)) return is_fast(config) ? kFastLunarLanderFlop : kLunarLanderFlop;
+  return is_lander(config) ? kLanderFlop : kSimulateFlop;
+}
+
+// What one environment step takes a CPU beside the networks.
+double step_flop(const Config& config) { return kStepFlop - kSimulateFlop + simulate_flop(config); }
 
 // Whether no fused kernel can have these networks, so that a library multiplies their matrices.
 bool is_layer_by_layer(const Config& config) {
@@ -77,6 +110,64 @@ bool is_layer_by_layer(const Config& config) {
 double lanes_per_sample(const Config& config) {
   const std::vector<int> sizes = layer_sizes(config);
   return is_layer_by_layer(config) ? std::max(1.0, *std::max_element(sizes.begin(), sizes.end()) / 32.0) : 1.0;
+}
+
+const KernelCycles& cycles_of(std::string_view walk, Precision precision) {
+  const auto matches = [&](const KernelCycles& row) { return row.walk == walk && row.precision == precision; };
+  return *std::find_if(std::begin(kKernelCycles), std::end(kKernelCycles), matches);
+}
+
+// Seconds of a GPU: of the longest chain of instructions, and of its schedulers with those of all warps.
+struct GpuSeconds {
+  double chain = 0.0, issue = 0.0;
+};
+
+// Of so many warps that make `passes` each.
+GpuSeconds gpu_seconds(const Hardware& hardware, double alone, double together, double passes, double warps) {
+  return {passes * alone / hardware.clock, passes * together * warps / (kSchedulers * hardware.processors) / hardware.clock};
+}
+
+// Cycles of a simulator's step in a warp of so many environments: alone, and for each of those that share a scheduler.
+struct StepCycles {
+  double alone, together;
+};
+
+StepCycles step_cycles(const Config& config, double environments, double warps) {
+  if (!is_lunar_lander(config) && !is_lander(config)) {
+    const KernelCycles& row = cycles_of("simulate", Precision::kFp32);
+    return {row.alone, row.together};
+  }
+  const StepInstructions step = is_lander(config) ? kLanderStep : is_fast(config) ? kFastLunarLanderStep : kLunarLanderStep;
+  const double instructions = step.first + step.more * (environments - 1.0);
+  return {instructions * kInstructionCycles, instructions * std::max(1.0, kInstructionCycles / warps)};
+}
+
+// Blocks of so many lanes that step environments: those of LunarLander are spread, as their warps are slow and diverge.
+double environment_blocks(const Config& config, const Hardware& hardware, double envs, double lanes) {
+  const double spread = is_lunar_lander(config) ? std::min(envs, kSpreadThreads / lanes * hardware.processors) : 0.0;
+  return std::max(std::ceil(envs / lanes), spread);
+}
+
+// Environments' steps with their networks, of so many layers and parameters.
+GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Precision precision, double envs, double steps,
+                           double layers, double parameters) {
+  const bool tensor = precision != Precision::kFp32;
+  const double blocks = environment_blocks(config, hardware, envs, kGpuTile);
+  // A team of warps for each network.
+  const double most_of_teams = (precision == Precision::kBf16 ? 3.0 : 2.0) * hardware.processors;
+  const double teams = tensor && !is_lunar_lander(config) && blocks <= most_of_teams ? 2.0 : 1.0;
+  const KernelCycles& row = cycles_of(teams > 1.0 ? "rollout, two teams" : "rollout", precision);
+  const double block_warps = kGpuTile / kWarp;
+  const double environments = std::min(kWarp, std::ceil(envs / (blocks * block_warps)));
+  const KernelCycles& counted = cycles_of("simulate", Precision::kFp32);
+  const StepCycles step = step_cycles(config, environments, (tensor ? kTensorThreads : kThreads) / kLanesPerProcessor);
+  const bool by_layer = is_layer_by_layer(config);
+  const double scale = by_layer ? 0.0 : parameters / kCountedParameters;
+  GpuSeconds busy = gpu_seconds(hardware, (row.alone - counted.alone) * scale + step.alone,
+                                (row.together - counted.together / teams) * scale + step.together / teams,
+                                steps - 1.0 + row.before / row.issued, blocks * block_warps * teams);
+  if (by_layer) busy.chain += steps * layers * kProductLatency;  // one after another
+  return busy;
 }
 
 struct NetworkCounts {
@@ -95,7 +186,16 @@ NetworkCounts count(const Model& model, std::string_view network, const Network&
   return counts;
 }
 
+// Blocks of an update, of both networks, that a multiprocessor has registers for.
+double update_blocks(const Config& config, const Model& model, Precision precision) {
+  if (precision == Precision::kFp32) return 4.0;
+  const int width = fused_width(config);
+  return width <= 32 || (precision == Precision::kBf16 && width == 64 && model.actor.depth <= 2) ? 3.0 : 2.0;
+}
+
 }  // namespace
+
+std::span<const KernelCycles> kernel_cycles() { return kKernelCycles; }
 
 double flop_per_step(const Model& model, const Config& config) {
   const NetworkCounts actor = count(model, "actor", model.actor), critic = count(model, "critic", model.critic);
@@ -126,7 +226,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const double trained = joint ? parameters : parameters / 2.0;
   const bool tensor = hardware.is_gpu && precision != Precision::kFp32;
   const double tiles = std::ceil(minibatch / (!hardware.is_gpu ? kCpuTile : tensor ? kTensorTile : kGpuTile));
-  const double most = !hardware.is_gpu ? kCpuPartials : (tensor ? 1.0 : 2.0) * hardware.processors;
+  const double most =
+      !hardware.is_gpu ? kCpuPartials : std::floor(update_blocks(config, model, precision) * hardware.processors / 2.0);
   const double blocks = partials > 0 ? partials : std::min(tiles, most);
 
   PhaseWork rollout{Phase::kRollout};
@@ -136,9 +237,11 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   rollout.bytes = samples * (record + 2.0 * kFloat + 1.0);
   rollout.launches = 1.0;
   rollout.lanes = envs * lanes_per_sample(config);
-  // Actor and critic; a library's products run one after another.
-  const double layer = is_layer_by_layer(config) ? kProductLatency : kLayerLatency;
-  rollout.chain = steps * (2.0 * layers * layer + step_latency(config));
+  if (hardware.is_gpu) {
+    const GpuSeconds busy = rollout_seconds(config, hardware, precision, envs, steps, 2.0 * layers, parameters);
+    rollout.chain = busy.chain;
+    rollout.issue = busy.issue;
+  }
 
   PhaseWork gae{Phase::kGae};
   gae.bytes = samples * (4.0 * kFloat + 1.0);
@@ -149,19 +252,31 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   PhaseWork gradient{Phase::kGradient};
   gradient.flop = 6.0 * samples * (actor.parameters * actor_passes + critic.parameters * critic_passes);
   gradient.tanh = samples * (actor.hidden_units * actor_passes + critic.hidden_units * critic_passes);
-  gradient.other = kLossFlop / 2.0 * samples * (actor_passes + critic_passes) + kCpuSlopeFlop * gradient.tanh;
+  gradient.other = kLossFlop / 2.0 * samples * (actor_passes + critic_passes) + kSlopeFlop * gradient.tanh;
   // Each network draws the record and one more number of a sample, and writes its share of the partial gradients.
   gradient.bytes = samples * (actor_passes + critic_passes) * (record + kSector) + updates * blocks * trained * kFloat;
   gradient.launches = updates;
   gradient.lanes = networks * minibatch * lanes_per_sample(config);
-  gradient.chain = updates * std::ceil(tiles / blocks) * (3.0 * layers * layer + kStepLatency);
+  if (is_layer_by_layer(config)) {
+    gradient.chain = updates * std::ceil(tiles / blocks) * 3.0 * layers * kProductLatency;
+  } else if (hardware.is_gpu) {
+    const KernelCycles &a = cycles_of("update, actor", precision), &c = cycles_of("update, critic", precision);
+    const double scale = parameters / kCountedParameters;
+    const double passes = updates * (std::ceil(tiles / blocks) - 1.0 + (a.before + c.before) / (a.issued + c.issued));
+    const double warps = networks * blocks * (tensor ? kTensorTile : kGpuTile) / kWarp;
+    // However small the networks, samples come from memory.
+    const double alone = std::max(scale * (a.alone + c.alone) / 2.0, kLoadLatency * hardware.clock);
+    const GpuSeconds busy = gpu_seconds(hardware, alone, scale * (a.together + c.together) / 2.0, passes, warps);
+    gradient.chain = busy.chain;
+    gradient.issue = busy.issue;
+  }
 
   PhaseWork reduce{Phase::kReduce};
   reduce.flop = updates * blocks * trained;
   reduce.bytes = updates * (blocks + 1.0) * trained * kFloat;
   reduce.launches = updates;
   reduce.lanes = trained * kSplit;
-  reduce.chain = updates * (std::ceil(blocks / (kSplit * kAhead)) * kLoadLatency + kLastBlockLatency);
+  if (hardware.is_gpu) reduce.chain = updates * cycles_of("reduce gradients", Precision::kFp32).alone / hardware.clock;
 
   PhaseWork apply{Phase::kApply};
   apply.flop = updates * 16.0 * trained;
@@ -183,15 +298,16 @@ PhasePrediction predict(const PhaseWork& work, const Hardware& hardware, Precisi
   const double fp32 = hardware.flops[static_cast<std::size_t>(Precision::kFp32)];
   const double fill = fill_of(hardware, work.lanes);
   const double reached = hardware.is_gpu ? kGpuFlops : kCpuFlops;
-  const bool own_tanh = !hardware.is_gpu || used == Precision::kFp32;
-  const double tanh_flop = own_tanh ? work.tanh * (hardware.is_gpu ? kGpuTanhFlop : kCpuTanhFlop) : 0.0;
-  const double units = fp32 * reached * fill;
+  // Beside tensor cores tanh is a hardware instruction; all else that a GPU does is in its kernels' cycles.
+  const bool special = hardware.is_gpu && used != Precision::kFp32;
+  const double other = hardware.is_gpu ? 0.0 : work.tanh * kTanhFlop + work.other;
   constexpr std::string_view kNames[] = {"fp32", "tf32", "bf16"};
   Bound bounds[] = {
-      {kNames[static_cast<std::size_t>(used)], work.flop / (flops * reached * fill) + (tanh_flop + work.other) / units},
-      {"tanh", own_tanh ? 0.0 : work.tanh / (hardware.special * fill)},
+      {kNames[static_cast<std::size_t>(used)], work.flop / (flops * reached * fill) + other / (fp32 * reached * fill)},
+      {"tanh", special ? work.tanh / (hardware.special * fill) : 0.0},
       {"memory", work.bytes / (hardware.memory * (hardware.is_gpu ? kGpuMemory : kCpuMemory))},
       {"latency", hardware.is_gpu ? work.chain : 0.0},
+      {"issue", work.issue},
   };
   PhasePrediction prediction{work, 0.0, "launches"};
   double longest = 0.0;
@@ -225,7 +341,11 @@ double predict_evaluation(const Config& config, const Hardware& hardware, int ep
   work.other = step_flop(config) * samples;
   work.launches = 1.0;
   work.lanes = episodes * lanes_per_sample(config);
-  work.chain = steps * (layers * (is_layer_by_layer(config) ? kProductLatency : kLayerLatency) + step_latency(config));
+  if (hardware.is_gpu) {
+    const GpuSeconds busy = rollout_seconds(config, hardware, Precision::kFp32, episodes, steps, layers, actor.parameters);
+    work.chain = busy.chain;
+    work.issue = busy.issue;
+  }
   return predict(work, hardware, Precision::kFp32).seconds;
 }
 
@@ -240,9 +360,15 @@ Precision expected_precision(const Config& config, const Hardware& hardware) {
   return !hardware.is_gpu && is_layer_by_layer(config) ? Precision::kFp32 : hardware.automatic;
 }
 
-double predict_simulation(const Hardware& hardware, double num_envs) {
-  const double flops = hardware.flops[static_cast<std::size_t>(Precision::kFp32)];
-  return flops * fill_of(hardware, num_envs) / kSimulateFlop;
+double predict_simulation(const Config& config, const Hardware& hardware) {
+  const double envs = config.num_envs;
+  if (!hardware.is_gpu) {
+    return hardware.flops[static_cast<std::size_t>(Precision::kFp32)] * fill_of(hardware, envs) / simulate_flop(config);
+  }
+  const double warps = environment_blocks(config, hardware, envs, kWarp);
+  const StepCycles step = step_cycles(config, std::min(kWarp, std::ceil(envs / warps)), kThreads / kLanesPerProcessor);
+  const GpuSeconds busy = gpu_seconds(hardware, step.alone, step.together, 1.0, warps);
+  return envs / std::max(busy.chain, busy.issue);
 }
 
 }  // namespace perilune

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "host/error.hpp"
 
@@ -22,6 +26,42 @@ double steps_per_second(const Config& config, const Hardware& hardware, Precisio
   double seconds = 0.0;
   for (const PhasePrediction& phase : predict_iteration(config, hardware, precision)) seconds += phase.seconds;
   return config.num_envs * config.num_steps / seconds;
+}
+
+const PhasePrediction& phase_of(const std::vector<PhasePrediction>& phases, Phase phase) {
+  return *std::find_if(phases.begin(), phases.end(), [&](const PhasePrediction& row) { return row.work.phase == phase; });
+}
+
+double seconds_of(Phase phase, const Config& config, const Hardware& hardware, Precision precision) {
+  return phase_of(predict_iteration(config, hardware, precision), phase).seconds;
+}
+
+constexpr Precision kEveryPrecision[] = {Precision::kFp32, Precision::kTf32, Precision::kBf16};
+constexpr const char* kPrecisionNames[] = {"fp32", "tf32", "bf16"};
+
+// The row of bench/results/sass.json; null where it has none.
+nlohmann::json counted(std::string_view walk, Precision precision) {
+  static const nlohmann::json table =
+      nlohmann::json::parse(std::ifstream(std::string(PERILUNE_SOURCE_DIR) + "/bench/results/sass.json"));
+  for (const nlohmann::json& row : table.at("walks")) {
+    if (row.at("walk") == walk && row.at("precision") == kPrecisionNames[static_cast<int>(precision)]) return row;
+  }
+  return nullptr;
+}
+
+// Cycles that a scheduler needs for a pass at least.
+double floor_of(std::string_view walk, Precision precision) {
+  double most = 0.0;
+  const nlohmann::json row = counted(walk, precision);
+  for (const nlohmann::json& cycles : row.at("floor_cycles")) most = std::max(most, cycles.get<double>());
+  return most;
+}
+
+Config lunar_lander(int envs, double fast_solver) {
+  Config config = cartpole(envs);
+  config.env_id = "LunarLander-v3";
+  config.env_parameters["fast_solver"] = fast_solver;
+  return config;
 }
 
 // Data sheets (dense, without sparsity). Their tensor rates are at a lower clock than their fp32 rates (8% on H100), and the
@@ -83,7 +123,7 @@ TEST(PerformanceModel, SeparateIterationsTrainOneNetworkEach) {
 
 TEST(PerformanceModel, NeverBeatsTheCeilings) {
   for (const Hardware& gpu : known_hardware()) {
-    for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
+    for (const Precision precision : kEveryPrecision) {
       for (int envs : {1, 64, 4096, 262144}) {
         for (const PhasePrediction& phase : predict_iteration(cartpole(envs), gpu, precision)) {
           EXPECT_LE(phase.work.flop / phase.seconds, gpu.flops[static_cast<std::size_t>(precision)]) << gpu.name;
@@ -96,11 +136,96 @@ TEST(PerformanceModel, NeverBeatsTheCeilings) {
   }
 }
 
+// As bench/sass.py counts them now. A failure prints what host/performance_model.cpp should have.
+TEST(PerformanceModel, HasTheCountsOfTheMachineCode) {
+  for (const KernelCycles& row : kernel_cycles()) {
+    const nlohmann::json real = counted(row.walk, row.precision);
+    ASSERT_FALSE(real.is_null()) << row.walk << " " << kPrecisionNames[static_cast<int>(row.precision)];
+    EXPECT_EQ(row.alone, real.at("alone_cycles")) << real;
+    if (real.at("of") != "a pass") continue;
+    EXPECT_EQ(row.together, real.at("together_cycles")) << real;
+    EXPECT_EQ(row.issued, real.at("counts").at("issue")) << real;
+    EXPECT_EQ(row.before, real.at("issued_before")) << real;
+  }
+}
+
+// Every unit of every scheduler has that much to do, however warps are arranged.
+TEST(PerformanceModel, NeverBeatsTheFloorsOfTheMachineCode) {
+  const Hardware& gpu = find_hardware("h200");
+  for (const Precision precision : kEveryPrecision) {
+    double rollout = floor_of("rollout", precision);
+    if (precision != Precision::kFp32) rollout = std::min(rollout, 2.0 * floor_of("rollout, two teams", precision));
+    const double gradient = 4.0 * (floor_of("update, actor", precision) + floor_of("update, critic", precision));
+    for (int envs = 64; envs <= 262144; envs *= 2) {
+      const double passes = envs * 128.0 / 32.0 / (4.0 * gpu.processors) / gpu.clock;
+      EXPECT_GE(seconds_of(Phase::kRollout, cartpole(envs), gpu, precision), passes * rollout) << envs;
+      EXPECT_GE(seconds_of(Phase::kGradient, cartpole(envs), gpu, precision), passes * gradient) << envs;
+    }
+  }
+}
+
+// Also where rollouts no longer have a team of warps for each network: those must not have been slower.
+TEST(PerformanceModel, RolloutsOfMoreEnvironmentsTakeLonger) {
+  const Hardware& gpu = find_hardware("h200");
+  for (const Precision precision : kEveryPrecision) {
+    double before = 0.0;
+    for (int envs = 64; envs <= 131072; envs += 64) {
+      const double seconds = seconds_of(Phase::kRollout, cartpole(envs), gpu, precision);
+      EXPECT_GE(seconds, before) << envs;
+      before = seconds;
+    }
+  }
+}
+
+TEST(PerformanceModel, MoreEnvironmentsNeverMakeFewerStepsPerSecond) {
+  for (const Hardware& gpu : known_hardware()) {
+    for (const Precision precision : kEveryPrecision) {
+      double before[3] = {}, simulated[3] = {};
+      for (int envs = 256; envs <= 262144; envs *= 2) {
+        const Config configs[] = {cartpole(envs), lunar_lander(envs, 0.0), lunar_lander(envs, 1.0)};
+        for (int i = 0; i < 3; ++i) {
+          const double rate = steps_per_second(configs[i], gpu, precision), alone = predict_simulation(configs[i], gpu);
+          EXPECT_GE(rate, before[i]) << gpu.name << " " << configs[i].env_id << " " << envs;
+          EXPECT_GE(alone, simulated[i]) << gpu.name << " " << configs[i].env_id << " " << envs;
+          EXPECT_LT(rate, alone) << gpu.name << " " << configs[i].env_id << " " << envs;
+          before[i] = rate;
+          simulated[i] = alone;
+        }
+      }
+    }
+  }
+}
+
+// A lander's step is most of the time, the exact solver's more than the fast one's.
+TEST(PerformanceModel, LandersTakeLongerThanCartPole) {
+  const Hardware& gpu = find_hardware("h200");
+  for (int envs : {64, 4096, 65536}) {
+    const double fast = seconds_of(Phase::kRollout, lunar_lander(envs, 1.0), gpu, Precision::kTf32);
+    EXPECT_GT(fast, 2.0 * seconds_of(Phase::kRollout, cartpole(envs), gpu, Precision::kTf32)) << envs;
+    EXPECT_GT(seconds_of(Phase::kRollout, lunar_lander(envs, 0.0), gpu, Precision::kTf32), 1.5 * fast) << envs;
+  }
+}
+
+TEST(PerformanceModel, WiderNetworksTakeLonger) {
+  const Hardware& gpu = find_hardware("h200");
+  for (const Precision precision : kEveryPrecision) {
+    for (const Phase phase : {Phase::kRollout, Phase::kGradient}) {
+      for (const int envs : {64, 16384}) {
+        double before = 0.0;
+        for (const int width : {16, 32, 64, 128}) {
+          Config config = cartpole(envs);
+          config.hidden_width = width;
+          const double seconds = seconds_of(phase, config, gpu, precision);
+          EXPECT_GT(seconds, before) << kPrecisionNames[static_cast<int>(precision)] << " " << envs << " " << width;
+          before = seconds;
+        }
+      }
+    }
+  }
+}
+
 TEST(PerformanceModel, WideBatchesFillAGpu) {
   const Hardware& gpu = find_hardware("h200");
-  for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
-    EXPECT_GT(steps_per_second(cartpole(65536), gpu, precision), steps_per_second(cartpole(1024), gpu, precision));
-  }
   EXPECT_GT(steps_per_second(cartpole(65536), gpu, Precision::kTf32),
             2.0 * steps_per_second(cartpole(65536), gpu, Precision::kFp32));
   EXPECT_LE(steps_per_second(cartpole(65536), gpu, Precision::kFp32) * 9155.0 * 26.0, gpu.flops[0]);
