@@ -10,24 +10,22 @@ namespace {
 
 using u32 = std::uint32_t;
 
-/// d = A B + c over operands of as many registers; with half of a fragment's, of half its depth. Bits of an operand that its
-/// format does not have are cut off.
+/// d = A B + c over operands of as many registers; with half of a fragment's, of half its depth.
 template <class Fragment, std::size_t A, std::size_t B>
 void multiply(Warp& warp, const Instruction& instruction, Mask) {
   const auto& o = instruction.operands;
-  const u32 kept = ~EmulatedTensorCore::ignored_bits(Fragment{});
   EmulatedOperands operands;
   for (int lane = 0; lane < kLanes; ++lane) {
     u32 a[4] = {}, b[2] = {};
-    for (std::size_t r = 0; r < A; ++r) a[r] = warp.lanes<u32>(o[4 + r])[lane] & kept;
-    for (std::size_t r = 0; r < B; ++r) b[r] = warp.lanes<u32>(o[4 + A + r])[lane] & kept;
+    for (std::size_t r = 0; r < A; ++r) a[r] = warp.lanes<u32>(o[4 + r])[lane];
+    for (std::size_t r = 0; r < B; ++r) b[r] = warp.lanes<u32>(o[4 + A + r])[lane];
     operands.put<Fragment>(lane, a, b);
   }
   for (int lane = 0; lane < kLanes; ++lane) {
-    float c[4];
+    float c[4], d[4];
     for (std::size_t r = 0; r < 4; ++r) c[r] = warp.lanes<float>(o[4 + A + B + r])[lane];
-    operands.add_product<Fragment>(lane, c);
-    for (std::size_t r = 0; r < 4; ++r) warp.lanes<float>(o[r])[lane] = c[r];
+    operands.add_product<Fragment>(lane, d, c);
+    for (std::size_t r = 0; r < 4; ++r) warp.lanes<float>(o[r])[lane] = d[r];
   }
 }
 
