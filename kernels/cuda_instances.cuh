@@ -30,7 +30,8 @@ inline constexpr int kUpdateLanes = P == Precision::kFp32 ? kTileLanes : 128;
 
 // Blocks of rollouts with a team for each network that a multiprocessor has registers for. While all run at once both networks'
 // chains of dependent multiplies side by side beat one after the other; with more blocks these fill each other's gaps. Narrow
-// networks are a small part of a step, as all are of one of an uneven environment, and those are spread over more blocks.
+// networks are a small part of a step, as all are of one of an uneven environment, and those are spread over more blocks; at
+// width 128 each team would need block storage for a layer.
 template <Precision P>
 inline constexpr int kTeamBlocks = P == Precision::kBf16 ? 3 : 2;
 
@@ -93,7 +94,7 @@ void set_networks(Instance& instance) {
     using K = Rollout<E, Width>;
     const int blocks = environment_blocks<E>(args.environments.count, kTileLanes);
     const std::size_t storage = storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic));
-    if constexpr (P != Precision::kFp32 && Width >= 64 && !UnevenEnv<E>) {
+    if constexpr (P != Precision::kFp32 && Width == 64 && !UnevenEnv<E>) {
       if (blocks <= update_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
     }
     launch_cuda<K, kTileLanes, P>(args, blocks, storage, queue);

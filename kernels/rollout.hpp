@@ -102,6 +102,7 @@ struct Rollout {
   template <class B>
   PERILUNE_DEVICE static void infer(B& block, const Actor<B>& actor, const Critic<B>& critic, const Tiles<B>& tiles) {
     if constexpr (B::kTeams == 2) {
+      static_assert(HiddenLayers<B, Width>::inference_floats() == 0, "teams would share the layers between");
       if (block.team() == 0) {
         actor.infer(tiles.observation, tiles.action);
       } else {

@@ -284,8 +284,15 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     Sums<N> result;
     for (int k = 0; k < N; ++k) {
-      result[k] = 0.0f;
-      for (float x : group_.exchange(k, odd_sum_)) result[k] += x;
+      // As CudaBlock's: lanes 16 apart, 8 apart and so on; then warps in their order.
+      std::vector<float> x = group_.exchange(k, odd_sum_);
+      x.resize((x.size() + kWarpLanes - 1) / kWarpLanes * kWarpLanes, 0.0f);
+      for (std::size_t warp = 0; warp < x.size(); warp += kWarpLanes) {
+        for (std::size_t step = kWarpLanes / 2; step > 0; step /= 2) {
+          for (std::size_t i = warp; i < warp + step; ++i) x[i] += x[i + step];
+        }
+        result[k] = warp == 0 ? x[0] : result[k] + x[warp];
+      }
     }
     return result;
   }

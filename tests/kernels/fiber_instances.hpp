@@ -76,7 +76,7 @@ Instance make_instance() {
     using K = Rollout<E, Width>;
     const int blocks = blocks_for(args.environments.count, kRolloutLanes);
     const int storage = K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic));
-    if constexpr (P != Precision::kFp32 && Width >= 64) {
+    if constexpr (P != Precision::kFp32 && Width == 64) {
       // Few environments have a team for each network, as on a GPU.
       if (blocks <= 2) {
         launch_fibers<K, kRolloutLanes, P, 2>(args, blocks, static_cast<std::size_t>(storage), Order);
