@@ -285,7 +285,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     Sums<N> result;
     for (int k = 0; k < N; ++k) {
       // As CudaBlock's: lanes 16 apart, 8 apart and so on; then warps in their order.
-      std::vector<float> x = group_.exchange(k, odd_sum_);
+      const std::span<const float> of_lanes = group_.exchange(k, odd_sum_);
+      std::vector<float> x(of_lanes.begin(), of_lanes.end());
       x.resize((x.size() + kWarpLanes - 1) / kWarpLanes * kWarpLanes, 0.0f);
       for (std::size_t warp = 0; warp < x.size(); warp += kWarpLanes) {
         for (std::size_t step = kWarpLanes / 2; step > 0; step /= 2) {
