@@ -287,12 +287,13 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
       // As CudaBlock's: lanes 16 apart, 8 apart and so on; then warps in their order.
       const std::span<const float> of_lanes = group_.exchange(k, odd_sum_);
       std::vector<float> x(of_lanes.begin(), of_lanes.end());
+      result[k] = -0.0f;  // to which a number adds itself
       x.resize((x.size() + kWarpLanes - 1) / kWarpLanes * kWarpLanes, 0.0f);
       for (std::size_t warp = 0; warp < x.size(); warp += kWarpLanes) {
         for (std::size_t step = kWarpLanes / 2; step > 0; step /= 2) {
           for (std::size_t i = warp; i < warp + step; ++i) x[i] += x[i + step];
         }
-        result[k] = warp == 0 ? x[0] : result[k] + x[warp];
+        result[k] += x[warp];
       }
     }
     return result;
