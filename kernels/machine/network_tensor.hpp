@@ -3,7 +3,7 @@
 // Weights are staged in block storage, rounded, and stay for as long as the block lives. A warp owns 32 rows of samples,
 // two multiplies high, so that each weight it reads is used twice. Where only the output matters hidden layers pass from
 // multiply to multiply in registers (fragments.hpp). Training keeps them in block storage, and each layer's gradient then in
-// its place; so do rollouts at width 128, for which registers do not suffice.
+// its place; so do rollouts in tf32 at width 128, for which registers do not suffice.
 //
 // Weight gradients are products over the samples of all warps, split among the warps by rows and columns of the weight.
 // They stay in registers from tile to tile, and are written once; only at width 128, where a warp's share is 128 registers,

@@ -80,7 +80,7 @@ template <TensorBlock B, int Width>
 class HiddenLayers<B, Width> {
  public:
   /// Do a warp's rows of two layers fit its registers?
-  static constexpr bool kPassInRegisters = Width <= 64;
+  static constexpr bool kPassInRegisters = Width <= (B::kPrecision == Precision::kBf16 ? 128 : 64);
 
   static constexpr int inference_floats() { return kPassInRegisters ? 0 : kLayerFloats; }
   static constexpr int training_floats(int depth) { return depth * kLayerFloats; }

@@ -53,9 +53,11 @@ TEST_P(Orders, TenIterationsTrainThePolicyOfFibers) {
     here.launch(subject().queue());
     fibers.launch(none);
   }
-  // Sums over a block are in another order, so that the last bits of gradients differ: parameters of magnitude 1 move by 0.07,
-  // and end as close as that.
-  test::expect_close("parameter", here.parameters.copy(), fibers.parameters.copy(), {2e-6, 0.0});
+  // Sums over a grid are in another order, so that the last bits of gradients differ: parameters of magnitude 1 move by 0.07,
+  // and end as close as that. A weight whose last bits differ may be rounded to another operand, which is one of 64 that an
+  // output is made of: that changes what others move by.
+  const double rounded = 2.0 * 0.07 * subject().rounding / 64.0;
+  test::expect_close("parameter", here.parameters.copy(), fibers.parameters.copy(), {2e-6 + rounded, 0.0});
   test::expect_same_bits("state", here.environments.fields.copy(), fibers.environments.fields.copy());
   test::expect_same_bits("episode", here.environments.episode.copy(), fibers.environments.episode.copy());
   double moved = 0.0;
