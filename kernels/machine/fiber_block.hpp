@@ -227,7 +227,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
 
   bool any(const PerLane<FiberBlock, bool>& mask,
            std::source_location where = std::source_location::current()) {
-    const float mine[1] = {mask[lane()] ? 1.0f : 0.0f};
+    const float mine[1] = {this->team() == 0 && mask[lane()] ? 1.0f : 0.0f};
     return sums_of(mine, where)[0] > 0.0f;
   }
   float sum(const PerLane<FiberBlock, float>& x,
