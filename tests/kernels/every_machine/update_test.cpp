@@ -271,6 +271,7 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {7, 3, 1, 0, 1, 1, Activation::kTanh, false, 1, 1, 1, kPointMass},
       {145, 2, 1, 0, 4, 2, Activation::kRelu, true, 1, 1, 1, kPointMass},
       {65, 2, 1, 64, 2, 2, Activation::kTanh, true, 1, 1, 2, kLunarLander},
+      {33, 1, 0, 64, 3, 2, Activation::kTanh, false, 1, 1, 1, kLunarLander},
       {97, 1, 0, 64, 1, 3, Activation::kTanh, false, 2, 0, 1, kLanderContinuous},
       {33, 2, 1, 128, 2, 1, Activation::kTanh, true, 1, 1, 1, kLunarLander},
       {33, 2, 1, 0, 3, 2, Activation::kTanh, true, 1, 1, 1, kLunarLander},
