@@ -155,7 +155,8 @@ GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Preci
   const double blocks = environment_blocks(config, hardware, envs, kGpuTile);
   // A team of warps for each network.
   const double most_of_teams = (precision == Precision::kBf16 ? 3.0 : 2.0) * hardware.processors;
-  const double teams = tensor && !is_lunar_lander(config) && blocks <= most_of_teams ? 2.0 : 1.0;
+  const bool is_teamed = tensor && fused_width(config) == 64 && !is_lunar_lander(config) && blocks <= most_of_teams;
+  const double teams = is_teamed ? 2.0 : 1.0;
   const KernelCycles& row = cycles_of(teams > 1.0 ? "rollout, two teams" : "rollout", precision);
   const double block_warps = kGpuTile / kWarp;
   const double environments = std::min(kWarp, std::ceil(envs / (blocks * block_warps)));

@@ -24,7 +24,7 @@ void check_cuda(cudaError_t status, const char* what) {
                            cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
 }
 
-int update_blocks(int per_processor) {
+int device_blocks(int per_processor) {
   int device = 0, processors = 0;
   check_cuda(cudaGetDevice(&device), "asking for the current device");
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),

@@ -49,18 +49,19 @@ inline int depth_of(const Network& actor, const Network& critic) {
 }
 
 /// `per_processor` blocks for each multiprocessor of the current device.
-int update_blocks(int per_processor);
+int device_blocks(int per_processor);
 
 /// Blocks that step n environments. Of uneven ones a warp takes few while schedulers have no other work: alone it is slow
 /// because each instruction waits for the one before, however many of its lanes carry it out, and with few lanes it has fewer
-/// to carry out (a step of n landers with random actions, exact and fast solver: 32 124 k and 61 k, 8 68 k and 21 k, 1 43 k and
-/// 7 k). So they are spread over kSpreadThreads of each multiprocessor: two warps for each of its schedulers.
+/// to carry out: for a step of 32 landers with random actions 124 k with the exact solver and 61 k with the fast one, of 8
+/// landers 68 k and 21 k, of one 43 k and 7 k. So they are spread over kSpreadThreads of each multiprocessor: two warps for each
+/// of its schedulers.
 template <class E>
 int environment_blocks(int n, int lanes) {
   constexpr int kSpreadThreads = 256;
   const int full = divide_up(n, lanes);
   if constexpr (UnevenEnv<E>) {
-    const int spread = update_blocks(kSpreadThreads / lanes), most = n < spread ? n : spread;
+    const int spread = device_blocks(kSpreadThreads / lanes), most = n < spread ? n : spread;
     return full < most ? most : full;
   } else {
     return full;
@@ -73,7 +74,7 @@ int simulate_blocks(int n) {
   constexpr int kLanes = kSimulateLanes<E>;
   if constexpr (UnevenEnv<E>) {
     constexpr int kMost = Rounds<CudaBlock<kLanes>>::kMost;
-    const int rounds = divide_up(n, update_blocks(kRegisterBudget<Precision::kFp32> / kLanes) * kLanes);
+    const int rounds = divide_up(n, device_blocks(kRegisterBudget<Precision::kFp32> / kLanes) * kLanes);
     if (rounds > 1) return divide_up(n, kLanes * (rounds < kMost ? rounds : kMost));
   }
   return environment_blocks<E>(n, kLanes);
@@ -87,7 +88,7 @@ void set_networks(Instance& instance) {
   // Two networks' blocks fill the machine once, as each block more would stage its weights again.
   instance.max_partials = [](std::int32_t depth) -> std::int32_t {
     return with_update<InterfaceOf<E>, Width, P>(depth, [](auto kernel) {
-      return update_blocks(P == Precision::kFp32 ? 4 : register_budget<decltype(kernel), P>() / kUpdateLanes<P>) / 2;
+      return device_blocks(P == Precision::kFp32 ? 4 : register_budget<decltype(kernel), P>() / kUpdateLanes<P>) / 2;
     });
   };
   instance.rollout = [](const RolloutArgs& args, Queue& queue) {
@@ -95,7 +96,7 @@ void set_networks(Instance& instance) {
     const int blocks = environment_blocks<E>(args.environments.count, kTileLanes);
     const std::size_t storage = storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic));
     if constexpr (P != Precision::kFp32 && Width == 64 && !UnevenEnv<E>) {
-      if (blocks <= update_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
+      if (blocks <= device_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
     }
     launch_cuda<K, kTileLanes, P>(args, blocks, storage, queue);
   };

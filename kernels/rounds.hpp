@@ -14,6 +14,8 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// An environment's place in the block's share is a lane's number, beyond those that there are, to the block's load and store:
+/// the whole share is active.
 template <class B>
 class Rounds {
  public:

@@ -26,14 +26,13 @@ class SimtBlockBase {
   static constexpr int kLanes = Lanes;
   static constexpr int kTeams = Teams;
   static constexpr int kThreadCount = Lanes * Teams;  // of all teams
-  // Multiples of 4 that spread the accesses of the matrix verbs (dense_simt.hpp, tensor_operands.hpp) over the banks.
-  static constexpr int kStride = Lanes + (P == Precision::kFp32 ? 4 : 8);
+  static constexpr int kStride = Lanes + 4;  // spreads the accesses of the matrix verbs (dense_simt.hpp) over the banks
   static constexpr bool kThreads = true;
   static constexpr int kOwned = 1;
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
-  // In fp32 several blocks share a multiprocessor, and it must not have the instructions.
+  // Blocks in fp32 run below compute capability 8.0 as well, where there is no such copy, and several share a multiprocessor.
   static constexpr bool kCopiesAhead = P != Precision::kFp32;
 
   /// Of the thread's team.

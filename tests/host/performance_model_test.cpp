@@ -177,6 +177,19 @@ TEST(PerformanceModel, RolloutsOfMoreEnvironmentsTakeLonger) {
   }
 }
 
+// Kernels with teams exist at width 64 alone: elsewhere a step's chain is as long for few environments as for many.
+TEST(PerformanceModel, OnlyNetworksOfWidth64HaveTeams) {
+  const Hardware& gpu = find_hardware("h200");
+  for (const int width : {16, 32, 64, 128}) {
+    const auto chain = [&](int envs) {
+      Config config = cartpole(envs);
+      config.hidden_width = width;
+      return iteration_work(config, gpu, Precision::kTf32)[0].chain;
+    };
+    EXPECT_EQ(chain(64) < chain(65536), width == 64) << width;
+  }
+}
+
 TEST(PerformanceModel, MoreEnvironmentsNeverMakeFewerStepsPerSecond) {
   for (const Hardware& gpu : known_hardware()) {
     for (const Precision precision : kEveryPrecision) {
