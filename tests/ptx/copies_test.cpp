@@ -9,7 +9,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const std::string kCommit = "\tcp.async.commit_group;\n", kWait = "\tcp.async.wait_group 0;\n", kBarrier = "\tbar.sync 0;\n";
+const std::string kWait = "\tcp.async.wait_all;\n", kBarrier = "\tbar.sync 0;\n";
 /// Thread t copies word t.
 const std::string kCopy = "\tshl.b32 %r4, %r1, 2;\n\tcp.async.ca.shared.global [%r4], [%rd2], 4;\n";
 /// It gives back what thread 63 - t copied, in its own word.
@@ -29,7 +29,7 @@ std::string fault_of(const std::string& body, std::uint32_t threads = 64, Order 
 }
 
 TEST(PtxCopies, BringWhatTheyRead) {
-  SmallKernel kernel(text_of(kCopy + kCommit + kWait + kBarrier + kOthers + "\tret;"));
+  SmallKernel kernel(text_of(kCopy + kWait + kBarrier + kOthers + "\tret;"));
   filled(kernel).run();
   for (std::uint32_t t = 0; t < 64; ++t) EXPECT_EQ(kernel[t], 1063 - t);
 }
@@ -42,15 +42,9 @@ TEST(PtxCopies, OfEachSize) {
   };
   for (const auto& [instruction, expected] :
        {Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 4;", {1004, 7, 7, 7}},
-        Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 8;", {1004, 1005, 7, 7}},
-        Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 16;", {1004, 1005, 1006, 1007}},
-        Case{"cp.async.cg.shared::cta.global [table+16], [%rd1+16], 16;", {1004, 1005, 1006, 1007}},
-        Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 8, 4;", {1004, 0, 7, 7}},
-        Case{"cp.async.cg.shared.global [table+16], [%rd1+16], 16, %r8;", {1004, 1005, 1006 % 256, 0}},
-        Case{"cp.async.cg.shared.global [table+16], [%rd1+1048576], 16, 0;", {0, 0, 0, 0}}}) {
+        Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 16;", {1004, 1005, 1006, 1007}}}) {
     SmallKernel kernel(text_of(
-        "\tmov.u32 %r7, 7;\n\tmov.u32 %r8, 9;\n\tst.shared.v4.u32 [table+16], {%r7, %r7, %r7, %r7};\n\t" +
-        std::string(instruction) +
+        "\tmov.u32 %r7, 7;\n\tst.shared.v4.u32 [table+16], {%r7, %r7, %r7, %r7};\n\t" + std::string(instruction) +
         "\n\tcp.async.wait_all;\n\tld.shared.v4.u32 {%r3, %r4, %r5, %r6}, [table+16];\n"
         "\tst.global.v4.u32 [%rd1], {%r3, %r4, %r5, %r6};\n\tret;"));
     filled(kernel, 1).run();
@@ -62,45 +56,38 @@ TEST(PtxCopies, AreNotThereBeforeTheirThreadWaits) {
   const auto early = AllOf(
       HasSubstr("thread 0: reads what thread 0 copies and has not waited for (?:7: `cp.async.ca.shared.global [%r4], [%rd2], 4`)"),
       HasSubstr("at ?:7: `ld.shared.u32 %r3, [%r4]`"));
-  EXPECT_EQ(fault_of(kCopy + kCommit + kWait + kOwn), "no fault");
-  EXPECT_THAT(fault_of(kCopy + kOwn), early);
-  EXPECT_THAT(fault_of(kCopy + kCommit + kOwn + kWait), early);
-  EXPECT_THAT(fault_of(kCopy + kWait + kOwn), early) << "in no group";
-  EXPECT_THAT(fault_of(kCopy + kCommit + kBarrier + kOwn), early) << "a barrier does not wait for copies";
-  EXPECT_THAT(fault_of(kCopy + "\tst.shared.u32 [%r4], %r1;\n" + kCommit + kWait),
+  EXPECT_EQ(fault_of(kCopy + kWait + kOwn), "no fault");
+  EXPECT_THAT(fault_of(kCopy + kOwn + kWait), early);
+  EXPECT_THAT(fault_of(kCopy + kBarrier + kOwn), early) << "a barrier does not wait for copies";
+  EXPECT_THAT(fault_of(kCopy + "\tst.shared.u32 [%r4], %r1;\n" + kWait),
               HasSubstr("writes what thread 0 copies and has not waited for"));
-  EXPECT_THAT(fault_of(kCopy + kCopy + kCommit + kWait), HasSubstr("writes what thread 0 copies and has not waited for"))
-      << "twice";
-  EXPECT_THAT(fault_of(kCopy + kCommit + kBarrier + kOthers), HasSubstr("reads what thread 63 copies and has not waited for"));
+  EXPECT_THAT(fault_of(kCopy + kCopy + kWait), HasSubstr("writes what thread 0 copies and has not waited for")) << "twice";
+  EXPECT_THAT(fault_of(kCopy + kBarrier + kOthers), HasSubstr("reads what thread 63 copies and has not waited for"));
 }
 
 TEST(PtxCopies, AreOthersAfterABarrierThatComesLater) {
   for (const Order warps : {Order::kForward, Order::kReverse}) {
-    EXPECT_THAT(fault_of(kCopy + kCommit + kWait + kOthers, 64, warps), HasSubstr("shared memory that nobody has written"));
-    EXPECT_THAT(fault_of(kCopy + kCommit + kBarrier + kWait + kOthers, 64, warps), HasSubstr("copies and has not waited for"));
+    EXPECT_THAT(fault_of(kCopy + kWait + kOthers, 64, warps), HasSubstr("shared memory that nobody has written"));
+    EXPECT_THAT(fault_of(kCopy + kBarrier + kWait + kOthers, 64, warps), HasSubstr("copies and has not waited for"));
   }
   // The first warp has waited, and no barrier came after that.
   const std::string first = "\tsetp.gt.u32 %p1, %r1, 31;\n\t@!%p1 cp.async.wait_all;\n";
-  EXPECT_EQ(fault_of(kCopy + kCommit + first + kBarrier + "\t@!%p1 bra $end;\n" + kOthers + "$end:\n"), "no fault");
-  EXPECT_THAT(fault_of(kCopy + kCommit + kBarrier + first + "\t@!%p1 bra $end;\n" + kOthers + "$end:\n"),
+  EXPECT_EQ(fault_of(kCopy + first + kBarrier + "\t@!%p1 bra $end;\n" + kOthers + "$end:\n"), "no fault");
+  EXPECT_THAT(fault_of(kCopy + kBarrier + first + "\t@!%p1 bra $end;\n" + kOthers + "$end:\n"),
               HasSubstr("reads what thread 31 wrote, and nothing orders the two (?:7: `cp.async"));
   const std::string neighbour = "\txor.b32 %r5, %r4, 4;\n\tld.shared.u32 %r3, [%r5];\n";
-  EXPECT_EQ(fault_of(kCopy + kCommit + kWait + "\tbar.warp.sync -1;\n" + neighbour), "no fault");
-  EXPECT_THAT(fault_of(kCopy + kCommit + kWait + neighbour),
+  EXPECT_EQ(fault_of(kCopy + kWait + "\tbar.warp.sync -1;\n" + neighbour), "no fault");
+  EXPECT_THAT(fault_of(kCopy + kWait + neighbour),
               HasSubstr("reads what thread 1 wrote, and nothing orders the two (?:7: `cp.async"));
 }
 
-TEST(PtxCopies, GroupsAreWaitedForInTheirOrder) {
-  const std::string two = kCopy + kCommit + "\tcp.async.ca.shared.global [%r4+256], [%rd2], 4;\n" + kCommit;
-  const std::string first = "\tld.shared.u32 %r3, [%r4];\n", second = "\tld.shared.u32 %r3, [%r4+256];\n";
-  EXPECT_EQ(fault_of(two + "\tcp.async.wait_group 1;\n" + first + kWait + second), "no fault");
-  EXPECT_THAT(fault_of(two + "\tcp.async.wait_group 1;\n" + second),
-              HasSubstr("reads what thread 0 copies and has not waited for"));
-  EXPECT_THAT(fault_of(two + "\tcp.async.wait_group 2;\n" + first), HasSubstr("reads what thread 0 copies and has not waited for"));
-  EXPECT_EQ(fault_of(two + "\tcp.async.wait_all;\n" + first + second), "no fault");
-  EXPECT_EQ(fault_of(kCopy + kCommit + kCommit + "\tcp.async.wait_group 1;\n" + kOwn), "no fault") << "an empty group counts";
+TEST(PtxCopies, AWaitIsForThoseBegunBefore) {
+  const std::string more = "\tcp.async.ca.shared.global [%r4+256], [%rd2], 4;\n", other = "\tld.shared.u32 %r3, [%r4+256];\n";
+  EXPECT_EQ(fault_of(kCopy + more + kWait + kOwn + other), "no fault");
+  EXPECT_EQ(fault_of(kCopy + kWait + more + kOwn + kWait + other), "no fault");
+  EXPECT_THAT(fault_of(kCopy + kWait + more + other), HasSubstr("reads what thread 0 copies and has not waited for"));
   // Of each thread, whether it goes the same way as others or not.
-  EXPECT_THAT(fault_of(kCopy + kCommit + "\tsetp.ne.s32 %p1, %r1, 9;\n\t@%p1 cp.async.wait_all;\n" + kOwn),
+  EXPECT_THAT(fault_of(kCopy + "\tsetp.ne.s32 %p1, %r1, 9;\n\t@%p1 cp.async.wait_all;\n" + kOwn),
               HasSubstr("thread 9: reads what thread 9 copies and has not waited for"));
 }
 
@@ -117,9 +104,9 @@ TEST(PtxCopies, WhatTheyReplaceIsNotReadAnyMore) {
 }
 
 TEST(PtxCopies, WhatTheyReadMustNotChange) {
-  EXPECT_THAT(fault_of(kCopy + "\tst.global.u32 [%rd2], %r1;\n" + kCommit + kWait),
+  EXPECT_THAT(fault_of(kCopy + "\tst.global.u32 [%rd2], %r1;\n" + kWait),
               HasSubstr("thread 0: copies what was written before it had waited for it, at ?:7: `cp.async"));
-  EXPECT_EQ(fault_of(kCopy + kCommit + kWait + "\tst.global.u32 [%rd2], %r1;\n"), "no fault");
+  EXPECT_EQ(fault_of(kCopy + kWait + "\tst.global.u32 [%rd2], %r1;\n"), "no fault");
 }
 
 TEST(PtxCopies, OfABlockBeforeAreForgotten) {
@@ -131,14 +118,11 @@ TEST(PtxCopies, OfABlockBeforeAreForgotten) {
 }
 
 TEST(PtxCopies, BoundsAndAlignment) {
-  const auto of = [](const std::string& operands) {
-    return fault_of("\tmov.u32 %r8, 17;\n\tcp.async.cg.shared.global " + operands + ";\n", 1);
-  };
+  const auto of = [](const std::string& operands) { return fault_of("\tcp.async.ca.shared.global " + operands + ";\n", 1); };
   EXPECT_THAT(of("[table+8], [%rd1], 16"), HasSubstr("copies to an address that is no multiple of the size"));
   EXPECT_THAT(of("[table], [%rd1+8], 16"), HasSubstr("copies from an address that is no multiple of the size"));
   EXPECT_THAT(of("[table+512], [%rd1], 16"), HasSubstr("writes 16 bytes at 512 of 512 of shared memory"));
   EXPECT_THAT(of("[table], [%rd1+256], 16"), HasSubstr("reads 4 bytes 256 bytes into an allocation of 256"));
-  EXPECT_THAT(of("[table], [%rd1], 16, %r8"), HasSubstr("copies 16 bytes and reads 17"));
 }
 
 }  // namespace

@@ -2,13 +2,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <tuple>
 #include <type_traits>
 
 #include "kernels/machine/tensor_core_emulation.hpp"
-#include "tests/ptx/bf16.hpp"
 #include "tests/ptx/machine.hpp"
 #include "tests/ptx/opcodes.hpp"
 
@@ -100,17 +98,6 @@ T insert_bits(T a, T b, u32 position, u32 length) {
   return static_cast<T>((b & ~mask) | (static_cast<T>(a << position) & mask));
 }
 
-/// Each byte is one of the eight of b and a, which four bits choose; with the highest of them, its sign, eight times.
-u32 permute_bytes(u32 a, u32 b, u32 selectors) {
-  const u64 from = u64{b} << 32 | a;
-  u32 result = 0;
-  for (u32 i = 0; i < 4; ++i) {
-    const u32 selector = selectors >> 4 * i & 0xFu, byte = static_cast<u32>(from >> 8 * (selector & 7u)) & 0xFFu;
-    result |= ((selector & 8u) == 0 ? byte : (byte & 0x80u) != 0 ? 0xFFu : 0u) << 8 * i;
-  }
-  return result;
-}
-
 /// Integers divided: nobody says what becomes of x / 0.
 template <class T, bool Remainder>
 void divide(Warp& warp, const Instruction& instruction, Mask mask) {
@@ -133,26 +120,6 @@ Opcode division() {
   return {divide<T, Remainder>, kLetters<T, T, T>};
 }
 
-/// mov of a register into two of half its width.
-template <class Part, class Whole>
-void take_apart(Warp& warp, const Instruction& instruction, Mask mask) {
-  const auto& o = instruction.operands;
-  Part *low = warp.lanes<Part>(o[0]), *high = warp.lanes<Part>(o[1]);
-  const Whole* from = warp.lanes<Whole>(o[2]);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if ((mask >> lane & 1) == 0) continue;
-    const Whole whole = from[lane];
-    low[lane] = static_cast<Part>(whole);
-    high[lane] = static_cast<Part>(whole >> sizeof(Part) * 8);
-  }
-}
-template <class Part, class Whole>
-void add_halves(OpcodeTable& table, const std::string& type) {
-  table["mov." + type + " together"] =
-      plain<Whole, Part, Part>([](Part low, Part high) { return static_cast<Whole>(Whole{high} << sizeof(Part) * 8 | low); });
-  table["mov." + type + " apart"] = {take_apart<Part, Whole>, kLetters<Part, Part, Whole>};
-}
-
 /// tanh.approx: at most 2^-10.987 off, relatively. The worst is pseudo-random in sign, so that errors cannot cancel by design.
 void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
   float* d = warp.lanes<float>(instruction.operands[0]);
@@ -173,9 +140,7 @@ void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
 
 // ---- what lanes do together ----
 
-/// source(lane, b): the lane that one takes its number of.
-template <class Source>
-void shuffle(Warp& warp, const Instruction& instruction, Mask mask) {
+void shuffle_butterfly(Warp& warp, const Instruction& instruction, Mask mask) {
   const auto& o = instruction.operands;
   u32 *d = warp.lanes<u32>(o[0]), *valid = warp.lanes<u32>(o[1]);
   u32 a[kLanes];
@@ -185,7 +150,7 @@ void shuffle(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     const u32 me = static_cast<u32>(lane), segment = bounds[lane] >> 8 & 31u, clamp = bounds[lane] & 31u;
     const u32 last = (me & segment) | (clamp & ~segment);
-    const u32 from = Source()(me, by[lane] & 31u);
+    const u32 from = me ^ (by[lane] & 31u);
     in_range[lane] = from <= last ? ~0u : 0u;
     result[lane] = a[from <= last ? from : me];
     if ((mask >> lane & 1) != 0 && from <= last && (mask >> from & 1) == 0) {
@@ -278,15 +243,6 @@ void add_bits(OpcodeTable& table, const std::string& type) {
   table["shl." + type] = plain<T, T, u32>([](T a, u32 by) { return shift_left(a, by); });
 }
 
-/// Of bf16 numbers (Half: as many as it takes), one or two in a register.
-template <class... Half, class F>
-void add_bf16(OpcodeTable& table, const std::string& name, F) {
-  table[name + ".bf16"] = plain<u16, Half...>(F{});
-  table[name + ".bf16x2"] = plain<u32, std::conditional_t<true, u32, Half>...>([](auto... words) {
-    return u32{F{}(static_cast<Half>(words)...)} | u32{F{}(static_cast<Half>(words >> 16)...)} << 16;
-  });
-}
-
 /// What every type of this width has, whatever it is called.
 template <class T>
 void add_moves(OpcodeTable& table, std::initializer_list<const char*> types) {
@@ -330,8 +286,6 @@ OpcodeTable make_table() {
   add_moves<u16>(table, {"b16", "u16", "s16"});
   add_moves<u32>(table, {"b32", "u32", "s32", "f32"});
   add_moves<u64>(table, {"b64", "u64", "s64"});
-  add_halves<u16, u32>(table, "b32");
-  add_halves<u32, u64>(table, "b64");
   add_bits<u16>(table, "b16");
   add_bits<u32>(table, "b32");
   add_bits<u64>(table, "b64");
@@ -349,8 +303,6 @@ OpcodeTable make_table() {
   table["mul.wide.u32"] = plain<u64, u32, u32>([](u32 a, u32 b) { return u64{a} * b; });
   table["bfi.b32"] = plain<u32, u32, u32, u32, u32>([](u32 a, u32 b, u32 p, u32 l) { return insert_bits(a, b, p, l); });
   table["bfi.b64"] = plain<u64, u64, u64, u32, u32>([](u64 a, u64 b, u32 p, u32 l) { return insert_bits(a, b, p, l); });
-
-  table["prmt.b32"] = plain<u32, u32, u32, u32>([](u32 a, u32 b, u32 selectors) { return permute_bytes(a, b, selectors); });
 
   // What is true of a NaN too.
   table["setp.equ.f32"] = plain<Predicate, float, float>([](float a, float b) { return predicate(!(a < b || a > b)); });
@@ -380,15 +332,6 @@ OpcodeTable make_table() {
   table["max.f32"] = plain<float, float, float>([](float a, float b) { return maximum(a, b); });
   table["tanh.approx.f32"] = {approximate_tanh, "ww"};
 
-  add_bf16<u16, u16, u16>(table, "fma.rn", [](u16 a, u16 b, u16 c) { return bf16::fma(a, b, c); });
-  for (const std::string rounding : {"", ".rn"}) {
-    add_bf16<u16, u16>(table, "add" + rounding, [](u16 a, u16 b) { return bf16::add(a, b); });
-    add_bf16<u16, u16>(table, "sub" + rounding, [](u16 a, u16 b) { return bf16::sub(a, b); });
-    add_bf16<u16, u16>(table, "mul" + rounding, [](u16 a, u16 b) { return bf16::mul(a, b); });
-  }
-  add_bf16<u16>(table, "neg", [](u16 a) { return bf16::neg(a); });
-  add_bf16<u16>(table, "abs", [](u16 a) { return bf16::abs(a); });
-
   table["cvt.u64.u32"] = plain<u64, u32>([](u32 a) { return u64{a}; });
   table["cvt.s64.s32"] = plain<i64, i32>([](i32 a) { return i64{a}; });
   table["cvt.s64.s32 of d"] = plain<i64, u64>([](u64 a) { return i64{static_cast<i32>(a)}; });
@@ -402,9 +345,6 @@ OpcodeTable make_table() {
   table["cvt.rna.tf32.f32"] = plain<u32, float>([](float a) { return std::bit_cast<u32>(EmulatedTensorCore::round_tf32(a)); });
   table["cvt.rn.bf16x2.f32"] =
       plain<u32, float, float>([](float high, float low) { return EmulatedTensorCore::pack_bf16(low, high); });
-
-  table["cvt.rn.bf16.f32"] = plain<u16, float>([](float a) { return static_cast<u16>(EmulatedTensorCore::pack_bf16(a, 0.0f)); });
-  table["cvt.f32.bf16"] = plain<float, u16>([](u16 a) { return bf16::value(a); });
 
   table["mov.u32 %tid.x"] = special([](Warp& warp, int lane) { return warp.thread(lane); });
   table["mov.u32 %laneid"] = special([](Warp&, int lane) { return static_cast<u32>(lane); });
@@ -428,8 +368,7 @@ OpcodeTable make_table() {
   table["bar.sync"] = {nullptr, "0", Kind::kBarrier};
   table["bar.red.or.pred"] = {[](Warp&, const Instruction&, Mask) {}, "p0p", Kind::kBarrier};  // see Machine::run_block
   table["bar.warp.sync"] = {[](Warp& warp, const Instruction&, Mask) { warp.order_lanes(); }, "w", Kind::kWarpSync, 0};
-  table["shfl.sync.down.b32"] = {shuffle<std::plus<u32>>, "wpwwww", Kind::kWarpSync, 5};
-  table["shfl.sync.bfly.b32"] = {shuffle<std::bit_xor<u32>>, "wpwwww", Kind::kWarpSync, 5};
+  table["shfl.sync.bfly.b32"] = {shuffle_butterfly, "wpwwww", Kind::kWarpSync, 5};
   table["membar.gl"] = {[](Warp& warp, const Instruction&, Mask mask) { warp.fence(mask); }, ""};
   table["atom.global.min.u64"] = atomic_opcode<u64>([](u64 old, u64 value) { return old < value ? old : value; });
   table["atom.global.inc.u32"] = atomic_opcode<u32>([](u32 old, u32 last) { return old >= last ? 0u : old + 1; });

@@ -343,27 +343,22 @@ void Warp::begin_copy(int lane, std::uint64_t to, Copy copy) {
                                .write = true, .copy = true};
     machine_.touch(*this, place.words[i], touch, place.since);
   }
-  copies_[lane].open.push_back(copy);
+  copies_[lane].push_back(copy);
 }
 
-void Warp::commit_copies(Mask mask) {
-  for_lanes(mask, [&](int lane) { copies_[lane].groups.push_back(std::exchange(copies_[lane].open, {})); });
-}
-
-void Warp::wait_for_copies(Mask mask, std::size_t groups) {
+void Warp::wait_for_copies(Mask mask) {
   for_lanes(mask, [&](int lane) {
-    for (auto& mine = copies_[lane].groups; mine.size() > groups; mine.pop_front()) {
-      for (const Copy& copy : mine.front()) {
-        if (copy.source != nullptr && std::memcmp(copy.source, copy.value.data(), copy.read) != 0) {
-          fault(*copy.instruction, lane, "copies what was written before it had waited for it,");
-        }
-        std::memcpy(copy.data, copy.value.data(), copy.bytes);
-        for (std::size_t i = 0; i < copy.bytes / 4; ++i) {
-          copy.words[i].write.time = machine_.clock;
-          copy.words[i].write.under_way = false;
-        }
+    for (const Copy& copy : copies_[lane]) {
+      if (copy.source != nullptr && std::memcmp(copy.source, copy.value.data(), copy.bytes) != 0) {
+        fault(*copy.instruction, lane, "copies what was written before it had waited for it,");
+      }
+      std::memcpy(copy.data, copy.value.data(), copy.bytes);
+      for (std::size_t i = 0; i < copy.bytes / 4; ++i) {
+        copy.words[i].write.time = machine_.clock;
+        copy.words[i].write.under_way = false;
       }
     }
+    copies_[lane].clear();
   });
 }
 

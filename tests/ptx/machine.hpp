@@ -19,7 +19,6 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -70,7 +69,7 @@ struct Range {
 /// One that goes on beside its thread, of global memory into shared memory. It takes place when its thread waits for it.
 struct Copy {
   const Instruction* instruction;
-  std::size_t bytes, read;           ///< of them are read: the others are 0
+  std::size_t bytes;
   const std::byte* source = nullptr; ///< as it was read, it must still be; null: another thread writes there
   std::array<std::byte, 16> value{};
   std::byte* data = nullptr;         ///< where to
@@ -113,10 +112,8 @@ class Warp {
   std::byte* access(const Instruction& instruction, int lane, const Range& range, const void* value, bool atomic = false);
   /// To an address in shared memory, which nobody may touch before the lane has waited.
   void begin_copy(int lane, std::uint64_t to, Copy copy);
-  /// What each of these lanes has begun since the last time is one group.
-  void commit_copies(Mask mask);
-  /// For all groups but the last `groups` of each lane.
-  void wait_for_copies(Mask mask, std::size_t groups);
+  /// For all that these lanes have begun.
+  void wait_for_copies(Mask mask);
   /// Whether an access since the last call was a read that raced with a write.
   bool take_uncertain() { return std::exchange(uncertain_, false); }
   [[noreturn]] void fault(const Instruction& instruction, int lane, const std::string& what);
@@ -166,11 +163,7 @@ class Warp {
   std::map<std::pair<std::size_t, const Function*>, Frame> frames_;
   Frame* frame_ = nullptr;
   std::vector<std::byte> local_;                        // [lane][kLocalBytes], from the first use on
-  struct Copies {
-    std::vector<Copy> open;                 // in no group yet
-    std::deque<std::vector<Copy>> groups;   // the oldest first
-  };
-  Copies copies_[kLanes];
+  std::vector<Copy> copies_[kLanes];                    // that it has not waited for
   std::uint64_t sync_time_ = 0, thread_instructions_ = 0, instructions_ = 0;
   bool uncertain_ = false;
 };

@@ -75,92 +75,6 @@ TEST(PtxMachine, FloatsAtTheirEdges) {
   for (const char* name : {"equ", "neu", "ltu", "leu", "gtu", "geu", "nan"}) EXPECT_EQ(result_of("\tmov.f32 %f1, 0f7FC00000;\n\tsetp." + std::string(name) + ".f32 %p1, %f1, 0f00000000;\n\tselp.b32 %r3, 1, 0, %p1;"), 1u) << name;
 }
 
-TEST(PtxMachine, BytesAndHalves) {
-  const std::string numbers = "\tmov.u32 %r4, -2023406815;\n\tmov.u32 %r5, -1985229329;\n";  // 0x87654321, 0x89ABCDEF
-  for (const auto& [selectors, expected] : {std::pair{0x5410u, 0xCDEF4321u}, {0x7632u, 0x89AB8765u}, {0x0123u, 0x21436587u},
-                                            {0xF8B0u, 0xFF00FF21u}}) {
-    EXPECT_EQ(result_of(numbers + "\tprmt.b32 %r3, %r4, %r5, " + std::to_string(selectors) + ";"), expected);
-  }
-  EXPECT_EQ(result_of(numbers + "\t{ .reg .b16 a, b,c,d;\n\tmov.b32 {a, b}, %r4;\n\tmov.b32 {c,d}, %r5;\n\tmov.b32 %r3, {b,c}; }"),
-            0xCDEF8765u);
-  EXPECT_EQ(result_of(numbers + "\tmov.b64 %rd4, {%r4, %r5};\n\tmov.b64 {%r6, %r7}, %rd4;\n\tsub.s32 %r3, %r7, %r6;"),
-            0x89ABCDEFu - 0x87654321u);
-}
-
-/// Of one instruction on bf16 numbers, two in a register.
-std::uint32_t of_halves(const std::string& opcode, const std::vector<std::uint32_t>& words) {
-  std::string lines, operands;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    const std::string name = "%r" + std::to_string(4 + i);
-    lines += "\tmov.u32 " + name + ", " + std::to_string(words[i]) + ";\n";
-    operands += ", " + name;
-  }
-  return result_of(lines + "\t" + opcode + ".bf16x2 %r3" + operands + ";");
-}
-
-/// To 8 significant bits, to nearest, ties to even: a whole number of 2^-26.
-std::uint32_t bf16_of(std::int64_t number) {
-  std::int64_t magnitude = std::abs(number), unit = 1;
-  while (magnitude / unit >= 256) unit *= 2;
-  std::int64_t steps = magnitude / unit;
-  const std::int64_t rest = 2 * (magnitude - steps * unit);
-  if (rest > unit || (rest == unit && steps % 2 != 0)) ++steps;
-  const double value = static_cast<double>(steps * unit) * 0x1p-26;
-  return bits(static_cast<float>(number < 0 ? -value : value)) >> 16;
-}
-
-/// Of numbers between 2^-6 and 2^7, whose sums and products are whole numbers of 2^-26.
-TEST(PtxMachine, ArithmeticOfBf16IsRoundedOnce) {
-  std::uint32_t state = 1;
-  const auto draw = [&] {
-    state = state * 1664525u + 1013904223u;
-    return (state >> 31) << 15 | (121u + (state >> 16) % 13u) << 7 | (state >> 24 & 127u);
-  };
-  const auto number = [](std::uint32_t half) { return static_cast<std::int64_t>(std::bit_cast<float>(half << 16) * 0x1p26f); };
-  for (int i = 0; i < 1000; ++i) {
-    std::uint32_t a[2], b[2], c[2];
-    std::int64_t product[2], sum[2], difference[2], all[2];
-    for (int e = 0; e < 2; ++e) {
-      a[e] = draw(), b[e] = draw(), c[e] = draw();
-      product[e] = number(a[e]) / 8192 * (number(b[e]) / 8192);
-      if (i % 3 == 0) {  // near what it is to be taken from, or beside a tie
-        c[e] = i % 2 == 0 ? bf16_of(-product[e]) : (c[e] & 0x807Fu) | 121u << 7;
-      }
-      sum[e] = number(a[e]) + number(b[e]), difference[e] = number(a[e]) - number(b[e]), all[e] = product[e] + number(c[e]);
-    }
-    const auto pair = [](const std::uint32_t (&x)[2]) { return x[1] << 16 | x[0]; };
-    const auto rounded = [](const std::int64_t (&x)[2]) { return bf16_of(x[1]) << 16 | bf16_of(x[0]); };
-    ASSERT_EQ(of_halves("fma.rn", {pair(a), pair(b), pair(c)}), rounded(all));
-    ASSERT_EQ(of_halves("add", {pair(a), pair(b)}), rounded(sum));
-    ASSERT_EQ(of_halves("sub.rn", {pair(a), pair(b)}), rounded(difference));
-    ASSERT_EQ(of_halves("mul", {pair(a), pair(b)}), rounded(product));
-  }
-}
-
-TEST(PtxMachine, Bf16AtItsEdges) {
-  const std::uint32_t one = 0x3F80, infinity = 0x7F80, largest = 0x7F7F, smallest = 1, zero = 0, minus = 0x8000, nan = 0x7FFF;
-  struct Case {
-    std::uint32_t a, b, c, expected;
-  };
-  const std::vector<Case> cases = {
-      {infinity, zero, one, nan}, {infinity, one, infinity | minus, nan}, {0x7FC1, one, one, nan},
-      {infinity, one, largest | minus, infinity}, {largest, 0x4000, zero, infinity}, {largest, one, largest, infinity},
-      {largest, one, 0x7300, largest}, {smallest, one, zero, smallest}, {smallest, 0x3F00, zero, zero},
-      {smallest, 0x3F00, smallest, 2}, {smallest, 0x3F00, smallest | minus, minus}, {smallest, smallest, one, one},
-      {minus, one, minus, minus}, {minus, one, zero, zero}, {one, one, one | minus, zero}};
-  for (const auto& [a, b, c, expected] : cases) {
-    EXPECT_EQ(of_halves("fma.rn", {a << 16, b << 16, c << 16}) >> 16, expected) << std::hex << a << " " << b << " " << c;
-  }
-  EXPECT_EQ(of_halves("mul", {minus << 16 | minus, one << 16 | one}), minus << 16 | minus) << "the sign of 0 is kept";
-  EXPECT_EQ(of_halves("add", {minus << 16 | minus, minus << 16 | zero}), minus << 16 | zero);
-  EXPECT_EQ(of_halves("neg", {one << 16 | minus}), (one | minus) << 16);
-  EXPECT_EQ(of_halves("abs", {(one | minus) << 16 | minus}), one << 16);
-  EXPECT_EQ(result_of("\tmov.b16 %rs1, 16256;\n\tfma.rn.bf16 %rs2, %rs1, %rs1, %rs1;\n\tneg.bf16 %rs2, %rs2;\n"
-                      "\tcvt.f32.bf16 %f1, %rs2;\n\tmov.b32 %r3, %f1;"), bits(-2.0f));
-  EXPECT_EQ(result_of("\tmov.f32 %f1, " + number(1.0f + 0x3p-8f) + ";\n\tcvt.rn.bf16.f32 %rs1, %f1;\n\tmov.b32 %r3, {0, %rs1};"),
-            0x3F820000u);
-}
-
 TEST(PtxMachine, TanhIsExactOrAsWrongAsItMayBe) {
   const std::string lines = "\tmov.f32 %f1, 0f3F000000;\n\ttanh.approx.f32 %f3, %f1;\n\tst.global.f32 [%rd2], %f3;\n\tret;";
   SmallKernel kernel(text_of(lines));
@@ -192,12 +106,17 @@ TEST(PtxMachine, LanesPartAndMeet) {
 }
 
 TEST(PtxMachine, ShufflesWithinTheirBounds) {
-  SmallKernel kernel(text_of("\tshfl.sync.down.b32 %r3|%p1, %r1, 3, 31, -1;\n\tselp.b32 %r4, 100, 0, %p1;\n\tadd.s32 %r3, %r3, %r4;\n\tst.global.u32 [%rd2], %r3;\n\tret;"));
-  kernel.run();
-  for (std::uint32_t l = 0; l < 32; ++l) EXPECT_EQ(kernel[l], l + 3 < 32 ? l + 103 : l) << l;
-  SmallKernel butterfly(text_of("\tshfl.sync.bfly.b32 %r3|%p1, %r1, 18, 31, -1;\n\tst.global.u32 [%rd2], %r3;\n\tret;"));
-  butterfly.run();
-  for (std::uint32_t l = 0; l < 32; ++l) EXPECT_EQ(butterfly[l], l ^ 18u) << l;
+  const auto shuffle = [](const std::string& bounds) {
+    return text_of("\tshfl.sync.bfly.b32 %r3|%p1, %r1, 18, " + bounds + ", -1;\n\tselp.b32 %r4, 100, 0, %p1;\n"
+                   "\tadd.s32 %r3, %r3, %r4;\n\tst.global.u32 [%rd2], %r3;\n\tret;");
+  };
+  SmallKernel all(shuffle("31")), halves(shuffle("4127"));  // 16 lanes and 16, the second of which may take of the first
+  all.run();
+  halves.run();
+  for (std::uint32_t l = 0; l < 32; ++l) {
+    EXPECT_EQ(all[l], (l ^ 18u) + 100) << l;
+    EXPECT_EQ(halves[l], l < 16 ? l : (l ^ 18u) + 100) << l;
+  }
 }
 
 // ---- faults ----
@@ -291,13 +210,13 @@ TEST(PtxFaults, ReadsOfGlobalMemoryThatRaceMustNotMatter) {
 TEST(PtxFaults, BarriersThatNotAllReach) {
   EXPECT_THAT(fault_of("\tsetp.eq.s32 %p1, %r1, 40;\n\t@%p1 ret;\n\tbar.sync 0;\n\tret;"), HasSubstr("1 of 64 threads have ended, and this one waits for them"));
   EXPECT_THAT(fault_of("\tsetp.gt.u32 %p1, %r1, 31;\n\t@%p1 bra $other;\n\tbar.sync 0;\n\tret;\n$other:\n\tbar.sync 0;\n\tret;"), HasSubstr("waits here, and thread 32 at"));
-  EXPECT_THAT(fault_of("\tsetp.ne.s32 %p1, %r1, 3;\n\t@%p1 bra $sum;\n\tbar.sync 0;\n$sum:\n\tshfl.sync.down.b32 %r3|%p2, %r1, 1, 31, -1;\n\tret;", 32),
+  EXPECT_THAT(fault_of("\tsetp.ne.s32 %p1, %r1, 3;\n\t@%p1 bra $sum;\n\tbar.sync 0;\n$sum:\n\tshfl.sync.bfly.b32 %r3|%p2, %r1, 1, 31, -1;\n\tret;", 32),
               AllOf(HasSubstr("waits for lanes that do not come; thread 3 waits at"), HasSubstr("shfl.sync")));
 }
 
 TEST(PtxFaults, ShufflesOfLanesThatDoNotCome) {
-  EXPECT_THAT(fault_of("\tsetp.eq.s32 %p1, %r1, 5;\n\t@%p1 ret;\n\tshfl.sync.down.b32 %r3|%p2, %r1, 1, 31, -1;\n\tret;"), HasSubstr("waits for lane 5, which has ended"));
-  EXPECT_THAT(fault_of("\tsetp.gt.u32 %p1, %r1, 15;\n\t@%p1 ret;\n\tshfl.sync.down.b32 %r3|%p2, %r1, 1, 31, 65535;\n\tret;", 32), HasSubstr("takes a number of lane 16, which is not in its mask"));
+  EXPECT_THAT(fault_of("\tsetp.eq.s32 %p1, %r1, 5;\n\t@%p1 ret;\n\tshfl.sync.bfly.b32 %r3|%p2, %r1, 1, 31, -1;\n\tret;"), HasSubstr("waits for lane 5, which has ended"));
+  EXPECT_THAT(fault_of("\tsetp.gt.u32 %p1, %r1, 15;\n\t@%p1 ret;\n\tshfl.sync.bfly.b32 %r3|%p2, %r1, 16, 31, 65535;\n\tret;", 32), HasSubstr("takes a number of lane 16, which is not in its mask"));
   EXPECT_THAT(fault_of("\tbar.warp.sync 1;\n\tret;", 32), HasSubstr("does not name the lane itself"));
 }
 

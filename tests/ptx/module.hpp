@@ -64,7 +64,6 @@ struct Instruction {
   std::int32_t guard = 0;                ///< its predicate
   std::array<Operand, 14> operands{};    ///< those that are no addresses
   Address address, from;                 ///< from: the second one, of a copy
-  std::uint32_t number = 0;              ///< that the text names
   std::uint32_t target = 0;              ///< of a branch: an index of Function::code; of kWarpSync: see Opcode::mask_operand
   const Function* callee = nullptr;      ///< of a call; null: a function of CUDA's own, which `run` stands for
   std::vector<std::int32_t> arguments, results;  ///< of a call: bytes of the caller's call parameters
@@ -133,7 +132,7 @@ class Module {
 /// What the reader asks of an opcode: which registers it takes (instructions.cpp).
 ///
 /// operands: one letter each: h 16 bits, w 32, d 64, p a predicate, @ an address in global memory, s one in shared memory,
-/// # a number, 0 the number nought.
+/// 0 the number nought.
 struct Opcode {
   Handler run = nullptr;
   const char* operands = "";

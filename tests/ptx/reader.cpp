@@ -83,14 +83,6 @@ class FunctionReader {
     return at;
   }
 
-  void add_register(const Declaration& declared) {
-    const char register_class = class_of(declared.type);
-    const auto at = static_cast<std::int64_t>(result_->frame_bytes);
-    const auto count = static_cast<std::int32_t>(declared.count);
-    result_->frame_bytes += aligned(register_bytes(register_class), 64) * declared.count;
-    scopes_.back().names[declared.name] = {Symbol::What::kRegister, register_class, at, count, declared.is_numbered};
-  }
-
   void read_header() {
     at_ = body_.header;
     const std::string_view header = std::string_view(module_.text_).substr(body_.header, body_.open - body_.header);
@@ -171,13 +163,12 @@ class FunctionReader {
 
   void read_statement(std::string_view text) {
     if (text.starts_with(".reg")) {
-      const Declaration first = parse_declaration(text.substr(0, text.find(',')));
-      add_register(first);
-      for (std::size_t i = text.find(','); i != std::string_view::npos; i = text.find(',', i + 1)) {
-        const auto words = words_of(text.substr(i, text.find(',', i + 1) - i));
-        if (words.size() != 1) fail("a declaration that is not understood: " + std::string(text));
-        add_register({.type = first.type, .name = words[0]});
-      }
+      const Declaration declared = parse_declaration(text);
+      const char register_class = class_of(declared.type);
+      const auto at = static_cast<std::int64_t>(result_->frame_bytes);
+      const auto count = static_cast<std::int32_t>(declared.count);
+      result_->frame_bytes += aligned(register_bytes(register_class), 64) * declared.count;
+      scopes_.back().names[declared.name] = {Symbol::What::kRegister, register_class, at, count, declared.is_numbered};
     } else if (text.starts_with(".shared")) {
       const Declaration declared = parse_declaration(text);
       const std::int32_t at = add_parameter(result_->static_shared_bytes, declared, nullptr);
@@ -221,8 +212,7 @@ class FunctionReader {
       rest = trimmed(rest.substr(end));
     }
     const std::size_t end = std::min(rest.find_first_of(" \t\n"), rest.size());
-    std::string name(rest.substr(0, end));
-    if (const std::size_t at = name.find(".shared::cta"); at != std::string::npos) name.erase(at + 7, 5);  // the same as .shared
+    const std::string_view name = rest.substr(0, end);
     rest = trimmed(rest.substr(end));
     if (name == "bra" || name == "bra.uni") {
       instruction.kind = Kind::kBranch;
@@ -315,12 +305,9 @@ class FunctionReader {
         operands.pop_back();
       }
     }
-    // Two halves put together, or taken apart.
-    if (name.starts_with("mov.") && operands.size() == 3) full += rest.starts_with("{") ? " apart" : " together";
-    // How much is copied, and whether less of it is read.
-    if ((name.starts_with("cp.async.ca.") || name.starts_with("cp.async.cg.")) && operands.size() >= 3) {
-      full += " " + std::string(operands[2]) + (operands.size() == 3 ? "" : " of w");
-      operands.erase(operands.begin() + 2);
+    if (name.starts_with("cp.async.ca.") && operands.size() == 3) {  // of each size: an instruction of its own
+      full += " " + std::string(operands[2]);
+      operands.pop_back();
     }
     // A conversion may take its number out of a wider register: an instruction of its own, too.
     if (name.starts_with("cvt.") && operands.size() == 2) {
@@ -342,8 +329,6 @@ class FunctionReader {
     for (std::size_t i = 0, place = 0; i < letters.size(); ++i) {
       if (letters[i] == '0') {
         if (operands[i] != "0") fail("a barrier other than 0");
-      } else if (letters[i] == '#') {
-        if (!parse_number(operands[i], instruction.number)) fail("no number: " + std::string(operands[i]));
       } else if (letters[i] == '@' || letters[i] == 's') {
         address->space = letters[i] == '@' ? Space::kGlobal : Space::kShared;
         read_address(*address, operands[i]);

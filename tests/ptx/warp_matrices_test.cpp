@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 
 using u32 = std::uint32_t;
 
-// ---- ldmatrix and stmatrix ----
+// ---- ldmatrix ----
 
 constexpr int row_of_address(int lane) { return (lane * 7 + 3) % 32; }
 
@@ -36,9 +36,6 @@ std::string load_of(int matrices, const std::string& more = "", const std::strin
   return "\tldmatrix.sync.aligned.m8n8.x" + std::to_string(matrices) + more + ".b16 " + registers_of(matrices, 10) + ", [" +
          address + "];\n";
 }
-std::string store_of(int matrices, const std::string& more = "") {
-  return "\tstmatrix.sync.aligned.m8n8.x" + std::to_string(matrices) + more + ".b16 [%r9], " + registers_of(matrices, 10) + ";\n";
-}
 
 /// Which thread has element (row, column) of a matrix, and in which half of its register.
 struct Holder {
@@ -50,8 +47,8 @@ Holder holder_of(int row, int column, bool transposed) {
 }
 
 TEST(PtxMatrices, LoadsAreThoseOfTheIsa) {
-  for (const int matrices : {1, 2, 4}) {
-    for (const std::string more : {".shared", ".trans.shared", ".shared::cta", ".trans.shared::cta"}) {
+  for (const int matrices : {2, 4}) {
+    for (const std::string more : {".shared", ".trans.shared"}) {
       SCOPED_TRACE(load_of(matrices, more));
       SmallKernel kernel(text_of(kRows + kAddresses + kSync + load_of(matrices, more) + kResults), 128);
       kernel.run();
@@ -69,35 +66,11 @@ TEST(PtxMatrices, LoadsAreThoseOfTheIsa) {
   }
 }
 
-TEST(PtxMatrices, StoresAreThoseOfTheIsa) {
-  // Register i of lane l holds 256 i + 2 l and the number after it. Each lane gives back the row of its own number.
-  const std::string numbers =
-      "\tmul.lo.s32 %r10, %r1, 131074;\n\tadd.s32 %r10, %r10, 65536;\n\tadd.s32 %r11, %r10, 16777472;\n"
-      "\tadd.s32 %r12, %r11, 16777472;\n\tadd.s32 %r13, %r12, 16777472;\n";
-  const std::string back = "\tshl.b32 %r3, %r1, 4;\n\tld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r3];\n";
-  for (const int matrices : {1, 2, 4}) {
-    for (const std::string more : {".shared", ".trans.shared"}) {
-      SCOPED_TRACE(store_of(matrices, more));
-      SmallKernel kernel(text_of(kRows + kAddresses + numbers + kSync + store_of(matrices, more) + kSync + back + kResults), 128);
-      kernel.run();
-      for (int lane = 0; lane < 32; ++lane) {
-        for (int column = 0; column < 8; ++column) {
-          const int row = row_of_address(lane), i = lane / 8;
-          const Holder at = holder_of(lane % 8, column, more.starts_with(".trans"));
-          const u32 word = kernel[static_cast<std::size_t>(4 * row + column / 2)] >> 16 * (column % 2) & 0xFFFFu;
-          ASSERT_EQ(word, static_cast<u32>(i < matrices ? 256 * i + 2 * at.thread + at.half : 8 * row + column))
-              << lane << " " << column;
-        }
-      }
-    }
-  }
-}
-
 TEST(PtxMatrices, AddressesOfGenericPointersAndOffsets) {
   const std::string generic =
       "\tmov.u64 %rd4, table;\n\tcvta.shared.u64 %rd5, %rd4;\n\t{ .reg .u64 t; cvta.to.shared.u64 t, %rd5; cvt.u32.u64 %r8, t; }\n";
   for (const std::string address : {"%r8+496", "table+496", "%rd4+496"}) {
-    SmallKernel kernel(text_of(kRows + kSync + generic + load_of(1, ".shared", address) + kResults), 128);
+    SmallKernel kernel(text_of(kRows + kSync + generic + load_of(2, ".shared", address) + kResults), 128);
     kernel.run();
     EXPECT_EQ(kernel[0], 249u << 16 | 248u) << address;
   }
@@ -121,35 +94,20 @@ TEST(PtxMatrices, FaultsOfLoads) {
               HasSubstr("a matrix row at an address that is no multiple of 16"));
   EXPECT_THAT(fault_of(kRows + kAddresses + kSync + load_of(4, ".shared", "%r9+16") + "\tret;"),
               HasSubstr("512 of 512 of shared memory"));
-  // What other lanes than the first eight hold is no address of one matrix.
-  EXPECT_EQ(fault_of(kRows + kAddresses + kSync + "\tsetp.gt.u32 %p1, %r1, 7;\n\tselp.b32 %r9, -1, %r9, %p1;\n" +
-                     load_of(1, ".shared") + "\tret;"),
+  // What other lanes than the first sixteen hold is no address of two matrices.
+  EXPECT_EQ(fault_of(kRows + kAddresses + kSync + "\tsetp.gt.u32 %p1, %r1, 15;\n\tselp.b32 %r9, -1, %r9, %p1;\n" +
+                     load_of(2, ".shared") + "\tret;"),
             "no fault");
-  EXPECT_THAT(fault_of(kRows + kAddresses + kSync + "\tsetp.gt.u32 %p1, %r1, 7;\n\tselp.b32 %r9, -1, %r9, %p1;\n" +
-                       load_of(2, ".shared") + "\tret;"),
-              HasSubstr("thread 8: names a matrix row"));
-}
-
-TEST(PtxMatrices, FaultsOfStores) {
-  const std::string numbers = "\tmov.u32 %r10, %r1;\n", read = "\tld.shared.u32 %r3, [%r9];\n\tret;";
-  EXPECT_EQ(fault_of(kRows + kAddresses + numbers + kSync + store_of(1, ".shared") + kSync + read), "no fault");
-  EXPECT_THAT(fault_of(kRows + kAddresses + numbers + kSync + store_of(1, ".shared") + read),
-              HasSubstr("reads what thread 4 wrote, and nothing orders the two (?:7: `stmatrix"));
-  EXPECT_THAT(fault_of(kRows + kAddresses + numbers + store_of(1, ".shared") + read),
-              HasSubstr("thread 0: writes what thread 3 wrote, and nothing orders the two"));
-  EXPECT_THAT(fault_of(kAddresses + "\tadd.s32 %r9, %r9, 4;\n" + numbers + store_of(1, ".shared") + read),
-              HasSubstr("no multiple of 16"));
-  for (const Order order : {Order::kForward, Order::kReverse}) {  // two warps, to the same rows
-    EXPECT_THAT(
-        fault_of("\tand.b32 %r9, %r1, 31;\n\tshl.b32 %r9, %r9, 4;\n" + numbers + store_of(1, ".shared") + "\tret;", 64, order),
-        AllOf(HasSubstr("writes what thread"), HasSubstr("nothing orders the two")));
-  }
+  EXPECT_THAT(fault_of(kRows + kAddresses + kSync + "\tsetp.gt.u32 %p1, %r1, 15;\n\tselp.b32 %r9, -1, %r9, %p1;\n" +
+                       load_of(4, ".shared") + "\tret;"),
+              HasSubstr("thread 16: names a matrix row"));
 }
 
 TEST(PtxMatrices, LanesThatDoNotCome) {
   const std::string mma =
-      "\tmma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r3, %r4}, {%r5}, {%f1, %f2, %f3, %f4};\n";
-  for (const std::string& instruction : {load_of(1, ".shared"), store_of(1, ".trans.shared"), mma}) {
+      "\tmma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r3, %r4, %r5, %r6}, {%r7, %r8}, "
+      "{%f1, %f2, %f3, %f4};\n";
+  for (const std::string& instruction : {load_of(2, ".shared"), load_of(4, ".trans.shared"), mma}) {
     EXPECT_THAT(fault_of(kRows + kAddresses + "\tsetp.eq.s32 %p1, %r1, 5;\n\t@%p1 ret;\n" + instruction + "\tret;"),
                 HasSubstr("waits for lane 5, which has ended"));
     EXPECT_THAT(fault_of(kRows + kAddresses + "\tsetp.ne.s32 %p1, %r1, 5;\n\t@%p1 bra $here;\n\tbar.sync 0;\n$here:\n" +
@@ -166,21 +124,15 @@ struct Cell {
 };
 struct Shape {
   const char* name;
-  int depth, per_register, a_registers, b_registers;
+  int depth, per_register;
   Cell (*a)(int group, int thread, int i);
   Cell (*b)(int group, int thread, int i);
 };
 const Shape kShapes[] = {
-    {"k4.row.col.f32.tf32.tf32.f32", 4, 1, 2, 1,
-     [](int g, int t, int i) -> Cell { return {i == 0 ? g : g + 8, t}; },
-     [](int g, int t, int) -> Cell { return {t, g}; }},
-    {"k8.row.col.f32.tf32.tf32.f32", 8, 1, 4, 2,
+    {"k8.row.col.f32.tf32.tf32.f32", 8, 1,
      [](int g, int t, int i) -> Cell { return {i == 0 || i == 2 ? g : g + 8, i < 2 ? t : t + 4}; },
      [](int g, int t, int i) -> Cell { return {i == 0 ? t : t + 4, g}; }},
-    {"k8.row.col.f32.bf16.bf16.f32", 8, 2, 2, 1,
-     [](int g, int t, int i) -> Cell { return {i < 2 ? g : g + 8, t * 2 + (i & 1)}; },
-     [](int g, int t, int i) -> Cell { return {t * 2 + i, g}; }},
-    {"k16.row.col.f32.bf16.bf16.f32", 16, 2, 4, 2,
+    {"k16.row.col.f32.bf16.bf16.f32", 16, 2,
      [](int g, int t, int i) -> Cell { return {i < 2 || (4 <= i && i < 6) ? g : g + 8, t * 2 + (i & 1) + (i < 4 ? 0 : 8)}; },
      [](int g, int t, int i) -> Cell { return {t * 2 + (i & 1) + (i < 2 ? 0 : 8), g}; }},
 };
@@ -196,8 +148,8 @@ TEST(PtxMatrices, ProductsAreThoseOfTheIsa) {
     const auto at = [](int word) { return "[%rd4+" + std::to_string(4 * word) + "]"; };
     for (int i = 0; i < 6; ++i) text += "\tld.global.u32 %r" + std::to_string(10 + i) + ", " + at(i) + ";\n";
     for (int i = 0; i < 4; ++i) text += "\tld.global.f32 %f" + std::to_string(i) + ", " + at(6 + i) + ";\n";
-    text += "\tmma.sync.aligned.m16n8" + std::string(shape.name) + " {%f4, %f5, %f6, %f7}, " + registers_of(shape.a_registers, 10) +
-            ", " + registers_of(shape.b_registers, 14) + ", {%f0, %f1, %f2, %f3};\n";
+    text += "\tmma.sync.aligned.m16n8" + std::string(shape.name) + " {%f4, %f5, %f6, %f7}, " + registers_of(4, 10) +
+            ", " + registers_of(2, 14) + ", {%f0, %f1, %f2, %f3};\n";
     for (int i = 0; i < 4; ++i) text += "\tst.global.f32 " + at(6 + i) + ", %f" + std::to_string(4 + i) + ";\n";
     SmallKernel kernel(text_of(text + "\tret;"), 512);
     const auto put = [&](int lane, int first, int i, int number) {
@@ -207,11 +159,11 @@ TEST(PtxMatrices, ProductsAreThoseOfTheIsa) {
     };
     for (int lane = 0; lane < 32; ++lane) {
       const int group = lane / 4, thread = lane % 4;
-      for (int i = 0; i < shape.a_registers * shape.per_register; ++i) {
+      for (int i = 0; i < 4 * shape.per_register; ++i) {
         const Cell cell = shape.a(group, thread, i);
         put(lane, 0, i, a(cell.row, cell.column));
       }
-      for (int i = 0; i < shape.b_registers * shape.per_register; ++i) {
+      for (int i = 0; i < 2 * shape.per_register; ++i) {
         const Cell cell = shape.b(group, thread, i);
         put(lane, 4, i, b(cell.row, cell.column));
       }
