@@ -20,14 +20,14 @@
 #include "bench/kernel_reference.hpp"
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
-#include "host/arena.hpp"
-#include "host/build_info.hpp"
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/json.hpp"
-#include "host/performance_model.hpp"
-#include "host/precision.hpp"
-#include "host/text.hpp"
+#include "host/device/arena.hpp"
+#include "host/base/build_info.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/base/json.hpp"
+#include "host/planning/performance_model.hpp"
+#include "host/planning/precision.hpp"
+#include "host/base/text.hpp"
 
 namespace perilune {
 namespace {
@@ -59,7 +59,7 @@ class Subject {
       : device_(device),
         machine_(device.machine()),
         precision_(choose_precision(config, device)),
-        kernels_(*find_instance(machine_, config.env_id.c_str(), config.hidden_width, precision_)),
+        kernels_(*find_kernels(machine_, config.env_id.c_str(), config.hidden_width, precision_)),
         config_(config),
         model_(model_of(config)),
         envs_(static_cast<std::size_t>(config.num_envs)),
@@ -331,7 +331,7 @@ class Subject {
   Device& device_;
   const Machine& machine_;
   Precision precision_;
-  const Instance& kernels_;
+  const Kernels& kernels_;
   Config config_;
   Model model_;
   std::size_t envs_, steps_, samples_;

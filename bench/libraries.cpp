@@ -16,9 +16,9 @@
 #include "bench/libraries.hpp"
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
-#include "host/build_info.hpp"
-#include "host/device_array.hpp"
-#include "host/json.hpp"
+#include "host/base/build_info.hpp"
+#include "host/device/device_array.hpp"
+#include "host/base/json.hpp"
 
 namespace perilune {
 namespace {

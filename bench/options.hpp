@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/text.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/base/text.hpp"
 
 namespace perilune::bench {
 

@@ -4,7 +4,7 @@
   bench/predict.py GPU [--program build/release/perilune] > bench/results/GPU-predicted/model.json
 
 No row was measured; tools/gpu-check writes measured ones, with the prediction beside each. The model itself is
-host/performance_model.cpp: this only asks `perilune profile --predict`. Needs only Python's own library.
+host/planning/performance_model.cpp: this only asks `perilune profile --predict`. Needs only Python's own library.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 //                    [--seconds S] [--skip-sgemm] [--skip-sim] [--skip-train]
 //
 // Of CartPole-v1, or --env with parameters (--set env.fast_solver=true). Rows: "sim" (environment steps alone, random actions), "step" (the same one call at a time, as a caller with its own
-// policy steps them: actions read, observations written; see host/vector_env.hpp), "train" (whole PPO iterations: rollout, GAE, four epochs of four
+// policy steps them: actions read, observations written; see host/environments/vector_env.hpp), "train" (whole PPO iterations: rollout, GAE, four epochs of four
 // minibatches, Adam; separate tanh actor and critic with two layers of W, 64 if not given, 128 steps) in each
 // precision given (none: what "auto" chooses), both over the numbers of environments given, and "sgemm" (2048^3, the
 // machine's own fp32 rate: by OpenBLAS or oneDNN, the faster of what is installed). A row has the median and the median absolute deviation of
@@ -30,16 +30,16 @@
 
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
-#include "host/arena.hpp"
-#include "host/build_info.hpp"
-#include "host/environment_settings.hpp"
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/matrix_library.hpp"
-#include "host/performance_model.hpp"
-#include "host/precision.hpp"
-#include "host/trainer.hpp"
-#include "host/vector_env.hpp"
+#include "host/device/arena.hpp"
+#include "host/base/build_info.hpp"
+#include "host/settings/environment_settings.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/device/matrix_library.hpp"
+#include "host/planning/performance_model.hpp"
+#include "host/planning/precision.hpp"
+#include "host/training/trainer.hpp"
+#include "host/environments/vector_env.hpp"
 
 namespace perilune {
 namespace {
@@ -107,10 +107,10 @@ Json measure_train(Device& device, const Hardware& hardware, const Config& confi
 }
 
 Json measure_sim(Device& device, const Hardware& hardware, const Config& environment, int envs, double seconds) {
-  const Instance& instance = *find_instance(device.machine(), environment.env_id.c_str(), 64);
+  const Kernels& kernels = *find_kernels(device.machine(), environment.env_id.c_str(), 64);
   const auto n = static_cast<std::size_t>(envs);
   Arena arena;
-  const auto fields = arena.add<float>("fields", {static_cast<std::size_t>(instance.state_fields), n});
+  const auto fields = arena.add<float>("fields", {static_cast<std::size_t>(kernels.state_fields), n});
   const auto episode = arena.add<std::uint32_t>("episode", {n}), elapsed = arena.add<std::uint32_t>("elapsed", {n});
   const auto returns = arena.add<float>("return", {n});
   const auto count = arena.add<float>("count", {n}), total = arena.add<float>("total", {n}),
@@ -127,9 +127,9 @@ Json measure_sim(Device& device, const Hardware& hardware, const Config& environ
   copy_env_parameters(environment, args.environments.parameters);
   args.episodes = {arena.at(count), arena.at(total), arena.at(length)};
   args.num_steps = 1000;
-  instance.reset({args.environments}, device.queue());
+  kernels.reset({args.environments}, device.queue());
   const Timing timing = time_repeatedly(seconds, [&] {
-    instance.simulate(args, device.queue());
+    kernels.simulate(args, device.queue());
     device.synchronize();
   });
   std::vector<float> counts(n), lengths(n);
@@ -199,7 +199,7 @@ struct Sgemm {
   std::function<void(const float* a, const float* b, float* c)> multiply;
 };
 
-// A library's product of square matrices, with its own threads; the library is one that host/matrix_library.hpp has opened.
+// A library's product of square matrices, with its own threads; the library is one that host/device/matrix_library.hpp has opened.
 template <class Function, class... Arguments>
 void add_sgemm(std::vector<Sgemm>& found, const char* name, std::span<const char* const> files, const char* set_threads,
                int threads, const char* function, Arguments... transposes) {
@@ -219,7 +219,7 @@ void add_sgemm(std::vector<Sgemm>& found, const char* name, std::span<const char
 Json measure_sgemm(int threads, double seconds) {
   std::vector<Sgemm> found;
   try {
-    const auto openblas = open_openblas();  // gives it the kernels that wide networks get
+    const auto openblas = open_openblas();  // gives it the kernels that layer-by-layer networks get
     using Function = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
     add_sgemm<Function>(found, openblas->name(), kOpenBlasFiles, "openblas_set_num_threads", threads, "cblas_sgemm",
                         101, 111, 111);

@@ -49,7 +49,7 @@ struct Act {
   PERILUNE_DEVICE static void run(B& block, const ActArgs& args) {
     using Real = typename B::Real;
     constexpr int kOutputs = Policy<Real>::kOutputs;
-    const Share share = block_share(block, args.count);
+    const BlockRange share = block_share(block, args.count);
     block.activate(share.count);
     Carver<B> carver{block.storage()};
     const Observations<B, I::kObsDim> observation(carver);

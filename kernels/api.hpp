@@ -1,6 +1,6 @@
 // Everything the host sees of the kernels: plain argument structs, and the table of launchers of each machine.
 //
-// No templates and no code here: environment, width and precision are looked up once in a Machine's instances, after
+// No templates and no code here: environment, width and precision are looked up once among a Machine's kernels, after
 // that a kernel is a function pointer. All pointers are device memory of the machine the launcher belongs to. Shapes: N
 // environments, T steps, B = N*T samples, sample (t, n) has index t*N + n everywhere. Arrays that kernels read by SIMD
 // pack are allocated with kTailPadding elements more than their shape, which may be read and never change a result.
@@ -121,7 +121,7 @@ enum class ActionType : std::uint32_t { kInt32, kInt64, kFloat32, kFloat64 };
 
 /// What environments that are stepped by a caller carry besides EnvironmentBatch, each [N]. Their draws are those of
 /// environment `number` under the key {seed, batch.key.stream}; batch.key.seed is not looked at.
-struct StateArrays {
+struct CallerArrays {
   std::uint32_t* seed;
   std::uint32_t* number;
   std::uint8_t* ended;             ///< 1: the episode is over, and its environment not yet reset
@@ -140,7 +140,7 @@ enum class FaultKind : std::uint32_t { kAction, kEnded };
 /// Starts the next episode of some environments, and writes the observations of all.
 struct RestartArgs {
   EnvironmentBatch environments;
-  StateArrays more;
+  CallerArrays caller;
   const std::uint8_t* restart;     ///< [N], 1: this one; null: none
   float* observations;             ///< [N][observation dim], without padding
 };
@@ -148,7 +148,7 @@ struct RestartArgs {
 /// One step of every environment. What the caller gives and gets is row by row and without padding.
 struct StepArgs {
   EnvironmentBatch environments;
-  StateArrays more;
+  CallerArrays caller;
   Autoreset autoreset;
   ActionType action_type;          ///< not kFloat64
   const void* actions;             ///< [N], or [N][numbers per action]
@@ -162,7 +162,7 @@ struct StepArgs {
   std::uint32_t* episode_lengths;  ///< [N] or null; the same
 };
 
-/// Where a wide instance keeps what lies between its kernels; fused ones do not look at it.
+/// Where layer-by-layer networks keep what lies between their kernels; fused ones do not look at it.
 struct Workspace {
   float* data;
   std::int32_t columns;            ///< samples that go through a network at a time, at least 1; more take turns
@@ -346,9 +346,9 @@ struct KernelStorage {
 };
 
 /// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
-/// evaluation is always fp32, which is what others will run the policy in. A wide instance has width 0: layers of any
+/// evaluation is always fp32, which is what others will run the policy in. Layer-by-layer kernels have width 0: layers of any
 /// sizes, through the matrix library of its queue, which also decides the precision, and one partial gradient.
-struct Instance {
+struct Kernels {
   const char* environment;
   Precision precision;
   std::int32_t width, observation_dim;
@@ -372,7 +372,7 @@ struct Instance {
   std::size_t (*block_storage)(int depth);
   /// The same for each kernel with networks; null where block storage is no resource (CPU).
   KernelStorage (*kernel_storage)(int depth);
-  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Wide only.
+  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Layer by layer only.
   std::size_t (*rollout_workspace)(const RolloutArgs&);
   std::size_t (*update_workspace)(const UpdateArgs&);
   std::size_t (*evaluate_workspace)(const EvaluateArgs&);
@@ -382,10 +382,10 @@ struct Instance {
 /// All kernels of one machine.
 struct Machine {
   const char* name;                ///< "cuda", "cpu x86-64-v4", ...
-  const Instance* instances;
-  std::int32_t instance_count;
-  const Instance* wide_instances;  ///< one for each environment
-  std::int32_t wide_instance_count;
+  const Kernels* kernels;
+  std::int32_t kernel_count;
+  const Kernels* layerwise;  ///< one for each environment
+  std::int32_t layerwise_count;
   std::int32_t (*gae_blocks)(std::int32_t count);
   std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes for each minibatch
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
@@ -402,14 +402,14 @@ struct Machine {
 /// The CUDA machine, or null in a build without CUDA.
 const Machine* cuda_machine();
 
-/// Whether the current CUDA device can run the CUDA machine's instances of this precision.
+/// Whether the current CUDA device can run the CUDA machine's kernels of this precision.
 bool cuda_supports(Precision precision);
 
-/// The instance for this environment, width and precision, or null.
-const Instance* find_instance(const Machine&, const char* environment, int width,
+/// The fused kernels for this environment, width and precision, or null.
+const Kernels* find_kernels(const Machine&, const char* environment, int width,
                               Precision precision = Precision::kFp32);
 
-/// The wide instance for this environment, or null.
-const Instance* find_wide_instance(const Machine&, const char* environment);
+/// The layer-by-layer kernels for this environment, or null.
+const Kernels* find_layerwise_kernels(const Machine&, const char* environment);
 
 }  // namespace perilune

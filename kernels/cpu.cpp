@@ -1,13 +1,13 @@
 // The CPU machine at one instruction-set level. Compiled once per level, with PERILUNE_LEVEL naming it (sims/portable.hpp), as
-// are the units of the environments (cpu_instances.hpp); cpu_levels.cpp chooses among levels at start-up.
-#include "kernels/cpu_instances.hpp"
+// are the units of the environments (cpu_launcher.hpp); cpu_levels.cpp chooses among levels at start-up.
+#include "kernels/cpu_launcher.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/statistics.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-#define PERILUNE_ENVIRONMENT(environment, header, ...) void add_##environment(InstanceTable&);
-#include PERILUNE_INSTANCES
+#define PERILUNE_ENVIRONMENT(environment, header, ...) void add_##environment(KernelList&);
+#include PERILUNE_ENVIRONMENT_LIST
 #undef PERILUNE_ENVIRONMENT
 
 namespace {
@@ -19,11 +19,11 @@ constexpr int kMomentChunks = 8;
 #define PERILUNE_TEXT(x) PERILUNE_TEXT_OF(x)
 constexpr const char* kLevelName = "cpu " PERILUNE_TEXT(PERILUNE_LEVEL);
 
-const InstanceTable& instances() {
-  static const InstanceTable all = [] {
-    InstanceTable table;
+const KernelList& instances() {
+  static const KernelList all = [] {
+    KernelList table;
 #define PERILUNE_ENVIRONMENT(environment, header, ...) add_##environment(table);
-#include PERILUNE_INSTANCES
+#include PERILUNE_ENVIRONMENT_LIST
 #undef PERILUNE_ENVIRONMENT
     return table;
   }();
@@ -36,7 +36,7 @@ Machine make_machine() {
   instances().show_in(machine);
   machine.gae_blocks = [](int count) { return divide_up(count, kScanLanes); };
   machine.moment_chunks = [](int) { return kMomentChunks; };
-  machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kWideLanes); };
+  machine.reduce_blocks = [](int parameters) { return divide_up(parameters, kElementLanes); };
   machine.gae = [](const GaeArgs& args, Queue& queue) {
     launch_cpu<Gae, ScanBlock>(args, divide_up(args.count, kScanLanes), queue);
   };
@@ -44,11 +44,11 @@ Machine make_machine() {
     launch_cpu<AdvantageMoments, ScanBlock>(args, args.num_epochs * args.num_minibatches * kMomentChunks, queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
-    launch_cpu<ReduceGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
+    launch_cpu<ReduceGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes),
                                            queue);
   };
   machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
-    launch_cpu<ApplyGradients, WideBlock>(args, divide_up(args.end - args.begin, kWideLanes),
+    launch_cpu<ApplyGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes),
                                           queue);
   };
   machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;

@@ -79,22 +79,22 @@ bool cpu_supports(Precision precision) {
   return precision == Precision::kFp32 || (precision == Precision::kBf16 && processor_has_bf16());
 }
 
-const Instance* find_instance(const Machine& machine, const char* environment, int width,
+const Kernels* find_kernels(const Machine& machine, const char* environment, int width,
                               Precision precision) {
-  for (int i = 0; i < machine.instance_count; ++i) {
-    const Instance& instance = machine.instances[i];
-    if (instance.width == width && instance.precision == precision &&
-        std::strcmp(instance.environment, environment) == 0) {
-      return &instance;
+  for (int i = 0; i < machine.kernel_count; ++i) {
+    const Kernels& kernels = machine.kernels[i];
+    if (kernels.width == width && kernels.precision == precision &&
+        std::strcmp(kernels.environment, environment) == 0) {
+      return &kernels;
     }
   }
   return nullptr;
 }
 
-const Instance* find_wide_instance(const Machine& machine, const char* environment) {
-  for (int i = 0; i < machine.wide_instance_count; ++i) {
-    const Instance& instance = machine.wide_instances[i];
-    if (std::strcmp(instance.environment, environment) == 0) return &instance;
+const Kernels* find_layerwise_kernels(const Machine& machine, const char* environment) {
+  for (int i = 0; i < machine.layerwise_count; ++i) {
+    const Kernels& kernels = machine.layerwise[i];
+    if (std::strcmp(kernels.environment, environment) == 0) return &kernels;
   }
   return nullptr;
 }

@@ -30,7 +30,7 @@ const CpuLevel& best_level(std::span<const CpuLevel> levels, const char* wanted)
 /// The machine of the best level, or of the one that the environment's PERILUNE_CPU_LEVEL names; throws as best_level.
 const Machine& cpu_machine();
 
-/// Whether this processor has the instructions of the CPU machine's instances of this precision, where there are any.
+/// Whether this processor has the instructions of the CPU machine's kernels of this precision, where there are any.
 bool cpu_supports(Precision precision);
 
 }  // namespace perilune

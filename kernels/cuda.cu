@@ -1,6 +1,6 @@
-// The CUDA machine, and its kernels that know no environment. With the units of the environments (cuda_instances.cuh) the only
+// The CUDA machine, and its kernels that know no environment. With the units of the environments (cuda_launcher.cuh) the only
 // files that are given to nvcc.
-#include "kernels/cuda_instances.cuh"
+#include "kernels/cuda_launcher.cuh"
 
 #include <stdexcept>
 #include <string>
@@ -12,10 +12,10 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 #define PERILUNE_ENVIRONMENT(environment, header, ...) \
-  void add_##environment(InstanceTable&);              \
-  void set_tf32_##environment(Instance*);              \
-  void set_bf16_##environment(Instance*);
-#include PERILUNE_INSTANCES
+  void add_##environment(KernelList&);              \
+  void set_tf32_##environment(Kernels*);              \
+  void set_bf16_##environment(Kernels*);
+#include PERILUNE_ENVIRONMENT_LIST
 #undef PERILUNE_ENVIRONMENT
 
 void check_cuda(cudaError_t status, const char* what) {
@@ -35,23 +35,23 @@ int device_blocks(int per_processor) {
 namespace {
 
 /// Blocks of kernels that split their lanes into columns.
-std::int32_t wide_columns(std::int32_t n) { return divide_up(n, CudaBlock<kWideLanes>::kColumns); }
+std::int32_t column_blocks(std::int32_t n) { return divide_up(n, CudaBlock<kElementLanes>::kColumns); }
 
 /// As many as leave each lane what it gathers at a time, but no more than 64: four epochs of four minibatches are then 1024
 /// blocks, enough for 132 multiprocessors that hold four or five of them each, and the last block has few to combine.
 std::int32_t moment_chunks(std::int32_t minibatch_size) {
   constexpr int kMost = 64;
-  const int chunks = divide_up(minibatch_size, kWideLanes * AdvantageMoments::kAhead<CudaBlock<kWideLanes>>);
+  const int chunks = divide_up(minibatch_size, kElementLanes * AdvantageMoments::kAhead<CudaBlock<kElementLanes>>);
   return chunks < kMost ? chunks : kMost;
 }
 
 /// Those of every precision.
-const InstanceTable& instances() {
-  static const InstanceTable all = [] {
-    InstanceTable table;
+const KernelList& instances() {
+  static const KernelList all = [] {
+    KernelList table;
 #define PERILUNE_ENVIRONMENT(environment, header, ...) \
   table.add_in_precisions(add_##environment, set_tf32_##environment, set_bf16_##environment);
-#include PERILUNE_INSTANCES
+#include PERILUNE_ENVIRONMENT_LIST
 #undef PERILUNE_ENVIRONMENT
     return table;
   }();
@@ -66,25 +66,25 @@ Machine make_machine() {
   Machine machine{};
   machine.name = "cuda";
   instances().show_in(machine);
-  machine.gae_blocks = wide_columns;
+  machine.gae_blocks = column_blocks;
   machine.moment_chunks = moment_chunks;
-  machine.reduce_blocks = wide_columns;
+  machine.reduce_blocks = column_blocks;
   machine.gae = [](const GaeArgs& args, Queue& queue) {
-    launch_cuda<Gae, kWideLanes>(args, wide_columns(args.count),
-                                 Gae::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
+    launch_cuda<Gae, kElementLanes>(args, column_blocks(args.count),
+                                 Gae::storage_floats<CudaBlock<kElementLanes>>() * sizeof(float), queue);
   };
   machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
-    launch_cuda<AdvantageMoments, kWideLanes>(
+    launch_cuda<AdvantageMoments, kElementLanes>(
         args, args.num_epochs * args.num_minibatches * moment_chunks(args.sampling.minibatch_size),
-        AdvantageMoments::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
+        AdvantageMoments::storage_floats<CudaBlock<kElementLanes>>() * sizeof(float), queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
-    launch_cuda<ReduceGradients, kWideLanes>(
-        args, wide_columns(args.end - args.begin),
-        ReduceGradients::storage_floats<CudaBlock<kWideLanes>>() * sizeof(float), queue);
+    launch_cuda<ReduceGradients, kElementLanes>(
+        args, column_blocks(args.end - args.begin),
+        ReduceGradients::storage_floats<CudaBlock<kElementLanes>>() * sizeof(float), queue);
   };
   machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
-    launch_cuda<ApplyGradients, kWideLanes>(args, divide_up(args.end - args.begin, kWideLanes), 0,
+    launch_cuda<ApplyGradients, kElementLanes>(args, divide_up(args.end - args.begin, kElementLanes), 0,
                                             queue);
   };
   machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;

@@ -26,7 +26,7 @@ inline constexpr bool kUneven = UnevenEnv<E> && B::kThreads;
 /// The block's share of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by launching
 /// more blocks.
 template <class E, class B>
-PERILUNE_DEVICE Share environment_share(const B& block, int n) {
+PERILUNE_DEVICE BlockRange environment_share(const B& block, int n) {
   return block_share<kUneven<E, B> ? 1 : B::kUnit>(block, n);
 }
 
@@ -176,7 +176,7 @@ struct Reset {
   PERILUNE_DEVICE static void run(B& block, const ResetArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const Share mine = environment_share<E>(block, batch.count);
+    const BlockRange mine = environment_share<E>(block, batch.count);
     block.activate(mine.count);
     const typename E::Params params = E::params(batch.parameters);
     block.lanes([&](typename B::Lane lane) {

@@ -63,7 +63,7 @@ struct Evaluate {
   PERILUNE_DEVICE static void run(B& block, const EvaluateArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const Share share = environment_share<E>(block, args.episodes);
+    const BlockRange share = environment_share<E>(block, args.episodes);
     block.activate(share.count);
     const typename E::Params params = E::params(args.env_parameters);
     Carver<B> carver{block.storage()};

@@ -151,7 +151,7 @@ struct Gae {
   PERILUNE_DEVICE static void run(B& block, const GaeArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const Share share = block_share<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, args.count);
+    const BlockRange share = block_share<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, args.count);
     const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
     const std::int64_t num_steps = args.num_steps;
     const int longest = static_cast<int>((num_steps + B::kSplit - 1) / B::kSplit);

@@ -3,11 +3,11 @@
 // A policy is made for one sample over the number type Real, and has
 //   kOutputs, kActionFloats   outputs of the actor network; numbers of an action in a record
 //   kSpread                   parameters beside the network, the same in every state (none, or log standard deviations)
-//   Action, Spread, Slopes    what a step takes; where those parameters are; derivatives by all of it
+//   Action, Spread, Gradient  what a step takes; where those parameters are; derivatives by all of it
 //   P(outputs, spread)        the distribution
 //   sample(random), mode(outputs)       a draw; the action to play greedily
 //   log_probability_of(action), entropy()
-//   slopes(action, by_log_probability, ent_coef, entropy)
+//   gradient(action, by_log_probability, ent_coef, entropy)
 //                             the derivative of by_log_probability * log p(action) - ent_coef * entropy
 //   write(action, to), read(from)       an action's kActionFloats numbers in a record
 #pragma once
@@ -29,7 +29,7 @@ struct Categorical {
   struct Spread {
     PERILUNE_HD explicit Spread(const math::Scalar<Real>*) {}
   };
-  struct Slopes {
+  struct Gradient {
     Real outputs[N];
   };
 
@@ -83,10 +83,10 @@ struct Categorical {
     return total;
   }
 
-  PERILUNE_HD Slopes slopes(Action action, Real by_log_probability, Real ent_coef,
+  PERILUNE_HD Gradient gradient(Action action, Real by_log_probability, Real ent_coef,
                             Real entropy) const {
     const Real one(1.0f);
-    Slopes result;
+    Gradient result;
     for (int i = 0; i < N; ++i) {
       const Real p = probability[i];
       const Real indicator = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), one,
@@ -117,7 +117,7 @@ struct DiagonalGaussian {
     const Scalar* log_std;
     PERILUNE_HD explicit Spread(const Scalar* at) : log_std(at) {}
   };
-  struct Slopes {
+  struct Gradient {
     Real outputs[N];
     Real spread[N];
   };
@@ -163,9 +163,9 @@ struct DiagonalGaussian {
     return Real(math::constant<Real>(N * (0.5 + kHalfLogTwoPi)) + log_stds);
   }
 
-  PERILUNE_HD Slopes slopes(const Action& action, Real by_log_probability, Real ent_coef,
+  PERILUNE_HD Gradient gradient(const Action& action, Real by_log_probability, Real ent_coef,
                             Real) const {
-    Slopes result;
+    Gradient result;
     PERILUNE_UNROLL
     for (int i = 0; i < N; ++i) {
       const Real z = deviation(action, i);

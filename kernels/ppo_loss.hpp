@@ -20,12 +20,12 @@ struct PolicyTerms {
   Mask<Real> clipped;
 };
 
-/// The policy loss of one sample, and the derivatives of loss - ent_coef * entropy in `slopes`.
+/// The policy loss of one sample, and the derivatives of loss - ent_coef * entropy in `gradient`.
 template <class Policy, class Real>
 PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy,
                                           const typename Policy::Action& action,
                                           Real old_log_probability, Real advantage, Real clip,
-                                          Real ent_coef, typename Policy::Slopes& slopes) {
+                                          Real ent_coef, typename Policy::Gradient& gradient) {
   const Real log_ratio = policy.log_probability_of(action) - old_log_probability;
   const Real ratio = math::exp(log_ratio);
   const Real one(1.0f);
@@ -33,7 +33,7 @@ PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy,
   const Real limited = -(advantage * min(max(ratio, one - clip), one + clip));
   const Real entropy = policy.entropy();
   const Mask<Real> live = plain >= limited;  // equal inside the clip range
-  slopes = policy.slopes(action, select(live, plain, Real(0.0f)), ent_coef, entropy);
+  gradient = policy.gradient(action, select(live, plain, Real(0.0f)), ent_coef, entropy);
   return {select(live, plain, limited), entropy, -log_ratio, (ratio - one) - log_ratio,
           abs(ratio - one) > clip};
 }

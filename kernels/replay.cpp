@@ -77,7 +77,7 @@ constexpr Replays replays_of() {
 
 constexpr Replays kReplays[] = {
 #define PERILUNE_ENVIRONMENT(environment, ...) replays_of<environment>(),
-#include PERILUNE_INSTANCES
+#include PERILUNE_ENVIRONMENT_LIST
 #undef PERILUNE_ENVIRONMENT
 };
 

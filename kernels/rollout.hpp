@@ -1,7 +1,7 @@
 // T steps of N environments with the policy in the loop: observe, actor and critic, sample, step, store the record.
 //
 // An environment stays in its lane's registers for the whole launch. An episode that ends is counted and reset inside
-// the step. Where one is cut by the time limit, gamma * V(final observation) is added to the stored reward, so that
+// the step. Where one is truncated by the time limit, gamma * V(final observation) is added to the stored reward, so that
 // the advantage scan only needs to know where episodes end (Pardo et al. 2018). Sampling draws by (environment, episode,
 // step), so a rollout does not depend on how lanes are grouped into blocks.
 #pragma once
@@ -13,7 +13,7 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// One lane's step t of a rollout: samples an action, steps, and stores the record and the value. Returns where the
-/// episode was cut by its limit.
+/// episode was truncated by its limit.
 template <Env E, class B, class Real>
 PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
                                        const typename E::Params& params,
@@ -47,10 +47,10 @@ PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
   mine.episode_return = mine.episode_return + outcome.reward;
   reward = outcome.reward;
   const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
-  const Mask<Real> cut = !outcome.terminated &&
+  const Mask<Real> truncated = !outcome.terminated &&
                          (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
-  ended = outcome.terminated || cut;
-  return cut;
+  ended = outcome.terminated || truncated;
+  return truncated;
 }
 
 template <Env E, int Width>
@@ -129,7 +129,7 @@ struct Rollout {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = environment_share<E>(block, batch.count);
+    const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
     Carver<B> carver{block.storage()};
@@ -140,7 +140,7 @@ struct Rollout {
     const typename PolicyOf<E, Real>::Spread spread(args.parameters + args.actor.log_std);
     PerLane<B, EnvironmentLane<E, Real>> lanes;
     PerLane<B, Real> reward;
-    PerLane<B, Mask<Real>> ended, cut;
+    PerLane<B, Mask<Real>> ended, truncated;
     block.lanes([&](Lane lane) {
       load_environment<E>(block, batch, share.first, lane, lanes[lane]);
     });
@@ -149,22 +149,22 @@ struct Rollout {
       infer(block, actor, critic, tiles);
       block.lanes([&](Lane lane) {
         if (in_idle_warp<E>(block, lane)) {
-          ended[lane] = cut[lane] = Mask<Real>(false);
+          ended[lane] = truncated[lane] = Mask<Real>(false);
           return;
         }
         Real observation[E::kObsDim], outputs[kActions];
         E::observe(params, lanes[lane].state, observation);
         tiles.action.load(lane, outputs);
-        cut[lane] = policy_step<E>(block, args, params, observation, outputs, spread,
+        truncated[lane] = policy_step<E>(block, args, params, observation, outputs, spread,
                                    tiles.value_of(lane), t, share.first, lane, lanes[lane],
                                    reward[lane], ended[lane]);
       });
-      if (block.any(cut)) {
+      if (block.any(truncated)) {
         observe(block, params, lanes, tiles.observation);
         infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {
           const Real bootstrap = Real(args.gamma) * tiles.value_of(lane);
-          reward[lane] = reward[lane] + select(cut[lane], bootstrap, Real(0.0f));
+          reward[lane] = reward[lane] + select(truncated[lane], bootstrap, Real(0.0f));
         });
       }
       const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) +
@@ -172,7 +172,7 @@ struct Rollout {
       block.lanes([&](Lane lane) {
         block.store(args.rewards + row, lane, reward[lane]);
         block.store(args.ends + row, lane, ended[lane]);
-        if (args.truncations != nullptr) block.store(args.truncations + row, lane, cut[lane]);
+        if (args.truncations != nullptr) block.store(args.truncations + row, lane, truncated[lane]);
         if (any(ended[lane])) {
           next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane),
                           ended[lane], lanes[lane]);

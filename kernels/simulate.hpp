@@ -80,7 +80,7 @@ struct Simulate {
 
   /// Of more environments than lanes. None keeps a first state at hand: a thread draws one only where its own episode ends.
   template <class B>
-  PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params, Share share) {
+  PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params, BlockRange share) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
     Carver<B> carver{block.storage()};
@@ -109,7 +109,7 @@ struct Simulate {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = environment_share<E>(block, batch.count);
+    const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
     if constexpr (kUneven<E, B>) {

@@ -36,11 +36,11 @@ struct CheckStep {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     using Real = typename B::Real;
-    const Share share = block_share(block, args.environments.count);
+    const BlockRange share = block_share(block, args.environments.count);
     block.activate(share.count);
     block.lanes([&](typename B::Lane lane) {
       if (args.autoreset == Autoreset::kDisabled) {
-        const Mask<Real> ended = block.load(args.more.ended + share.first, lane);
+        const Mask<Real> ended = block.load(args.caller.ended + share.first, lane);
         if (any(ended)) {
           block.each(lane, ended, [&](int number) {
             report(block, args, share.first + number, FaultKind::kEnded, 0u);
@@ -99,15 +99,15 @@ struct SteppedLanes {
 
   const B& block;
   const EnvironmentBatch& batch;
-  const StateArrays& more;
+  const CallerArrays& caller;
   typename E::Params params;
   int first;
 
   PERILUNE_DEVICE LaneKey<Real> key(Lane lane) const {
-    return {block.load_repeated(more.seed + first, lane), batch.key.stream};
+    return {block.load_repeated(caller.seed + first, lane), batch.key.stream};
   }
   PERILUNE_DEVICE UInt<Real> number(Lane lane) const {
-    return block.load_repeated(more.number + first, lane);
+    return block.load_repeated(caller.number + first, lane);
   }
   PERILUNE_DEVICE State load(Lane lane) const {
     State state;
@@ -142,9 +142,9 @@ struct RestartEnvironments {
   PERILUNE_DEVICE static void run(B& block, const RestartArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = environment_share<E>(block, batch.count);
+    const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.more, E::params(batch.parameters),
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters),
                                    share.first};
     block.lanes([&](typename B::Lane lane) {
       auto state = lanes.load(lane);
@@ -155,8 +155,8 @@ struct RestartEnvironments {
         lanes.store(lane, state);
         block.store_where(batch.elapsed + share.first, lane, UInt<Real>(0u), restart);
         block.store_where(batch.episode_return + share.first, lane, Real(0.0f), restart);
-        const Mask<Real> ended = block.load(args.more.ended + share.first, lane);
-        block.store(args.more.ended + share.first, lane, ended && !restart);
+        const Mask<Real> ended = block.load(args.caller.ended + share.first, lane);
+        block.store(args.caller.ended + share.first, lane, ended && !restart);
       }
       lanes.observe(lane, state, args.observations);
     });
@@ -169,9 +169,9 @@ struct StepEnvironments {
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     if (args.flags->fault != kNoFault) return;
     const EnvironmentBatch& batch = args.environments;
-    const Share share = environment_share<E>(block, batch.count);
+    const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.more, E::params(batch.parameters),
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters),
                                    share.first};
     block.lanes([&](typename B::Lane lane) PERILUNE_INLINED { step(block, args, lanes, lane); });
   }
@@ -184,7 +184,7 @@ struct StepEnvironments {
     const EnvironmentBatch& batch = args.environments;
     const int first = lanes.first;
     Mask<Real> over(false);  // what is reset instead of stepped
-    if (args.autoreset == Autoreset::kNextStep) over = block.load_repeated(args.more.ended + first, lane);
+    if (args.autoreset == Autoreset::kNextStep) over = block.load_repeated(args.caller.ended + first, lane);
     auto state = lanes.load(lane);
     const UInt<Real> before = block.load_repeated(batch.elapsed + first, lane);
 
@@ -226,7 +226,7 @@ struct StepEnvironments {
     lanes.store(lane, state);
     block.store(batch.elapsed + first, lane, elapsed);
     block.store(batch.episode_return + first, lane, episode_return);
-    if (args.autoreset != Autoreset::kSameStep) block.store(args.more.ended + first, lane, ended);
+    if (args.autoreset != Autoreset::kSameStep) block.store(args.caller.ended + first, lane, ended);
   }
 };
 

@@ -56,7 +56,7 @@ class PolicyLosses {
         args_(args) {
     block.lanes([&](Lane lane) {
       for (int k = 0; k < kSums; ++k) sums_[k][lane] = Real(0.0f);
-      for (int i = 0; i < Policy::kSpread; ++i) spread_slopes_[i][lane] = Real(0.0f);
+      for (int i = 0; i < Policy::kSpread; ++i) spread_gradients_[i][lane] = Real(0.0f);
     });
   }
   PERILUNE_DEVICE Sample sample(const Real (&row)[Row::kFloats], Real advantage) const {
@@ -67,19 +67,19 @@ class PolicyLosses {
   PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&outputs)[kOutputs]) {
     const Mask<Real> active = block_.active(lane);
     const Real zero(0.0f);
-    typename Policy::Slopes slopes;
+    typename Policy::Gradient gradient;
     const typename Policy::Spread spread(args_.parameters + args_.actor.log_std);
     const PolicyTerms<Real> terms =
         policy_loss(Policy(outputs, spread), sample.action, sample.old_log_probability,
-                    sample.advantage, Real(clip_), Real(ent_coef_), slopes);
+                    sample.advantage, Real(clip_), Real(ent_coef_), gradient);
     for (int i = 0; i < kOutputs; ++i) {
-      outputs[i] = select(active, slopes.outputs[i] * Real(weight_), zero);
+      outputs[i] = select(active, gradient.outputs[i] * Real(weight_), zero);
     }
     if constexpr (Policy::kSpread > 0) {
       PERILUNE_UNROLL
       for (int i = 0; i < Policy::kSpread; ++i) {
-        spread_slopes_[i][lane] =
-            spread_slopes_[i][lane] + select(active, slopes.spread[i] * Real(weight_), zero);
+        spread_gradients_[i][lane] =
+            spread_gradients_[i][lane] + select(active, gradient.spread[i] * Real(weight_), zero);
       }
     }
     const Real each[kSums] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
@@ -97,12 +97,12 @@ class PolicyLosses {
   }
   /// Calls f(which parameter, d(loss)/d(it)) for those beside the network, unless they are fixed. As totals.
   template <class F>
-  PERILUNE_DEVICE void spread_slopes(F&& f) {
+  PERILUNE_DEVICE void spread_gradients(F&& f) {
     if constexpr (Policy::kSpread > 0) {
       if (args_.hyper.fixed_std != 0) return;
-      const Sums<Policy::kSpread> slopes = block_.sums(spread_slopes_);
+      const Sums<Policy::kSpread> gradient = block_.sums(spread_gradients_);
       PERILUNE_UNROLL
-      for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, slopes[i]);
+      for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, gradient[i]);
     }
   }
 
@@ -112,7 +112,7 @@ class PolicyLosses {
   AdvantageScale scale_;
   const UpdateArgs& args_;
   PerLane<B, Real> sums_[kSums];
-  PerLane<B, Real> spread_slopes_[Policy::kSpread > 0 ? Policy::kSpread : 1];
+  PerLane<B, Real> spread_gradients_[Policy::kSpread > 0 ? Policy::kSpread : 1];
 };
 
 /// The same of the value loss.
@@ -142,10 +142,10 @@ class ValueLosses {
   PERILUNE_DEVICE void add(Lane lane, const Sample& sample, Real (&value)[1]) {
     const Mask<Real> active = block_.active(lane);
     const Real zero(0.0f);
-    Real slope;
+    Real derivative;
     const Real loss =
-        value_loss(value[0], sample.old_value, sample.target, Real(clip_), clip_vloss_, slope);
-    value[0] = select(active, slope * Real(weight_), zero);
+        value_loss(value[0], sample.old_value, sample.target, Real(clip_), clip_vloss_, derivative);
+    value[0] = select(active, derivative * Real(weight_), zero);
     sum_[lane] = sum_[lane] + select(active, loss, zero);
   }
   template <class F>
@@ -153,7 +153,7 @@ class ValueLosses {
     f(kValueLoss, block_.sum(sum_));
   }
   template <class F>
-  PERILUNE_DEVICE void spread_slopes(F&&) {}
+  PERILUNE_DEVICE void spread_gradients(F&&) {}
 
  private:
   B& block_;
@@ -282,8 +282,8 @@ struct Update {
     losses.totals([&](int which, float total) {
       block.one([&] { args.sums[which * args.partials + work.partial] = total; });
     });
-    losses.spread_slopes([&](int at, float slope) {
-      block.one([&] { work.gradient()[at] = slope; });
+    losses.spread_gradients([&](int at, float derivative) {
+      block.one([&] { work.gradient()[at] = derivative; });
     });
   }
 

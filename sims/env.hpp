@@ -32,7 +32,7 @@
 namespace perilune {
 
 /// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1) and checks it: what it may be
-/// is said in host/environments.cpp.
+/// is said in host/settings/environments.cpp.
 struct ParameterInfo {
   const char* name;
   float default_value;

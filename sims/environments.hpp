@@ -1,4 +1,4 @@
-// All environments, for who names them by kernels/instances.def.
+// All environments, for who names them by kernels/environments.def.
 #pragma once
 
 #include "sims/cartpole.hpp"

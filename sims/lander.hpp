@@ -154,6 +154,7 @@ struct LanderBase {
     }
   };
 
+  // clang-format off
   static constexpr std::array<const char*, 29> kFieldNames = {
       "x", "y", "angle", "vx", "vy", "spin",
       "right_leg_angle", "left_leg_angle", "right_leg_contact", "left_leg_contact",
@@ -162,6 +163,7 @@ struct LanderBase {
       "height0", "height1", "height2", "height3", "height4", "height5", "height6", "height7",
       "height8", "height9", "height10",
       "shaping", "wind_index", "torque_index"};
+  // clang-format on
 
   /// The first step of the original, whose solver pulls the legs into place, is linear in the
   /// starting force, up to where the solver limits how far a body moves; these are its measured coefficients.

@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "host/error.hpp"
+#include "host/base/error.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 

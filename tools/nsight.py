@@ -12,7 +12,7 @@ import shutil
 import statistics
 from pathlib import Path
 
-# Kernel bodies (kernels/*.hpp) to the phases of host/phases.hpp; the first that matches.
+# Kernel bodies (kernels/*.hpp) to the phases of host/device/phases.hpp; the first that matches.
 PHASE_OF_KERNEL = [
     (r"\bRollout\b", "rollout"), (r"\bGae\b", "gae"), (r"\bUpdate\b", "gradient"), (r"\bReduceGradients\b", "reduce"),
     (r"\bApplyGradients\b", "apply"), (r"\bEvaluate\b", "evaluation"), (r"\bSimulate\b", "simulate"),

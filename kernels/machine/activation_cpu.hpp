@@ -55,7 +55,7 @@ PERILUNE_HD Pack activate_value(Pack x, Activation activation) {
   return activation == Activation::kTanh ? network_tanh(x) : max(Pack(0.0f), x);
 }
 /// d(loss)/d(x), given d(loss)/d(y) and y = activate_value(x).
-PERILUNE_HD Pack activation_slope(Pack dy, Pack y, Activation activation) {
+PERILUNE_HD Pack activation_derivative(Pack dy, Pack y, Activation activation) {
   return activation == Activation::kTanh ? dy * mul_add(-y, y, Pack(1.0f))
                                          : select(y > Pack(0.0f), dy, Pack(0.0f));
 }

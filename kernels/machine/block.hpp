@@ -112,19 +112,19 @@ PERILUNE_HD constexpr int round_up(int x, int multiple) {
 }
 
 /// A block's share of n lanes' worth of work: whole units of kUnit lanes, divided as evenly as they go.
-struct Share {
+struct BlockRange {
   int first;
   int count;
 };
 template <int Unit, class B>
-PERILUNE_DEVICE Share block_share(const B& block, int n) {
+PERILUNE_DEVICE BlockRange block_share(const B& block, int n) {
   const std::int64_t units = (n + Unit - 1) / Unit;
   const int first = static_cast<int>(units * block.index() / block.count()) * Unit;
   const int last = static_cast<int>(units * (block.index() + 1) / block.count()) * Unit;
   return {first, (last < n ? last : n) - first};
 }
 template <class B>
-PERILUNE_DEVICE Share block_share(const B& block, int n) {
+PERILUNE_DEVICE BlockRange block_share(const B& block, int n) {
   return block_share<B::kUnit>(block, n);
 }
 

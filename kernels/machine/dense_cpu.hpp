@@ -134,7 +134,7 @@ void dense_backward_input_group(const float* weight, const float* dy, float* x,
       for (int p = 0; p < Packs; ++p) {
         float* place = x + (in + r) * Stride + p * kPackLanes;
         const Pack h = load_pack(place);
-        store_pack(place, activation_slope(acc[r][p], h, activation));
+        store_pack(place, activation_derivative(acc[r][p], h, activation));
       }
     }
   }

@@ -23,7 +23,7 @@ PERILUNE_DEVICE float activate_value(float x, Activation activation) {
   return activation == Activation::kTanh ? math::tanh(x) : max(0.0f, x);
 }
 /// d(loss)/d(x), given d(loss)/d(y) and y = activate_value(x).
-PERILUNE_DEVICE float activation_slope(float dy, float y, Activation activation) {
+PERILUNE_DEVICE float activation_derivative(float dy, float y, Activation activation) {
   return activation == Activation::kTanh ? dy * mul_add(-y, y, 1.0f) : select(y > 0.0f, dy, 0.0f);
 }
 
@@ -91,7 +91,7 @@ PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B>
       Float4 h = *place;
       PERILUNE_UNROLL
       for (int s = 0; s < 4; ++s) {
-        h.x[s] = activation_slope(acc[r][s], h.x[s], activation);
+        h.x[s] = activation_derivative(acc[r][s], h.x[s], activation);
       }
       *place = h;
     }

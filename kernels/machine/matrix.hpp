@@ -1,4 +1,4 @@
-// Products of matrices of any size: what layer-by-layer networks (kernels/wide.hpp) ask of a library. Kernels only see
+// Products of matrices of any size: what layer-by-layer networks (kernels/layerwise.hpp) ask of a library. Kernels only see
 // this interface; the libraries behind it are opened at run time (host/matrix_library*.cpp).
 #pragma once
 

@@ -394,16 +394,16 @@ class Mlp<B, In, Width, Out, MaxDepth> {
   /// A layer's outputs h <- y * activation'(h), rounded.
   PERILUNE_DEVICE void replace_by_gradient(const Rows<kPart>& y, float* layer, int column) const {
     if (network_.activation == Activation::kTanh) {
-      multiply_by_slopes(y, layer, column,
+      multiply_by_derivatives(y, layer, column,
                          [](float h, float dy) { return dy * mul_add(-h, h, 1.0f); });
     } else {
       // A rounded 0 may have bits that multiplies do not look at.
-      multiply_by_slopes(y, layer, column,
+      multiply_by_derivatives(y, layer, column,
                          [](float h, float dy) { return select(h > 0x1p-126f, dy, 0.0f); });
     }
   }
   template <class F>
-  PERILUNE_DEVICE void multiply_by_slopes(const Rows<kPart>& y, float* layer, int column, F&& f) const {
+  PERILUNE_DEVICE void multiply_by_derivatives(const Rows<kPart>& y, float* layer, int column, F&& f) const {
     PERILUNE_UNROLL_ON_GPU
     for (int m = 0; m < 2; ++m) {
       PERILUNE_UNROLL_ON_GPU

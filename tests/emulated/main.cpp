@@ -13,8 +13,8 @@
 #include <variant>
 #include <vector>
 
-#include "host/error.hpp"
-#include "host/training.hpp"
+#include "host/base/error.hpp"
+#include "host/runs/training.hpp"
 #include "tests/kernels/fiber_machine.hpp"
 #include "tools/commands/command_line.hpp"
 #include "tools/commands/results_json.hpp"

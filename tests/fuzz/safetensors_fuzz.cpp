@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "host/error.hpp"
-#include "host/safetensors.hpp"
+#include "host/base/error.hpp"
+#include "host/runs/safetensors.hpp"
 
 namespace {
 

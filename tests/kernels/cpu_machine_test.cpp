@@ -14,20 +14,20 @@ namespace {
 
 class CpuLevel : public EveryMachine {
  protected:
-  void threads_do_not_change_the_bits(const Task& task, bool wide) {
+  void threads_do_not_change_the_bits(const Task& task, bool layerwise) {
     NaiveMatrixLibrary matrix;
     std::vector<std::uint32_t> one_thread;
     for (const int threads : {1, 2, 3, 5, 8}) {
-      if (!tests(wide ? 0 : small_width(task), 2, task) || (wide && threads > 3)) continue;  // naive products take seconds
-      ThreadPool pool(threads, instance(small_width(task), task).block_storage(kMaxFusedLayers));
+      if (!tests(layerwise ? 0 : small_width(task), 2, task) || (layerwise && threads > 3)) continue;  // naive products take seconds
+      ThreadPool pool(threads, kernels_for(small_width(task), task).block_storage(kMaxFusedLayers));
       Queue queue{.pool = &pool, .matrix = &matrix};
-      WholeIteration training(subject(), machine(), wide ? 1 : 5, wide, task);
+      WholeIteration training(subject(), machine(), layerwise ? 1 : 5, layerwise, task);
       training.reset(queue);
       for (int i = 0; i < 2; ++i) training.launch(queue);
       if (threads == 1) {
         one_thread = training.bits();
       } else {
-        SCOPED_TRACE(std::string(task.id) + ", threads " + std::to_string(threads) + (wide ? ", wide" : ""));
+        SCOPED_TRACE(std::string(task.id) + ", threads " + std::to_string(threads) + (layerwise ? ", layerwise" : ""));
         expect_same_bits("word", training.bits(), one_thread);
       }
     }
@@ -36,14 +36,14 @@ class CpuLevel : public EveryMachine {
 
 TEST_P(CpuLevel, ThreadsDoNotChangeTheBits) {
   for (const Task& task : {kCartPole, kPointMass}) {
-    for (const bool wide : {false, true}) threads_do_not_change_the_bits(task, wide);
+    for (const bool layerwise : {false, true}) threads_do_not_change_the_bits(task, layerwise);
   }
 }
 
 TEST_P(CpuLevel, OnlyLevelV4HasBf16) {
   const bool v4 = std::string(subject().name).rfind("CpuV4", 0) == 0;
   for (const int width : {16, 32, 64, 128}) {
-    const Instance* found = find_instance(machine(), "CartPole-v1", width, Precision::kBf16);
+    const Kernels* found = find_kernels(machine(), "CartPole-v1", width, Precision::kBf16);
     EXPECT_EQ(found != nullptr, v4 && width >= 32) << "width " << width;
   }
 }
@@ -96,16 +96,16 @@ TEST(CpuMachine, ProgramsForOtherProcessorsSaySo) {
 
 TEST(CpuMachine, InstancesAreFoundByEnvironmentAndWidth) {
   const Machine& machine = subjects().back().machine();
-  EXPECT_NE(find_instance(machine, "CartPole-v1", 16), nullptr);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 16)->precision, Precision::kFp32);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 16, Precision::kTf32)->precision, Precision::kTf32);
-  EXPECT_NE(find_instance(machine, "CartPole-v1", 64, Precision::kTf32), nullptr);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 64), nullptr);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 17), nullptr);
-  EXPECT_EQ(find_instance(machine, "CartPole-v2", 16), nullptr);
-  EXPECT_EQ(find_instance(machine, "CartPole-v1", 0), nullptr);
-  EXPECT_NE(find_wide_instance(machine, "CartPole-v1"), nullptr);
-  EXPECT_EQ(find_wide_instance(machine, "CartPole-v2"), nullptr);
+  EXPECT_NE(find_kernels(machine, "CartPole-v1", 16), nullptr);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v1", 16)->precision, Precision::kFp32);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v1", 16, Precision::kTf32)->precision, Precision::kTf32);
+  EXPECT_NE(find_kernels(machine, "CartPole-v1", 64, Precision::kTf32), nullptr);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v1", 64), nullptr);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v1", 17), nullptr);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v2", 16), nullptr);
+  EXPECT_EQ(find_kernels(machine, "CartPole-v1", 0), nullptr);
+  EXPECT_NE(find_layerwise_kernels(machine, "CartPole-v1"), nullptr);
+  EXPECT_EQ(find_layerwise_kernels(machine, "CartPole-v2"), nullptr);
 }
 
 }  // namespace

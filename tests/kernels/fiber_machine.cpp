@@ -3,8 +3,8 @@
 #include "kernels/gae.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/statistics.hpp"
-#include "kernels/wide_launch.hpp"
-#include "tests/kernels/fiber_instances.hpp"
+#include "kernels/layerwise_launch.hpp"
+#include "tests/kernels/fiber_launcher.hpp"
 #include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
@@ -23,7 +23,7 @@ void launch_one(const Args& args, Queue&) {
   launch<K, Order>(args, 1);
 }
 
-/// See kernels/wide_launch.hpp.
+/// See kernels/layerwise_launch.hpp.
 template <LaneOrder Order>
 struct FiberLauncher {
   template <class K, class Args>
@@ -43,23 +43,23 @@ struct FiberLauncher {
 };
 
 template <class E, LaneOrder Order>
-Instance wide_fiber_instance() {
-  return wide_instance<E, FiberLauncher<Order>>(make_environment<E, Order>());
+Kernels layerwise_fiber_kernels() {
+  return layerwise_kernels<E, FiberLauncher<Order>>(make_environment<E, Order>());
 }
 
 template <LaneOrder Order>
 const Machine& fiber_machine() {
-  static const std::vector<Instance> wide = [] {
-    std::vector<Instance> result = {wide_fiber_instance<CartPole, Order>(),
-                                    wide_fiber_instance<PointMass, Order>()};
+  static const std::vector<Kernels> layerwise = [] {
+    std::vector<Kernels> result = {layerwise_fiber_kernels<CartPole, Order>(),
+                                    layerwise_fiber_kernels<PointMass, Order>()};
     const auto landers = lander_fiber_simulators(Order);
     result.insert(result.end(), landers.begin(), landers.end());
     return result;
   }();
-  static const std::vector<Instance> instances = [] {
-    std::vector<Instance> result = {make_instance<CartPole, 16, Order>(),
-                                    make_instance<CartPole, 32, Order>()};
-    for (const auto& more : {tensor_fiber_instances(Order), continuous_fiber_instances(Order)}) {
+  static const std::vector<Kernels> instances = [] {
+    std::vector<Kernels> result = {fused_kernels<CartPole, 16, Order>(),
+                                    fused_kernels<CartPole, 32, Order>()};
+    for (const auto& more : {tensor_fiber_kernels(Order), continuous_fiber_kernels(Order)}) {
       result.insert(result.end(), more.begin(), more.end());
     }
     return result;
@@ -67,10 +67,10 @@ const Machine& fiber_machine() {
   static const Machine machine = [] {
     Machine result{};
     result.name = "fiber";
-    result.instances = instances.data();
-    result.instance_count = static_cast<int>(instances.size());
-    result.wide_instances = wide.data();
-    result.wide_instance_count = static_cast<int>(wide.size());
+    result.kernels = instances.data();
+    result.kernel_count = static_cast<int>(instances.size());
+    result.layerwise = layerwise.data();
+    result.layerwise_count = static_cast<int>(layerwise.size());
     result.gae_blocks = columns_for;
     result.moment_chunks = [](int) { return kMomentChunks; };
     result.reduce_blocks = columns_for;

@@ -1,4 +1,4 @@
-#include "tests/kernels/fiber_instances.hpp"
+#include "tests/kernels/fiber_launcher.hpp"
 #include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
@@ -6,15 +6,15 @@ namespace perilune::test {
 namespace {
 
 template <LaneOrder Order>
-std::vector<Instance> instances() {
-  return {make_instance<PointMass, 32, Order>(),
-          make_instance<PointMass, 32, Order, Precision::kTf32>(),
-          make_instance<PointMass, 32, Order, Precision::kBf16>()};
+std::vector<Kernels> instances() {
+  return {fused_kernels<PointMass, 32, Order>(),
+          fused_kernels<PointMass, 32, Order, Precision::kTf32>(),
+          fused_kernels<PointMass, 32, Order, Precision::kBf16>()};
 }
 
 }  // namespace
 
-std::vector<Instance> continuous_fiber_instances(LaneOrder order) {
+std::vector<Kernels> continuous_fiber_kernels(LaneOrder order) {
   return order == LaneOrder::kForward ? instances<LaneOrder::kForward>()
                                       : instances<LaneOrder::kReverse>();
 }

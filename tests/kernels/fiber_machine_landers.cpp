@@ -2,36 +2,36 @@
 // and stepped in four rounds.
 #include "kernels/simulate.hpp"
 #include "sims/environments.hpp"
-#include "tests/kernels/fiber_instances.hpp"
+#include "tests/kernels/fiber_launcher.hpp"
 
 namespace perilune::test {
 namespace {
 
 template <class E, LaneOrder Order>
-Instance make_simulator() {
-  Instance instance{};
-  instance.environment = E::kId;
-  instance.state_fields = E::template State<float>::kFields;
-  instance.reset = [](const ResetArgs& args, Queue&) {
+Kernels make_simulator() {
+  Kernels kernels{};
+  kernels.environment = E::kId;
+  kernels.state_fields = E::template State<float>::kFields;
+  kernels.reset = [](const ResetArgs& args, Queue&) {
     launch<Reset<E>, Order>(args, blocks_for(args.environments.count, UnevenEnv<E> ? 5 : kFiberLanes));
   };
-  instance.simulate = [](const SimulateArgs& args, Queue&) {
+  kernels.simulate = [](const SimulateArgs& args, Queue&) {
     constexpr int kRounds = UnevenEnv<E> ? 4 : 1;
     launch<Simulate<E>, Order>(args, blocks_for(args.environments.count, kRounds * kFiberLanes),
                                Simulate<E>::template storage_floats<FiberBlock<kFiberLanes>>());
   };
-  return instance;
+  return kernels;
 }
 
 template <LaneOrder Order>
-std::vector<Instance> simulators() {
+std::vector<Kernels> simulators() {
   return {make_simulator<LunarLander, Order>(), make_simulator<LunarLanderContinuous, Order>(),
           make_simulator<Lander, Order>(), make_simulator<LanderContinuous, Order>()};
 }
 
 }  // namespace
 
-std::vector<Instance> lander_fiber_simulators(LaneOrder order) {
+std::vector<Kernels> lander_fiber_simulators(LaneOrder order) {
   return order == LaneOrder::kForward ? simulators<LaneOrder::kForward>()
                                       : simulators<LaneOrder::kReverse>();
 }

@@ -1,20 +1,20 @@
-#include "tests/kernels/fiber_instances.hpp"
+#include "tests/kernels/fiber_launcher.hpp"
 
 namespace perilune::test {
 
 namespace {
 
 template <LaneOrder Order>
-std::vector<Instance> instances() {
+std::vector<Kernels> instances() {
   constexpr Precision kTf32 = Precision::kTf32, kBf16 = Precision::kBf16;
-  return {make_instance<CartPole, 16, Order, kTf32>(), make_instance<CartPole, 32, Order, kTf32>(),
-          make_instance<CartPole, 64, Order, kTf32>(), make_instance<CartPole, 16, Order, kBf16>(),
-          make_instance<CartPole, 32, Order, kBf16>(), make_instance<CartPole, 64, Order, kBf16>()};
+  return {fused_kernels<CartPole, 16, Order, kTf32>(), fused_kernels<CartPole, 32, Order, kTf32>(),
+          fused_kernels<CartPole, 64, Order, kTf32>(), fused_kernels<CartPole, 16, Order, kBf16>(),
+          fused_kernels<CartPole, 32, Order, kBf16>(), fused_kernels<CartPole, 64, Order, kBf16>()};
 }
 
 }  // namespace
 
-std::vector<Instance> tensor_fiber_instances(LaneOrder order) {
+std::vector<Kernels> tensor_fiber_kernels(LaneOrder order) {
   return order == LaneOrder::kForward ? instances<LaneOrder::kForward>()
                                       : instances<LaneOrder::kReverse>();
 }

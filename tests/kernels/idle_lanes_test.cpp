@@ -14,7 +14,7 @@
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/step.hpp"
-#include "kernels/wide.hpp"
+#include "kernels/layerwise.hpp"
 #include "tests/support/reference.hpp"
 
 namespace perilune {
@@ -150,7 +150,7 @@ void step_by_a_caller(int count) {
   for (int i = 0; i < count; ++i)
     number[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(i);
   auto ended = padded<std::uint8_t>(count);
-  const StateArrays more = {seed.data(), number.data(), ended.data()};
+  const CallerArrays caller = {seed.data(), number.data(), ended.data()};
   const std::vector<std::uint8_t> all(static_cast<std::size_t>(count) + kTailPadding, 1);
   auto observations = padded(2 * count, 0.0f), rewards = padded(count, 0.0f);
   auto terminated = padded<std::uint8_t>(count), truncated = padded<std::uint8_t>(count);
@@ -169,7 +169,7 @@ void step_by_a_caller(int count) {
     StepFlags flags{kNoFault, 0};
     StepArgs args{};
     args.environments = lanes.batch;
-    args.more = more;
+    args.caller = more;
     args.autoreset = t % 3 ? Autoreset::kNextStep : Autoreset::kSameStep;
     args.action_type = E::Action::kContinuous ? ActionType::kFloat32
                        : t % 2                ? ActionType::kInt64
@@ -221,13 +221,13 @@ void step_in_a_rollout(int count) {
   auto outputs = padded(E::Action::kCount * 256, 0.0f),
        observations = padded(E::kObsDim * 256, 0.5f);
   for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = 0.01f * static_cast<float>(i);
-  WideRollout wide{};
-  wide.rollout = rollout;
-  wide.observations = {observations.data(), 256};
-  wide.outputs = {outputs.data(), 256};
-  wide.values = {values.data(), 256};
-  lanes.template run<WideStep<E>>(wide);
-  lanes.expect_no_more("wide step");
+  LayerwiseRollout layerwise{};
+  layerwise.rollout = rollout;
+  layerwise.observations = {observations.data(), 256};
+  layerwise.outputs = {outputs.data(), 256};
+  layerwise.values = {values.data(), 256};
+  lanes.template run<LayerwiseStep<E>>(layerwise);
+  lanes.expect_no_more("layerwise step");
 
   EvaluateArgs evaluate{};
   evaluate.parameters = parameters.data();

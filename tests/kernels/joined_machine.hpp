@@ -11,22 +11,22 @@ namespace perilune::test {
 class JoinedMachine {
  public:
   JoinedMachine(const Machine& machine, const Machine& more)
-      : instances_(machine.instances, machine.instances + machine.instance_count),
-        wide_(machine.wide_instances, machine.wide_instances + machine.wide_instance_count),
+      : kernels_(machine.kernels, machine.kernels + machine.kernel_count),
+        layerwise_(machine.layerwise, machine.layerwise + machine.layerwise_count),
         joined_(machine) {
-    instances_.insert(instances_.end(), more.instances, more.instances + more.instance_count);
-    wide_.insert(wide_.end(), more.wide_instances, more.wide_instances + more.wide_instance_count);
-    joined_.instances = instances_.data();
-    joined_.instance_count = static_cast<std::int32_t>(instances_.size());
-    joined_.wide_instances = wide_.data();
-    joined_.wide_instance_count = static_cast<std::int32_t>(wide_.size());
+    kernels_.insert(kernels_.end(), more.kernels, more.kernels + more.kernel_count);
+    layerwise_.insert(layerwise_.end(), more.layerwise, more.layerwise + more.layerwise_count);
+    joined_.kernels = kernels_.data();
+    joined_.kernel_count = static_cast<std::int32_t>(kernels_.size());
+    joined_.layerwise = layerwise_.data();
+    joined_.layerwise_count = static_cast<std::int32_t>(layerwise_.size());
   }
   JoinedMachine(const JoinedMachine&) = delete;
   JoinedMachine& operator=(const JoinedMachine&) = delete;
   const Machine& machine() const { return joined_; }
 
  private:
-  std::vector<Instance> instances_, wide_;
+  std::vector<Kernels> kernels_, layerwise_;
   Machine joined_;
 };
 

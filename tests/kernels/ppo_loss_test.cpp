@@ -24,11 +24,11 @@ template <int N>
 PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, double old,
                             double advantage, double clip, double ent_coef, double (&gradient)[N]) {
   using Policy = Categorical<double, N>;
-  typename Policy::Slopes slopes;
+  typename Policy::Gradient gradient;
   const auto terms =
       perilune::policy_loss(Policy(logits, typename Policy::Spread(nullptr)), action, old,
-                            advantage, clip, ent_coef, slopes);
-  for (int i = 0; i < N; ++i) gradient[i] = slopes.outputs[i];
+                            advantage, clip, ent_coef, gradient);
+  for (int i = 0; i < N; ++i) gradient[i] = gradient.outputs[i];
   return terms;
 }
 
@@ -156,11 +156,11 @@ struct GaussianPoint {
   Policy::Action action;
   double old_log_probability, advantage;
 
-  PolicyTerms<double> loss(double clip, double ent_coef, Policy::Slopes& slopes) const {
+  PolicyTerms<double> loss(double clip, double ent_coef, Policy::Gradient& gradient) const {
     const double mean[3] = {inputs[0], inputs[1], inputs[2]};
     const Policy::Spread spread(inputs + 3);
     return perilune::policy_loss(Policy(mean, spread), action, old_log_probability, advantage, clip,
-                                 ent_coef, slopes);
+                                 ent_coef, gradient);
   }
 };
 
@@ -185,8 +185,8 @@ TEST(GaussianPolicyLoss, GradientIsTheDerivative) {
     const double clip = 0.2, ent_coef = checked % 2 == 0 ? 0.0 : 0.3;
     if (std::abs(std::abs(std::exp(log_ratio) - 1.0) - clip) < 1e-3) continue;  // not at the kinks
     ++checked;
-    GaussianPoint::Policy::Slopes slopes, ignored;
-    const auto terms = point.loss(clip, ent_coef, slopes);
+    GaussianPoint::Policy::Gradient gradient, ignored;
+    const auto terms = point.loss(clip, ent_coef, gradient);
     const PolicyLoss expected = gaussian_loss(means, log_std, sample, {clip, ent_coef, 0.0, false});
     clipped_points += terms.clipped;
     EXPECT_EQ(terms.clipped, expected.clipped);
@@ -204,7 +204,7 @@ TEST(GaussianPolicyLoss, GradientIsTheDerivative) {
             return at_x.loss - ent_coef * at_x.entropy;
           },
           point.inputs[i], kStep);
-      const double slope = i < 3 ? slopes.outputs[i] : slopes.spread[i - 3];
+      const double slope = i < 3 ? gradient.outputs[i] : gradient.spread[i - 3];
       // Standard deviations of 0.14 make the third derivative some thousands of the first: times 1e-10.
       expect_close("derivative", slope, numeric, {1e-6, 1e-6});
       expect_close("gradient", slope, i < 3 ? expected.gradient[i] : expected.log_std_gradient[i - 3],

@@ -78,11 +78,11 @@ inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8, 2, 7
 inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, 64, true};
 inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, 64, true};
 
-/// width 0: the wide one.
-inline const Instance& instance_of(const Machine& machine, const Task& task, int width,
+/// width 0: layer by layer.
+inline const Kernels& kernels_of(const Machine& machine, const Task& task, int width,
                                    Precision precision) {
-  const Instance* found = width == 0 ? find_wide_instance(machine, task.id)
-                                     : find_instance(machine, task.id, width, precision);
+  const Kernels* found = width == 0 ? find_layerwise_kernels(machine, task.id)
+                                     : find_kernels(machine, task.id, width, precision);
   if (found == nullptr) throw std::runtime_error(std::string("no kernels for ") + task.id);
   return *found;
 }
@@ -112,7 +112,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   const Machine& machine() const { return subject().machine(); }
   Queue& queue() const { return subject().queue(); }
   void finish() const { subject().finish(); }
-  /// Whether networks with so many hidden layers of this width are tested here; width 0: the wide instance.
+  /// Whether networks with so many hidden layers of this width are tested here; width 0: layer by layer.
   bool tests(int width, int depth, const Task& task = kCartPole) {
     const std::string why_not = obstacle(width, depth, task);
     why_not.empty() ? ++tested_ : ++left_out_;
@@ -123,7 +123,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   int small_width(const Task& task = kCartPole) const {
     return std::max(task.min_width, subject().min_width);
   }
-  /// The same, and 0 where the wide instance is tested. Of up to two layers.
+  /// The same, and 0 where layer-by-layer kernels are tested. Of up to two layers.
   std::vector<int> small_widths(const Task& task = kCartPole) {
     std::vector<int> result;
     for (const int width : {small_width(task), 0}) {
@@ -131,9 +131,9 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     }
     return result;
   }
-  /// width 0: the wide one.
-  const Instance& instance(int width, const Task& task = kCartPole) const {
-    return instance_of(machine(), task, width, subject().precision);
+  /// width 0: layer by layer.
+  const Kernels& kernels_for(int width, const Task& task = kCartPole) const {
+    return kernels_of(machine(), task, width, subject().precision);
   }
 
  private:
@@ -149,7 +149,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     if (width < task.min_width || width > task.max_width || width < on.min_width || width > on.max_width) {
       return "hidden layers of " + std::to_string(width) + " units are not tested on this machine";
     }
-    const std::size_t needed = instance(width, task).block_storage(depth), most = on.max_block_storage();
+    const std::size_t needed = kernels_for(width, task).block_storage(depth), most = on.max_block_storage();
     if (needed <= most) return "";
     return std::to_string(depth) + " hidden layers of " + std::to_string(width) + " units need " + std::to_string(needed) +
            " bytes of block storage, and this machine has " + std::to_string(most);
@@ -225,7 +225,7 @@ class Buffer {
   T* data_;
 };
 
-/// Gives a wide instance's launch the memory it asks for; does nothing for a fused one, which asks for none.
+/// Gives a layer-by-layer launch the memory it asks for; does nothing for a fused one, which asks for none.
 template <class Args>
 void add_workspace(const Subject& on, std::size_t (*floats)(const Args&), int columns, Args& args,
                    std::optional<Buffer<float>>& memory) {

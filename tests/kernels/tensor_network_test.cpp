@@ -22,7 +22,7 @@ struct Args {
   const float* parameters;
   Network network;
   const float* inputs;  ///< [tiles][inputs][kLanes]
-  const float* slopes;  ///< [tiles][outputs][kLanes]
+  const float* output_gradients;  ///< [tiles][outputs][kLanes]
   int tiles;
   float *inferred, *outputs;  ///< [tiles][outputs][kLanes]
   float* gradient;
@@ -69,7 +69,7 @@ struct TrainOnce {
       keep(args.outputs);
       block.lanes([&](Lane lane) {
         float row[Out];
-        for (int i = 0; i < Out; ++i) row[i] = args.slopes[(tile * Out + i) * kLanes + lane.number];
+        for (int i = 0; i < Out; ++i) row[i] = args.output_gradients[(tile * Out + i) * kLanes + lane.number];
         net.set_gradient(lane, output, row);
       });
       block.sync();
@@ -96,7 +96,7 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
   for (int i : mlp.positions()) parameters[at(i)] = draws.uniform(-range, range);
 
   const int samples = tiles * kLanes;
-  std::vector<float> inputs(at(In * samples)), slopes(at(Out * samples));
+  std::vector<float> inputs(at(In * samples)), output_gradients(at(Out * samples));
   const auto index = [](int features, int i, int s) {
     return at((s / kLanes * features + i) * kLanes + s % kLanes);
   };
@@ -107,21 +107,21 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
     } while (mlp.nearest_kink(parameters, mlp.forward(parameters, x)) < 3.0 * unit_of(P));
     for (int i = 0; i < In; ++i) inputs[index(In, i, s)] = static_cast<float>(x[at(i)]);
   }
-  for (float& x : slopes) x = fine_draws.uniform(-1.0, 1.0) / static_cast<float>(samples);
-  std::vector<float> inferred(slopes.size()), outputs(slopes.size());
+  for (float& x : output_gradients) x = fine_draws.uniform(-1.0, 1.0) / static_cast<float>(samples);
+  std::vector<float> inferred(output_gradients.size()), outputs(output_gradients.size());
   const std::vector<float> weights(parameters.begin(), parameters.end());
   std::vector<float> gradient(at(next), std::numeric_limits<float>::quiet_NaN());
   using K = TrainOnce<In, Width, Out>;
   launch_fibers<K, kLanes, P>(
-      Args{weights.data(), mlp.network, inputs.data(), slopes.data(), tiles, inferred.data(),
+      Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), tiles, inferred.data(),
            outputs.data(), gradient.data()},
       1, at(K::template storage_floats<FiberBlock<kLanes, P>>(depth)), order);
 
-  Vector expected_outputs(slopes.size()), expected_gradient(at(next), 0.0);
+  Vector expected_outputs(output_gradients.size()), expected_gradient(at(next), 0.0);
   for (int s = 0; s < samples; ++s) {
     Vector x, slope;
     for (int i = 0; i < In; ++i) x.push_back(inputs[index(In, i, s)]);
-    for (int o = 0; o < Out; ++o) slope.push_back(slopes[index(Out, o, s)]);
+    for (int o = 0; o < Out; ++o) slope.push_back(output_gradients[index(Out, o, s)]);
     const std::vector<Vector> layers = mlp.forward(parameters, x);
     for (int o = 0; o < Out; ++o) expected_outputs[index(Out, o, s)] = layers.back()[at(o)];
     mlp.backward(parameters, layers, slope, expected_gradient);
@@ -167,21 +167,21 @@ void check_rounding_is_to_nearest() {
   };
   int next = 0;
   const Mlp mlp = place_mlp(kIn, kWidth, kOut, kDepth, Activation::kRelu, next);
-  std::vector<float> weights(at(next), 0.0f), inputs(kIn * kLanes), slopes(kOut * kLanes), inferred(slopes), outputs(slopes);
+  std::vector<float> weights(at(next), 0.0f), inputs(kIn * kLanes), output_gradients(kOut * kLanes), inferred(output_gradients), outputs(output_gradients);
   for (const int i : mlp.positions()) weights[at(i)] = draw(-5);
   for (float& x : inputs) x = draw(0);
-  for (float& x : slopes) x = draw(-7);
+  for (float& x : output_gradients) x = draw(-7);
   std::vector<float> gradient(at(next));
   using K = TrainOnce<kIn, kWidth, kOut>;
-  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), slopes.data(), 1, inferred.data(), outputs.data(),
+  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), 1, inferred.data(), outputs.data(),
                                    gradient.data()},
                               1, at(K::template storage_floats<FiberBlock<kLanes, P>>(kDepth)), LaneOrder::kForward);
   const Vector parameters(weights.begin(), weights.end());
-  Vector expected_outputs(slopes.size()), expected_gradient(at(next), 0.0);
+  Vector expected_outputs(output_gradients.size()), expected_gradient(at(next), 0.0);
   for (int s = 0; s < kLanes; ++s) {
     Vector x, slope;
     for (int i = 0; i < kIn; ++i) x.push_back(inputs[at(i * kLanes + s)]);
-    for (int o = 0; o < kOut; ++o) slope.push_back(slopes[at(o * kLanes + s)]);
+    for (int o = 0; o < kOut; ++o) slope.push_back(output_gradients[at(o * kLanes + s)]);
     const std::vector<Vector> layers = mlp.forward(parameters, x);
     for (int o = 0; o < kOut; ++o) expected_outputs[at(o * kLanes + s)] = layers.back()[at(o)];
     mlp.backward(parameters, layers, slope, expected_gradient);

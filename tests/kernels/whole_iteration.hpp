@@ -15,11 +15,11 @@ class WholeIteration {
   static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2;
   static constexpr int kBatch = kEnvironments * kSteps;
 
-  /// wide: the same networks through the wide instance, which has one partial gradient.
-  WholeIteration(const Subject& subject, const Machine& on, int partial_count, bool wide = false,
+  /// layerwise: the same networks layer by layer, with one partial gradient.
+  WholeIteration(const Subject& subject, const Machine& on, int partial_count, bool layerwise = false,
                  const Task& task = kCartPole)
       : machine(on),
-        kernels(instance_of(on, task, wide ? 0 : width(subject, task), subject.precision)),
+        kernels(kernels_of(on, task, layerwise ? 0 : width(subject, task), subject.precision)),
         networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2,
                                 Activation::kTanh, task.continuous)),
         partials(partial_count),
@@ -42,7 +42,7 @@ class WholeIteration {
         control(subject, 1),
         step(subject, 1),
         ring(subject, kMetricsRing),
-        workspace(subject, wide ? workspace_floats() : 0) {
+        workspace(subject, layerwise ? workspace_floats() : 0) {
     Draws draws(7);
     parameters.fill(0.0f);
     const Vector start = networks.draw(draws);
@@ -129,7 +129,7 @@ class WholeIteration {
   }
 
   const Machine& machine;
-  const Instance& kernels;
+  const Kernels& kernels;
   Networks networks;
   int partials;
   Hyperparameters hyper = plain_hyperparameters();

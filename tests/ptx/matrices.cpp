@@ -1,5 +1,5 @@
-// The matrix library of wide networks on the PTX machine, in place of cuBLAS, which wants a GPU.
-#include "host/matrix_library.hpp"
+// The matrix library of layer-by-layer networks on the PTX machine, in place of cuBLAS, which wants a GPU.
+#include "host/device/matrix_library.hpp"
 #include "tests/ptx/runtime.hpp"
 #include "tests/support/naive_matrix.hpp"
 

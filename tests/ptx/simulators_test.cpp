@@ -24,8 +24,8 @@ TEST_P(Simulators, StepAsOnTheCpu) {
   const auto& [task, count, num_steps, most_steps] = GetParam();
   const test::Subject& on = test::subjects().front();
   Environments here(on, task, count, {21, 0}, most_steps, task.parameters), there(on, task, count, {21, 0}, most_steps, task.parameters);
-  const Instance& kernels = test::instance_of(on.machine(), task, std::max(task.min_width, 16), Precision::kFp32);
-  const Instance& cpu_kernels = test::instance_of(cpu_machine(), task, std::max(task.min_width, 16), Precision::kFp32);
+  const Kernels& kernels = test::kernels_of(on.machine(), task, std::max(task.min_width, 16), Precision::kFp32);
+  const Kernels& cpu_kernels = test::kernels_of(cpu_machine(), task, std::max(task.min_width, 16), Precision::kFp32);
   ThreadPool pool(1, cpu_kernels.block_storage(1));
   Queue cpu_queue{&pool, nullptr};
   cpu_kernels.reset({there.batch}, cpu_queue);
@@ -52,7 +52,7 @@ struct Steps {
 Steps steps_in(std::uint32_t blocks) {
   const test::Subject& on = test::subjects().front();
   Environments landers(on, test::kLunarLander, 256, {21, 0}, 1000, {-10, 0, 0, 0, 1});
-  const Instance& cpu_kernels = test::instance_of(cpu_machine(), test::kLunarLander, 64, Precision::kFp32);
+  const Kernels& cpu_kernels = test::kernels_of(cpu_machine(), test::kLunarLander, 64, Precision::kFp32);
   ThreadPool pool(1, cpu_kernels.block_storage(1));
   Queue cpu_queue{&pool, nullptr};
   cpu_kernels.reset({landers.batch}, cpu_queue);

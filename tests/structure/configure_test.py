@@ -84,7 +84,7 @@ def test_one_environment_at_one_width(configure):
     assert not done.failed, done.text
     units = done.folder / "kernels" / "units"
     assert "add_instances<CartPole, 64>" in (units / "CartPole.cpp").read_text()
-    assert (units / "instances.def").read_text().splitlines() == ['PERILUNE_ENVIRONMENT(CartPole, "sims/cartpole.hpp", 64)']
+    assert (units / "environments.def").read_text().splitlines() == ['PERILUNE_ENVIRONMENT(CartPole, "sims/cartpole.hpp", 64)']
 
 
 def test_toolkit_that_is_too_old(configure):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 FOLDERS = ["sims", "kernels", "host", "tools", "tests", "bench"]
+# The rooms of host/, from the ground up: a file includes its own room and those before it.
+ROOMS = ["base", "device", "settings", "networks", "planning", "environments", "training", "runs"]
 SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh", ".def", ".h"}
 
 # What a folder may include besides itself. None: any folder but tests, which only tests may include.
@@ -57,6 +59,18 @@ def test_includes_point_one_way():
             allowed = MAY_INCLUDE[own]
             if folder == "tests" or (allowed is not None and not any(target.startswith(a) for a in allowed)):
                 wrong.append(f"{relative(path)}:{number}: {own} must not include {target}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_rooms_of_the_host_include_those_below():
+    wrong = []
+    for path in sources("host"):
+        folder = path.parent.relative_to(ROOT / "host").as_posix()
+        assert folder in ROOMS, f"{relative(path)} is in no room - allowed: {ROOMS}"
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            m = re.match(r'\s*#\s*include\s+"host/([^/"]+)/', line)
+            if m and m[1] not in ROOMS[:ROOMS.index(folder) + 1]:
+                wrong.append(f"{relative(path)}:{number}: host/{folder} must not include host/{m[1]}")
     assert not wrong, "\n" + "\n".join(wrong)
 
 

@@ -1,7 +1,7 @@
 // A device that is another one but for what a test changes: the CPU with two threads.
 #pragma once
 
-#include "host/device.hpp"
+#include "host/device/device.hpp"
 
 namespace perilune::test {
 

@@ -161,7 +161,7 @@ struct Networks {
   }
 };
 
-/// Hidden layers of a network that only wide instances can run, as tests write width 0.
+/// Hidden layers of a network that only runs layer by layer, as tests write width 0.
 inline constexpr int kOddWidths[kMaxHiddenLayers] = {7, 33, 5, 20, 9, 17, 1, 6};
 
 /// width 0: kOddWidths.

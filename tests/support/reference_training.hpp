@@ -1,4 +1,4 @@
-// Proximal policy optimisation as host/trainer.cpp runs it, naively and in double: one environment, one sample at a time.
+// Proximal policy optimisation as host/training/trainer.cpp runs it, naively and in double: one environment, one sample at a time.
 //
 // It shares with the kernels only what has tests of its own: the simulators, the counters of the random numbers, the
 // order in which samples are visited, and where parameters lie. Simulators run in float32, whose bits are the same on
@@ -7,7 +7,7 @@
 
 #include <optional>
 
-#include "host/model.hpp"
+#include "host/networks/model.hpp"
 #include "kernels/shuffle.hpp"
 #include "sims/env.hpp"
 #include "tests/support/reference.hpp"

@@ -1,4 +1,4 @@
-// A shared library with the functions of oneDNN and its OpenMP that host/matrix_library.cpp calls, each at its plainest.
+// A shared library with the functions of oneDNN and its OpenMP that host/device/matrix_library.cpp calls, each at its plainest.
 #include <cmath>
 #include <cstdint>
 

@@ -52,7 +52,7 @@ execute_process(COMMAND $ENV{CUDACXX} --version OUTPUT_VARIABLE answer ERROR_VAR
 if(NOT status EQUAL 0 OR NOT answer MATCHES "release ([0-9]+\\.[0-9]+)")
   cuda_missing("$ENV{CUDACXX} does not run" "set CUDACXX to a working nvcc")
 endif()
-if(CMAKE_MATCH_1 VERSION_LESS 13.0)  # whose interface to graphs host/device_cuda.cpp uses
+if(CMAKE_MATCH_1 VERSION_LESS 13.0)  # whose interface to graphs host/device/device_cuda.cpp uses
   cuda_missing("$ENV{CUDACXX} is of CUDA ${CMAKE_MATCH_1}, and 13.0 or newer is needed"
                "install a newer toolkit or set CUDACXX to its nvcc")
 endif()

@@ -9,10 +9,10 @@
 
 #include <CLI/CLI.hpp>
 
-#include "host/build_info.hpp"
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/text.hpp"
+#include "host/base/build_info.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/base/text.hpp"
 
 namespace perilune {
 namespace {

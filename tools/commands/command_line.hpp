@@ -11,8 +11,8 @@
 #include <variant>
 #include <vector>
 
-#include "host/config.hpp"
-#include "host/device.hpp"
+#include "host/settings/config.hpp"
+#include "host/device/device.hpp"
 
 namespace perilune {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "host/error.hpp"
+#include "host/base/error.hpp"
 #include "tools/commands/command_line.hpp"
 
 namespace perilune {

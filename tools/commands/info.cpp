@@ -4,16 +4,16 @@
 #include <string_view>
 #include <vector>
 
-#include "host/arena.hpp"
-#include "host/build_info.hpp"
-#include "host/config.hpp"
-#include "host/environments.hpp"
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/json.hpp"
-#include "host/networks.hpp"
-#include "host/precision.hpp"
-#include "host/text.hpp"
+#include "host/device/arena.hpp"
+#include "host/base/build_info.hpp"
+#include "host/settings/config.hpp"
+#include "host/settings/environments.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/base/json.hpp"
+#include "host/networks/networks.hpp"
+#include "host/planning/precision.hpp"
+#include "host/base/text.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
@@ -29,14 +29,14 @@ std::vector<std::string_view> precision_names(const Device& device, std::string_
 // Bytes of dynamic shared memory of each kernel with networks, for bench/sass.py.
 Json shared_memory_json(const Machine& cuda) {
   Json rows = Json::array();
-  for (int i = 0; i < cuda.instance_count; ++i) {
-    const Instance& instance = cuda.instances[i];
+  for (int i = 0; i < cuda.kernel_count; ++i) {
+    const Kernels& kernels = cuda.kernels[i];
     for (int layers = 1; layers <= kMaxFusedLayers; ++layers) {
-      const KernelStorage bytes = instance.kernel_storage(layers);
-      rows.push_back({{"env", instance.environment},
-                      {"hidden_width", instance.width},
+      const KernelStorage bytes = kernels.kernel_storage(layers);
+      rows.push_back({{"env", kernels.environment},
+                      {"hidden_width", kernels.width},
                       {"hidden_layers", layers},
-                      {"precision", precision_name(instance.precision)},
+                      {"precision", precision_name(kernels.precision)},
                       {"rollout", bytes.rollout},
                       {"update", bytes.update},
                       {"evaluate", bytes.evaluate}});
@@ -70,7 +70,7 @@ std::vector<std::string_view> words_of(std::string_view text) {
   return words;
 }
 
-// What wide networks would multiply their matrices with.
+// What layer-by-layer networks would multiply their matrices with.
 struct MatrixLibraryStatus {
   bool usable;
   std::string text;  // its name, or what is wrong

@@ -6,7 +6,7 @@
 
 #include <string_view>
 
-#include "host/error.hpp"
+#include "host/base/error.hpp"
 
 namespace perilune {
 namespace {

@@ -2,11 +2,11 @@
 #include <string>
 #include <vector>
 
-#include "host/config.hpp"
-#include "host/environments.hpp"
-#include "host/format.hpp"
-#include "host/json.hpp"
-#include "host/text.hpp"
+#include "host/settings/config.hpp"
+#include "host/settings/environments.hpp"
+#include "host/base/format.hpp"
+#include "host/base/json.hpp"
+#include "host/base/text.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 

@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "host/build_info.hpp"
-#include "host/format.hpp"
-#include "host/json.hpp"
-#include "host/networks.hpp"
-#include "host/precision.hpp"
-#include "host/profiling.hpp"
+#include "host/base/build_info.hpp"
+#include "host/base/format.hpp"
+#include "host/base/json.hpp"
+#include "host/networks/networks.hpp"
+#include "host/planning/precision.hpp"
+#include "host/training/profiling.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 

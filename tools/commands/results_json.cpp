@@ -1,7 +1,7 @@
 // See results_json.hpp.
 #include "tools/commands/results_json.hpp"
 
-#include "host/json.hpp"
+#include "host/base/json.hpp"
 
 namespace perilune {
 namespace {

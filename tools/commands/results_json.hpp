@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "host/evaluation.hpp"
-#include "host/training.hpp"
+#include "host/training/evaluation.hpp"
+#include "host/runs/training.hpp"
 
 namespace perilune {
 

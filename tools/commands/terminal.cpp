@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <system_error>
 
-#include "host/error.hpp"
-#include "host/format.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
 
 namespace perilune {
 namespace {

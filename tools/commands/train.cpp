@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "host/device_choice.hpp"
-#include "host/format.hpp"
-#include "host/networks.hpp"
-#include "host/resume.hpp"
-#include "host/run_directory.hpp"
-#include "host/training.hpp"
+#include "host/planning/device_choice.hpp"
+#include "host/base/format.hpp"
+#include "host/networks/networks.hpp"
+#include "host/runs/resume.hpp"
+#include "host/runs/run_directory.hpp"
+#include "host/runs/training.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/interrupt.hpp"
 #include "tools/commands/results_json.hpp"

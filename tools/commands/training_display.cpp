@@ -5,9 +5,9 @@
 #include <cmath>
 #include <string_view>
 
-#include "host/arena.hpp"
-#include "host/format.hpp"
-#include "host/precision.hpp"
+#include "host/device/arena.hpp"
+#include "host/base/format.hpp"
+#include "host/planning/precision.hpp"
 
 namespace perilune {
 namespace {

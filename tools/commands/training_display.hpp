@@ -4,7 +4,7 @@
 #include <chrono>
 #include <string>
 
-#include "host/training.hpp"
+#include "host/runs/training.hpp"
 #include "tools/commands/terminal.hpp"
 
 namespace perilune {

@@ -56,7 +56,7 @@ class ActTest : public EveryMachine {
     args.choices = choices.data();
     args.outputs = outputs.data();
     std::optional<Buffer<float>> workspace;
-    const Instance& kernels = instance(c.width, c.task);
+    const Kernels& kernels = kernels_for(c.width, c.task);
     add_workspace(subject(), kernels.act_workspace, 48, args, workspace);
     kernels.act(args, queue());
     finish();
@@ -118,7 +118,7 @@ void ActTest::numbers_are_means_or_draws(const Task& task, int width) {
     args.observations = observations.data();
     args.numbers = numbers.data();
     args.outputs = outputs.data();
-    const Instance& kernels = instance(width, task);
+    const Kernels& kernels = kernels_for(width, task);
     std::optional<Buffer<float>> workspace;
     add_workspace(subject(), kernels.act_workspace, 48, args, workspace);
     kernels.act(args, queue());

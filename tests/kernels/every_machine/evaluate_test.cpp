@@ -77,8 +77,8 @@ class EvaluateTest : public EveryMachine {
     args.returns = returns.data();
     args.lengths = lengths.data();
     std::optional<Buffer<float>> workspace;
-    add_workspace(subject(), instance(c.width, c.task).evaluate_workspace, 48, args, workspace);
-    instance(c.width, c.task).evaluate(args, queue());
+    add_workspace(subject(), kernels_for(c.width, c.task).evaluate_workspace, 48, args, workspace);
+    kernels_for(c.width, c.task).evaluate(args, queue());
     finish();
 
     EnvironmentBatch batch{};

@@ -62,10 +62,10 @@ class Problem {
 
 class RolloutTest : public EveryMachine {
  protected:
-  static constexpr int kColumns = 48;  // of a wide instance's workspace: fewer than some cases have environments
+  static constexpr int kColumns = 48;  // of a layer-by-layer network's workspace: fewer than some cases have environments
 
   void run(const Case& c, Problem& problem) {
-    const Instance& kernels = instance(c.width, c.task);
+    const Kernels& kernels = kernels_for(c.width, c.task);
     EXPECT_EQ(kernels.record_floats, problem.record);
     add_workspace(subject(), kernels.rollout_workspace, kColumns, problem.args, problem.workspace);
     kernels.reset({problem.environments.batch}, queue());
@@ -260,7 +260,7 @@ TEST_P(RolloutTest, NoStepsValueTheObservation) {
 TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
   for (const int width : small_widths()) {
     const Case c{65, 21, width, 2, 2, Activation::kTanh, 15, false};
-    const Instance& kernels = instance(width);
+    const Kernels& kernels = kernels_for(width);
     const int first_steps = 8;
     Problem whole(subject(), c, 3), parts(subject(), c, 3);
     run(c, whole);
@@ -322,7 +322,7 @@ TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
   }
   (*problem.parameters)[at(problem.networks.critic.network.weight[0])] = 1.0f;
   (*problem.parameters)[at(problem.networks.critic.network.weight[1])] = 1.0f;
-  instance(c.width).reset({problem.environments.batch}, queue());
+  kernels_for(c.width).reset({problem.environments.batch}, queue());
   finish();
   Vector expected;
   for (int n = 0; n < c.count; ++n) {
@@ -330,7 +330,7 @@ TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
     problem.environments.fields[at(n)] = static_cast<float>(x);
     expected.push_back(std::tanh(static_cast<float>(x)));
   }
-  instance(c.width).rollout(problem.args, queue());
+  kernels_for(c.width).rollout(problem.args, queue());
   finish();
   // Of a rounded input x and a rounded result tanh x the errors are at most (|x| / cosh^2 x + |tanh x|) of a rounding, which
   // is 1.2 of it at x = 1.2.

@@ -13,7 +13,7 @@ TEST_P(SimulateTest, ResetStartsEpisodeZero) {
     environments.finished.fill(0.0f);
     environments.total_return.fill(0.0f);
     environments.total_length.fill(0.0f);
-    instance(small_width()).reset({environments.batch}, queue());
+    kernels_for(small_width()).reset({environments.batch}, queue());
     finish();
     std::vector<ByHand> expected;
     for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);
@@ -39,11 +39,11 @@ TEST_P(SimulateTest, StepsAsByHand) {
       // A limit of 15 steps truncates some episodes; others fall before it.
       Environments environments(subject(), count, {static_cast<std::uint32_t>(count), 1}, 15,
                                 sutton_barto);
-      instance(small_width()).reset({environments.batch}, queue());
+      kernels_for(small_width()).reset({environments.batch}, queue());
       std::vector<ByHand> expected;
       for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);
       for (int num_steps : {70, 1, 33}) {
-        instance(small_width()).simulate({environments.batch, environments.sums, num_steps}, queue());
+        kernels_for(small_width()).simulate({environments.batch, environments.sums, num_steps}, queue());
         finish();
         for (ByHand& one : expected) simulate_by_hand(one, num_steps);
         expect_environments(environments, expected);
@@ -57,7 +57,7 @@ TEST_P(SimulateTest, StepsWithNumbersAsByHand) {
   for (int count : {1, 31, 97}) {
     Environments environments(subject(), kPointMass, count, {static_cast<std::uint32_t>(count), 1}, 15,
                               kPointMass.parameters);
-    const Instance& kernels = instance(small_width(kPointMass), kPointMass);
+    const Kernels& kernels = kernels_for(small_width(kPointMass), kPointMass);
     kernels.reset({environments.batch}, queue());
     std::vector<ByHandOf<PointMass>> expected;
     for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);

@@ -61,7 +61,7 @@ class Hash {
 class StateHash : public EveryMachine {
  protected:
   void fly(const Flight& flight, Queue& on) {
-    const Instance* kernels = find_wide_instance(machine(), flight.id);
+    const Kernels* kernels = find_layerwise_kernels(machine(), flight.id);
     ASSERT_NE(kernels, nullptr);
     const Task task{flight.id, 0, 0, kernels->state_fields, false, flight.parameters, 0};
     Environments environments(subject(), task, kEnvironments, {2026, 0}, flight.max_episode_steps, task.parameters);
@@ -92,7 +92,7 @@ TEST_P(StateHash, IsTheSameEverywhere) {
 TEST_P(StateHash, DoesNotDependOnThreads) {
   if (queue().pool == nullptr) GTEST_SKIP() << "this machine has no threads";
   for (const int threads : {1, 3}) {
-    ThreadPool pool(threads, find_wide_instance(machine(), "CartPole-v1")->block_storage(1));
+    ThreadPool pool(threads, find_layerwise_kernels(machine(), "CartPole-v1")->block_storage(1));
     Queue with_threads{.pool = &pool};
     for (const Flight& flight : flights()) fly(flight, with_threads);
   }

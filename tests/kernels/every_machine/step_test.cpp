@@ -23,7 +23,7 @@ struct Stepping {
   static constexpr int kNumbers = E::Action::kContinuous ? E::Action::kCount : 1;
 
   const Subject& subject;
-  const Instance& instance;
+  const Kernels& kernels;
   int count;
   Environments environments;
   Buffer<std::uint32_t> seed, number;
@@ -35,11 +35,11 @@ struct Stepping {
   Buffer<float> observations, rewards, final_observations, episode_returns;
   Buffer<std::uint8_t> terminated, truncated;
   Buffer<std::uint32_t> episode_lengths;
-  StateArrays more;
+  CallerArrays caller;
 
   Stepping(const Subject& on, int n, std::uint32_t limit, float parameter)
       : subject(on),
-        instance(instance_of(on.machine(), kTaskOf<E>, 0, Precision::kFp32)),
+        kernels(kernels_of(on.machine(), kTaskOf<E>, 0, Precision::kFp32)),
         count(n),
         environments(on, kTaskOf<E>, n, {12345, 3}, limit, {parameter}),
         seed(on, at(n)),
@@ -57,7 +57,7 @@ struct Stepping {
         terminated(on, at(n)),
         truncated(on, at(n)),
         episode_lengths(on, at(n)) {
-    more = {seed.data(), number.data(), ended.data()};
+    caller = {seed.data(), number.data(), ended.data()};
     flags[0] = {kNoFault, 0};
     for (int i = 0; i < n; ++i) {
       seed[at(i)] = static_cast<std::uint32_t>(i % 3 * 1000000007);
@@ -108,7 +108,7 @@ struct Stepping {
   StepArgs step_args(Autoreset autoreset, ActionType type) {
     StepArgs args{};
     args.environments = environments.batch;
-    args.more = more;
+    args.caller = caller;
     args.autoreset = autoreset;
     args.action_type = type;
     args.actions = type == ActionType::kInt64   ? static_cast<const void*>(choices.data())
@@ -126,15 +126,15 @@ struct Stepping {
   }
   void launch_restart(const std::uint8_t* which) {
     mark_outputs();
-    instance.restart({environments.batch, more, which, observations.data()}, subject.queue());
+    kernels.restart({environments.batch, caller, which, observations.data()}, subject.queue());
     subject.finish();
   }
   void launch_step(Autoreset autoreset, ActionType type) {
     mark_outputs();
     flags[0].any_ended = 0;
     const StepArgs args = step_args(autoreset, type);
-    instance.check_step(args, subject.queue());
-    instance.step(args, subject.queue());
+    kernels.check_step(args, subject.queue());
+    kernels.step(args, subject.queue());
     subject.finish();
   }
 };
@@ -319,7 +319,7 @@ TEST_P(StepTest, OutputsThatAreNotWantedAreNotWritten) {
   StepArgs args = actual.step_args(Autoreset::kSameStep, ActionType::kInt64);
   args.final_observations = args.episode_returns = args.observations = nullptr;
   args.episode_lengths = nullptr;
-  actual.instance.step(args, queue());
+  actual.kernels.step(args, queue());
   finish();
   expect_same_bits("truncated", actual.truncated.copy(), std::vector<std::uint8_t>(9, 1));
   for (const float x : actual.final_observations) EXPECT_EQ(x, kMarked);

@@ -151,7 +151,7 @@ class UpdateTest : public EveryMachine {
            c.num_minibatches, 1},
           queue());
     }
-    const Instance& kernels = instance(c.width, c.task);
+    const Kernels& kernels = kernels_for(c.width, c.task);
     // Fewer columns than most cases have samples, so that they come in chunks.
     add_workspace(subject(), kernels.update_workspace, 48, p.args, p.workspace);
     kernels.update(p.args, queue());

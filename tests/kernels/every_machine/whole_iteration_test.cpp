@@ -7,11 +7,11 @@ namespace {
 
 class WholeIterationTest : public EveryMachine {
  protected:
-  void repeats_bit_for_bit(const Task& task, bool wide) {
+  void repeats_bit_for_bit(const Task& task, bool layerwise) {
     std::vector<std::uint32_t> first;
     const std::uint32_t iterations = subject().speed == Speed::kEmulated ? 1 : 3;
     for (int attempt = 0; attempt < 2; ++attempt) {
-      WholeIteration training(subject(), machine(), wide ? 1 : 3, wide, task);
+      WholeIteration training(subject(), machine(), layerwise ? 1 : 3, layerwise, task);
       training.reset(queue());
       for (std::uint32_t i = 0; i < iterations; ++i) training.launch(queue());
       finish();
@@ -24,32 +24,32 @@ class WholeIterationTest : public EveryMachine {
       }
     }
   }
-  void wide_is_close_to_fused(const Task& task);
+  void layerwise_is_close_to_fused(const Task& task);
 };
 
 TEST_P(WholeIterationTest, RepeatsBitForBit) {
   for (const Task& task : {kCartPole, kPointMass}) {
-    for (const bool wide : {false, true}) {
-      if (!tests(wide ? 0 : small_width(task), 2, task)) continue;
-      SCOPED_TRACE(std::string(task.id) + (wide ? ", wide" : ""));
-      repeats_bit_for_bit(task, wide);
+    for (const bool layerwise : {false, true}) {
+      if (!tests(layerwise ? 0 : small_width(task), 2, task)) continue;
+      SCOPED_TRACE(std::string(task.id) + (layerwise ? ", layerwise" : ""));
+      repeats_bit_for_bit(task, layerwise);
     }
   }
 }
 
 /// Layer by layer is the same training as in one kernel, but for rounding. Adam's epsilon of 1 keeps it from turning
 /// the rounding of a gradient near 0 into a whole step.
-TEST_P(WholeIterationTest, WideIsCloseToFused) {
+TEST_P(WholeIterationTest, LayerwiseIsCloseToFused) {
   if (!tests(0, 2)) return;
   for (const Task& task : {kCartPole, kPointMass}) {
     SCOPED_TRACE(task.id);
-    wide_is_close_to_fused(task);
+    layerwise_is_close_to_fused(task);
   }
 }
 
-void WholeIterationTest::wide_is_close_to_fused(const Task& task) {
-  WholeIteration fused(subject(), machine(), 3, false, task), wide(subject(), machine(), 1, true, task);
-  for (WholeIteration* training : {&fused, &wide}) {
+void WholeIterationTest::layerwise_is_close_to_fused(const Task& task) {
+  WholeIteration fused(subject(), machine(), 3, false, task), layerwise(subject(), machine(), 1, true, task);
+  for (WholeIteration* training : {&fused, &layerwise}) {
     training->hyper.adam_epsilon = 1.0f;
     training->reset(queue());
     training->launch(queue());
@@ -57,15 +57,15 @@ void WholeIterationTest::wide_is_close_to_fused(const Task& task) {
   }
   finish();
   // 1e-6: float sums of some ten products around 1, through three layers. Everything after follows from these.
-  expect_close("record", wide.records.copy(), fused.records.copy(), {1e-6, 2e-6});
-  expect_close("reward or advantage", wide.rewards.copy(), fused.rewards.copy(), {1e-5, 1e-5});
-  expect_close("parameter", wide.parameters.copy(), fused.parameters.copy(), {1e-7, 1e-6});
-  expect_close("first moment", wide.first_moment.copy(), fused.first_moment.copy(), {1e-6, 1e-5});
+  expect_close("record", layerwise.records.copy(), fused.records.copy(), {1e-6, 2e-6});
+  expect_close("reward or advantage", layerwise.rewards.copy(), fused.rewards.copy(), {1e-5, 1e-5});
+  expect_close("parameter", layerwise.parameters.copy(), fused.parameters.copy(), {1e-7, 1e-6});
+  expect_close("first moment", layerwise.first_moment.copy(), fused.first_moment.copy(), {1e-6, 1e-5});
   for (const std::size_t i : {0, 1}) {
-    expect_close("value loss", wide.ring[i].value_loss, fused.ring[i].value_loss, {0.0, 1e-5});
-    expect_close("entropy", wide.ring[i].entropy, fused.ring[i].entropy, {0.0, 1e-5});
-    expect_close("gradient norm", wide.ring[i].gradient_norm, fused.ring[i].gradient_norm, {0.0, 1e-5});
-    EXPECT_EQ(wide.ring[i].episodes, fused.ring[i].episodes);
+    expect_close("value loss", layerwise.ring[i].value_loss, fused.ring[i].value_loss, {0.0, 1e-5});
+    expect_close("entropy", layerwise.ring[i].entropy, fused.ring[i].entropy, {0.0, 1e-5});
+    expect_close("gradient norm", layerwise.ring[i].gradient_norm, fused.ring[i].gradient_norm, {0.0, 1e-5});
+    EXPECT_EQ(layerwise.ring[i].episodes, fused.ring[i].episodes);
   }
 }
 

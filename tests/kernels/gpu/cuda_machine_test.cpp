@@ -23,15 +23,15 @@ class CudaMachine : public EveryMachine {
 
 /// One iteration captured once and replayed leaves the bits of eager launches.
 TEST_P(CudaMachine, GraphEqualsEager) {
-  for (const bool wide : {false, true}) {
-    if (!tests(wide ? 0 : small_width(), 2)) continue;
-    const int partials = wide ? 1 : instance(small_width()).max_partials(2);
-    WholeIteration eager(subject(), machine(), partials, wide);
+  for (const bool layerwise : {false, true}) {
+    if (!tests(layerwise ? 0 : small_width(), 2)) continue;
+    const int partials = layerwise ? 1 : kernels_for(small_width()).max_partials(2);
+    WholeIteration eager(subject(), machine(), partials, layerwise);
     eager.reset(queue());
     for (int i = 0; i < kIterations; ++i) eager.launch(queue());
     finish();
 
-    WholeIteration captured(subject(), machine(), partials, wide);
+    WholeIteration captured(subject(), machine(), partials, layerwise);
     captured.reset(queue());
     finish();
     cudaGraph_t graph = nullptr;
@@ -56,13 +56,13 @@ TEST_P(CudaMachine, SimulatesTheBitsOfTheCpu) {
   const int count = subject().speed == Speed::kNative ? 5003 : 503, num_steps = 200;
   Environments gpu(subject(), count, {21, 0}, 100), cpu(subject(), count, {21, 0}, 100);
   const Machine& cpu_kernels = cpu_machine();
-  const Instance& on_cpu = *find_instance(cpu_kernels, "CartPole-v1", 16);
+  const Kernels& on_cpu = *find_kernels(cpu_kernels, "CartPole-v1", 16);
   ThreadPool pool(2, on_cpu.block_storage(1));
   Queue cpu_queue{&pool, nullptr};
   on_cpu.reset({cpu.batch}, cpu_queue);
   on_cpu.simulate({cpu.batch, cpu.sums, num_steps}, cpu_queue);
-  instance(16).reset({gpu.batch}, queue());
-  instance(16).simulate({gpu.batch, gpu.sums, num_steps}, queue());
+  kernels_for(16).reset({gpu.batch}, queue());
+  kernels_for(16).simulate({gpu.batch, gpu.sums, num_steps}, queue());
   finish();
   expect_same_bits("state", gpu.fields.copy(), cpu.fields.copy());
   expect_same_bits("episode", gpu.episode.copy(), cpu.episode.copy());

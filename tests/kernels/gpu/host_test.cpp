@@ -13,13 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "host/checkpoint.hpp"
-#include "host/device_array.hpp"
-#include "host/device_cuda.hpp"
-#include "host/error.hpp"
-#include "host/policy.hpp"
-#include "host/trainer.hpp"
-#include "host/vector_env.hpp"
+#include "host/runs/checkpoint.hpp"
+#include "host/device/device_array.hpp"
+#include "host/device/device_cuda.hpp"
+#include "host/base/error.hpp"
+#include "host/runs/policy.hpp"
+#include "host/training/trainer.hpp"
+#include "host/environments/vector_env.hpp"
 #include "tests/kernels/network_errors.hpp"
 #include "tests/support/forwarding_device.hpp"
 
@@ -324,7 +324,7 @@ TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
                                                                   {Precision::kTf32, Config::Precision::kTf32},
                                                                   {Precision::kBf16, Config::Precision::kBf16}};
     for (const auto& [precision, name] : precisions) {
-      const bool built = find_instance(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
+      const bool built = find_kernels(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
       if (!built || !device().supports(precision)) continue;
       SCOPED_TRACE(config.env_id + ", precision " + std::to_string(static_cast<int>(precision)));
       config.precision = name;

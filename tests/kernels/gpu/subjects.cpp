@@ -7,8 +7,8 @@
 #include <memory>
 #include <stdexcept>
 
-#include "host/error.hpp"
-#include "host/matrix_library.hpp"
+#include "host/base/error.hpp"
+#include "host/device/matrix_library.hpp"
 #include "tests/kernels/joined_machine.hpp"
 #include "tests/kernels/subject.hpp"
 

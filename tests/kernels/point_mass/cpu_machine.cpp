@@ -1,13 +1,13 @@
-// The instances of the test environment on the CPU, compiled at every level that is built.
-#include "kernels/instance_table.hpp"
+// The kernels of the test environment on the CPU, compiled at every level that is built.
+#include "kernels/kernel_list.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-void add_PointMass(InstanceTable&);
+void add_PointMass(KernelList&);
 
-/// A machine of these instances and nothing else.
+/// A machine of these kernels and nothing else.
 const Machine& point_mass_machine() {
-  static InstanceTable table;
+  static KernelList table;
   static const Machine machine = [] {
     add_PointMass(table);
     Machine result{};

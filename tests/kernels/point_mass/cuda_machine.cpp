@@ -1,15 +1,15 @@
-// The instances of the test environment on the GPU, in every precision.
-#include "kernels/instance_table.hpp"
+// The kernels of the test environment on the GPU, in every precision.
+#include "kernels/kernel_list.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-void add_PointMass(InstanceTable&);
-void set_tf32_PointMass(Instance*);
-void set_bf16_PointMass(Instance*);
+void add_PointMass(KernelList&);
+void set_tf32_PointMass(Kernels*);
+void set_bf16_PointMass(Kernels*);
 
-/// A machine of these instances and nothing else.
+/// A machine of these kernels and nothing else.
 const Machine& point_mass_machine() {
-  static InstanceTable table;
+  static KernelList table;
   static const Machine machine = [] {
     table.add_in_precisions(add_PointMass, set_tf32_PointMass, set_bf16_PointMass);
     Machine result{};

@@ -9,9 +9,9 @@
 #include <numeric>
 #include <utility>
 
-#include "host/error.hpp"
-#include "host/format.hpp"
-#include "host/text.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/base/text.hpp"
 
 namespace perilune::python {
 namespace {

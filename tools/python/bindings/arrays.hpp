@@ -14,7 +14,7 @@
 #include <set>
 #include <vector>
 
-#include "host/device.hpp"
+#include "host/device/device.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace perilune::python {

@@ -14,9 +14,9 @@
 #include <optional>
 #include <string>
 
-#include "host/config.hpp"
-#include "host/device_choice.hpp"
-#include "host/evaluation.hpp"
+#include "host/settings/config.hpp"
+#include "host/planning/device_choice.hpp"
+#include "host/training/evaluation.hpp"
 
 namespace perilune::python {
 

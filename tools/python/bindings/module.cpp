@@ -2,7 +2,7 @@
 // users. Everything that takes long runs without the interpreter lock.
 #include <new>
 
-#include "host/error.hpp"
+#include "host/base/error.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace nb = nanobind;

@@ -1,11 +1,11 @@
 // Trained policies, evaluation and replay for Python.
 
-#include "host/environment_settings.hpp"
-#include "host/environments.hpp"
-#include "host/error.hpp"
-#include "host/policy.hpp"
-#include "host/format.hpp"
-#include "host/replay.hpp"
+#include "host/settings/environment_settings.hpp"
+#include "host/settings/environments.hpp"
+#include "host/base/error.hpp"
+#include "host/runs/policy.hpp"
+#include "host/base/format.hpp"
+#include "host/environments/replay.hpp"
 #include "tools/python/bindings/arrays.hpp"
 
 namespace perilune::python {

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
-#include "host/build_info.hpp"
-#include "host/environment_settings.hpp"
-#include "host/environments.hpp"
-#include "host/error.hpp"
-#include "host/format.hpp"
+#include "host/base/build_info.hpp"
+#include "host/settings/environment_settings.hpp"
+#include "host/settings/environments.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace perilune::python {

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "host/error.hpp"
-#include "host/networks.hpp"
-#include "host/policy.hpp"
-#include "host/resume.hpp"
-#include "host/run_directory.hpp"
-#include "host/training.hpp"
+#include "host/base/error.hpp"
+#include "host/networks/networks.hpp"
+#include "host/runs/policy.hpp"
+#include "host/runs/resume.hpp"
+#include "host/runs/run_directory.hpp"
+#include "host/runs/training.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace perilune::python {

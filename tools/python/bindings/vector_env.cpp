@@ -1,4 +1,4 @@
-// Batches of environments for Python: host/vector_env.hpp with arrays from pools, and Gymnasium's
+// Batches of environments for Python: host/environments/vector_env.hpp with arrays from pools, and Gymnasium's
 // infos.
 
 #include <algorithm>
@@ -8,10 +8,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "host/error.hpp"
-#include "host/exclusive.hpp"
-#include "host/vector_env.hpp"
-#include "host/format.hpp"
+#include "host/base/error.hpp"
+#include "host/base/exclusive.hpp"
+#include "host/environments/vector_env.hpp"
+#include "host/base/format.hpp"
 #include "tools/python/bindings/arrays.hpp"
 
 namespace perilune::python {

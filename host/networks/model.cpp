@@ -1,0 +1,95 @@
+#include "host/networks/model.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numbers>
+
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/networks/orthogonal.hpp"
+#include "host/base/text.hpp"
+
+namespace perilune {
+
+namespace {
+
+std::size_t align(std::size_t floats) {
+  constexpr std::size_t kAlignment = kTensorAlignment;
+  return (floats + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Appends a tensor to the parameter array. Returns its offset.
+std::int32_t add_tensor(Model& model, const Config& config, std::string name, std::vector<std::uint64_t> shape) {
+  std::size_t size = 1;
+  for (std::uint64_t extent : shape) size *= extent;
+  const std::size_t offset = model.floats;
+  model.tensors.push_back({std::move(name), std::move(shape), offset, size});
+  model.floats = align(offset + size);
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();  // offsets in Network, indices in kernels
+  if (model.floats > kMost) {
+    throw UsageError(formatted("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
+                               "fewer or smaller ones",
+                               joined(layer_sizes(config)), kMost));
+  }
+  return static_cast<std::int32_t>(offset);
+}
+
+Network add_network(Model& model, const std::string& name, const Config& config, int inputs, int outputs) {
+  Network network{};
+  std::vector<int> sizes = layer_sizes(config);
+  network.depth = static_cast<std::int32_t>(sizes.size());
+  std::copy(sizes.begin(), sizes.end(), network.width);
+  sizes.insert(sizes.begin(), inputs);
+  sizes.push_back(outputs);
+  network.activation =
+      config.activation == Config::Activation::kTanh ? Activation::kTanh : Activation::kRelu;
+  network.begin = static_cast<std::int32_t>(model.floats);
+  for (int l = 0; l <= network.depth; ++l) {
+    const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);
+    const auto out = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l) + 1]);
+    const std::string layer = formatted("{}.{}.", name, 2 * l);  // activations take the odd places of the Sequential
+    network.weight[l] = add_tensor(model, config, layer + "weight", {out, in});
+    network.bias[l] = add_tensor(model, config, layer + "bias", {out});
+  }
+  network.end = static_cast<std::int32_t>(model.floats);
+  return network;
+}
+
+}  // namespace
+
+Model model_of(const Config& config) { return model_of(config, find_environment(config.env_id)); }
+
+Model model_of(const Config& config, const EnvironmentInfo& environment) {
+  Model model{};
+  model.actor = add_network(model, "actor", config, environment.obs_dim, environment.num_actions);
+  if (environment.continuous) {
+    const auto actions = static_cast<std::uint64_t>(environment.num_actions);
+    model.actor.log_std = add_tensor(model, config, kLogStdName, {actions});
+    model.actor.end = static_cast<std::int32_t>(model.floats);
+  }
+  model.critic = add_network(model, "critic", config, environment.obs_dim, 1);
+  return model;
+}
+
+std::vector<float> initial_parameters(const Model& model, const Config& config) {
+  std::vector<float> parameters(model.floats, 0.0f);
+  Normals normal(static_cast<std::uint64_t>(config.seed));
+  const std::string actor_head = formatted("actor.{}.weight", 2 * model.actor.depth);
+  const std::string critic_head = formatted("critic.{}.weight", 2 * model.critic.depth);
+  for (const ModelTensor& tensor : model.tensors) {
+    if (tensor.name == kLogStdName) {
+      std::fill_n(&parameters[tensor.offset], tensor.size, static_cast<float>(config.log_std_init));
+    }
+    if (tensor.shape.size() != 2) continue;
+    double gain = std::numbers::sqrt2;
+    if (tensor.name == actor_head) gain = 0.01;
+    if (tensor.name == critic_head) gain = 1.0;
+    const std::vector<double> values = random_orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
+    for (std::size_t i = 0; i < tensor.size; ++i) {
+      parameters[tensor.offset + i] = static_cast<float>(values[i]);
+    }
+  }
+  return parameters;
+}
+
+}  // namespace perilune

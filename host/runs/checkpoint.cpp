@@ -1,0 +1,247 @@
+#include "host/runs/checkpoint.hpp"
+
+#include <array>
+#include <charconv>
+
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/runs/run_directory.hpp"
+#include "host/runs/safetensors.hpp"
+#include "host/base/text.hpp"
+
+namespace perilune {
+
+namespace {
+
+constexpr const char* kCheckpointFormat = "perilune checkpoint";
+constexpr const char* kPolicyFormat = "perilune policy";
+constexpr const char* kFormatVersion = "2";
+constexpr const char* kVersionWithoutRecord = "1";
+constexpr const char* kBestPrefix = "best.";
+// What a policy's file says of it besides configuration and step: where in its run it was, how it did, whence it came.
+constexpr std::array<const char*, 3> kPolicyFacts = {"iteration", "mean_return", "from_path"};
+constexpr std::array<const char*, 3> kPrefixes = {"", "optimizer.exp_avg.", "optimizer.exp_avg_sq."};
+
+// Calls f(prefix, array) for the parameters and both moments.
+template <class State, class F>
+void for_parameter_arrays(State& state, F&& f) {
+  f(kPrefixes[0], state.parameters);
+  f(kPrefixes[1], state.first_moment);
+  f(kPrefixes[2], state.second_moment);
+}
+
+// Calls f(name, shape, array) for everything else of the state. environments: N.
+template <class State, class F>
+void for_other_arrays(State& state, std::uint64_t environments, std::uint64_t fields, F&& f) {
+  f("optimizer.actor_correction", Shape{2}, state.actor_correction);
+  f("optimizer.critic_correction", Shape{2}, state.critic_correction);
+  f("environments.fields", Shape{fields, environments}, state.environment_fields);
+  f("environments.episode", Shape{environments}, state.episode);
+  f("environments.elapsed", Shape{environments}, state.elapsed);
+  f("environments.episode_return", Shape{environments}, state.episode_return);
+}
+
+void add_parameters(std::vector<Tensor>& tensors, const Model& model, const std::string& prefix,
+                    const std::vector<float>& values) {
+  for (const ModelTensor& tensor : model.tensors) {
+    tensors.push_back(make_tensor<float>(prefix + tensor.name, tensor.shape,
+                                         std::span(values).subspan(tensor.offset, tensor.size)));
+  }
+}
+
+void copy_parameters(const SafetensorsFile& file, const Model& model, const std::string& prefix,
+                     std::vector<float>& values) {
+  values.assign(model.floats, 0.0f);
+  for (const ModelTensor& tensor : model.tensors) {
+    file.copy(prefix + tensor.name, tensor.shape, std::span(values).subspan(tensor.offset, tensor.size));
+  }
+}
+
+const std::string& metadata_of(const SafetensorsFile& file, const char* key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) {
+    throw Error(formatted("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
+                          "perilune train wrote",
+                          file.source(), key));
+  }
+  return found->second;
+}
+
+// Throws unless the file is of one of our formats and this version; returns its configuration.
+Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
+  const std::string& format = metadata_of(file, "format");
+  if (format != kCheckpointFormat && (checkpoint_only || format != kPolicyFormat)) {
+    throw Error(formatted("{} has format \"{}\" - allowed: \"{}\"{}", file.source(), format, kCheckpointFormat,
+                          checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
+  }
+  const std::string& version = metadata_of(file, "format_version");
+  if (version != kFormatVersion && version != kVersionWithoutRecord) {
+    throw Error(formatted("{} has format version {} - this program reads versions {} and {} - use the program that wrote it",
+                          file.source(), version, kVersionWithoutRecord, kFormatVersion));
+  }
+  Config config;
+  try {
+    apply_toml(config, metadata_of(file, "config"), file.source());
+  } catch (const UsageError& error) {
+    throw Error(error.what());  // the file is wrong, not what was asked for
+  }
+  return config;
+}
+
+// A Gaussian policy for discrete actions, or the other way round, tells more than a tensor that is missing or too many.
+void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
+  const bool gaussian = file.find(kLogStdName) != nullptr;
+  if (gaussian == environment.continuous) return;
+  throw Error(formatted("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
+                        "trained there",
+                        file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no",
+                        kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
+}
+
+template <class Number>
+Number number_of(const SafetensorsFile& file, const char* key) {
+  const std::string& text = metadata_of(file, key);
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw Error(formatted("{} has {} \"{}\", which is no number - the file is damaged", file.source(), key, text));
+  }
+  return value;
+}
+
+void add_record(Metadata& metadata, const RunRecord& record) {
+  metadata["recent_episodes"] = shortest_text(record.returns.episodes);
+  metadata["recent_return_sum"] = shortest_text(record.returns.sum);
+  metadata["evaluated_iteration"] = std::to_string(record.evaluated_iteration);
+  metadata["evaluations"] = std::to_string(record.evaluations);
+  metadata["reached_target"] = std::to_string(record.reached_target);
+  if (!record.best) return;
+  metadata["best_step"] = std::to_string(record.best->step);
+  metadata["best_mean_return"] = shortest_text(record.best->mean);
+}
+
+RunRecord record_of(const SafetensorsFile& file, const Model& model, const TrainerState& state) {
+  RunRecord record;
+  if (metadata_of(file, "format_version") == kVersionWithoutRecord) return record;
+  record.returns = {number_of<double>(file, "recent_episodes"), number_of<double>(file, "recent_return_sum")};
+  record.evaluated_iteration = number_of<std::uint64_t>(file, "evaluated_iteration");
+  record.evaluations = number_of<std::uint64_t>(file, "evaluations");
+  record.reached_target = number_of<int>(file, "reached_target") != 0;
+  if (!file.metadata().contains("best_step")) return record;
+  record.best = {number_of<std::uint64_t>(file, "best_step"), number_of<double>(file, "best_mean_return"), {}};
+  if (record.best->step == number_of<std::uint64_t>(file, "step")) {
+    record.best->parameters = state.parameters;
+  } else {
+    copy_parameters(file, model, kBestPrefix, record.best->parameters);
+  }
+  return record;
+}
+
+SavedPolicy policy_in(const SafetensorsFile& file) {
+  SavedPolicy policy{checked_config(file, false), {}, 0, {}};
+  if (file.metadata().contains("step")) policy.step = number_of<std::uint64_t>(file, "step");
+  for (const char* key : kPolicyFacts) {
+    if (const auto found = file.metadata().find(key); found != file.metadata().end()) policy.metadata.insert(*found);
+  }
+  require_action_kind(file, find_environment(policy.config.env_id));
+  copy_parameters(file, model_of(policy.config), "", policy.parameters);
+  return policy;
+}
+
+// As a policy file has them.
+Metadata metadata_of(const SavedPolicy& policy) {
+  Metadata metadata = {{"format", kPolicyFormat},
+                       {"format_version", kFormatVersion},
+                       {"config", to_toml(policy.config)},
+                       {"step", std::to_string(policy.step)}};
+  if (find_environment(policy.config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
+  metadata.insert(policy.metadata.begin(), policy.metadata.end());
+  return metadata;
+}
+
+std::vector<Tensor> weights_of(const SavedPolicy& policy) {
+  std::vector<Tensor> weights;
+  add_parameters(weights, model_of(policy.config), "", policy.parameters);
+  return weights;
+}
+
+}  // namespace
+
+void save_checkpoint(const std::filesystem::path& run, const Model& model, const Checkpoint& checkpoint,
+                     std::uint64_t step, bool keep_previous) {
+  const Config& config = checkpoint.config;
+  const TrainerState& state = checkpoint.state;
+  save_policy(policy_path(run), {config, state.parameters, step, {{"iteration", std::to_string(state.iteration)}}});
+
+  Metadata metadata = {{"format", kCheckpointFormat},
+                       {"format_version", kFormatVersion},
+                       {"config", to_toml(config)},
+                       {"iteration", std::to_string(state.iteration)},
+                       {"step", std::to_string(step)},
+                       {"on_schedule", std::to_string(checkpoint.on_schedule)}};
+  add_record(metadata, checkpoint.record);
+  const auto environments = static_cast<std::uint64_t>(config.num_envs);
+  std::vector<Tensor> tensors;
+  for_parameter_arrays(state, [&](const char* prefix, const std::vector<float>& values) {
+    add_parameters(tensors, model, prefix, values);
+  });
+  for_other_arrays(state, environments, state.environment_fields.size() / environments,
+                   [&]<class T>(const char* name, const Shape& shape, const std::vector<T>& values) {
+                     tensors.push_back(make_tensor<T>(name, shape, std::span(values)));
+                   });
+  const std::optional<BestPolicy>& best = checkpoint.record.best;
+  if (best && best->step != step) add_parameters(tensors, model, kBestPrefix, best->parameters);
+  write_safetensors(checkpoint_path(run), tensors, metadata,
+                    keep_previous ? previous_checkpoint_path(run) : std::filesystem::path());
+}
+
+void save_policy(const std::filesystem::path& path, const SavedPolicy& policy) {
+  write_safetensors(path, weights_of(policy), metadata_of(policy));
+}
+
+Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& config) {
+  const SafetensorsFile file = SafetensorsFile::load(path);
+  Checkpoint checkpoint{checked_config(file, true), {}, {}};
+  require_fixed_kept(checkpoint.config, config, file.source());
+  require_action_kind(file, find_environment(config.env_id));
+  const Model model = model_of(config);
+  TrainerState& state = checkpoint.state;
+  state.iteration = number_of<std::uint32_t>(file, "iteration");
+  for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
+    copy_parameters(file, model, prefix, values);
+  });
+  const Tensor* fields = file.find("environments.fields");
+  const std::uint64_t rows = fields != nullptr && fields->shape.size() == 2 ? fields->shape[0] : 0;
+  for_other_arrays(state, static_cast<std::uint64_t>(config.num_envs), rows,
+                   [&]<class T>(const char* name, const Shape& shape, std::vector<T>& values) {
+                     std::uint64_t size = 1;
+                     for (std::uint64_t extent : shape) size *= extent;
+                     values.resize(size);
+                     file.copy<T>(name, shape, values);
+                   });
+  checkpoint.record = record_of(file, model, state);
+  // Who sets another target, or more steps, wants the run to go on.
+  checkpoint.record.reached_target &= checkpoint.config.target_return == config.target_return &&
+                                      checkpoint.config.total_timesteps == config.total_timesteps;
+  const auto on_schedule = file.metadata().find("on_schedule");
+  checkpoint.on_schedule = on_schedule == file.metadata().end() || on_schedule->second == "1";
+  return checkpoint;
+}
+
+SavedPolicy load_policy(const std::filesystem::path& path) { return policy_in(SafetensorsFile::load(path)); }
+
+SavedPolicy parse_policy(std::string_view bytes, const std::string& source) {
+  const auto data = std::as_bytes(std::span(bytes));
+  return policy_in(SafetensorsFile::parse({data.begin(), data.end()}, source));
+}
+
+std::string policy_bytes(const SavedPolicy& policy) {
+  const std::vector<Tensor> weights = weights_of(policy);
+  std::string bytes = safetensors_header(weights, metadata_of(policy));
+  for (const Tensor& tensor : weights) {
+    bytes.append(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  }
+  return bytes;
+}
+
+}  // namespace perilune

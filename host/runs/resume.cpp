@@ -1,0 +1,163 @@
+#include "host/runs/resume.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "host/settings/environment_settings.hpp"
+#include "host/base/error.hpp"
+#include "host/base/format.hpp"
+#include "host/networks/networks.hpp"
+#include "host/runs/policy.hpp"
+#include "host/planning/precision.hpp"
+#include "host/base/text.hpp"
+
+namespace perilune {
+
+namespace {
+
+std::filesystem::path initial_policy_path(const std::filesystem::path& run) { return run / "initial_policy.safetensors"; }
+
+// The newest checkpoint that can be read, the one before it if the newest is damaged, none if there is none yet. A
+// damaged one is set aside, so that the next save does not move it over the good one.
+std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& run, const Config& config) {
+  const std::vector<std::filesystem::path> files = existing_checkpoints(run);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    try {
+      Checkpoint checkpoint = load_checkpoint(files[i], config);
+      for (std::size_t bad = 0; bad < i; ++bad) {
+        std::filesystem::rename(files[bad], std::filesystem::path(files[bad]) += ".damaged");
+      }
+      return checkpoint;
+    } catch (const UsageError&) {
+      throw;  // it is not damaged, but does not go with the configuration
+    } catch (const Error&) {
+      if (i + 1 == files.size()) throw;
+    }
+  }
+  return std::nullopt;
+}
+
+void require_steps_left(const Config& config, const TrainerState& state) {
+  if (state.iteration <= iteration_count(config)) return;
+  const std::int64_t done = std::int64_t{state.iteration} * batch_size(config);
+  throw UsageError(formatted("total_timesteps = {} are over: the run is at step {} - allowed: {} or more - raise it",
+                             config.total_timesteps, done, done));
+}
+
+// A learning rate or clip range in an iteration, as kernels/statistics.hpp sets it.
+double annealed(double value, Config::Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
+  if (anneal == Config::Anneal::kNone) return value;
+  return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
+}
+
+struct Schedule {
+  std::string_view name;
+  double (*value)(const Config&);
+  Config::Anneal Config::* anneal;
+};
+
+constexpr Schedule kSchedules[] = {
+    {"learning_rate", [](const Config& config) { return config.learning_rate; }, &Config::anneal_lr},
+    {"critic_learning_rate",
+     [](const Config& config) {
+       return config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate;
+     },
+     &Config::anneal_lr},
+    {"clip_coef", [](const Config& config) { return config.clip_coef; }, &Config::anneal_clip_coef},
+};
+
+}  // namespace
+
+Config resumed_config(const std::filesystem::path& run, std::span<const Setting> changes) {
+  const Config before = read_run_config(run);
+  Config config = before;
+  for (const Setting& setting : changes) set_key(config, setting.key, setting.value);
+  require_fixed_kept(before, config, config_path(run).string());
+  return config;
+}
+
+std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration) {
+  std::vector<std::string> notes;
+  const std::int64_t old_count = iteration_count(before), count = iteration_count(after);
+  if (iteration == 0 || iteration >= count) return notes;
+  const bool one_rate = before.critic_learning_rate == 0.0 && after.critic_learning_rate == 0.0;
+  for (const Schedule& schedule : kSchedules) {
+    if (one_rate && schedule.name == "critic_learning_rate") continue;
+    const Config::Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
+    const double next = annealed(schedule.value(after), anneal, iteration, count);
+    if (next == annealed(schedule.value(before), old_anneal, iteration, old_count)) continue;
+    notes.push_back(formatted("{}: {:.3g} in the last iteration, {:.3g} in the next, then {}", schedule.name,
+                              annealed(schedule.value(before), old_anneal, iteration - 1, old_count), next,
+                              anneal == Config::Anneal::kNone
+                                  ? "constant"
+                                  : formatted("linearly to 0 at step {}", count * batch_size(after))));
+  }
+  return notes;
+}
+
+StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device) {
+  StartingPoint resumed{RunDirectory::resume(run), resumed_config(run, changes), false, {}, {}, {}};
+  resumed.is_changed = !differing_keys(resumed.config, read_run_config(run)).empty();
+  resumed.config = with_chosen_precision(resumed.config, device);
+  validate(resumed.config, built_widths(device.machine(), resumed.config.env_id));
+  if (std::optional<Checkpoint> checkpoint = newest_checkpoint(run, resumed.config)) {
+    require_steps_left(resumed.config, checkpoint->state);
+    for (const std::string& key : differing_keys(resumed.config, checkpoint->config)) {
+      resumed.notes.push_back(formatted("{} = {} from here on, {} before", key, value_text(resumed.config, key),
+                                        value_text(checkpoint->config, key)));
+    }
+    for (std::string& note : schedule_notes(checkpoint->config, resumed.config, checkpoint->state.iteration)) {
+      resumed.notes.push_back(std::move(note));
+    }
+    resumed.state = std::move(checkpoint->state);
+    resumed.record = std::move(checkpoint->record);
+    resumed.on_schedule = checkpoint->on_schedule;
+  } else if (std::filesystem::exists(initial_policy_path(run))) {
+    resumed.initial_parameters = load_policy(initial_policy_path(run)).parameters;
+  }
+  return resumed;
+}
+
+InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
+                             std::span<const std::string> given) {
+  const std::filesystem::path file = policy_file(run_or_file);
+  InitialPolicy initial{std::filesystem::absolute(file).lexically_normal(), load_policy(file), {}};
+  const Config& source = initial.policy.config;
+  const std::string name = run_or_file.string();
+  require_same_spaces(formatted("the policy {}", name), find_environment(source.env_id), find_environment(config.env_id));
+  const auto is_given = [&](std::string_view key) { return std::find(given.begin(), given.end(), key) != given.end(); };
+  const auto refuse = [&](std::string_view key, const std::string& here, const std::string& there) {
+    throw UsageError(formatted("{} = {}, but the policy {} has {} - allowed: {}, as its weights are - leave {} out", key,
+                               here, name, there, there, key));
+  };
+  const std::string layers = joined(layer_sizes(source)), own_layers = joined(layer_sizes(config));
+  if (layers != own_layers) {
+    for (const char* key : {"hidden_sizes", "hidden_width", "hidden_layers"}) {
+      if (is_given(key)) refuse(key, value_text(config, key), layers);
+    }
+    config.hidden_width = source.hidden_width;
+    config.hidden_layers = source.hidden_layers;
+    config.hidden_sizes = source.hidden_sizes;
+  }
+  const std::string activation = value_text(source, "activation"), own_activation = value_text(config, "activation");
+  if (activation != own_activation && is_given("activation")) refuse("activation", own_activation, activation);
+  config.activation = source.activation;
+
+  initial.notes.push_back(
+      formatted("begins with the weights of {}, of step {} in {}", name, initial.policy.step, task_text(source)));
+  if (layers != own_layers || activation != own_activation) {
+    initial.notes.push_back(formatted("hidden layers of {} units, {}, as that policy has", layers, activation));
+  }
+  if (is_given("log_std_init")) {
+    initial.notes.push_back("log_std_init has no effect: the policy has standard deviations of its own");
+  }
+  return initial;
+}
+
+void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial) {
+  SavedPolicy policy = initial.policy;
+  policy.metadata = {{"from_path", initial.path.string()}};
+  save_policy(initial_policy_path(run), policy);
+}
+
+}  // namespace perilune

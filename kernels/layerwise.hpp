@@ -1,0 +1,448 @@
+// What lies between the matrix products of a network of any size: one small body per operation. layerwise_launch.hpp strings
+// them together with the products; rollout.hpp, update.hpp and evaluate.hpp own everything that fused kernels share.
+//
+// Matrices lie as tiles do, a row per feature and a column per sample or environment, so that a lane is a column; rows
+// are a multiple of kTensorAlignment floats apart. Columns between the last and that multiple hold garbage that only
+// ever meets itself: every output column depends on its own input column alone.
+#pragma once
+
+#include "kernels/act.hpp"
+#include "kernels/evaluate.hpp"
+#include "kernels/rollout.hpp"
+#include "kernels/update.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// A matrix in device memory.
+struct Matrix {
+  float* data;
+  std::int32_t stride;  ///< floats from row to row
+
+  PERILUNE_HD float* row(int r) const {
+    return data + static_cast<std::ptrdiff_t>(r) * static_cast<std::ptrdiff_t>(stride);
+  }
+  PERILUNE_HD Matrix columns_from(int first) const { return {data + first, stride}; }
+};
+
+/// Calls f(first column, lane) for every lane of every group of kLanes among `columns` columns.
+template <class B, class F>
+PERILUNE_DEVICE void for_columns(B& block, int columns, F&& f) {
+  for (int at = 0; at < columns; at += B::kLanes) {
+    block.activate(columns - at < B::kLanes ? columns - at : B::kLanes);
+    block.lanes([&](typename B::Lane lane) { f(at, lane); });
+  }
+}
+
+template <class B, int Rows>
+PERILUNE_DEVICE void load_column(const B& block, Matrix from, int first, typename B::Lane lane,
+                                 typename B::Real (&to)[Rows]) {
+  for (int i = 0; i < Rows; ++i) to[i] = block.load_repeated(from.row(i) + first, lane);
+}
+template <class B, int Rows>
+PERILUNE_DEVICE void store_column(const B& block, const typename B::Real (&from)[Rows], Matrix to,
+                                  int first, typename B::Lane lane) {
+  for (int i = 0; i < Rows; ++i) block.store(to.row(i) + first, lane, from[i]);
+}
+
+// ---- layers: blocks share the rows ----
+
+struct FinishLayerArgs {
+  Matrix values;                   ///< [rows][columns]: W x, and then the layer's output
+  const float* bias;               ///< [rows]
+  std::int32_t rows, columns;
+  std::uint32_t hidden;            ///< 0: the head, which has no activation
+  Activation activation;
+};
+
+/// y = activation(W x + b), once W x is there.
+struct FinishLayer {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const FinishLayerArgs& args) {
+    using Real = typename B::Real;
+    for (int r = block.index(); r < args.rows; r += block.count()) {
+      float* row = args.values.row(r);
+      const Real bias(args.bias[r]);
+      for_columns(block, args.columns, [&](int at, typename B::Lane lane) {
+        const Real x = block.load(row + at, lane) + bias;
+        block.store(row + at, lane, args.hidden != 0 ? activate_value(x, args.activation) : x);
+      });
+    }
+  }
+};
+
+struct LayerGradientsArgs {
+  Matrix gradients;                   ///< [rows][columns]: d(loss)/d(output)
+  Matrix outputs;                  ///< replaced by d(loss)/d(W x + b); data is null for the head, where they are the same
+  float* bias_gradient;            ///< [rows]
+  std::int32_t rows, columns;
+  std::uint32_t accumulate;        ///< 1: adds to bias_gradient
+  Activation activation;
+};
+
+/// Backward through an activation, and the bias's gradient.
+struct LayerGradients {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerGradientsArgs& args) {
+    for (int r = block.index(); r < args.rows; r += block.count()) run_row(block, args, r);
+  }
+
+ private:
+  template <class B>
+  PERILUNE_DEVICE static void run_row(B& block, const LayerGradientsArgs& args, int r) {
+    using Real = typename B::Real;
+    using Lane = typename B::Lane;
+    const bool hidden = args.outputs.data != nullptr;
+    PerLane<B, Real> sum;
+    block.activate(B::kLanes);
+    block.lanes([&](Lane lane) { sum[lane] = Real(0.0f); });
+    for_columns(block, args.columns, [&](int at, Lane lane) {
+      Real derivative = block.load(args.gradients.row(r) + at, lane);
+      if (hidden) {
+        float* place = args.outputs.row(r) + at;
+        derivative = activation_derivative(derivative, block.load(place, lane), args.activation);
+        block.store(place, lane, derivative);
+      }
+      sum[lane] = sum[lane] + select(block.active(lane), derivative, Real(0.0f));
+    });
+    block.activate(B::kLanes);
+    const float total = block.sum(sum);
+    block.one([&] {
+      float& gradient = args.bias_gradient[r];
+      gradient = args.accumulate != 0 ? gradient + total : total;
+    });
+  }
+};
+
+struct ClearPaddingArgs {
+  float* gradient;
+  Network network;
+  std::int32_t inputs, outputs;
+};
+
+/// Zeroes the gradient's entries between the layers' tensors and after them, which the optimiser reads. One block.
+struct ClearPadding {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const ClearPaddingArgs& args) {
+    const Network& network = args.network;
+    block.one([&] {
+      for (int l = 0; l <= network.depth; ++l) {
+        const int in = l == 0 ? args.inputs : network.width[l - 1];
+        const int out = l == network.depth ? args.outputs : network.width[l];
+        for (int i = network.weight[l] + out * in; i < network.bias[l]; ++i) args.gradient[i] = 0.0f;
+        const int next = l == network.depth ? network.end : network.weight[l + 1];
+        for (int i = network.bias[l] + out; i < next; ++i) args.gradient[i] = 0.0f;
+      }
+    });
+  }
+};
+
+// ---- rollout: one lane per environment ----
+
+/// Observations of an episode that a time limit truncated wait here until the critic sees them all at once after the last step.
+/// A slot has room for one truncation of each environment.
+struct LayerwiseRollout {
+  RolloutArgs rollout;
+  std::int32_t slots;
+  Matrix observations;             ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
+  Matrix outputs;                  ///< [actions][N]: of the actor
+  Matrix values;                   ///< [1][as observations]
+  std::uint32_t* truncation_steps;        ///< [slots][N], rows as far apart as groups: the step of the truncation, or kNoStep
+  std::int32_t group;              ///< columns of a group
+  std::int32_t step;
+};
+inline constexpr std::uint32_t kNoStep = 0xFFFFFFFFu;
+
+template <Env E>
+struct LayerwiseObserve {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
+    using Real = typename B::Real;
+    const EnvironmentBatch& batch = args.rollout.environments;
+    const BlockRange share = block_share(block, batch.count);
+    block.activate(share.count);
+    const typename E::Params params = E::params(batch.parameters);
+    block.lanes([&](typename B::Lane lane) {
+      EnvironmentLane<E, Real> mine;
+      load_environment<E>(block, batch, share.first, lane, mine);
+      Real observation[E::kObsDim];
+      E::observe(params, mine.state, observation);
+      store_column(block, observation, args.observations, share.first, lane);
+      for (int s = 0; s < args.slots; ++s) {
+        block.store(args.truncation_steps + s * args.group + share.first, lane, UInt<Real>(kNoStep));
+        store_column(block, observation, args.observations.columns_from((s + 1) * args.group),
+                     share.first, lane);
+      }
+      if (args.rollout.num_steps == 0) {  // nothing else will write the sums of this launch
+        store_environment<E>(block, batch, args.rollout.episodes, share.first, lane, mine);
+      }
+    });
+  }
+};
+
+template <Env E>
+struct LayerwiseStep {
+  /// Keeps the final observation of a truncated episode in the environment's first free slot.
+  template <class B, class Real>
+  PERILUNE_DEVICE static void keep(B& block, const LayerwiseRollout& args, int first,
+                                   typename B::Lane lane, Mask<Real> truncated,
+                                   const Real (&observation)[E::kObsDim]) {
+    for (int s = 0; s < args.slots; ++s) {
+      std::uint32_t* steps = args.truncation_steps + s * args.group + first;
+      const UInt<Real> taken = block.load(steps, lane);
+      const Mask<Real> here = truncated && taken == UInt<Real>(kNoStep);
+      block.store(steps, lane,
+                  select(here, UInt<Real>(static_cast<std::uint32_t>(args.step)), taken));
+      const Matrix slot = args.observations.columns_from((s + 1) * args.group);
+      Real kept[E::kObsDim];
+      load_column(block, slot, first, lane, kept);
+      for (int i = 0; i < E::kObsDim; ++i) kept[i] = select(here, observation[i], kept[i]);
+      store_column(block, kept, slot, first, lane);
+      truncated = truncated && !here;
+    }
+  }
+
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
+    using Real = typename B::Real;
+    const RolloutArgs& rollout = args.rollout;
+    const EnvironmentBatch& batch = rollout.environments;
+    const BlockRange share = block_share(block, batch.count);
+    block.activate(share.count);
+    const typename E::Params params = E::params(batch.parameters);
+    const std::size_t row = static_cast<std::size_t>(args.step) *
+                                static_cast<std::size_t>(batch.count) +
+                            static_cast<std::size_t>(share.first);
+    const typename PolicyOf<E, Real>::Spread spread(rollout.parameters + rollout.actor.log_std);
+    block.lanes([&](typename B::Lane lane) {
+      EnvironmentLane<E, Real> mine;
+      load_environment<E>(block, batch, share.first, lane, mine);
+      if (args.step > 0) load_sums<E>(block, rollout.episodes, share.first, lane, mine);
+      Real observation[E::kObsDim], outputs[E::Action::kCount], value[1], reward;
+      load_column(block, args.observations, share.first, lane, observation);
+      load_column(block, args.outputs, share.first, lane, outputs);
+      load_column(block, args.values, share.first, lane, value);
+      Mask<Real> ended;
+      const Mask<Real> truncated = policy_step<E>(block, rollout, params, observation, outputs, spread,
+                                            value[0], args.step, share.first, lane, mine, reward,
+                                            ended);
+      if (any(truncated)) {
+        E::observe(params, mine.state, observation);
+        keep(block, args, share.first, lane, truncated, observation);
+      }
+      block.store(rollout.rewards + row, lane, reward);
+      block.store(rollout.ends + row, lane, ended);
+      if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, truncated);
+      if (any(ended)) {
+        next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended,
+                        mine);
+      }
+      E::observe(params, mine.state, observation);
+      store_column(block, observation, args.observations, share.first, lane);
+      store_environment<E>(block, batch, rollout.episodes, share.first, lane, mine);
+    });
+  }
+};
+
+/// The values after the last step, and gamma * V(final observation) where an episode was truncated.
+struct LayerwiseFinish {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
+    using Real = typename B::Real;
+    const RolloutArgs& rollout = args.rollout;
+    const int count = rollout.environments.count;
+    const BlockRange share = block_share(block, count);
+    block.activate(share.count);
+    const std::size_t last = static_cast<std::size_t>(rollout.num_steps) *
+                                 static_cast<std::size_t>(count) +
+                             static_cast<std::size_t>(share.first);
+    block.lanes([&](typename B::Lane lane) {
+      block.store(rollout.values + last, lane, block.load(args.values.data + share.first, lane));
+      const UInt<Real> environment = environment_numbers(block, share.first, lane);
+      for (int s = 0; s < args.slots; ++s) {
+        const UInt<Real> step = block.load(args.truncation_steps + s * args.group + share.first, lane);
+        const Mask<Real> truncated = step < UInt<Real>(kNoStep) && block.active(lane);
+        if (!any(truncated)) continue;
+        const UInt<Real> index =
+            select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) +
+            environment;
+        const Real value = block.load(args.values.data + (s + 1) * args.group + share.first, lane);
+        const Real bootstrap = Real(rollout.gamma) * value;
+        const Real reward[1] = {block.gather(rollout.rewards, index, lane) +
+                                select(truncated, bootstrap, Real(0.0f))};
+        block.scatter_rows(rollout.rewards, index, lane, reward);
+      }
+    });
+  }
+};
+
+// ---- update: one lane per sample of a chunk of the minibatch ----
+
+struct LayerwiseUpdate {
+  UpdateArgs update;
+  std::int32_t first, count;       ///< the chunk's place in the minibatch
+  Matrix observations;             ///< [obs][count]
+  Matrix outputs;                  ///< [actions or 1][count]: of the network, and then d(loss)/d(output)
+};
+
+template <class B>
+PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const SampleOrder& order,
+                                                    const LayerwiseUpdate& args, int at,
+                                                    typename B::Lane lane) {
+  using U = UInt<typename B::Real>;
+  return order(args.update.minibatch,
+               block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at)));
+}
+
+template <class I>
+struct LayerwiseGather {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
+    using Real = typename B::Real;
+    const BlockRange share = block_share(block, args.count);
+    block.activate(share.count);
+    const SampleOrder order(args.update.sampling, args.update.control->iteration);
+    block.lanes([&](typename B::Lane lane) {
+      Real row[Record<I>::kFloats], observation[I::kObsDim];
+      block.gather_rows(args.update.records, sample_index(block, order, args, share.first, lane),
+                        lane, row);
+      for (int i = 0; i < I::kObsDim; ++i) observation[i] = row[i];
+      store_column(block, observation, args.observations, share.first, lane);
+    });
+  }
+};
+
+/// Losses of the chunk and their gradients. One block, so that the sums have one order.
+template <class I, template <class, class> class TermsOf>
+struct LayerwiseLoss {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
+    using Real = typename B::Real;
+    using Terms = TermsOf<I, B>;
+    const UpdateArgs& update = args.update;
+    const SampleOrder order(update.sampling, update.control->iteration);
+    block.activate(B::kLanes);
+    Terms terms(block, update);
+    for_columns(block, args.count, [&](int at, typename B::Lane lane) {
+      Real row[Record<I>::kFloats], output[Terms::kOutputs];
+      const UInt<Real> index = sample_index(block, order, args, at, lane);
+      block.gather_rows(update.records, index, lane, row);
+      load_column(block, args.outputs, at, lane, output);
+      terms.add(lane, terms.sample(row, block.gather(Terms::per_sample(update), index, lane)), output);
+      store_column(block, output, args.outputs, at, lane);
+    });
+    block.activate(B::kLanes);
+    const auto add = [&](float& sum, float total) {
+      block.one([&] { sum = args.first > 0 ? sum + total : total; });
+    };
+    terms.totals([&](int which, float total) { add(update.sums[which], total); });
+    terms.spread_gradients([&](int at, float derivative) { add(update.gradients[at], derivative); });
+  }
+};
+
+// ---- evaluation: one lane per episode ----
+
+struct LayerwiseEvaluate {
+  EvaluateArgs evaluate;           ///< its returns and lengths are kept up to date
+  Matrix fields;                   ///< [state fields][episodes]
+  float* running;                  ///< [episodes]: 1 until the episode is over
+  float* running_count;            ///< [1]
+  Matrix observations, outputs;    ///< [obs][episodes], [actions][episodes]
+  std::uint32_t step;
+};
+
+template <Env E>
+struct LayerwisePlay {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
+    using Real = typename B::Real;
+    const EvaluateArgs& evaluate = args.evaluate;
+    const BlockRange share = block_share(block, evaluate.episodes);
+    block.activate(share.count);
+    const typename E::Params params = E::params(evaluate.env_parameters);
+    const typename PolicyOf<E, Real>::Spread spread(evaluate.parameters + evaluate.actor.log_std);
+    const int first = share.first;
+    block.lanes([&](typename B::Lane lane) {
+      const UInt<Real> environment = environment_numbers(block, first, lane);
+      PlayedLane<E, Real> mine;
+      if (args.step == 0) {
+        begin_play<E, Real>(evaluate, params, environment, block.active(lane), mine);
+      } else {
+        load_state<E>(block, args.fields.data, args.fields.stride, first, lane, mine.state);
+        mine.total = block.load(evaluate.returns + first, lane);
+        mine.length = block.load(evaluate.lengths + first, lane);
+        mine.running = block.load(args.running + first, lane) > Real(0.0f);
+        Real outputs[E::Action::kCount];
+        load_column(block, args.outputs, first, lane, outputs);
+        play_step<E, Real>(evaluate, params, environment, args.step - 1, outputs, spread, mine);
+      }
+      store_state<E>(block, mine.state, args.fields.data, args.fields.stride, first, lane);
+      block.store(evaluate.returns + first, lane, mine.total);
+      block.store(evaluate.lengths + first, lane, mine.length);
+      block.store(args.running + first, lane, select(mine.running, Real(1.0f), Real(0.0f)));
+      Real observation[E::kObsDim];
+      E::observe(params, mine.state, observation);
+      store_column(block, observation, args.observations, first, lane);
+    });
+  }
+};
+
+/// How many episodes are running. One block.
+struct CountRunning {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
+    using Real = typename B::Real;
+    PerLane<B, Real> sum;
+    block.activate(B::kLanes);
+    block.lanes([&](typename B::Lane lane) { sum[lane] = Real(0.0f); });
+    for_columns(block, args.evaluate.episodes, [&](int at, typename B::Lane lane) {
+      sum[lane] = sum[lane] + block.load(args.running + at, lane);
+    });
+    block.activate(B::kLanes);
+    const float total = block.sum(sum);
+    block.one([&] { *args.running_count = total; });
+  }
+};
+
+// ---- acting ----
+
+/// Rows first .. first + count - 1 of an ActArgs.
+struct LayerwiseAct {
+  ActArgs act;
+  std::int32_t first, count;
+  Matrix observations, outputs;    ///< [obs][columns], [outputs][columns]
+};
+
+/// Lays the rows out as columns.
+template <class I>
+struct LayerwiseRows {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
+    const BlockRange share = block_share(block, args.count);
+    block.activate(share.count);
+    const std::ptrdiff_t row = args.first + share.first;
+    block.lanes([&](typename B::Lane lane) {
+      typename B::Real observation[I::kObsDim];
+      block.load_row(args.act.observations + row * I::kObsDim, lane, observation);
+      store_column(block, observation, args.observations, share.first, lane);
+    });
+  }
+};
+
+/// Chooses the rows' actions.
+template <class I>
+struct LayerwiseChoose {
+  template <class B>
+  PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
+    using Policy = PolicyOf<I, typename B::Real>;
+    const BlockRange share = block_share(block, args.count);
+    block.activate(share.count);
+    const typename Policy::Spread spread(args.act.parameters + args.act.actor.log_std);
+    block.lanes([&](typename B::Lane lane) {
+      typename B::Real outputs[Policy::kOutputs];
+      load_column(block, args.outputs, share.first, lane, outputs);
+      act_on_rows<I>(block, args.act, spread, args.first + share.first, lane, outputs);
+    });
+  }
+};
+
+}  // namespace perilune::inline PERILUNE_LEVEL

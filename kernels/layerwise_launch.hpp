@@ -1,0 +1,323 @@
+// Rollout, update and evaluation of networks of any size: the bodies of layerwise.hpp and the products of the queue's matrix
+// library, in the order in which they are launched.
+//
+// A machine supplies a Launcher:
+//   lanes<K>(args, lanes, queue)   K over blocks whose lanes are independent
+//   rows<K>(args, rows, queue)     K over blocks that share the rows
+//   single<K>(args, queue)         K in one block
+//   read(pointer, queue)           the float there once everything launched has run; not while a graph is captured
+//   skips(control, losses)         whether an update is known now to be skipped; false where that shows only later
+#pragma once
+
+#include "kernels/machine/matrix.hpp"
+#include "kernels/layerwise.hpp"
+
+namespace perilune::inline PERILUNE_LEVEL {
+
+/// Carves matrices out of a workspace, or, where it is null, only counts.
+class WorkspaceCarver {
+ public:
+  explicit WorkspaceCarver(float* data) : data_(data) {}
+  Matrix matrix(int rows, int columns) {
+    const int stride = round_up(columns, kTensorAlignment);
+    const Matrix result{data_ == nullptr ? nullptr : data_ + floats_, stride};
+    floats_ += static_cast<std::size_t>(rows) * static_cast<std::size_t>(stride);
+    return result;
+  }
+  std::size_t floats() const { return floats_; }
+
+ private:
+  float* data_;
+  std::size_t floats_ = 0;
+};
+
+/// One network's launches.
+template <class Launcher>
+class LayerByLayer {
+ public:
+  LayerByLayer(const Network& network, int inputs, int outputs, const float* parameters,
+               Queue& queue)
+      : network_(network), inputs_(inputs), outputs_(outputs), parameters_(parameters), queue_(queue) {}
+
+  /// output = network(input); layers[0..depth) receive the hidden layers.
+  void forward(Matrix input, int columns, const Matrix* layers, Matrix output) const {
+    const int head = network_.depth;
+    for (int l = 0; l <= head; ++l) {
+      const Matrix from = l == 0 ? input : layers[l - 1], to = l == head ? output : layers[l];
+      queue_.matrix->multiply({units(l), columns, units(l - 1), weight(l), units(l - 1), false,
+                               from.data, from.stride, false, to.data, to.stride, false},
+                              queue_);
+      Launcher::template rows<FinishLayer>(
+          FinishLayerArgs{to, parameters_ + network_.bias[l], units(l), columns,
+                          l < head ? 1u : 0u, network_.activation},
+          units(l), queue_);
+    }
+  }
+
+  /// The gradient of every parameter, written to or added to gradient[0..parameters), given the matrices of the last
+  /// forward() and now d(loss)/d(output) in `output`. Overwrites layers; `spare` holds one more hidden layer.
+  void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare,
+                float* gradient, bool accumulate) const {
+    const int head = network_.depth;
+    for (int l = head; l >= 0; --l) {
+      const Matrix output_gradients = l == head ? output : layers[l], from = l == 0 ? input : layers[l - 1];
+      Launcher::template rows<LayerGradients>(
+          LayerGradientsArgs{l == head ? output : spare, l == head ? Matrix{nullptr, 0} : output_gradients,
+                          gradient + network_.bias[l], units(l), columns, accumulate ? 1u : 0u,
+                          network_.activation},
+          units(l), queue_);
+      queue_.matrix->multiply({units(l), units(l - 1), columns, output_gradients.data, output_gradients.stride, false,
+                               from.data, from.stride, true, gradient + network_.weight[l],
+                               units(l - 1), accumulate},
+                              queue_);
+      if (l == 0) break;
+      queue_.matrix->multiply({units(l - 1), columns, units(l), weight(l), units(l - 1), true,
+                               output_gradients.data, output_gradients.stride, false, spare.data, spare.stride, false},
+                              queue_);
+    }
+  }
+
+  void clear_padding(float* gradient) const {
+    Launcher::template single<ClearPadding>(
+        ClearPaddingArgs{gradient, network_, inputs_, outputs_}, queue_);
+  }
+
+ private:
+  /// Outputs of layer l; -1: of the observation.
+  int units(int l) const {
+    return l < 0 ? inputs_ : l == network_.depth ? outputs_ : network_.width[l];
+  }
+  const float* weight(int l) const { return parameters_ + network_.weight[l]; }
+
+  const Network& network_;
+  int inputs_, outputs_;
+  const float* parameters_;
+  Queue& queue_;
+};
+
+inline int widest(const Network& network) {
+  int result = 0;
+  for (int l = 0; l < network.depth; ++l) {
+    result = network.width[l] > result ? network.width[l] : result;
+  }
+  return result;
+}
+inline int widest(const Network& a, const Network& b) {
+  const int x = widest(a), y = widest(b);
+  return x > y ? x : y;
+}
+
+template <Env E, class Launcher>
+class LayerwiseLaunch {
+  using Seen = InterfaceOf<E>;
+
+ public:
+  static std::size_t rollout_floats(const RolloutArgs& args) { return RolloutPlan(args).floats; }
+  static std::size_t update_floats(const UpdateArgs& args) { return UpdatePlan(args).floats; }
+  static std::size_t evaluate_floats(const EvaluateArgs& args) { return EvaluatePlan(args).floats; }
+  static std::size_t act_floats(const ActArgs& args) { return ActPlan(args).floats; }
+
+  static void rollout(const RolloutArgs& args, Queue& queue) {
+    RolloutPlan plan(args);
+    LayerwiseRollout& kernel = plan.kernel;
+    const int count = args.environments.count, all = (plan.kernel.slots + 1) * kernel.group;
+    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
+    Launcher::template lanes<LayerwiseObserve<E>>(kernel, count, queue);
+    for (kernel.step = 0; kernel.step < args.num_steps; ++kernel.step) {
+      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.outputs);
+      infer(critic, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.values);
+      Launcher::template lanes<LayerwiseStep<E>>(kernel, count, queue);
+    }
+    infer(critic, plan.hidden, args.workspace.columns, kernel.observations, all, kernel.values);
+    Launcher::template lanes<LayerwiseFinish>(kernel, count, queue);
+  }
+
+  static void update(const UpdateArgs& args, Queue& queue) {
+    if (Launcher::skips(args.control, args.losses)) return;
+    UpdatePlan plan(args);
+    LayerwiseUpdate& kernel = plan.kernel;
+    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
+    // Before the losses, which add to a policy's parameters beside its network.
+    if (args.losses != Losses::kValue) actor.clear_padding(args.gradients);
+    if (args.losses != Losses::kPolicy) critic.clear_padding(args.gradients);
+    const int size = args.sampling.minibatch_size;
+    for (kernel.first = 0; kernel.first < size; kernel.first += kernel.count) {
+      const int rest = size - kernel.first;
+      kernel.count = rest < plan.columns ? rest : plan.columns;
+      Launcher::template lanes<LayerwiseGather<Seen>>(kernel, kernel.count, queue);
+      if (args.losses != Losses::kValue) train<PolicyLosses>(actor, plan, queue);
+      if (args.losses != Losses::kPolicy) train<ValueLosses>(critic, plan, queue);
+    }
+  }
+
+  static void evaluate(const EvaluateArgs& args, Queue& queue) {
+    EvaluatePlan plan(args);
+    LayerwiseEvaluate& kernel = plan.kernel;
+    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    Launcher::template lanes<LayerwisePlay<E>>(kernel, args.episodes, queue);
+    constexpr std::uint32_t kLook = 16;  // steps between looks at how many episodes are running
+    while (kernel.step < args.max_episode_steps) {
+      ++kernel.step;
+      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, args.episodes,
+            kernel.outputs);
+      Launcher::template lanes<LayerwisePlay<E>>(kernel, args.episodes, queue);
+      if (kernel.step % kLook != 0) continue;
+      Launcher::template single<CountRunning>(kernel, queue);
+      if (Launcher::read(kernel.running_count, queue) == 0.0f) return;
+    }
+  }
+
+  static void act(const ActArgs& args, Queue& queue) {
+    ActPlan plan(args);
+    LayerwiseAct& kernel = plan.kernel;
+    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    for (kernel.first = 0; kernel.first < args.count; kernel.first += kernel.count) {
+      const int rest = args.count - kernel.first;
+      kernel.count = rest < args.workspace.columns ? rest : args.workspace.columns;
+      Launcher::template lanes<LayerwiseRows<Seen>>(kernel, kernel.count, queue);
+      actor.forward(kernel.observations, kernel.count, plan.hidden.layers, kernel.outputs);
+      Launcher::template lanes<LayerwiseChoose<Seen>>(kernel, kernel.count, queue);
+    }
+  }
+
+ private:
+  using Layers = LayerByLayer<Launcher>;
+  static constexpr int kActions = E::Action::kCount;
+
+  /// Two hidden layers in turn.
+  struct InferenceLayers {
+    Matrix layers[kMaxHiddenLayers];
+    InferenceLayers(WorkspaceCarver& carver, int units, int columns) {
+      const Matrix two[2] = {carver.matrix(units, columns), carver.matrix(units, columns)};
+      for (int l = 0; l < kMaxHiddenLayers; ++l) layers[l] = two[l % 2];
+    }
+  };
+
+  static void infer(const Layers& network, const InferenceLayers& hidden, int at_a_time,
+                    Matrix input, int columns, Matrix output) {
+    for (int first = 0; first < columns; first += at_a_time) {
+      const int rest = columns - first;
+      network.forward(input.columns_from(first), rest < at_a_time ? rest : at_a_time, hidden.layers,
+                      output.columns_from(first));
+    }
+  }
+
+  struct RolloutPlan {
+    WorkspaceCarver carver;
+    InferenceLayers hidden;
+    LayerwiseRollout kernel{};
+    std::size_t floats;
+
+    explicit RolloutPlan(const RolloutArgs& args)
+        : carver(args.workspace.data),
+          hidden(carver, widest(args.actor, args.critic), args.workspace.columns) {
+      const int count = args.environments.count;
+      kernel.rollout = args;
+      kernel.slots = most_truncations(args);
+      kernel.group = round_up(count, kTensorAlignment);
+      const int all = (kernel.slots + 1) * kernel.group;
+      kernel.observations = carver.matrix(E::kObsDim, all);
+      kernel.outputs = carver.matrix(kActions, count);
+      kernel.values = carver.matrix(1, all);
+      kernel.truncation_steps =
+          reinterpret_cast<std::uint32_t*>(carver.matrix(kernel.slots, kernel.group).data);
+      floats = carver.floats();
+    }
+
+    /// Of one environment in a rollout: at the limit, every max_episode_steps after it, and at the end.
+    static int most_truncations(const RolloutArgs& args) {
+      if (args.num_steps == 0) return 0;
+      const std::uint32_t steps = static_cast<std::uint32_t>(args.num_steps);
+      const std::uint32_t truncations =
+          (steps - 1) / args.environments.max_episode_steps + 1 + args.truncate_at_end;
+      return static_cast<int>(truncations < steps ? truncations : steps);
+    }
+  };
+
+  struct UpdatePlan {
+    WorkspaceCarver carver;
+    LayerwiseUpdate kernel{};
+    Matrix layers[kMaxHiddenLayers], spare;
+    int columns;
+    std::size_t floats;
+
+    explicit UpdatePlan(const UpdateArgs& args) : carver(args.workspace.data) {
+      const int size = args.sampling.minibatch_size;
+      columns = size < args.workspace.columns ? size : args.workspace.columns;
+      kernel.update = args;
+      kernel.observations = carver.matrix(E::kObsDim, columns);
+      kernel.outputs = carver.matrix(kActions, columns);
+      for (int l = 0; l < kMaxHiddenLayers; ++l) {
+        const int a = l < args.actor.depth ? args.actor.width[l] : 0;
+        const int c = l < args.critic.depth ? args.critic.width[l] : 0;
+        layers[l] = carver.matrix(a > c ? a : c, columns);
+      }
+      spare = carver.matrix(widest(args.actor, args.critic), columns);
+      floats = carver.floats();
+    }
+  };
+
+  template <template <class, class> class Terms>
+  static void train(const Layers& network, const UpdatePlan& plan, Queue& queue) {
+    const LayerwiseUpdate& kernel = plan.kernel;
+    network.forward(kernel.observations, kernel.count, plan.layers, kernel.outputs);
+    Launcher::template single<LayerwiseLoss<Seen, Terms>>(kernel, queue);
+    network.backward(kernel.observations, kernel.count, plan.layers, kernel.outputs, plan.spare,
+                     kernel.update.gradients, kernel.first > 0);
+  }
+
+  struct EvaluatePlan {
+    WorkspaceCarver carver;
+    InferenceLayers hidden;
+    LayerwiseEvaluate kernel{};
+    std::size_t floats;
+
+    explicit EvaluatePlan(const EvaluateArgs& args)
+        : carver(args.workspace.data), hidden(carver, widest(args.actor), args.workspace.columns) {
+      kernel.evaluate = args;
+      kernel.fields = carver.matrix(E::template State<float>::kFields, args.episodes);
+      kernel.running = carver.matrix(1, args.episodes).data;
+      kernel.running_count = carver.matrix(1, 1).data;
+      kernel.observations = carver.matrix(E::kObsDim, args.episodes);
+      kernel.outputs = carver.matrix(kActions, args.episodes);
+      floats = carver.floats();
+    }
+  };
+
+  struct ActPlan {
+    WorkspaceCarver carver;
+    InferenceLayers hidden;
+    LayerwiseAct kernel{};
+    std::size_t floats;
+
+    explicit ActPlan(const ActArgs& args)
+        : carver(args.workspace.data), hidden(carver, widest(args.actor), args.workspace.columns) {
+      kernel.act = args;
+      kernel.observations = carver.matrix(E::kObsDim, args.workspace.columns);
+      kernel.outputs = carver.matrix(kActions, args.workspace.columns);
+      floats = carver.floats();
+    }
+  };
+};
+
+/// Layer-by-layer kernels, given what all kernels of the environment have in common.
+template <Env E, class Launcher>
+constexpr Kernels layerwise_kernels(Kernels kernels) {
+  using Wide = LayerwiseLaunch<E, Launcher>;
+  kernels.update_tile = 1;
+  kernels.max_partials = [](std::int32_t) { return 1; };
+  kernels.rollout = Wide::rollout;
+  kernels.update = Wide::update;
+  kernels.evaluate = Wide::evaluate;
+  kernels.act = Wide::act;
+  kernels.block_storage = [](int) -> std::size_t { return 0; };
+  kernels.rollout_workspace = Wide::rollout_floats;
+  kernels.update_workspace = Wide::update_floats;
+  kernels.evaluate_workspace = Wide::evaluate_floats;
+  kernels.act_workspace = Wide::act_floats;
+  return kernels;
+}
+
+}  // namespace perilune::inline PERILUNE_LEVEL

@@ -1,0 +1,203 @@
+// The Trainer and evaluations against the naive reference in double: every metric and every parameter, over iterations,
+// epochs and minibatches, in every mode.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "host/device/arena.hpp"
+#include "host/training/evaluation.hpp"
+#include "host/training/trainer.hpp"
+#include "sims/cartpole.hpp"
+#include "sims/lander.hpp"
+#include "tests/support/reference_training.hpp"
+
+namespace perilune::test {
+namespace {
+
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+struct Case {
+  std::string name;
+  Settings settings;
+};
+
+/// Odd sizes, several episodes within the run, and a learning rate that moves the policy over its clip range.
+Config config_of(const char* env_id, const Settings& settings, int seed) {
+  Config config;
+  const Settings base = {{"env_id", env_id},       {"num_envs", "7"},         {"num_steps", "20"},
+                         {"num_minibatches", "5"}, {"update_epochs", "3"},    {"total_timesteps", "420"},
+                         {"hidden_width", "16"},   {"learning_rate", "0.01"}, {"adam_epsilon", "1e-3"},
+                         {"precision", "fp32"},    {"seed", std::to_string(seed)}};
+  for (const auto& [key, value] : base) set_key(config, key, value);
+  for (const auto& [key, value] : settings) set_key(config, key, value);
+  return config;
+}
+
+void expect_near(const std::string& what, double actual, double expected, double absolute, double relative) {
+  EXPECT_NEAR(actual, expected, absolute + relative * std::abs(expected)) << what;
+}
+
+/// Whether rounding can have no say with this seed; if so, the run is compared.
+template <class E>
+bool follows(const Case& c, int seed) {
+  const Config config = config_of(E::kId, c.settings, seed);
+  const auto device = select_device(DeviceChoice::kCpu, 2).device;
+  Trainer trainer(config, *device);
+  trainer.start(std::nullopt, false);
+  ReferenceTraining<E> reference(config, trainer.state().parameters);
+  std::vector<ReferenceMetrics> expected;
+  for (std::uint32_t i = 0; i < trainer.iterations(); ++i) expected.push_back(reference.iterate());
+  if (reference.closeness.nearest() < 1.0) return false;
+
+  for (std::uint32_t i = 0; i < trainer.iterations(); ++i) {
+    SCOPED_TRACE("iteration " + std::to_string(i));
+    trainer.enqueue_iteration();
+    device->synchronize();
+    const IterationMetrics& row = trainer.metrics(i);
+    const ReferenceMetrics& e = expected[i];
+    EXPECT_EQ(row.iteration, i + 1);
+    EXPECT_EQ(row.nonfinite, 0u);
+    EXPECT_EQ(row.episodes, e.episodes);
+    EXPECT_EQ(row.episode_length_sum, e.episode_length_sum);
+    EXPECT_EQ(row.policy_steps, e.policy_steps);
+    expect_near("return", row.episode_return_sum, e.episode_return_sum, 1e-5, 1e-6);
+    // A step of Adam's is rounded by 1e-5 of itself, and 45 of them move a loss by some tenths.
+    expect_near("policy loss", row.policy_loss, e.policy_loss, 3e-5, 0);
+    expect_near("value loss", row.value_loss, e.value_loss, 1e-5, 1e-4);
+    expect_near("entropy", row.entropy, e.entropy, 1e-5, 1e-5);
+    expect_near("old KL", row.old_approx_kl, e.old_approx_kl, 1e-5, 0);
+    expect_near("KL", row.approx_kl, e.approx_kl, 1e-5, 0);
+    expect_near("clip fraction", row.clip_fraction, e.clip_fraction, 1e-6, 0);
+    expect_near("gradient norm", row.gradient_norm, e.gradient_norm, 1e-5, 2e-4);
+    expect_near("actor learning rate", row.actor_learning_rate, e.actor_learning_rate, 0, 1e-6);
+    expect_near("critic learning rate", row.critic_learning_rate, e.critic_learning_rate, 0, 1e-6);
+    expect_near("clip range", row.clip_coef, e.clip_coef, 0, 1e-6);
+    expect_near("explained variance", row.explained_variance, e.explained_variance, 1e-5, 1e-4);
+  }
+  const TrainerState state = trainer.state();
+  double worst = 0.0;
+  std::size_t where = 0;
+  for (std::size_t i = 0; i < state.parameters.size(); ++i) {
+    const double error = std::abs(state.parameters[i] - reference.parameters[i]);
+    if (error > worst) worst = error, where = i;
+  }
+  // Steps of up to 0.01 each.
+  EXPECT_LT(worst, 2e-5) << "parameter " << where << ": " << state.parameters[where] << " for "
+                         << reference.parameters[where];
+  return true;
+}
+
+/// With two seeds of which rounding decides nothing: no draw, no clip and no stop is near where it goes the other way.
+template <class E>
+void follow(const std::vector<Case>& cases) {
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    int compared = 0;
+    for (int seed = 1; seed < 40 && compared < 2; ++seed) {
+      SCOPED_TRACE("seed " + std::to_string(seed));
+      if (follows<E>(c, seed)) ++compared;
+    }
+    EXPECT_EQ(compared, 2) << "decisions come too near with nearly every seed";
+  }
+}
+
+const Settings kSeparate = {{"update_mode", "separate"},
+                            {"kl_stop", "iteration"},
+                            {"policy_iterations", "9"},
+                            {"value_iterations", "5"},
+                            {"critic_learning_rate", "0.03"}};
+
+Settings with(Settings settings, const Settings& more) {
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
+TEST(TrainerReference, CartPole) {
+  follow<CartPole>({
+      {"the defaults", {}},
+      {"annealed clip range", {{"anneal_clip_coef", "linear"}, {"anneal_lr", "none"}, {"clip_coef", "0.1"}}},
+      {"a critic's own rate, decaying",
+       {{"critic_learning_rate", "0.03"}, {"epoch_lr_decay", "0.7"}, {"clip_vloss", "false"}, {"vf_coef", "1.5"}}},
+      {"discounted targets, batch normalisation",
+       {{"value_target", "discounted"}, {"norm_adv", "batch"}, {"gamma", "0.9"}, {"gae_lambda", "0.8"}}},
+      {"neither normalised nor clipped, short episodes",
+       {{"norm_adv", "none"}, {"max_grad_norm", "0"}, {"max_episode_steps", "13"},
+        {"ent_coef", "0.2"}, {"learning_rate", "0.003"}, {"adam_beta1", "0.8"}, {"adam_beta2", "0.99"}}},
+      {"another reward, cut rollouts",
+       {{"env.sutton_barto_reward", "true"}, {"truncate_at_rollout_end", "true"}, {"hidden_layers", "3"}}},
+      {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
+      {"separate", kSeparate},
+      {"separate, stopped by KL", with(kSeparate, {{"target_kl", "0.003"}})},
+  });
+}
+
+TEST(TrainerReference, FourChoices) {
+  follow<Lander>({
+      {"the defaults", {{"hidden_width", "64"}, {"num_steps", "10"}, {"total_timesteps", "140"}}},
+      {"wind, time limit",
+       {{"hidden_width", "64"}, {"num_steps", "10"}, {"total_timesteps", "140"}, {"env.enable_wind", "true"},
+        {"max_episode_steps", "8"}}},
+  });
+}
+
+TEST(TrainerReference, ContinuousActions) {
+  const Settings shape = {{"hidden_width", "64"}, {"num_steps", "10"}, {"total_timesteps", "140"}};
+  follow<LanderContinuous>({
+      {"the defaults", shape},
+      {"narrow at first", with(shape, {{"log_std_init", "-0.5"}, {"max_episode_steps", "6"}})},
+      {"a fixed deviation, separate", with(with(shape, kSeparate), {{"learn_std", "false"}})},
+  });
+}
+
+/// Returns are not lengths, and episodes differ.
+template <class E>
+void evaluates(const Settings& settings, bool greedy) {
+  constexpr int kEpisodes = 37;
+  const Config config = config_of(E::kId, settings, 5);
+  const auto device = select_device(DeviceChoice::kCpu, 2).device;
+  // First parameters would make logits of 0.01, between which rounding often decides.
+  std::vector<float> parameters = initial_parameters(model_of(config), config);
+  Draws draws(6);
+  const Networks networks = reference_networks(config);
+  const Vector drawn = networks.draw(draws);
+  for (int i : networks.actor.positions()) parameters[at(i)] = static_cast<float>(drawn[at(i)]);
+  Arena arena;
+  const Slot<float> weights = arena.add<float>("weights", {parameters.size()});
+  arena.take(*device);
+  device->upload(arena.at(weights), parameters.data(), parameters.size() * sizeof(float));
+  int compared = 0;
+  for (std::uint32_t set = 3; set < 40 && compared < 2; ++set) {
+    Closeness closeness;
+    const auto episodes = reference_evaluation<E>(config, parameters, kEpisodes, 11, set, greedy, closeness);
+    if (closeness.nearest() < 1.0) continue;
+    ++compared;
+    Vector returns, lengths;
+    for (const PlayedEpisode& played : episodes) {
+      returns.push_back(played.total);
+      lengths.push_back(played.length);
+    }
+    const double variance = sample_variance_of(returns) * (kEpisodes - 1) / kEpisodes;
+    const EvaluationResult result =
+        evaluate(config, *device, arena.at(weights),
+                 {.episodes = kEpisodes, .deterministic = greedy, .seed = 11, .set = set});
+    EXPECT_EQ(result.episodes, kEpisodes);
+    expect_near("mean", result.mean, mean(returns), 1e-4, 1e-5);
+    expect_near("std", result.std, std::sqrt(variance), 1e-3, 1e-4);
+    expect_near("min", result.min, *std::min_element(returns.begin(), returns.end()), 1e-4, 1e-5);
+    expect_near("max", result.max, *std::max_element(returns.begin(), returns.end()), 1e-4, 1e-5);
+    EXPECT_EQ(result.mean_length, mean(lengths));
+    EXPECT_GT(sample_variance_of(lengths), 0.1);
+  }
+  EXPECT_EQ(compared, 2) << "decisions come too near in nearly every set";
+}
+
+TEST(TrainerReference, Evaluations) {
+  for (const bool greedy : {true, false}) {
+    evaluates<CartPole>({}, greedy);
+    evaluates<CartPole>({{"env.sutton_barto_reward", "true"}}, greedy);
+    evaluates<Lander>({{"hidden_width", "64"}, {"env.gravity", "-8"}}, greedy);
+  }
+}
+
+}  // namespace
+}  // namespace perilune::test
