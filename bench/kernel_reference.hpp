@@ -1,5 +1,5 @@
-// What the kernels that bench_kernels times should have computed, in double and as plainly as possible. No tile, no lane,
-// no order of sums is shared with them.
+// What the kernels that bench_kernels times should have computed, in double and as plainly as possible. No tile, no
+// lane, no order of sums is shared with them.
 #pragma once
 
 #include <cmath>
@@ -33,8 +33,8 @@ inline std::vector<Vector> forward(const float* parameters, const Network& netwo
 }
 
 // Adds the gradient of a loss with this slope at the head's output.
-inline void add_gradient(const float* parameters, const Network& network, const std::vector<Vector>& layers, Vector slope,
-                         Vector& gradient) {
+inline void add_gradient(const float* parameters, const Network& network, const std::vector<Vector>& layers,
+                         Vector slope, Vector& gradient) {
   for (int l = network.depth; l >= 0; --l) {
     const Vector& input = layers[static_cast<std::size_t>(l)];
     const float* weight = parameters + network.weight[l];

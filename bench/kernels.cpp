@@ -1,14 +1,14 @@
-// Each kernel alone: checked against double, timed, and held against the machine's peak and the performance model, as one
-// JSON object on standard output.
+// Each kernel alone: checked against double, timed, and held against the machine's peak and the performance model, as
+// one JSON object on standard output.
 //
 //   bench_kernels [--device cpu|cuda|auto] [--threads N] [--envs N] [--steps T] [--width W] [--precision P]
 //                 [--seconds S] [--only KERNEL,...] [--states-only]
 //
 // Kernels: simulate rollout gae gradient reduce apply, of CartPole with separate 2xW tanh networks and a quarter of the
-// samples as minibatch. A kernel is launched again and again on the same data, as a CUDA graph of many launches, so that
-// a time is start to start and data may stay in caches; the check is of its first launch. "states" is a hash of
-// the states of 1024 environments after a million random steps each: the same on every machine, or a simulator is wrong.
-// Exit status 1 if a check fails.
+// samples as minibatch. A kernel is launched again and again on the same data, as a CUDA graph of many launches, so
+// that a time is start to start and data may stay in caches; the check is of its first launch. "states" is a hash of
+// the states of 1024 environments after a million random steps each: the same on every machine, or a simulator is
+// wrong. Exit status 1 if a check fails.
 
 #include <array>
 #include <cstdlib>
@@ -20,14 +20,14 @@
 #include "bench/kernel_reference.hpp"
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
-#include "host/device/arena.hpp"
 #include "host/base/build_info.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/json.hpp"
+#include "host/base/text.hpp"
+#include "host/device/arena.hpp"
 #include "host/planning/performance_model.hpp"
 #include "host/planning/precision.hpp"
-#include "host/base/text.hpp"
 
 namespace perilune {
 namespace {
@@ -39,7 +39,7 @@ struct Options {
   int threads = 0;
   int envs = 0, steps = 128, width = 64;  // envs 0: what suits the device
   std::string precision = "auto";
-  double seconds = 0.5;                   // per kernel
+  double seconds = 0.5;  // per kernel
   std::vector<std::string> only;
   bool states_only = false;
 };
@@ -360,15 +360,16 @@ Config config_of(const Options& options, int envs, int steps) {
 PhaseWork work_of(const std::string& kernel, const Config& config, const Hardware& hardware, const Subject& subject) {
   for (PhaseWork work : iteration_work(config, hardware, subject.precision(), subject.partials())) {
     if (kernel != kPhaseNames[static_cast<std::size_t>(work.phase)]) continue;
-    for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain, &work.issue}) *amount /= work.launches;
+    for (double* amount : {&work.flop, &work.tanh, &work.other, &work.bytes, &work.chain, &work.issue})
+      *amount /= work.launches;
     work.launches = 1.0;
     return work;
   }
   return {};
 }
 
-Json measure(const std::string& kernel, Subject& subject, Device& device, const Hardware& hardware, const Config& config,
-             double seconds, double distance) {
+Json measure(const std::string& kernel, Subject& subject, Device& device, const Hardware& hardware,
+             const Config& config, double seconds, double distance) {
   const auto record = [&](int launches) {
     return device.record(
         [&, launches](Queue& queue) {
@@ -434,8 +435,10 @@ double allowed_distance(const std::string& kernel, Precision precision) {
   return kernel == "rollout" || kernel == "gradient" ? tolerance(precision) : tolerance(Precision::kFp32);
 }
 
-// Checks at a small size, because the reference takes its time, and rollouts and reductions also at the size that is timed.
-bool run_kernels(const Options& options, Device& device, const Hardware& hardware, double simulate_distance, Json& rows) {
+// Checks at a small size, because the reference takes its time, and rollouts and reductions also at the size that is
+// timed.
+bool run_kernels(const Options& options, Device& device, const Hardware& hardware, double simulate_distance,
+                 Json& rows) {
   const Config large = config_of(options, options.envs, options.steps);
   Subject checked(device, config_of(options, 256, 32));
   Subject timed(device, large);
@@ -465,9 +468,7 @@ Options parse(int argc, char** argv) {
       if (++i >= argc) throw UsageError(word + " needs a value");
       return argv[i];
     };
-    const auto count = [&] {
-      return bench::count_option(word, value());
-    };
+    const auto count = [&] { return bench::count_option(word, value()); };
     if (word == "--device") {
       options.device = device_choice(word, value());
     } else if (word == "--threads") {
@@ -493,8 +494,9 @@ Options parse(int argc, char** argv) {
     } else if (word == "--states-only") {
       options.states_only = true;
     } else {
-      throw UsageError(word + " is no option - allowed: --device, --threads, --envs, --steps, --width, --precision, "
-                              "--seconds, --only, --states-only");
+      throw UsageError(word +
+                       " is no option - allowed: --device, --threads, --envs, --steps, --width, --precision, "
+                       "--seconds, --only, --states-only");
     }
   }
   return options;
@@ -515,8 +517,11 @@ int run(int argc, char** argv) {
                  {"device", device.description()},
                  {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
                  {"command", command},
-                 {"peak", {{"fp32", hardware.flops[0]}, {"tf32", hardware.flops[1]}, {"bf16", hardware.flops[2]},
-                           {"bytes_per_second", hardware.memory}}},
+                 {"peak",
+                  {{"fp32", hardware.flops[0]},
+                   {"tf32", hardware.flops[1]},
+                   {"bf16", hardware.flops[2]},
+                   {"bytes_per_second", hardware.memory}}},
                  {"states", states.hash}};
   Json rows = Json::array();
   const bool good = options.states_only || run_kernels(options, device, hardware, states.distance, rows);

@@ -2,10 +2,11 @@
 //
 //   bench_libraries [--samples N] [--seconds S]
 //
-// "moments": mean and deviation of a batch, beside cub::DeviceReduce. "gae": advantages, targets and their moments of 128 steps
-// of N / 128 environments, beside cub::DeviceScan by key, over steps that were prepared in its order. "reduce": the sum of 264
-// partial gradients, with its norm, beside cuBLAS's product with a row of ones. Both sides are launched back to back; a time is
-// of one launch, the median of several series. Exit status 1 if the two disagree, 3 without a GPU.
+// "moments": mean and deviation of a batch, beside cub::DeviceReduce. "gae": advantages, targets and their moments of
+// 128 steps of N / 128 environments, beside cub::DeviceScan by key, over steps that were prepared in its order.
+// "reduce": the sum of 264 partial gradients, with its norm, beside cuBLAS's product with a row of ones. Both sides are
+// launched back to back; a time is of one launch, the median of several series. Exit status 1 if the two disagree, 3
+// without a GPU.
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -17,8 +18,8 @@
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
 #include "host/base/build_info.hpp"
-#include "host/device/device_array.hpp"
 #include "host/base/json.hpp"
+#include "host/device/device_array.hpp"
 
 namespace perilune {
 namespace {
@@ -48,7 +49,11 @@ struct Comparison {
 Comparison compare(Device& device, double seconds, const char* what, const char* library, double distance,
                    const std::function<void()>& ours, const std::function<void()>& theirs) {
   const double mine = seconds_of(device, seconds, ours), other = seconds_of(device, seconds, theirs);
-  return {{{"what", what}, {"library", library}, {"seconds", mine}, {"library_seconds", other}, {"ratio", other / mine},
+  return {{{"what", what},
+           {"library", library},
+           {"seconds", mine},
+           {"library_seconds", other},
+           {"ratio", other / mine},
            {"relative_distance", distance}},
           distance};
 }
@@ -64,7 +69,7 @@ double distance(const std::vector<float>& actual, const std::vector<float>& refe
 }
 
 struct Batch {
-  int count;                         // environments
+  int count;                           // environments
   std::vector<float> rewards, values;  // [T][N], [T+1][N]
   std::vector<std::uint8_t> ends;
 };
@@ -78,7 +83,8 @@ Batch make_batch(int samples) {
     batch.rewards.push_back(1.0f);
     batch.ends.push_back(engine() % 50 == 0 ? 1 : 0);
   }
-  for (std::size_t i = 0; i < size + static_cast<std::size_t>(batch.count); ++i) batch.values.push_back(10.0f + normal(engine));
+  for (std::size_t i = 0; i < size + static_cast<std::size_t>(batch.count); ++i)
+    batch.values.push_back(10.0f + normal(engine));
   return batch;
 }
 
@@ -94,7 +100,8 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   std::size_t bytes = 0;
   bench::cub_moments(nullptr, bytes, samples.data(), count, theirs.data(), stream);
   const DeviceArray<char> temporary(device, bytes);
-  const AdvantageMomentsArgs args{{count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), scale.data(), 1, 1};
+  const AdvantageMomentsArgs args{
+      {count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), scale.data(), 1, 1};
   const auto launch = [&] { machine.advantage_moments(args, device.queue()); };
   const auto library = [&] {
     bench::cub_moments(temporary.data(), bytes, samples.data(), count, theirs.data(), stream);
@@ -122,7 +129,8 @@ Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
       const std::size_t i = static_cast<std::size_t>(t) * envs + n;
       const float goes_on = batch.ends[i] != 0 ? 0.0f : 1.0f;
       keys.push_back(static_cast<int>(n));
-      steps.push_back({goes_on * kGamma * kLambda, batch.rewards[i] + goes_on * kGamma * batch.values[i + envs] - batch.values[i]});
+      steps.push_back(
+          {goes_on * kGamma * kLambda, batch.rewards[i] + goes_on * kGamma * batch.values[i + envs] - batch.values[i]});
     }
   }
   const DeviceArray<int> device_keys(device, keys);
@@ -132,8 +140,17 @@ Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
   const int count = static_cast<int>(size);
   bench::cub_scan(nullptr, bytes, device_keys.data(), device_steps.data(), composed.data(), count, stream);
   const DeviceArray<char> temporary(device, bytes);
-  const GaeArgs args{control.data(), rewards.data(), values.data(), ends.data(), advantages.data(), moments.data(), batch.count,
-                     kSteps, kGamma, kLambda, 0};
+  const GaeArgs args{control.data(),
+                     rewards.data(),
+                     values.data(),
+                     ends.data(),
+                     advantages.data(),
+                     moments.data(),
+                     batch.count,
+                     kSteps,
+                     kGamma,
+                     kLambda,
+                     0};
   // Targets replace values, which only the first launch finds as they were: times do not hang on them.
   const auto launch = [&] { machine.gae(args, device.queue()); };
   const auto library = [&] {
@@ -158,15 +175,32 @@ Comparison compare_reduce(Device& device, double seconds) {
   std::vector<float> drawn(static_cast<std::size_t>(kPartials) * kParameters);
   for (float& x : drawn) x = normal(engine);
   const DeviceArray<float> partials(device, drawn), ones(device, std::vector<float>(kPartials, 1.0f));
-  const DeviceArray<float> gradient(device, kParameters), theirs(device, kParameters), sums(device, kPartials * kLossSums);
-  const DeviceArray<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))), running(device, kRunningMetrics);
+  const DeviceArray<float> gradient(device, kParameters), theirs(device, kParameters),
+      sums(device, kPartials * kLossSums);
+  const DeviceArray<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))),
+      running(device, kRunningMetrics);
   const DeviceArray<Control> control(device, 1);
   const DeviceArray<AdamStep> step(device, 1);
-  const ReduceGradientsArgs args{{}, control.data(), Losses::kBoth, 1, kPartials, kParameters, 0, kParameters, kParameters / 2, 0, 0,
-                                 partials.data(), sums.data(), gradient.data(), squares.data(), step.data(), running.data()};
+  const ReduceGradientsArgs args{{},
+                                 control.data(),
+                                 Losses::kBoth,
+                                 1,
+                                 kPartials,
+                                 kParameters,
+                                 0,
+                                 kParameters,
+                                 kParameters / 2,
+                                 0,
+                                 0,
+                                 partials.data(),
+                                 sums.data(),
+                                 gradient.data(),
+                                 squares.data(),
+                                 step.data(),
+                                 running.data()};
   MatrixLibrary& cublas = device.matrix_library(Precision::kFp32);
-  const MatrixProduct product{1, kParameters, kPartials, ones.data(), kPartials, false, partials.data(), kParameters, false,
-                              theirs.data(), kParameters, false};
+  const MatrixProduct product{1,           kParameters, kPartials,     ones.data(), kPartials, false, partials.data(),
+                              kParameters, false,       theirs.data(), kParameters, false};
   const auto launch = [&] { machine.reduce_gradients(args, device.queue()); };
   const auto library = [&] { cublas.multiply(product, device.queue()); };
   launch();
@@ -180,7 +214,8 @@ int run(int argc, char** argv) {
   double seconds = 0.5;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word != "--samples" && word != "--seconds") throw UsageError(word + " is no option - allowed: --samples, --seconds");
+    if (word != "--samples" && word != "--seconds")
+      throw UsageError(word + " is no option - allowed: --samples, --seconds");
     if (i + 1 == argc) throw UsageError(word + " takes a value");
     const std::string value = argv[++i];
     if (word == "--samples") samples = bench::count_option(word, value);

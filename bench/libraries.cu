@@ -33,13 +33,15 @@ struct Compose {
 
 }  // namespace
 
-void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result, void* stream) {
+void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result,
+                 void* stream) {
   check(cub::DeviceReduce::TransformReduce(temporary, bytes, samples, result, count, Combine{}, OfOne{},
                                            BatchMoments{0.0f, 0.0f, 0.0f}, static_cast<cudaStream_t>(stream)),
         "cub::DeviceReduce");
 }
 
-void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count, void* stream) {
+void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count,
+              void* stream) {
   check(cub::DeviceScan::InclusiveScanByKey(temporary, bytes, keys, steps, result, Compose{}, count,
                                             ::cuda::std::equal_to<>{}, static_cast<cudaStream_t>(stream)),
         "cub::DeviceScan");

@@ -1,4 +1,5 @@
-// What CUB does of the kernels' work, for bench/libraries.cpp: nvcc compiles this, and the host's headers are not for it.
+// What CUB does of the kernels' work, for bench/libraries.cpp: nvcc compiles this, and the host's headers are not for
+// it.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +15,12 @@ struct Step {
   float factor, sum;
 };
 
-/// Both enqueue on a stream (a cudaStream_t), over device memory. temporary null: only sets `bytes` to what it needs. Throw
-/// std::runtime_error where CUDA fails.
-void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result, void* stream);
+/// Both enqueue on a stream (a cudaStream_t), over device memory. temporary null: only sets `bytes` to what it needs.
+/// Throw std::runtime_error where CUDA fails.
+void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result,
+                 void* stream);
 /// Composes the steps of each run of equal keys, in order.
-void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count, void* stream);
+void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count,
+              void* stream);
 
 }  // namespace perilune::bench

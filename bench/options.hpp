@@ -17,7 +17,8 @@ inline int count_option(std::string_view option, std::string_view text) {
   constexpr std::int64_t kMost = 1 << 30;
   const std::optional<std::int64_t> number = read_integer(text);
   if (number && *number >= 1 && *number <= kMost) return static_cast<int>(*number);
-  throw UsageError(formatted("{} {} is not possible - allowed: a whole number, 1 .. {}", option, in_quotes(text), kMost));
+  throw UsageError(
+      formatted("{} {} is not possible - allowed: a whole number, 1 .. {}", option, in_quotes(text), kMost));
 }
 
 inline double seconds_option(std::string_view option, std::string_view text) {

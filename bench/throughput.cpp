@@ -1,16 +1,19 @@
 // Steady-state throughput of this machine, as one JSON object on standard output.
 //
-//   bench_throughput [--env ID] [--set KEY=VALUE]... [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width W]
+//   bench_throughput [--env ID] [--set KEY=VALUE]... [--device cpu|cuda|auto] [--threads N] [--envs N,N,...] [--width
+//   W]
 //                    [--precision P,P,...]
 //                    [--seconds S] [--skip-sgemm] [--skip-sim] [--skip-train]
 //
-// Of CartPole-v1, or --env with parameters (--set env.fast_solver=true). Rows: "sim" (environment steps alone, random actions), "step" (the same one call at a time, as a caller with its own
-// policy steps them: actions read, observations written; see host/environments/vector_env.hpp), "train" (whole PPO iterations: rollout, GAE, four epochs of four
+// Of CartPole-v1, or --env with parameters (--set env.fast_solver=true). Rows: "sim" (environment steps alone, random
+// actions), "step" (the same one call at a time, as a caller with its own policy steps them: actions read, observations
+// written; see host/environments/vector_env.hpp), "train" (whole PPO iterations: rollout, GAE, four epochs of four
 // minibatches, Adam; separate tanh actor and critic with two layers of W, 64 if not given, 128 steps) in each
 // precision given (none: what "auto" chooses), both over the numbers of environments given, and "sgemm" (2048^3, the
-// machine's own fp32 rate: by OpenBLAS or oneDNN, the faster of what is installed). A row has the median and the median absolute deviation of
-// repeated timings, and what the performance model predicts. FLOP per training step are nominal: 2 per parameter forward
-// and 4 more backward in each epoch, 238 k at width 64; activations, loss, optimiser and simulator count nothing.
+// machine's own fp32 rate: by OpenBLAS or oneDNN, the faster of what is installed). A row has the median and the median
+// absolute deviation of repeated timings, and what the performance model predicts. FLOP per training step are nominal:
+// 2 per parameter forward and 4 more backward in each epoch, 238 k at width 64; activations, loss, optimiser and
+// simulator count nothing.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -30,16 +33,16 @@
 
 #include "bench/measure.hpp"
 #include "bench/options.hpp"
-#include "host/device/arena.hpp"
 #include "host/base/build_info.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
+#include "host/device/arena.hpp"
 #include "host/device/matrix_library.hpp"
+#include "host/environments/vector_env.hpp"
 #include "host/planning/performance_model.hpp"
 #include "host/planning/precision.hpp"
+#include "host/settings/environment_settings.hpp"
 #include "host/training/trainer.hpp"
-#include "host/environments/vector_env.hpp"
 
 namespace perilune {
 namespace {
@@ -50,7 +53,7 @@ struct Options {
   Config environment;  // only what concerns it
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;
-  std::vector<int> envs;   // none given: what suits the device
+  std::vector<int> envs;  // none given: what suits the device
   int width = 64;
   std::vector<std::string> precisions = {"auto"};
   bool sim = true, train = true;
@@ -100,7 +103,8 @@ Json measure_train(Device& device, const Hardware& hardware, const Config& confi
   row["flop_per_step"] = flop;
   row["gflops"] = flop * steps * iterations / timing.median * 1e-9;
   double predicted = 0.0;
-  for (const PhasePrediction& phase : predict_iteration(config, hardware, trainer.precision())) predicted += phase.seconds;
+  for (const PhasePrediction& phase : predict_iteration(config, hardware, trainer.precision()))
+    predicted += phase.seconds;
   row["predicted_steps_per_second"] = std::round(steps / predicted);
   row["bytes_per_sample"] = static_cast<double>(trainer.arena().total_bytes()) / steps;
   return row;
@@ -156,8 +160,8 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   options.num_envs = envs;
   VectorEnv env(options, device);
   const auto n = static_cast<std::size_t>(envs);
-  constexpr std::size_t kCalls = 64;   // of a timing
-  constexpr std::size_t kDrawn = 8;    // arrays of actions, in turns: as a caller's, they are still in the caches
+  constexpr std::size_t kCalls = 64;  // of a timing
+  constexpr std::size_t kDrawn = 8;   // arrays of actions, in turns: as a caller's, they are still in the caches
   Arena arena;
   const EnvironmentInfo& info = find_environment(environment.env_id);
   const auto numbers = static_cast<std::size_t>(info.continuous ? info.num_actions : 1);
@@ -165,7 +169,8 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   const auto boxes = arena.add<float>("boxes", {kDrawn, n * numbers});
   const auto observations = arena.add<float>("observations", {n, static_cast<std::size_t>(env.observation_dim())});
   const auto rewards = arena.add<float>("rewards", {n});
-  const auto terminated = arena.add<std::uint8_t>("terminated", {n}), truncated = arena.add<std::uint8_t>("truncated", {n});
+  const auto terminated = arena.add<std::uint8_t>("terminated", {n}),
+             truncated = arena.add<std::uint8_t>("truncated", {n});
   arena.take(device);
   std::vector<std::int64_t> chosen(kDrawn * n);
   std::vector<float> drawn(kDrawn * n * numbers);
@@ -199,7 +204,8 @@ struct Sgemm {
   std::function<void(const float* a, const float* b, float* c)> multiply;
 };
 
-// A library's product of square matrices, with its own threads; the library is one that host/device/matrix_library.hpp has opened.
+// A library's product of square matrices, with its own threads; the library is one that host/device/matrix_library.hpp
+// has opened.
 template <class Function, class... Arguments>
 void add_sgemm(std::vector<Sgemm>& found, const char* name, std::span<const char* const> files, const char* set_threads,
                int threads, const char* function, Arguments... transposes) {
@@ -220,7 +226,8 @@ Json measure_sgemm(int threads, double seconds) {
   std::vector<Sgemm> found;
   try {
     const auto openblas = open_openblas();  // gives it the kernels that layer-by-layer networks get
-    using Function = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+    using Function =
+        void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
     add_sgemm<Function>(found, openblas->name(), kOpenBlasFiles, "openblas_set_num_threads", threads, "cblas_sgemm",
                         101, 111, 111);
   } catch (const Error&) {
@@ -228,9 +235,9 @@ Json measure_sgemm(int threads, double seconds) {
   }
   if (const auto onednn = open_onednn()) {
     using Size = std::int64_t;
-    using Function = int (*)(char, char, Size, Size, Size, float, const float*, Size, const float*, Size, float, float*, Size);
-    add_sgemm<Function>(found, onednn->name(), kOneDnnFiles, "omp_set_num_threads", threads, "dnnl_sgemm",
-                        'N', 'N');
+    using Function =
+        int (*)(char, char, Size, Size, Size, float, const float*, Size, const float*, Size, float, float*, Size);
+    add_sgemm<Function>(found, onednn->name(), kOneDnnFiles, "omp_set_num_threads", threads, "dnnl_sgemm", 'N', 'N');
   }
 
   const std::vector<float> a(kSgemmSize * kSgemmSize, 0.5f), b(kSgemmSize * kSgemmSize, 0.25f);
@@ -299,8 +306,10 @@ Options parse(int argc, char** argv) {
       std::istringstream list(value());
       for (std::string item; std::getline(list, item, ',');) options.envs.push_back(bench::count_option(word, item));
     } else {
-      throw UsageError(word + " is no option - allowed: --env, --set, --device, --threads, --envs, --width, --precision, --seconds, "
-                              "--skip-sgemm, --skip-sim, --skip-train");
+      throw UsageError(
+          word +
+          " is no option - allowed: --env, --set, --device, --threads, --envs, --width, --precision, --seconds, "
+          "--skip-sgemm, --skip-sim, --skip-train");
     }
   }
   validate_environment(options.environment);
@@ -312,7 +321,8 @@ int run(int argc, char** argv) {
   const SelectedDevice selected = select_device(options.device, options.threads);
   Device& device = *selected.device;
   if (options.envs.empty()) {
-    options.envs = device.is_cuda() ? std::vector<int>{4096, 16384, 65536, 262144} : std::vector<int>{64, 256, 1024, 4096};
+    options.envs =
+        device.is_cuda() ? std::vector<int>{4096, 16384, 65536, 262144} : std::vector<int>{64, 256, 1024, 4096};
   }
   const int threads = options.threads > 0 ? options.threads : available_cores();
   std::string command = argv[0];
@@ -329,11 +339,14 @@ int run(int argc, char** argv) {
       rows.push_back(row);
     }
   }
-  for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_sim(device, hardware, options.environment, envs, options.seconds));
-  for (int envs : options.sim ? options.envs : std::vector<int>{}) rows.push_back(measure_step(device, options.environment, envs, options.seconds));
+  for (int envs : options.sim ? options.envs : std::vector<int>{})
+    rows.push_back(measure_sim(device, hardware, options.environment, envs, options.seconds));
+  for (int envs : options.sim ? options.envs : std::vector<int>{})
+    rows.push_back(measure_step(device, options.environment, envs, options.seconds));
   for (int envs : options.train ? options.envs : std::vector<int>{}) {
     for (const std::string& precision : options.precisions) {
-      Json row = measure_train(device, hardware, benchmark_config(options.environment, envs, options.width, precision), options.seconds);
+      Json row = measure_train(device, hardware, benchmark_config(options.environment, envs, options.width, precision),
+                               options.seconds);
       if (sgemm > 0.0) row["share_of_sgemm"] = static_cast<double>(row["gflops"]) / sgemm;
       rows.push_back(row);
     }

@@ -10,14 +10,11 @@ namespace perilune::inline PERILUNE_LEVEL {
 /// I: an Interface. Chooses the actions of rows `first` and on, one a lane, from the network's outputs, and writes
 /// what is asked for.
 template <class I, class B, class Real>
-PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args,
-                                 const typename PolicyOf<I, Real>::Spread& spread, int first,
-                                 typename B::Lane lane,
-                                 const Real (&outputs)[PolicyOf<I, Real>::kOutputs]) {
+PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args, const typename PolicyOf<I, Real>::Spread& spread,
+                                 int first, typename B::Lane lane, const Real (&outputs)[PolicyOf<I, Real>::kOutputs]) {
   using Policy = PolicyOf<I, Real>;
   const UInt<Real> row = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first));
-  CounterRandom<Real> random(args.key, row, UInt<Real>(args.call), UInt<Real>(0u),
-                             Purpose::kAction);
+  CounterRandom<Real> random(args.key, row, UInt<Real>(args.call), UInt<Real>(0u), Purpose::kAction);
   const auto action = choose_action<Policy>(outputs, spread, args.deterministic != 0, random);
   const std::ptrdiff_t at = first;
   if constexpr (I::Action::kContinuous) {

@@ -42,29 +42,29 @@ struct Network {
 
 /// What is annealed or counted: lives in device memory, so that the same launches serve every iteration.
 struct Control {
-  std::uint32_t iteration;         ///< 0-based; end_iteration advances it
-  std::uint32_t stop_policy;       ///< 1 once target_kl ended this iteration's policy updates
-  std::uint32_t policy_steps;      ///< policy updates applied in this iteration
-  std::uint32_t nonfinite;         ///< 0, or a NonFinite code: nothing is applied any more
+  std::uint32_t iteration;     ///< 0-based; end_iteration advances it
+  std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates
+  std::uint32_t policy_steps;  ///< policy updates applied in this iteration
+  std::uint32_t nonfinite;     ///< 0, or a NonFinite code: nothing is applied any more
   float actor_learning_rate;
   float critic_learning_rate;
   float clip_coef;
-  float actor_correction[2];       ///< Adam's 1 - beta1^t and 1 - beta2^t for the updates so far
+  float actor_correction[2];  ///< Adam's 1 - beta1^t and 1 - beta2^t for the updates so far
   float critic_correction[2];
-  float advantage_mean;            ///< over the batch
+  float advantage_mean;  ///< over the batch
   float advantage_std;
-  float target_variance;           ///< Var[target], for the explained variance
-  float residual_variance;         ///< Var[target - value]
-  std::uint32_t moments_ticket;    ///< blocks that are done (Block::last_of_grid); 0 between launches
+  float target_variance;         ///< Var[target], for the explained variance
+  float residual_variance;       ///< Var[target - value]
+  std::uint32_t moments_ticket;  ///< blocks that are done (Block::last_of_grid); 0 between launches
   std::uint32_t reduce_ticket;
 };
 
 /// What one minibatch asks Adam to do, decided by the last block of the reduction.
 struct AdamStep {
-  std::uint32_t apply;             ///< 0: leave the parameters alone
-  float gradient_factor;           ///< of the global-norm clip
+  std::uint32_t apply;    ///< 0: leave the parameters alone
+  float gradient_factor;  ///< of the global-norm clip
   float actor_learning_rate, critic_learning_rate;
-  float actor_correction[2];       ///< 1 - beta1^t and 1 - beta2^t, this step counted
+  float actor_correction[2];  ///< 1 - beta1^t and 1 - beta2^t, this step counted
   float critic_correction[2];
 };
 
@@ -80,22 +80,22 @@ struct Hyperparameters {
   float adam_beta1, adam_beta2, adam_epsilon;
   float adam_beta1_complement, adam_beta2_complement;  ///< 1 - beta, rounded once from double
   std::uint32_t num_iterations;
-  std::uint32_t anneal_lr, anneal_clip_coef;   ///< 1: linearly to 0 over num_iterations
+  std::uint32_t anneal_lr, anneal_clip_coef;  ///< 1: linearly to 0 over num_iterations
   std::uint32_t clip_vloss;
-  std::uint32_t fixed_std;                     ///< 1: a continuous policy's standard deviations are not trained
-  std::uint32_t norm_adv;                      ///< 0 none, 1 minibatch, 2 batch
-  std::uint32_t kl_stop_each_iteration;        ///< 0: checked after an epoch; 1: before each policy step
-  std::uint32_t kl_k1;                         ///< 1: mean(old - new), 0: mean((ratio - 1) - log ratio)
-  std::uint32_t discounted_target;             ///< value target: 0 lambda-return, 1 discounted return
+  std::uint32_t fixed_std;               ///< 1: a continuous policy's standard deviations are not trained
+  std::uint32_t norm_adv;                ///< 0 none, 1 minibatch, 2 batch
+  std::uint32_t kl_stop_each_iteration;  ///< 0: checked after an epoch; 1: before each policy step
+  std::uint32_t kl_k1;                   ///< 1: mean(old - new), 0: mean((ratio - 1) - log ratio)
+  std::uint32_t discounted_target;       ///< value target: 0 lambda-return, 1 discounted return
 };
 
 /// Environments that persist between rollouts. fields: [E::State::kFields][N]; counters [N].
 struct EnvironmentBatch {
   float* fields;
-  std::uint32_t* episode;         ///< index of the running episode of this environment
-  std::uint32_t* elapsed;         ///< steps taken in it
-  float* episode_return;          ///< undiscounted return so far
-  std::int32_t count;             ///< N
+  std::uint32_t* episode;  ///< index of the running episode of this environment
+  std::uint32_t* elapsed;  ///< steps taken in it
+  float* episode_return;   ///< undiscounted return so far
+  std::int32_t count;      ///< N
   std::uint32_t max_episode_steps;
   float parameters[kMaxEnvParameters];
   RngKey key;
@@ -112,8 +112,8 @@ struct ResetArgs {
   EnvironmentBatch environments;
 };
 
-/// What becomes of an environment whose episode has ended, as Gymnasium's vector environments name it: reset by the step
-/// after, which ignores its action; reset at once; or left to the caller.
+/// What becomes of an environment whose episode has ended, as Gymnasium's vector environments name it: reset by the
+/// step after, which ignores its action; reset at once; or left to the caller.
 enum class Autoreset : std::uint32_t { kNextStep, kSameStep, kDisabled };
 
 /// What actions lie in memory as: choices are integers, numbers are floats.
@@ -124,25 +124,25 @@ enum class ActionType : std::uint32_t { kInt32, kInt64, kFloat32, kFloat64 };
 struct CallerArrays {
   std::uint32_t* seed;
   std::uint32_t* number;
-  std::uint8_t* ended;             ///< 1: the episode is over, and its environment not yet reset
+  std::uint8_t* ended;  ///< 1: the episode is over, and its environment not yet reset
 };
 
 /// What steps tell the host besides their results.
 struct StepFlags {
-  std::uint64_t fault;             ///< kNoFault, or the lowest fault that was found; nothing is stepped then
-  std::uint32_t any_ended;         ///< 1 once an episode ended; the host clears it
+  std::uint64_t fault;      ///< kNoFault, or the lowest fault that was found; nothing is stepped then
+  std::uint32_t any_ended;  ///< 1 once an episode ended; the host clears it
 };
 inline constexpr std::uint64_t kNoFault = ~std::uint64_t{0};
-/// A fault: place << 33 | FaultKind << 32 | value. kAction: the place in the array of actions, and the action as an int32
-/// (the nearest one) or float. kEnded: an environment that waits for its reset and was stepped.
+/// A fault: place << 33 | FaultKind << 32 | value. kAction: the place in the array of actions, and the action as an
+/// int32 (the nearest one) or float. kEnded: an environment that waits for its reset and was stepped.
 enum class FaultKind : std::uint32_t { kAction, kEnded };
 
 /// Starts the next episode of some environments, and writes the observations of all.
 struct RestartArgs {
   EnvironmentBatch environments;
   CallerArrays caller;
-  const std::uint8_t* restart;     ///< [N], 1: this one; null: none
-  float* observations;             ///< [N][observation dim], without padding
+  const std::uint8_t* restart;  ///< [N], 1: this one; null: none
+  float* observations;          ///< [N][observation dim], without padding
 };
 
 /// One step of every environment. What the caller gives and gets is row by row and without padding.
@@ -150,8 +150,8 @@ struct StepArgs {
   EnvironmentBatch environments;
   CallerArrays caller;
   Autoreset autoreset;
-  ActionType action_type;          ///< not kFloat64
-  const void* actions;             ///< [N], or [N][numbers per action]
+  ActionType action_type;  ///< not kFloat64
+  const void* actions;     ///< [N], or [N][numbers per action]
   StepFlags* flags;
   float* observations;             ///< [N][observation dim]
   float* rewards;                  ///< [N]
@@ -165,7 +165,7 @@ struct StepArgs {
 /// Where layer-by-layer networks keep what lies between their kernels; fused ones do not look at it.
 struct Workspace {
   float* data;
-  std::int32_t columns;            ///< samples that go through a network at a time, at least 1; more take turns
+  std::int32_t columns;  ///< samples that go through a network at a time, at least 1; more take turns
 };
 
 struct RolloutArgs {
@@ -174,24 +174,24 @@ struct RolloutArgs {
   const float* parameters;
   Network actor, critic;
   std::int32_t num_steps;
-  float gamma;                     ///< discounts the value of a truncated episode's final observation
-  std::uint32_t truncate_at_end;   ///< 1: the last step truncates every episode
-  float* records;                  ///< [B][record floats]: observation, action(s), log-probability, value, zeros
-  float* rewards;                  ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
-  float* values;                   ///< [T+1][N]; the last row is the value of the observation after the last step
-  std::uint8_t* ends;              ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
-  std::uint8_t* truncations;       ///< [T][N] or null; 1 where it was truncated (tests only)
+  float gamma;                    ///< discounts the value of a truncated episode's final observation
+  std::uint32_t truncate_at_end;  ///< 1: the last step truncates every episode
+  float* records;                 ///< [B][record floats]: observation, action(s), log-probability, value, zeros
+  float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
+  float* values;                  ///< [T+1][N]; the last row is the value of the observation after the last step
+  std::uint8_t* ends;             ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
+  std::uint8_t* truncations;      ///< [T][N] or null; 1 where it was truncated (tests only)
   Workspace workspace;
 };
 
 struct GaeArgs {
-  Control* control;                ///< advantage and target moments are left there
-  const float* rewards;            ///< [T][N]
-  float* values;                   ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
-  const std::uint8_t* ends;        ///< [T][N]
-  float* advantages;               ///< [T][N]; may be the rewards array
-  float* moments;                  ///< [kBatchMoments][gae blocks]
-  std::int32_t count, num_steps;   ///< N, T
+  Control* control;               ///< advantage and target moments are left there
+  const float* rewards;           ///< [T][N]
+  float* values;                  ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
+  const std::uint8_t* ends;       ///< [T][N]
+  float* advantages;              ///< [T][N]; may be the rewards array
+  float* moments;                 ///< [kBatchMoments][gae blocks]
+  std::int32_t count, num_steps;  ///< N, T
   float gamma, gae_lambda;
   std::uint32_t discounted_target;
 };
@@ -202,19 +202,19 @@ inline constexpr int kBatchMoments = 1 + 2 * kBatchQuantities;
 
 /// How one epoch's samples are drawn: position p of minibatch m is sample shuffle(m * minibatch_size + p).
 struct Sampling {
-  std::int32_t batch_size;         ///< B
+  std::int32_t batch_size;  ///< B
   std::int32_t minibatch_size;
-  std::uint32_t shuffled;          ///< 0: in order (full-batch iterations)
+  std::uint32_t shuffled;  ///< 0: in order (full-batch iterations)
   std::uint32_t epoch;
   RngKey key;
 };
 
 struct AdvantageMomentsArgs {
-  Sampling sampling;               ///< of epoch 0
+  Sampling sampling;  ///< of epoch 0
   Control* control;
-  const float* advantages;         ///< [B]
-  float* moments;                  ///< [moment_chunks][kChunkMoments][epochs][minibatches]
-  float* scales;                   ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + 1e-8)
+  const float* advantages;  ///< [B]
+  float* moments;           ///< [moment_chunks][kChunkMoments][epochs][minibatches]
+  float* scales;            ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + 1e-8)
   std::int32_t num_minibatches, num_epochs;
 };
 /// Of a chunk's samples: their count, mean and sum of squared deviations from it.
@@ -228,16 +228,16 @@ struct UpdateArgs {
   Hyperparameters hyper;
   const Control* control;
   Losses losses;
-  std::int32_t minibatch;          ///< which one of the epoch
-  std::int32_t partials;           ///< P: blocks per loss; each sums its tiles into one partial gradient
+  std::int32_t minibatch;  ///< which one of the epoch
+  std::int32_t partials;   ///< P: blocks per loss; each sums its tiles into one partial gradient
   const float* parameters;
   Network actor, critic;
-  const float* records;            ///< [B][record floats]
-  const float* advantages;         ///< [B]
-  const float* targets;            ///< [B]
-  const float* scales;             ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
-  float* gradients;                ///< [P][parameter count]; every entry of the trained networks is written
-  float* sums;                     ///< [kLossSums][P]
+  const float* records;     ///< [B][record floats]
+  const float* advantages;  ///< [B]
+  const float* targets;     ///< [B]
+  const float* scales;      ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
+  float* gradients;         ///< [P][parameter count]; every entry of the trained networks is written
+  float* sums;              ///< [kLossSums][P]
   Workspace workspace;
 };
 /// Sums over a block's samples, in this order.
@@ -249,29 +249,36 @@ struct ReduceGradientsArgs {
   Losses losses;
   std::int32_t minibatch_size, partials;
   std::int32_t parameter_count;
-  std::int32_t begin, end;         ///< the range that is trained
-  std::int32_t actor_end;          ///< the actor's parameters are those before it
-  std::uint32_t last_of_epoch;     ///< 1: kl_stop after an epoch is looked at
-  std::uint32_t decay_after;       ///< 1: the learning rates decay by epoch_lr_decay for the minibatches after this one
-  const float* gradients;          ///< [P][parameter count]
-  const float* sums;               ///< [kLossSums][P]
-  float* gradient;                 ///< [parameter count]
-  float* square_sums;              ///< [reduce_blocks(end - begin)]
+  std::int32_t begin, end;      ///< the range that is trained
+  std::int32_t actor_end;       ///< the actor's parameters are those before it
+  std::uint32_t last_of_epoch;  ///< 1: kl_stop after an epoch is looked at
+  std::uint32_t decay_after;    ///< 1: the learning rates decay by epoch_lr_decay for the minibatches after this one
+  const float* gradients;       ///< [P][parameter count]
+  const float* sums;            ///< [kLossSums][P]
+  float* gradient;              ///< [parameter count]
+  float* square_sums;           ///< [reduce_blocks(end - begin)]
   AdamStep* step;
-  float* running;                  ///< [kRunningMetrics]
+  float* running;  ///< [kRunningMetrics]
 };
 /// Of the last minibatch, but for the clip fraction, which is summed.
 enum RunningMetric {
-  kRunPolicyLoss, kRunValueLoss, kRunEntropy, kRunKl1, kRunKl3, kRunClipFractionSum,
-  kRunGradientNorm, kRunPolicyCount, kRunningMetrics
+  kRunPolicyLoss,
+  kRunValueLoss,
+  kRunEntropy,
+  kRunKl1,
+  kRunKl3,
+  kRunClipFractionSum,
+  kRunGradientNorm,
+  kRunPolicyCount,
+  kRunningMetrics
 };
 
 struct ApplyGradientsArgs {
   Hyperparameters hyper;
   const AdamStep* step;
-  const float* gradient;           ///< [parameter count]
-  std::int32_t begin, end;         ///< the range that is trained
-  std::int32_t actor_end;          ///< parameters before it take the actor's learning rate
+  const float* gradient;    ///< [parameter count]
+  std::int32_t begin, end;  ///< the range that is trained
+  std::int32_t actor_end;   ///< parameters before it take the actor's learning rate
   float* parameters;
   float* first_moment;
   float* second_moment;
@@ -285,13 +292,13 @@ struct BeginIterationArgs {
 
 /// What one iteration tells the host.
 struct IterationMetrics {
-  std::uint32_t iteration;         ///< 1-based
+  std::uint32_t iteration;  ///< 1-based
   std::uint32_t nonfinite;
   float episodes, episode_return_sum, episode_length_sum;
   float policy_loss, value_loss, entropy, old_approx_kl, approx_kl, clip_fraction, gradient_norm;
   float actor_learning_rate, critic_learning_rate, clip_coef;
   float explained_variance;
-  float policy_steps;              ///< policy updates applied before the KL stop, if any
+  float policy_steps;  ///< policy updates applied before the KL stop, if any
 };
 inline constexpr int kMetricsRing = 1024;
 
@@ -299,7 +306,7 @@ struct EndIterationArgs {
   Control* control;
   EpisodeSums episodes;
   const float* running;
-  IterationMetrics* ring;          ///< [kMetricsRing], memory the host can read
+  IterationMetrics* ring;  ///< [kMetricsRing], memory the host can read
   std::int32_t count;
 };
 
@@ -308,13 +315,13 @@ struct EvaluateArgs {
   const float* parameters;
   Network actor;
   std::int32_t episodes;
-  std::uint32_t first_episode;     ///< episode index of the first environment, so that sets never repeat
+  std::uint32_t first_episode;  ///< episode index of the first environment, so that sets never repeat
   std::uint32_t max_episode_steps;
-  std::uint32_t deterministic;     ///< 1: the policy's mode: argmax, or the mean
+  std::uint32_t deterministic;  ///< 1: the policy's mode: argmax, or the mean
   float env_parameters[kMaxEnvParameters];
   RngKey key;
-  float* returns;                  ///< [episodes]
-  float* lengths;                  ///< [episodes]
+  float* returns;  ///< [episodes]
+  float* lengths;  ///< [episodes]
   Workspace workspace;
 };
 
@@ -323,13 +330,13 @@ struct ActArgs {
   const float* parameters;
   Network actor;
   std::int32_t count;
-  std::uint32_t call;              ///< counts calls with the same key, so that they draw differently
-  std::uint32_t deterministic;     ///< 1: argmax action
+  std::uint32_t call;           ///< counts calls with the same key, so that they draw differently
+  std::uint32_t deterministic;  ///< 1: argmax action
   RngKey key;
-  const float* observations;       ///< [count][observation dim]
-  std::int64_t* choices;           ///< [count] or null
-  float* numbers;                  ///< [count][numbers per action] or null
-  float* outputs;                  ///< [count][head's outputs] or null
+  const float* observations;  ///< [count][observation dim]
+  std::int64_t* choices;      ///< [count] or null
+  float* numbers;             ///< [count][numbers per action] or null
+  float* outputs;             ///< [count][head's outputs] or null
   Workspace workspace;
 };
 
@@ -346,15 +353,15 @@ struct KernelStorage {
 };
 
 /// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
-/// evaluation is always fp32, which is what others will run the policy in. Layer-by-layer kernels have width 0: layers of any
-/// sizes, through the matrix library of its queue, which also decides the precision, and one partial gradient.
+/// evaluation is always fp32, which is what others will run the policy in. Layer-by-layer kernels have width 0: layers
+/// of any sizes, through the matrix library of its queue, which also decides the precision, and one partial gradient.
 struct Kernels {
   const char* environment;
   Precision precision;
   std::int32_t width, observation_dim;
-  std::int32_t num_actions;        ///< choices, or numbers of a continuous action
+  std::int32_t num_actions;  ///< choices, or numbers of a continuous action
   std::int32_t state_fields, record_floats;
-  std::int32_t update_tile;        ///< samples an update block takes at a time
+  std::int32_t update_tile;  ///< samples an update block takes at a time
   /// The most blocks per network that an update of networks of so many hidden layers should use.
   std::int32_t (*max_partials)(std::int32_t depth);
   void (*reset)(const ResetArgs&, Queue&);
@@ -372,7 +379,8 @@ struct Kernels {
   std::size_t (*block_storage)(int depth);
   /// The same for each kernel with networks; null where block storage is no resource (CPU).
   KernelStorage (*kernel_storage)(int depth);
-  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Layer by layer only.
+  /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Layer by
+  /// layer only.
   std::size_t (*rollout_workspace)(const RolloutArgs&);
   std::size_t (*update_workspace)(const UpdateArgs&);
   std::size_t (*evaluate_workspace)(const EvaluateArgs&);
@@ -381,13 +389,14 @@ struct Kernels {
 
 /// All kernels of one machine.
 struct Machine {
-  const char* name;                ///< "cuda", "cpu x86-64-v4", ...
+  const char* name;  ///< "cuda", "cpu x86-64-v4", ...
   const Kernels* kernels;
   std::int32_t kernel_count;
   const Kernels* layerwise;  ///< one for each environment
   std::int32_t layerwise_count;
   std::int32_t (*gae_blocks)(std::int32_t count);
-  std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes for each minibatch
+  std::int32_t (*moment_chunks)(
+      std::int32_t minibatch_size);                        ///< blocks that advantage_moments takes for each minibatch
   std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
   void (*gae)(const GaeArgs&, Queue&);
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);
@@ -406,8 +415,7 @@ const Machine* cuda_machine();
 bool cuda_supports(Precision precision);
 
 /// The fused kernels for this environment, width and precision, or null.
-const Kernels* find_kernels(const Machine&, const char* environment, int width,
-                              Precision precision = Precision::kFp32);
+const Kernels* find_kernels(const Machine&, const char* environment, int width, Precision precision = Precision::kFp32);
 
 /// The layer-by-layer kernels for this environment, or null.
 const Kernels* find_layerwise_kernels(const Machine&, const char* environment);

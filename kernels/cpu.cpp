@@ -1,5 +1,6 @@
-// The CPU machine at one instruction-set level. Compiled once per level, with PERILUNE_LEVEL naming it (sims/portable.hpp), as
-// are the units of the environments (cpu_launcher.hpp); cpu_levels.cpp chooses among levels at start-up.
+// The CPU machine at one instruction-set level. Compiled once per level, with PERILUNE_LEVEL naming it
+// (sims/portable.hpp), as are the units of the environments (cpu_launcher.hpp); cpu_levels.cpp chooses among levels at
+// start-up.
 #include "kernels/cpu_launcher.hpp"
 #include "kernels/gae.hpp"
 #include "kernels/statistics.hpp"
@@ -44,12 +45,10 @@ Machine make_machine() {
     launch_cpu<AdvantageMoments, ScanBlock>(args, args.num_epochs * args.num_minibatches * kMomentChunks, queue);
   };
   machine.reduce_gradients = [](const ReduceGradientsArgs& args, Queue& queue) {
-    launch_cpu<ReduceGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes),
-                                           queue);
+    launch_cpu<ReduceGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes), queue);
   };
   machine.apply_gradients = [](const ApplyGradientsArgs& args, Queue& queue) {
-    launch_cpu<ApplyGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes),
-                                          queue);
+    launch_cpu<ApplyGradients, ElementBlock>(args, divide_up(args.end - args.begin, kElementLanes), queue);
   };
   machine.begin_iteration = launch_single<BeginIteration, BeginIterationArgs>;
   machine.end_iteration = launch_single<EndIteration, EndIterationArgs>;

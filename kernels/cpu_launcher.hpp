@@ -1,5 +1,5 @@
-// The CPU machine's launchers of one environment, for the translation units that CMake makes of kernels/environments.def: one
-// for each environment and instruction-set level. cpu.cpp has what knows no environment.
+// The CPU machine's launchers of one environment, for the translation units that CMake makes of
+// kernels/environments.def: one for each environment and instruction-set level. cpu.cpp has what knows no environment.
 #pragma once
 
 #include "kernels/machine/dense_cpu.hpp"
@@ -8,12 +8,12 @@
 #include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/kernel_list.hpp"
+#include "kernels/layerwise_launch.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/step.hpp"
 #include "kernels/update.hpp"
-#include "kernels/layerwise_launch.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -93,8 +93,7 @@ constexpr Kernels fused_kernels() {
   kernels.precision = P;
   kernels.width = Width;
   kernels.rollout = [](const RolloutArgs& args, Queue& queue) {
-    launch_cpu<Rollout<E, Width>, NetworkBlock<P>>(
-        args, lane_blocks(args.environments.count, queue), queue);
+    launch_cpu<Rollout<E, Width>, NetworkBlock<P>>(args, lane_blocks(args.environments.count, queue), queue);
   };
   kernels.update = [](const UpdateArgs& args, Queue& queue) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1;

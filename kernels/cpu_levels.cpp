@@ -41,30 +41,34 @@ const CpuLevel& best_level(std::span<const CpuLevel> levels, const char* wanted)
     if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, level.name) == 0) return level;
   }
   if (runs.empty()) {
-    throw NoCpuLevelError("this program was built for processors of level " + built + ", and this one is not - build it on "
+    throw NoCpuLevelError("this program was built for processors of level " + built +
+                          ", and this one is not - build it on "
                           "this machine, or for every processor with -DPERILUNE_CPU_LEVELS=all");
   }
-  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) + "\" - allowed in this program on this "
-                              "processor: " + runs + " (of " + known + "); unset it to use the best, or build with "
+  throw std::invalid_argument("PERILUNE_CPU_LEVEL is \"" + std::string(wanted) +
+                              "\" - allowed in this program on this "
+                              "processor: " +
+                              runs + " (of " + known +
+                              "); unset it to use the best, or build with "
                               "-DPERILUNE_CPU_LEVELS=all");
 }
 
 std::span<const CpuLevel> cpu_levels() {
   static const CpuLevel levels[] = {
 #if PERILUNE_BUILD_LEVEL_v4
-      {"v4", processor_has_v4(), v4::level_machine},
+    {"v4", processor_has_v4(), v4::level_machine},
 #else
-      {"v4", processor_has_v4(), nullptr},
+    {"v4", processor_has_v4(), nullptr},
 #endif
 #if PERILUNE_BUILD_LEVEL_v3
-      {"v3", processor_has_v3(), v3::level_machine},
+    {"v3", processor_has_v3(), v3::level_machine},
 #else
-      {"v3", processor_has_v3(), nullptr},
+    {"v3", processor_has_v3(), nullptr},
 #endif
 #if PERILUNE_BUILD_LEVEL_portable
-      {"portable", true, portable::level_machine},
+    {"portable", true, portable::level_machine},
 #else
-      {"portable", true, nullptr},
+    {"portable", true, nullptr},
 #endif
   };
   return levels;
@@ -79,8 +83,7 @@ bool cpu_supports(Precision precision) {
   return precision == Precision::kFp32 || (precision == Precision::kBf16 && processor_has_bf16());
 }
 
-const Kernels* find_kernels(const Machine& machine, const char* environment, int width,
-                              Precision precision) {
+const Kernels* find_kernels(const Machine& machine, const char* environment, int width, Precision precision) {
   for (int i = 0; i < machine.kernel_count; ++i) {
     const Kernels& kernels = machine.kernels[i];
     if (kernels.width == width && kernels.precision == precision &&
@@ -103,11 +106,9 @@ const Kernels* find_layerwise_kernels(const Machine& machine, const char* enviro
 namespace base {
 const Machine& level_machine();
 bool has_tensor_kernels();
-}
+}  // namespace base
 const Machine* cuda_machine() { return &base::level_machine(); }
-bool cuda_supports(Precision precision) {
-  return precision == Precision::kFp32 || base::has_tensor_kernels();
-}
+bool cuda_supports(Precision precision) { return precision == Precision::kFp32 || base::has_tensor_kernels(); }
 #else
 const Machine* cuda_machine() { return nullptr; }
 bool cuda_supports(Precision) { return false; }

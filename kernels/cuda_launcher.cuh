@@ -1,21 +1,21 @@
-// The CUDA machine's launchers of one environment, for the translation units that CMake makes of kernels/environments.def: one
-// for each environment and precision. cuda.cu has what knows no environment.
+// The CUDA machine's launchers of one environment, for the translation units that CMake makes of
+// kernels/environments.def: one for each environment and precision. cuda.cu has what knows no environment.
 #pragma once
 
 #include "kernels/act.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/kernel_list.hpp"
+#include "kernels/layerwise_launch.hpp"
 #include "kernels/machine/cuda_block.cuh"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/step.hpp"
 #include "kernels/update.hpp"
-#include "kernels/layerwise_launch.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-// 64 lanes: the tiles of a 64-wide, two-layer fp32 network then take 36 KB of shared memory, so that several blocks share a
-// multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
+// 64 lanes: the tiles of a 64-wide, two-layer fp32 network then take 36 KB of shared memory, so that several blocks
+// share a multiprocessor, and 64-wide three-layer networks fit the 64 KB of sm_75.
 inline constexpr int kTileLanes = 64;
 // Where steps are uneven, blocks are warps, so that none waits for another.
 template <class E>
@@ -28,10 +28,10 @@ inline constexpr int kElementLanes = 256;
 template <Precision P>
 inline constexpr int kUpdateLanes = P == Precision::kFp32 ? kTileLanes : 128;
 
-// Blocks of rollouts with a team for each network that a multiprocessor has registers for. While all run at once both networks'
-// chains of dependent multiplies side by side beat one after the other; with more blocks these fill each other's gaps. Narrow
-// networks are a small part of a step, as all are of one of an uneven environment, and those are spread over more blocks; at
-// width 128 each team would need block storage for a layer.
+// Blocks of rollouts with a team for each network that a multiprocessor has registers for. While all run at once both
+// networks' chains of dependent multiplies side by side beat one after the other; with more blocks these fill each
+// other's gaps. Narrow networks are a small part of a step, as all are of one of an uneven environment, and those are
+// spread over more blocks; at width 128 each team would need block storage for a layer.
 template <Precision P>
 inline constexpr int kTeamBlocks = P == Precision::kBf16 ? 3 : 2;
 
@@ -51,11 +51,11 @@ inline int depth_of(const Network& actor, const Network& critic) {
 /// `per_processor` blocks for each multiprocessor of the current device.
 int device_blocks(int per_processor);
 
-/// Blocks that step n environments. Of uneven ones a warp takes few while schedulers have no other work: alone it is slow
-/// because each instruction waits for the one before, however many of its lanes carry it out, and with few lanes it has fewer
-/// to carry out: for a step of 32 landers with random actions 124 k with the exact solver and 61 k with the fast one, of 8
-/// landers 68 k and 21 k, of one 43 k and 7 k. So they are spread over kSpreadThreads of each multiprocessor: two warps for each
-/// of its schedulers.
+/// Blocks that step n environments. Of uneven ones a warp takes few while schedulers have no other work: alone it is
+/// slow because each instruction waits for the one before, however many of its lanes carry it out, and with few lanes
+/// it has fewer to carry out: for a step of 32 landers with random actions 124 k with the exact solver and 61 k with
+/// the fast one, of 8 landers 68 k and 21 k, of one 43 k and 7 k. So they are spread over kSpreadThreads of each
+/// multiprocessor: two warps for each of its schedulers.
 template <class E>
 int environment_blocks(int n, int lanes) {
   constexpr int kSpreadThreads = 256;
@@ -96,7 +96,8 @@ void set_networks(Kernels& kernels) {
     const int blocks = environment_blocks<E>(args.environments.count, kTileLanes);
     const std::size_t storage = storage_bytes<K, kTileLanes, P>(depth_of(args.actor, args.critic));
     if constexpr (P != Precision::kFp32 && Width == 64 && !UnevenEnv<E>) {
-      if (blocks <= device_blocks(kTeamBlocks<P>)) return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
+      if (blocks <= device_blocks(kTeamBlocks<P>))
+        return launch_cuda<K, kTileLanes, P, 2>(args, blocks, storage, queue);
     }
     launch_cuda<K, kTileLanes, P>(args, blocks, storage, queue);
   };
@@ -104,7 +105,8 @@ void set_networks(Kernels& kernels) {
     const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
     with_update<InterfaceOf<E>, Width, P>(depth, [&](auto kernel) {
       using K = decltype(kernel);
-      launch_cuda<K, kUpdateLanes<P>, P>(args, networks * args.partials, storage_bytes<K, kUpdateLanes<P>, P>(depth), queue);
+      launch_cuda<K, kUpdateLanes<P>, P>(args, networks * args.partials, storage_bytes<K, kUpdateLanes<P>, P>(depth),
+                                         queue);
     });
   };
   kernels.kernel_storage = [](int depth) -> KernelStorage {
@@ -158,15 +160,13 @@ Kernels fused_kernels() {
   kernels.width = Width;
   kernels.evaluate = [](const EvaluateArgs& args, Queue& queue) {
     using K = Evaluate<E, Width>;
-    launch_cuda<K, kTileLanes>(
-        args, environment_blocks<E>(args.episodes, kTileLanes),
-        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
+    launch_cuda<K, kTileLanes>(args, environment_blocks<E>(args.episodes, kTileLanes),
+                               storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
   kernels.act = [](const ActArgs& args, Queue& queue) {
     using K = Act<InterfaceOf<E>, Width>;
-    launch_cuda<K, kTileLanes>(
-        args, divide_up(args.count, kTileLanes),
-        storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
+    launch_cuda<K, kTileLanes>(args, divide_up(args.count, kTileLanes),
+                               storage_bytes<K, kTileLanes, Precision::kFp32>(args.actor.depth), queue);
   };
   set_networks<E, Width, Precision::kFp32>(kernels);
   return kernels;
@@ -194,8 +194,7 @@ struct CudaLauncher {
   static float read(const float* value, Queue& queue) {
     const auto stream = static_cast<cudaStream_t>(queue.stream);
     float result = 0.0f;
-    check_cuda(cudaMemcpyAsync(&result, value, sizeof result, cudaMemcpyDeviceToHost, stream),
-               "reading a result");
+    check_cuda(cudaMemcpyAsync(&result, value, sizeof result, cudaMemcpyDeviceToHost, stream), "reading a result");
     check_cuda(cudaStreamSynchronize(stream), "running kernels");
     queue.after_kernel = false;
     return result;

@@ -21,13 +21,13 @@ struct EnvironmentLane {
 
 /// Whether lanes wait for the one whose step takes longest.
 template <class E, class B>
-inline constexpr bool kUneven = UnevenEnv<E> && B::kThreads;
+inline constexpr bool kUneven = UnevenEnv<E>&& B::kThreads;
 
-/// The block's share of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by launching
-/// more blocks.
+/// The block's share of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by
+/// launching more blocks.
 template <class E, class B>
 PERILUNE_DEVICE BlockRange environment_share(const B& block, int n) {
-  return block_share<kUneven<E, B> ? 1 : B::kUnit>(block, n);
+  return block_share < kUneven<E, B> ? 1 : B::kUnit > (block, n);
 }
 
 /// Whether the lane is one of a warp that no environment waits for. It need not step what it repeats.
@@ -57,20 +57,18 @@ struct FieldArray {
   }
 };
 
-// An inactive lane steps too, and what it does takes time: collisions from a state of zeros took a pack twice as long as
-// sixteen environments. So it steps the last active environment once more, from the same numbers.
+// An inactive lane steps too, and what it does takes time: collisions from a state of zeros took a pack twice as long
+// as sixteen environments. So it steps the last active environment once more, from the same numbers.
 
 /// The environment's number; `first` is the block's first.
 template <class B>
-PERILUNE_DEVICE UInt<typename B::Real> environment_numbers(const B& block, int first,
-                                                           typename B::Lane lane) {
+PERILUNE_DEVICE UInt<typename B::Real> environment_numbers(const B& block, int first, typename B::Lane lane) {
   return block.repeated_numbers(lane) + UInt<typename B::Real>(static_cast<std::uint32_t>(first));
 }
 
 /// States in memory are rows, one for each field, `stride` numbers apart; `first` is the block's first environment.
 template <class E, class B>
-PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride, int first,
-                                typename B::Lane lane,
+PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride, int first, typename B::Lane lane,
                                 typename E::template State<typename B::Real>& to) {
   FieldArray<E, typename B::Real> row;
   PERILUNE_UNROLL_ON_GPU
@@ -80,8 +78,7 @@ PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride,
   row.copy_to(to);
 }
 template <class E, class B>
-PERILUNE_DEVICE void store_state(const B& block,
-                                 const typename E::template State<typename B::Real>& from,
+PERILUNE_DEVICE void store_state(const B& block, const typename E::template State<typename B::Real>& from,
                                  float* fields, int stride, int first, typename B::Lane lane) {
   const FieldArray<E, typename B::Real> row(from);
   PERILUNE_UNROLL_ON_GPU
@@ -91,8 +88,7 @@ PERILUNE_DEVICE void store_state(const B& block,
 }
 
 template <class E, class B>
-PERILUNE_DEVICE void load_environment(const B& block, const EnvironmentBatch& batch, int first,
-                                      typename B::Lane lane,
+PERILUNE_DEVICE void load_environment(const B& block, const EnvironmentBatch& batch, int first, typename B::Lane lane,
                                       EnvironmentLane<E, typename B::Real>& to) {
   using Real = typename B::Real;
   load_state<E>(block, batch.fields, batch.count, first, lane, to.state);
@@ -106,18 +102,16 @@ PERILUNE_DEVICE void load_environment(const B& block, const EnvironmentBatch& ba
 
 /// Goes on with the sums that an earlier launch of the same rollout stored.
 template <class E, class B>
-PERILUNE_DEVICE void load_sums(const B& block, const EpisodeSums& sums, int first,
-                               typename B::Lane lane, EnvironmentLane<E, typename B::Real>& to) {
+PERILUNE_DEVICE void load_sums(const B& block, const EpisodeSums& sums, int first, typename B::Lane lane,
+                               EnvironmentLane<E, typename B::Real>& to) {
   to.finished = block.load(sums.count + first, lane);
   to.total_return = block.load(sums.total_return + first, lane);
   to.total_length = block.load(sums.total_length + first, lane);
 }
 
 template <class E, class B>
-PERILUNE_DEVICE void store_environment(const B& block, const EnvironmentBatch& batch,
-                                       const EpisodeSums& sums, int first,
-                                       typename B::Lane lane,
-                                       EnvironmentLane<E, typename B::Real>& from) {
+PERILUNE_DEVICE void store_environment(const B& block, const EnvironmentBatch& batch, const EpisodeSums& sums,
+                                       int first, typename B::Lane lane, EnvironmentLane<E, typename B::Real>& from) {
   store_state<E>(block, from.state, batch.fields, batch.count, first, lane);
   block.store(batch.episode + first, lane, from.episode);
   block.store(batch.elapsed + first, lane, from.elapsed);
@@ -140,9 +134,8 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
 
 /// The first state of an episode. Key: RngKey or LaneKey<Real>.
 template <class E, class Real, class Key>
-PERILUNE_DEVICE typename E::template State<Real> first_state(const typename E::Params& params,
-                                                             Key key, UInt<Real> environment,
-                                                             UInt<Real> episode) {
+PERILUNE_DEVICE typename E::template State<Real> first_state(const typename E::Params& params, Key key,
+                                                             UInt<Real> environment, UInt<Real> episode) {
   CounterRandom<Real, Key> random(key, environment, episode, UInt<Real>(0u), Purpose::kReset);
   return E::template reset<Real>(params, random);
 }
@@ -161,9 +154,8 @@ PERILUNE_DEVICE void count_episode(Mask<Real> ended, EnvironmentLane<E, Real>& l
 
 /// Where `ended`: counts the episode and starts the next one.
 template <class E, class Real>
-PERILUNE_DEVICE void next_episode(const typename E::Params& params, RngKey key,
-                                  UInt<Real> environment, Mask<Real> ended,
-                                  EnvironmentLane<E, Real>& lane) {
+PERILUNE_DEVICE void next_episode(const typename E::Params& params, RngKey key, UInt<Real> environment,
+                                  Mask<Real> ended, EnvironmentLane<E, Real>& lane) {
   count_episode(ended, lane);
   const auto fresh = first_state<E, Real>(params, key, environment, lane.episode);
   select_state<E, Real>(ended, fresh, lane.state);

@@ -17,28 +17,24 @@ struct PlayedLane {
 };
 
 template <Env E, class Real>
-PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Params& params,
-                                UInt<Real> environment, Mask<Real> running,
-                                PlayedLane<E, Real>& lane) {
-  lane.state =
-      first_state<E, Real>(params, args.key, environment, UInt<Real>(args.first_episode));
+PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Params& params, UInt<Real> environment,
+                                Mask<Real> running, PlayedLane<E, Real>& lane) {
+  lane.state = first_state<E, Real>(params, args.key, environment, UInt<Real>(args.first_episode));
   lane.total = Real(0.0f);
   lane.length = Real(0.0f);
   lane.running = running;
 }
 
-/// Step t. An episode that is over no longer counts, and is stepped on only beside others of its SIMD register that run.
+/// Step t. An episode that is over no longer counts, and is stepped on only beside others of its SIMD register that
+/// run.
 template <Env E, class Real>
-PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params,
-                               UInt<Real> environment, std::uint32_t t,
-                               const Real (&outputs)[E::Action::kCount],
-                               const typename PolicyOf<E, Real>::Spread& spread,
-                               PlayedLane<E, Real>& lane) {
+PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params, UInt<Real> environment,
+                               std::uint32_t t, const Real (&outputs)[E::Action::kCount],
+                               const typename PolicyOf<E, Real>::Spread& spread, PlayedLane<E, Real>& lane) {
   if (!any(lane.running)) return;
   const UInt<Real> step(t), episode(args.first_episode);
   CounterRandom<Real> draw(args.key, environment, episode, step, Purpose::kAction);
-  const auto action =
-      choose_action<PolicyOf<E, Real>>(outputs, spread, args.deterministic != 0, draw);
+  const auto action = choose_action<PolicyOf<E, Real>>(outputs, spread, args.deterministic != 0, draw);
   CounterRandom<Real> random(args.key, environment, episode, step, Purpose::kStep);
   const Outcome<Real> outcome = E::step(params, lane.state, action, random);
   lane.total = lane.total + select(lane.running, outcome.reward, Real(0.0f));
@@ -55,8 +51,8 @@ struct Evaluate {
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() + Actor<B>::Hidden::inference_floats() +
-           Actor<B>::storage_floats(depth);
+    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() +
+           Actor<B>::Hidden::inference_floats() + Actor<B>::storage_floats(depth);
   }
 
   template <class B>

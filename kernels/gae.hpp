@@ -1,11 +1,12 @@
-// Generalised advantage estimation (Schulman et al. 2016) as a reverse scan over time, a column of lanes per environment:
+// Generalised advantage estimation (Schulman et al. 2016) as a reverse scan over time, a column of lanes per
+// environment:
 //   delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  both cut where an episode ends.
 // The reward of a truncated step already holds gamma V(final observation) (rollout.hpp). The value target is A_t + V_t,
 // or the discounted return R_t = r_t + gamma R_{t+1} with R_T = V_T; it replaces V_t in place.
 //
-// Where several lanes share an environment (kSplit), each takes a part of its time: A and R at a part's start are affine in
-// those at its end, so a first pass finds the two coefficients, the parts are chained through block storage, and the second
-// pass is the plain recurrence. The last block combines the blocks' moments into the batch's.
+// Where several lanes share an environment (kSplit), each takes a part of its time: A and R at a part's start are
+// affine in those at its end, so a first pass finds the two coefficients, the parts are chained through block storage,
+// and the second pass is the plain recurrence. The last block combines the blocks' moments into the batch's.
 #pragma once
 
 #include "kernels/moments.hpp"
@@ -72,9 +73,7 @@ struct Gae {
       Real next_value, advantage, discounted, advantage_factor, discounted_factor;
     };
     PerLane<B, Affine> affine;
-    block.lanes([&](Lane lane) {
-      affine[lane] = {scans[lane].next_value, zero, zero, Real(1.0f), Real(1.0f)};
-    });
+    block.lanes([&](Lane lane) { affine[lane] = {scans[lane].next_value, zero, zero, Real(1.0f), Real(1.0f)}; });
     for (int done = 0; done < longest; done += kAhead) {
       block.lanes([&](Lane lane) {
         Affine& mine = affine[lane];
@@ -101,10 +100,10 @@ struct Gae {
     block.lanes([&](Lane lane) {
       const Lane column = B::column(lane);
       for (int part = B::kSplit - 1; part > B::part(lane); --part) {
-        scans[lane].advantage = B::load_lane(slot(0, part), column) +
-                                B::load_lane(slot(1, part), column) * scans[lane].advantage;
-        scans[lane].discounted = B::load_lane(slot(2, part), column) +
-                                 B::load_lane(slot(3, part), column) * scans[lane].discounted;
+        scans[lane].advantage =
+            B::load_lane(slot(0, part), column) + B::load_lane(slot(1, part), column) * scans[lane].advantage;
+        scans[lane].discounted =
+            B::load_lane(slot(2, part), column) + B::load_lane(slot(3, part), column) * scans[lane].discounted;
       }
     });
   }
@@ -125,7 +124,8 @@ struct Gae {
     });
     const float in_block = static_cast<float>(columns) * static_cast<float>(args.num_steps);
     Moments<float> moments[kBatchQuantities];
-    combine_lanes(block, in_block, moments, [&](Lane lane, int k) -> const auto& { return scans[lane].moments[k]; });
+    combine_lanes(
+        block, in_block, moments, [&](Lane lane, int k) -> const auto& { return scans[lane].moments[k]; });
     block.one([&] {
       row(0)[block.index()] = in_block;
       PERILUNE_UNROLL
@@ -151,7 +151,7 @@ struct Gae {
   PERILUNE_DEVICE static void run(B& block, const GaeArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const BlockRange share = block_share<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, args.count);
+    const BlockRange share = block_share < B::kSplit == 1 ? B::kUnit : B::kColumns > (block, args.count);
     const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
     const std::int64_t num_steps = args.num_steps;
     const int longest = static_cast<int>((num_steps + B::kSplit - 1) / B::kSplit);

@@ -1,7 +1,7 @@
 // The list of instances that a machine's translation units add to, one after the other, when it is asked for first.
 //
-// A plain array: a container of the standard library would bring functions that levels share (tests/structure), and a list
-// made before main() would run a level's instructions before the processor is checked.
+// A plain array: a container of the standard library would bring functions that levels share (tests/structure), and a
+// list made before main() would run a level's instructions before the processor is checked.
 #pragma once
 
 #include "kernels/api.hpp"

@@ -1,5 +1,6 @@
-// What lies between the matrix products of a network of any size: one small body per operation. layerwise_launch.hpp strings
-// them together with the products; rollout.hpp, update.hpp and evaluate.hpp own everything that fused kernels share.
+// What lies between the matrix products of a network of any size: one small body per operation. layerwise_launch.hpp
+// strings them together with the products; rollout.hpp, update.hpp and evaluate.hpp own everything that fused kernels
+// share.
 //
 // Matrices lie as tiles do, a row per feature and a column per sample or environment, so that a lane is a column; rows
 // are a multiple of kTensorAlignment floats apart. Columns between the last and that multiple hold garbage that only
@@ -39,18 +40,18 @@ PERILUNE_DEVICE void load_column(const B& block, Matrix from, int first, typenam
   for (int i = 0; i < Rows; ++i) to[i] = block.load_repeated(from.row(i) + first, lane);
 }
 template <class B, int Rows>
-PERILUNE_DEVICE void store_column(const B& block, const typename B::Real (&from)[Rows], Matrix to,
-                                  int first, typename B::Lane lane) {
+PERILUNE_DEVICE void store_column(const B& block, const typename B::Real (&from)[Rows], Matrix to, int first,
+                                  typename B::Lane lane) {
   for (int i = 0; i < Rows; ++i) block.store(to.row(i) + first, lane, from[i]);
 }
 
 // ---- layers: blocks share the rows ----
 
 struct FinishLayerArgs {
-  Matrix values;                   ///< [rows][columns]: W x, and then the layer's output
-  const float* bias;               ///< [rows]
+  Matrix values;      ///< [rows][columns]: W x, and then the layer's output
+  const float* bias;  ///< [rows]
   std::int32_t rows, columns;
-  std::uint32_t hidden;            ///< 0: the head, which has no activation
+  std::uint32_t hidden;  ///< 0: the head, which has no activation
   Activation activation;
 };
 
@@ -71,11 +72,11 @@ struct FinishLayer {
 };
 
 struct LayerGradientsArgs {
-  Matrix gradients;                   ///< [rows][columns]: d(loss)/d(output)
-  Matrix outputs;                  ///< replaced by d(loss)/d(W x + b); data is null for the head, where they are the same
-  float* bias_gradient;            ///< [rows]
+  Matrix gradients;      ///< [rows][columns]: d(loss)/d(output)
+  Matrix outputs;        ///< replaced by d(loss)/d(W x + b); data is null for the head, where they are the same
+  float* bias_gradient;  ///< [rows]
   std::int32_t rows, columns;
-  std::uint32_t accumulate;        ///< 1: adds to bias_gradient
+  std::uint32_t accumulate;  ///< 1: adds to bias_gradient
   Activation activation;
 };
 
@@ -138,16 +139,16 @@ struct ClearPadding {
 
 // ---- rollout: one lane per environment ----
 
-/// Observations of an episode that a time limit truncated wait here until the critic sees them all at once after the last step.
-/// A slot has room for one truncation of each environment.
+/// Observations of an episode that a time limit truncated wait here until the critic sees them all at once after the
+/// last step. A slot has room for one truncation of each environment.
 struct LayerwiseRollout {
   RolloutArgs rollout;
   std::int32_t slots;
-  Matrix observations;             ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
-  Matrix outputs;                  ///< [actions][N]: of the actor
-  Matrix values;                   ///< [1][as observations]
-  std::uint32_t* truncation_steps;        ///< [slots][N], rows as far apart as groups: the step of the truncation, or kNoStep
-  std::int32_t group;              ///< columns of a group
+  Matrix observations;              ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
+  Matrix outputs;                   ///< [actions][N]: of the actor
+  Matrix values;                    ///< [1][as observations]
+  std::uint32_t* truncation_steps;  ///< [slots][N], rows as far apart as groups: the step of the truncation, or kNoStep
+  std::int32_t group;               ///< columns of a group
   std::int32_t step;
 };
 inline constexpr std::uint32_t kNoStep = 0xFFFFFFFFu;
@@ -169,8 +170,7 @@ struct LayerwiseObserve {
       store_column(block, observation, args.observations, share.first, lane);
       for (int s = 0; s < args.slots; ++s) {
         block.store(args.truncation_steps + s * args.group + share.first, lane, UInt<Real>(kNoStep));
-        store_column(block, observation, args.observations.columns_from((s + 1) * args.group),
-                     share.first, lane);
+        store_column(block, observation, args.observations.columns_from((s + 1) * args.group), share.first, lane);
       }
       if (args.rollout.num_steps == 0) {  // nothing else will write the sums of this launch
         store_environment<E>(block, batch, args.rollout.episodes, share.first, lane, mine);
@@ -183,15 +183,13 @@ template <Env E>
 struct LayerwiseStep {
   /// Keeps the final observation of a truncated episode in the environment's first free slot.
   template <class B, class Real>
-  PERILUNE_DEVICE static void keep(B& block, const LayerwiseRollout& args, int first,
-                                   typename B::Lane lane, Mask<Real> truncated,
-                                   const Real (&observation)[E::kObsDim]) {
+  PERILUNE_DEVICE static void keep(B& block, const LayerwiseRollout& args, int first, typename B::Lane lane,
+                                   Mask<Real> truncated, const Real (&observation)[E::kObsDim]) {
     for (int s = 0; s < args.slots; ++s) {
       std::uint32_t* steps = args.truncation_steps + s * args.group + first;
       const UInt<Real> taken = block.load(steps, lane);
       const Mask<Real> here = truncated && taken == UInt<Real>(kNoStep);
-      block.store(steps, lane,
-                  select(here, UInt<Real>(static_cast<std::uint32_t>(args.step)), taken));
+      block.store(steps, lane, select(here, UInt<Real>(static_cast<std::uint32_t>(args.step)), taken));
       const Matrix slot = args.observations.columns_from((s + 1) * args.group);
       Real kept[E::kObsDim];
       load_column(block, slot, first, lane, kept);
@@ -209,8 +207,7 @@ struct LayerwiseStep {
     const BlockRange share = block_share(block, batch.count);
     block.activate(share.count);
     const typename E::Params params = E::params(batch.parameters);
-    const std::size_t row = static_cast<std::size_t>(args.step) *
-                                static_cast<std::size_t>(batch.count) +
+    const std::size_t row = static_cast<std::size_t>(args.step) * static_cast<std::size_t>(batch.count) +
                             static_cast<std::size_t>(share.first);
     const typename PolicyOf<E, Real>::Spread spread(rollout.parameters + rollout.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
@@ -222,9 +219,8 @@ struct LayerwiseStep {
       load_column(block, args.outputs, share.first, lane, outputs);
       load_column(block, args.values, share.first, lane, value);
       Mask<Real> ended;
-      const Mask<Real> truncated = policy_step<E>(block, rollout, params, observation, outputs, spread,
-                                            value[0], args.step, share.first, lane, mine, reward,
-                                            ended);
+      const Mask<Real> truncated = policy_step<E>(block, rollout, params, observation, outputs, spread, value[0],
+                                                  args.step, share.first, lane, mine, reward, ended);
       if (any(truncated)) {
         E::observe(params, mine.state, observation);
         keep(block, args, share.first, lane, truncated, observation);
@@ -233,8 +229,7 @@ struct LayerwiseStep {
       block.store(rollout.ends + row, lane, ended);
       if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, truncated);
       if (any(ended)) {
-        next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended,
-                        mine);
+        next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended, mine);
       }
       E::observe(params, mine.state, observation);
       store_column(block, observation, args.observations, share.first, lane);
@@ -252,8 +247,7 @@ struct LayerwiseFinish {
     const int count = rollout.environments.count;
     const BlockRange share = block_share(block, count);
     block.activate(share.count);
-    const std::size_t last = static_cast<std::size_t>(rollout.num_steps) *
-                                 static_cast<std::size_t>(count) +
+    const std::size_t last = static_cast<std::size_t>(rollout.num_steps) * static_cast<std::size_t>(count) +
                              static_cast<std::size_t>(share.first);
     block.lanes([&](typename B::Lane lane) {
       block.store(rollout.values + last, lane, block.load(args.values.data + share.first, lane));
@@ -263,12 +257,10 @@ struct LayerwiseFinish {
         const Mask<Real> truncated = step < UInt<Real>(kNoStep) && block.active(lane);
         if (!any(truncated)) continue;
         const UInt<Real> index =
-            select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) +
-            environment;
+            select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) + environment;
         const Real value = block.load(args.values.data + (s + 1) * args.group + share.first, lane);
         const Real bootstrap = Real(rollout.gamma) * value;
-        const Real reward[1] = {block.gather(rollout.rewards, index, lane) +
-                                select(truncated, bootstrap, Real(0.0f))};
+        const Real reward[1] = {block.gather(rollout.rewards, index, lane) + select(truncated, bootstrap, Real(0.0f))};
         block.scatter_rows(rollout.rewards, index, lane, reward);
       }
     });
@@ -279,18 +271,16 @@ struct LayerwiseFinish {
 
 struct LayerwiseUpdate {
   UpdateArgs update;
-  std::int32_t first, count;       ///< the chunk's place in the minibatch
-  Matrix observations;             ///< [obs][count]
-  Matrix outputs;                  ///< [actions or 1][count]: of the network, and then d(loss)/d(output)
+  std::int32_t first, count;  ///< the chunk's place in the minibatch
+  Matrix observations;        ///< [obs][count]
+  Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(output)
 };
 
 template <class B>
 PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const SampleOrder& order,
-                                                    const LayerwiseUpdate& args, int at,
-                                                    typename B::Lane lane) {
+                                                    const LayerwiseUpdate& args, int at, typename B::Lane lane) {
   using U = UInt<typename B::Real>;
-  return order(args.update.minibatch,
-               block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at)));
+  return order(args.update.minibatch, block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at)));
 }
 
 template <class I>
@@ -303,8 +293,7 @@ struct LayerwiseGather {
     const SampleOrder order(args.update.sampling, args.update.control->iteration);
     block.lanes([&](typename B::Lane lane) {
       Real row[Record<I>::kFloats], observation[I::kObsDim];
-      block.gather_rows(args.update.records, sample_index(block, order, args, share.first, lane),
-                        lane, row);
+      block.gather_rows(args.update.records, sample_index(block, order, args, share.first, lane), lane, row);
       for (int i = 0; i < I::kObsDim; ++i) observation[i] = row[i];
       store_column(block, observation, args.observations, share.first, lane);
     });
@@ -331,9 +320,7 @@ struct LayerwiseLoss {
       store_column(block, output, args.outputs, at, lane);
     });
     block.activate(B::kLanes);
-    const auto add = [&](float& sum, float total) {
-      block.one([&] { sum = args.first > 0 ? sum + total : total; });
-    };
+    const auto add = [&](float& sum, float total) { block.one([&] { sum = args.first > 0 ? sum + total : total; }); };
     terms.totals([&](int which, float total) { add(update.sums[which], total); });
     terms.spread_gradients([&](int at, float derivative) { add(update.gradients[at], derivative); });
   }
@@ -342,11 +329,11 @@ struct LayerwiseLoss {
 // ---- evaluation: one lane per episode ----
 
 struct LayerwiseEvaluate {
-  EvaluateArgs evaluate;           ///< its returns and lengths are kept up to date
-  Matrix fields;                   ///< [state fields][episodes]
-  float* running;                  ///< [episodes]: 1 until the episode is over
-  float* running_count;            ///< [1]
-  Matrix observations, outputs;    ///< [obs][episodes], [actions][episodes]
+  EvaluateArgs evaluate;         ///< its returns and lengths are kept up to date
+  Matrix fields;                 ///< [state fields][episodes]
+  float* running;                ///< [episodes]: 1 until the episode is over
+  float* running_count;          ///< [1]
+  Matrix observations, outputs;  ///< [obs][episodes], [actions][episodes]
   std::uint32_t step;
 };
 
@@ -394,9 +381,8 @@ struct CountRunning {
     PerLane<B, Real> sum;
     block.activate(B::kLanes);
     block.lanes([&](typename B::Lane lane) { sum[lane] = Real(0.0f); });
-    for_columns(block, args.evaluate.episodes, [&](int at, typename B::Lane lane) {
-      sum[lane] = sum[lane] + block.load(args.running + at, lane);
-    });
+    for_columns(block, args.evaluate.episodes,
+                [&](int at, typename B::Lane lane) { sum[lane] = sum[lane] + block.load(args.running + at, lane); });
     block.activate(B::kLanes);
     const float total = block.sum(sum);
     block.one([&] { *args.running_count = total; });
@@ -409,7 +395,7 @@ struct CountRunning {
 struct LayerwiseAct {
   ActArgs act;
   std::int32_t first, count;
-  Matrix observations, outputs;    ///< [obs][columns], [outputs][columns]
+  Matrix observations, outputs;  ///< [obs][columns], [outputs][columns]
 };
 
 /// Lays the rows out as columns.

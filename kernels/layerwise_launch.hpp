@@ -1,5 +1,5 @@
-// Rollout, update and evaluation of networks of any size: the bodies of layerwise.hpp and the products of the queue's matrix
-// library, in the order in which they are launched.
+// Rollout, update and evaluation of networks of any size: the bodies of layerwise.hpp and the products of the queue's
+// matrix library, in the order in which they are launched.
 //
 // A machine supplies a Launcher:
 //   lanes<K>(args, lanes, queue)   K over blocks whose lanes are independent
@@ -9,8 +9,8 @@
 //   skips(control, losses)         whether an update is known now to be skipped; false where that shows only later
 #pragma once
 
-#include "kernels/machine/matrix.hpp"
 #include "kernels/layerwise.hpp"
+#include "kernels/machine/matrix.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -35,8 +35,7 @@ class WorkspaceCarver {
 template <class Launcher>
 class LayerByLayer {
  public:
-  LayerByLayer(const Network& network, int inputs, int outputs, const float* parameters,
-               Queue& queue)
+  LayerByLayer(const Network& network, int inputs, int outputs, const float* parameters, Queue& queue)
       : network_(network), inputs_(inputs), outputs_(outputs), parameters_(parameters), queue_(queue) {}
 
   /// output = network(input); layers[0..depth) receive the hidden layers.
@@ -44,49 +43,43 @@ class LayerByLayer {
     const int head = network_.depth;
     for (int l = 0; l <= head; ++l) {
       const Matrix from = l == 0 ? input : layers[l - 1], to = l == head ? output : layers[l];
-      queue_.matrix->multiply({units(l), columns, units(l - 1), weight(l), units(l - 1), false,
-                               from.data, from.stride, false, to.data, to.stride, false},
+      queue_.matrix->multiply({units(l), columns, units(l - 1), weight(l), units(l - 1), false, from.data, from.stride,
+                               false, to.data, to.stride, false},
                               queue_);
-      Launcher::template rows<FinishLayer>(
-          FinishLayerArgs{to, parameters_ + network_.bias[l], units(l), columns,
-                          l < head ? 1u : 0u, network_.activation},
-          units(l), queue_);
+      Launcher::template rows<FinishLayer>(FinishLayerArgs{to, parameters_ + network_.bias[l], units(l), columns,
+                                                           l < head ? 1u : 0u, network_.activation},
+                                           units(l), queue_);
     }
   }
 
   /// The gradient of every parameter, written to or added to gradient[0..parameters), given the matrices of the last
   /// forward() and now d(loss)/d(output) in `output`. Overwrites layers; `spare` holds one more hidden layer.
-  void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare,
-                float* gradient, bool accumulate) const {
+  void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare, float* gradient,
+                bool accumulate) const {
     const int head = network_.depth;
     for (int l = head; l >= 0; --l) {
       const Matrix output_gradients = l == head ? output : layers[l], from = l == 0 ? input : layers[l - 1];
       Launcher::template rows<LayerGradients>(
           LayerGradientsArgs{l == head ? output : spare, l == head ? Matrix{nullptr, 0} : output_gradients,
-                          gradient + network_.bias[l], units(l), columns, accumulate ? 1u : 0u,
-                          network_.activation},
+                             gradient + network_.bias[l], units(l), columns, accumulate ? 1u : 0u, network_.activation},
           units(l), queue_);
       queue_.matrix->multiply({units(l), units(l - 1), columns, output_gradients.data, output_gradients.stride, false,
-                               from.data, from.stride, true, gradient + network_.weight[l],
-                               units(l - 1), accumulate},
+                               from.data, from.stride, true, gradient + network_.weight[l], units(l - 1), accumulate},
                               queue_);
       if (l == 0) break;
-      queue_.matrix->multiply({units(l - 1), columns, units(l), weight(l), units(l - 1), true,
-                               output_gradients.data, output_gradients.stride, false, spare.data, spare.stride, false},
+      queue_.matrix->multiply({units(l - 1), columns, units(l), weight(l), units(l - 1), true, output_gradients.data,
+                               output_gradients.stride, false, spare.data, spare.stride, false},
                               queue_);
     }
   }
 
   void clear_padding(float* gradient) const {
-    Launcher::template single<ClearPadding>(
-        ClearPaddingArgs{gradient, network_, inputs_, outputs_}, queue_);
+    Launcher::template single<ClearPadding>(ClearPaddingArgs{gradient, network_, inputs_, outputs_}, queue_);
   }
 
  private:
   /// Outputs of layer l; -1: of the observation.
-  int units(int l) const {
-    return l < 0 ? inputs_ : l == network_.depth ? outputs_ : network_.width[l];
-  }
+  int units(int l) const { return l < 0 ? inputs_ : l == network_.depth ? outputs_ : network_.width[l]; }
   const float* weight(int l) const { return parameters_ + network_.weight[l]; }
 
   const Network& network_;
@@ -160,8 +153,7 @@ class LayerwiseLaunch {
     constexpr std::uint32_t kLook = 16;  // steps between looks at how many episodes are running
     while (kernel.step < args.max_episode_steps) {
       ++kernel.step;
-      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, args.episodes,
-            kernel.outputs);
+      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, args.episodes, kernel.outputs);
       Launcher::template lanes<LayerwisePlay<E>>(kernel, args.episodes, queue);
       if (kernel.step % kLook != 0) continue;
       Launcher::template single<CountRunning>(kernel, queue);
@@ -195,8 +187,8 @@ class LayerwiseLaunch {
     }
   };
 
-  static void infer(const Layers& network, const InferenceLayers& hidden, int at_a_time,
-                    Matrix input, int columns, Matrix output) {
+  static void infer(const Layers& network, const InferenceLayers& hidden, int at_a_time, Matrix input, int columns,
+                    Matrix output) {
     for (int first = 0; first < columns; first += at_a_time) {
       const int rest = columns - first;
       network.forward(input.columns_from(first), rest < at_a_time ? rest : at_a_time, hidden.layers,
@@ -211,8 +203,7 @@ class LayerwiseLaunch {
     std::size_t floats;
 
     explicit RolloutPlan(const RolloutArgs& args)
-        : carver(args.workspace.data),
-          hidden(carver, widest(args.actor, args.critic), args.workspace.columns) {
+        : carver(args.workspace.data), hidden(carver, widest(args.actor, args.critic), args.workspace.columns) {
       const int count = args.environments.count;
       kernel.rollout = args;
       kernel.slots = most_truncations(args);
@@ -221,8 +212,7 @@ class LayerwiseLaunch {
       kernel.observations = carver.matrix(E::kObsDim, all);
       kernel.outputs = carver.matrix(kActions, count);
       kernel.values = carver.matrix(1, all);
-      kernel.truncation_steps =
-          reinterpret_cast<std::uint32_t*>(carver.matrix(kernel.slots, kernel.group).data);
+      kernel.truncation_steps = reinterpret_cast<std::uint32_t*>(carver.matrix(kernel.slots, kernel.group).data);
       floats = carver.floats();
     }
 
@@ -230,8 +220,7 @@ class LayerwiseLaunch {
     static int most_truncations(const RolloutArgs& args) {
       if (args.num_steps == 0) return 0;
       const std::uint32_t steps = static_cast<std::uint32_t>(args.num_steps);
-      const std::uint32_t truncations =
-          (steps - 1) / args.environments.max_episode_steps + 1 + args.truncate_at_end;
+      const std::uint32_t truncations = (steps - 1) / args.environments.max_episode_steps + 1 + args.truncate_at_end;
       return static_cast<int>(truncations < steps ? truncations : steps);
     }
   };

@@ -35,8 +35,8 @@ struct Moments {
   }
 };
 
-/// K sets of n numbers each from their parts, with their means as origins (and sums of 0). sums<N>(f) adds up N terms over all
-/// parts: f(part, terms) sets those of one, of which part(k) is what it has of set k.
+/// K sets of n numbers each from their parts, with their means as origins (and sums of 0). sums<N>(f) adds up N terms
+/// over all parts: f(part, terms) sets those of one, of which part(k) is what it has of set k.
 template <int K, class Real, class SumsOf>
 PERILUNE_DEVICE void combine_moments(float n, Moments<Real> (&all)[K], SumsOf&& sums) {
   PERILUNE_UNROLL
@@ -72,7 +72,8 @@ PERILUNE_DEVICE void combine_lanes(B& block, float n, Moments<float> (&all)[K], 
     PerLane<B, Real> terms[N];
     block.lanes([&](Lane lane) {
       Real mine[N];
-      set_terms([&](int k) -> const auto& { return part(lane, k); }, mine);
+      set_terms(
+          [&](int k) -> const auto& { return part(lane, k); }, mine);
       PERILUNE_UNROLL
       for (int i = 0; i < N; ++i) terms[i][lane] = mine[i];
     });
@@ -86,7 +87,7 @@ PERILUNE_DEVICE void combine_groups(B& block, float n, int groups, Moments<float
   using Real = typename B::Real;
   using Lane = typename B::Lane;
   combine_moments(n, all, [&]<int N>(auto&& set_terms) {
-    return sums_over<N>(block, groups, [&](int first, Lane lane, Real (&terms)[N]) {
+    return sums_over<N>(block, groups, [&](int first, Lane lane, Real(&terms)[N]) {
       set_terms(
           [&](int k) {
             return Moments<Real>{block.load(row(0) + first, lane), block.load(row(1 + 2 * k) + first, lane), Real(0.0f),

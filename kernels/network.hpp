@@ -1,9 +1,9 @@
 // Multilayer perceptrons of run-time depth, and where a sample's numbers lie in its record.
 //
 // Kernels use four types, which a machine may specialise for a precision: Observations and Outputs, what lanes give to
-// networks and take from them; HiddenLayers, the activations between layers; and Mlp, one network's weights as the machine
-// wants them and its gradient. Here is the plain implementation for fp32 blocks, over the matrix verbs: weights stay where
-// they are and the gradient is accumulated in memory.
+// networks and take from them; HiddenLayers, the activations between layers; and Mlp, one network's weights as the
+// machine wants them and its gradient. Here is the plain implementation for fp32 blocks, over the matrix verbs: weights
+// stay where they are and the gradient is accumulated in memory.
 #pragma once
 
 #include "kernels/machine/block.hpp"
@@ -44,28 +44,23 @@ class Outputs : public Tile<B> {
 template <class B, int Width>
 class HiddenLayers;
 
-/// One network with In inputs, up to MaxDepth hidden layers of Width units, and Out outputs. Members are collective, but for
-/// set_gradient.
+/// One network with In inputs, up to MaxDepth hidden layers of Width units, and Out outputs. Members are collective,
+/// but for set_gradient.
 template <class B, int In, int Width, int Out, int MaxDepth = kMaxFusedLayers>
 class Mlp;
 
 template <class B, int Width>
-  requires(B::kPrecision == Precision::kFp32)
-class HiddenLayers<B, Width> {
+requires(B::kPrecision == Precision::kFp32) class HiddenLayers<B, Width> {
  public:
   static constexpr int inference_floats() { return training_floats(2); }
   static constexpr int training_floats(int depth) { return depth * Width * B::kStride; }
   /// Two tiles in turn: only the last layer matters.
   PERILUNE_DEVICE static HiddenLayers for_inference(Carver<B>& carver) { return {carver, 2}; }
   /// All of up to `depth` layers, for backward.
-  PERILUNE_DEVICE static HiddenLayers for_training(Carver<B>& carver, int depth) {
-    return {carver, depth};
-  }
+  PERILUNE_DEVICE static HiddenLayers for_training(Carver<B>& carver, int depth) { return {carver, depth}; }
 
   HiddenLayers() = default;
-  PERILUNE_DEVICE Tile<B> layer(int l) const {
-    return {data_ + (kept_ == 2 ? l % 2 : l) * Width * B::kStride};
-  }
+  PERILUNE_DEVICE Tile<B> layer(int l) const { return {data_ + (kept_ == 2 ? l % 2 : l) * Width * B::kStride}; }
 
  private:
   PERILUNE_DEVICE HiddenLayers(Carver<B>& carver, int kept)
@@ -76,8 +71,7 @@ class HiddenLayers<B, Width> {
 };
 
 template <class B, int In, int Width, int Out, int MaxDepth>
-  requires(B::kPrecision == Precision::kFp32)
-class Mlp<B, In, Width, Out, MaxDepth> {
+requires(B::kPrecision == Precision::kFp32) class Mlp<B, In, Width, Out, MaxDepth> {
  public:
   using Hidden = HiddenLayers<B, Width>;
 
@@ -85,8 +79,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
   static constexpr int storage_floats(int) { return 0; }
 
   /// Stages the weights for as long as the object lives; visible to all lanes on return.
-  PERILUNE_DEVICE Mlp(B& block, Carver<B>&, const float* parameters, const Network& network,
-                      const Hidden& hidden)
+  PERILUNE_DEVICE Mlp(B& block, Carver<B>&, const float* parameters, const Network& network, const Hidden& hidden)
       : block_(block), parameters_(parameters), network_(network), hidden_(hidden) {}
 
   /// output = network(input). The input must be visible to all lanes, and the output is on return.
@@ -95,13 +88,11 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     dense<In, Width, true>(block_, weight(0), bias(0), input, hidden_.layer(0), activation);
     block_.sync();
     for (int l = 1; l < network_.depth; ++l) {
-      dense<Width, Width, true>(block_, weight(l), bias(l), hidden_.layer(l - 1), hidden_.layer(l),
-                                activation);
+      dense<Width, Width, true>(block_, weight(l), bias(l), hidden_.layer(l - 1), hidden_.layer(l), activation);
       block_.sync();
     }
     const int head = network_.depth;
-    dense<Width, Out, false>(block_, weight(head), bias(head), hidden_.layer(head - 1), output,
-                             activation);
+    dense<Width, Out, false>(block_, weight(head), bias(head), hidden_.layer(head - 1), output, activation);
     block_.sync();
   }
 
@@ -121,29 +112,25 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     for (int i = 0; i < Out; ++i) output.Tile<B>::store(i, lane, row[i]);
   }
 
-  /// Adds the gradient of every parameter, given the tiles of the last forward() and what set_gradient() made of `output`,
-  /// visible to all lanes. Both tiles may be written again on return.
+  /// Adds the gradient of every parameter, given the tiles of the last forward() and what set_gradient() made of
+  /// `output`, visible to all lanes. Both tiles may be written again on return.
   PERILUNE_DEVICE void backward(Tile<B> input, Tile<B> output) {
     const int head = network_.depth;
     const Activation activation = network_.activation;
-    dense_backward_weights<Width, Out>(block_, hidden_.layer(head - 1), output,
-                                       gradient_ + network_.weight[head],
+    dense_backward_weights<Width, Out>(block_, hidden_.layer(head - 1), output, gradient_ + network_.weight[head],
                                        gradient_ + network_.bias[head]);
     block_.sync();
-    dense_backward_input<Width, Out>(block_, weight(head), output, hidden_.layer(head - 1),
-                                     activation);
+    dense_backward_input<Width, Out>(block_, weight(head), output, hidden_.layer(head - 1), activation);
     block_.sync();
     for (int l = head - 1; l > 0; --l) {
       dense_backward_weights<Width, Width>(block_, hidden_.layer(l - 1), hidden_.layer(l),
-                                           gradient_ + network_.weight[l],
-                                           gradient_ + network_.bias[l]);
+                                           gradient_ + network_.weight[l], gradient_ + network_.bias[l]);
       block_.sync();
-      dense_backward_input<Width, Width>(block_, weight(l), hidden_.layer(l), hidden_.layer(l - 1),
-                                         activation);
+      dense_backward_input<Width, Width>(block_, weight(l), hidden_.layer(l), hidden_.layer(l - 1), activation);
       block_.sync();
     }
-    dense_backward_weights<In, Width>(block_, input, hidden_.layer(0),
-                                      gradient_ + network_.weight[0], gradient_ + network_.bias[0]);
+    dense_backward_weights<In, Width>(block_, input, hidden_.layer(0), gradient_ + network_.weight[0],
+                                      gradient_ + network_.bias[0]);
     block_.sync();
   }
 
@@ -175,8 +162,7 @@ using InterfaceOf = Interface<E::kObsDim, typename E::Action>;
 template <class E>
 struct Record {
   static constexpr int kAction = E::kObsDim;
-  static constexpr int kLogProbability =
-      kAction + (E::Action::kContinuous ? E::Action::kCount : 1);
+  static constexpr int kLogProbability = kAction + (E::Action::kContinuous ? E::Action::kCount : 1);
   static constexpr int kValue = kLogProbability + 1;
   static constexpr int kFloats = round_up(kValue + 1, 8);
 };

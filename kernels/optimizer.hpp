@@ -1,9 +1,9 @@
 // From partial gradients to new parameters: fixed-order sum, global-norm clip, Adam (Kingma and Ba 2015).
 //
-// Two kernels a minibatch besides the update. ReduceGradients sums the partials; its last block knows every sum, decides
-// what the minibatch means (losses, norm, KL stop, NaN) and is the only one that writes Control. It leaves an AdamStep,
-// which ApplyGradients carries out. Adam's bias corrections 1 - beta^t are kept as running values,
-// c <- beta c + (1 - beta), which stays exact where the difference would cancel.
+// Two kernels a minibatch besides the update. ReduceGradients sums the partials; its last block knows every sum,
+// decides what the minibatch means (losses, norm, KL stop, NaN) and is the only one that writes Control. It leaves an
+// AdamStep, which ApplyGradients carries out. Adam's bias corrections 1 - beta^t are kept as running values, c <- beta
+// c + (1 - beta), which stays exact where the difference would cancel.
 #pragma once
 
 #include "kernels/machine/block.hpp"
@@ -60,8 +60,8 @@ struct ReduceGradients {
         PERILUNE_UNROLL
         for (int i = 0; i < kAhead; ++i) {
           const int partial = p + i * B::kSplit;
-          const float* from = args.gradients + static_cast<std::size_t>(partial) *
-                                                   static_cast<std::size_t>(args.parameter_count);
+          const float* from =
+              args.gradients + static_cast<std::size_t>(partial) * static_cast<std::size_t>(args.parameter_count);
           terms[i] = partial < args.partials ? block.load(from + first, B::column(lane)) : Real(0.0f);
         }
         PERILUNE_UNROLL
@@ -70,9 +70,7 @@ struct ReduceGradients {
     });
     if constexpr (B::kSplit > 1) {
       float* const parts = block.storage();
-      block.lanes([&](Lane lane) {
-        B::store_lane(parts + B::part(lane) * B::kColumns, B::column(lane), total[lane]);
-      });
+      block.lanes([&](Lane lane) { B::store_lane(parts + B::part(lane) * B::kColumns, B::column(lane), total[lane]); });
       block.sync();
       block.lanes([&](Lane lane) {
         total[lane] = Real(0.0f);
@@ -117,8 +115,8 @@ struct ReduceGradients {
                         : !is_finite(actor + critic)           ? NonFinite::kCriticGradient
                                                                : NonFinite::kNone;
     const float kl = args.hyper.kl_k1 != 0 ? verdict.mean[kKl1] : verdict.mean[kKl3];
-    verdict.beyond_target_kl = args.losses != Losses::kValue && args.hyper.target_kl > 0.0f &&
-                               kl > args.hyper.target_kl;
+    verdict.beyond_target_kl =
+        args.losses != Losses::kValue && args.hyper.target_kl > 0.0f && kl > args.hyper.target_kl;
     return verdict;
   }
 
@@ -185,20 +183,18 @@ struct ApplyGradients {
     const int first = args.begin + block.index() * B::kLanes;
     block.activate(args.end - first < B::kLanes ? args.end - first : B::kLanes);
     block.lanes([&](Lane lane) {
-      const Mask<Real> actor =
-          block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first)) <
-          UInt<Real>(static_cast<std::uint32_t>(args.actor_end));
+      const Mask<Real> actor = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(first)) <
+                               UInt<Real>(static_cast<std::uint32_t>(args.actor_end));
       const auto pick = [&](float a, float c) { return select(actor, Real(a), Real(c)); };
       const Real learning_rate = pick(step.actor_learning_rate, step.critic_learning_rate);
       const Real correction1 = pick(step.actor_correction[0], step.critic_correction[0]);
       const Real correction2 = pick(step.actor_correction[1], step.critic_correction[1]);
       const Real g = block.load(args.gradient + first, lane) * Real(step.gradient_factor);
-      const Real m = Real(hyper.adam_beta1) * block.load(args.first_moment + first, lane) +
-                     Real(hyper.adam_beta1_complement) * g;
+      const Real m =
+          Real(hyper.adam_beta1) * block.load(args.first_moment + first, lane) + Real(hyper.adam_beta1_complement) * g;
       const Real v = Real(hyper.adam_beta2) * block.load(args.second_moment + first, lane) +
                      Real(hyper.adam_beta2_complement) * (g * g);
-      const Real change = learning_rate * (m / correction1) /
-                          (sqrt(v / correction2) + Real(hyper.adam_epsilon));
+      const Real change = learning_rate * (m / correction1) / (sqrt(v / correction2) + Real(hyper.adam_epsilon));
       block.store(args.first_moment + first, lane, m);
       block.store(args.second_moment + first, lane, v);
       block.store(args.parameters + first, lane, block.load(args.parameters + first, lane) - change);

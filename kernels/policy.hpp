@@ -71,8 +71,7 @@ struct Categorical {
   PERILUNE_HD Real log_probability_of(Action action) const {
     Real chosen = log_probability[0];
     for (int i = 1; i < N; ++i) {
-      chosen = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), log_probability[i],
-                      chosen);
+      chosen = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), log_probability[i], chosen);
     }
     return chosen;
   }
@@ -83,16 +82,13 @@ struct Categorical {
     return total;
   }
 
-  PERILUNE_HD Gradient gradient(Action action, Real by_log_probability, Real ent_coef,
-                            Real entropy) const {
+  PERILUNE_HD Gradient gradient(Action action, Real by_log_probability, Real ent_coef, Real entropy) const {
     const Real one(1.0f);
     Gradient result;
     for (int i = 0; i < N; ++i) {
       const Real p = probability[i];
-      const Real indicator = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), one,
-                                    Real(0.0f));
-      result.outputs[i] =
-          by_log_probability * (indicator - p) + ent_coef * p * (log_probability[i] + entropy);
+      const Real indicator = select(action == UInt<Real>(static_cast<std::uint32_t>(i)), one, Real(0.0f));
+      result.outputs[i] = by_log_probability * (indicator - p) + ent_coef * p * (log_probability[i] + entropy);
     }
     return result;
   }
@@ -102,8 +98,8 @@ struct Categorical {
 };
 
 /// N numbers, each normal and independent of the others: the network says the means, and the logarithms of the standard
-/// deviations are parameters that no state changes. Derivatives: Williams 1992, section 6. Actions are not clipped here,
-/// neither drawn nor judged: that is the environment's business, and the distribution stays a normal one.
+/// deviations are parameters that no state changes. Derivatives: Williams 1992, section 6. Actions are not clipped
+/// here, neither drawn nor judged: that is the environment's business, and the distribution stays a normal one.
 template <class Real, int N>
 struct DiagonalGaussian {
   static constexpr int kOutputs = N;
@@ -159,12 +155,9 @@ struct DiagonalGaussian {
     return Real(math::constant<Real>(-N * kHalfLogTwoPi) - log_stds) - Real(0.5f) * squares;
   }
 
-  PERILUNE_HD Real entropy() const {
-    return Real(math::constant<Real>(N * (0.5 + kHalfLogTwoPi)) + log_stds);
-  }
+  PERILUNE_HD Real entropy() const { return Real(math::constant<Real>(N * (0.5 + kHalfLogTwoPi)) + log_stds); }
 
-  PERILUNE_HD Gradient gradient(const Action& action, Real by_log_probability, Real ent_coef,
-                            Real) const {
+  PERILUNE_HD Gradient gradient(const Action& action, Real by_log_probability, Real ent_coef, Real) const {
     Gradient result;
     PERILUNE_UNROLL
     for (int i = 0; i < N; ++i) {
@@ -188,9 +181,7 @@ struct DiagonalGaussian {
 
  private:
   /// From the mean, in standard deviations.
-  PERILUNE_HD Real deviation(const Action& action, int i) const {
-    return (action.at[i] - mean[i]) * inverse_std[i];
-  }
+  PERILUNE_HD Real deviation(const Action& action, int i) const { return (action.at[i] - mean[i]) * inverse_std[i]; }
 };
 
 template <class Action, class Real>
@@ -211,8 +202,8 @@ using PolicyOf = typename PolicyFor<typename E::Action, Real>::Type;
 /// The action to play: the policy's mode, or a draw.
 template <class Policy, class Real, class Random>
 PERILUNE_HD typename Policy::Action choose_action(const Real (&outputs)[Policy::kOutputs],
-                                                  const typename Policy::Spread& spread,
-                                                  bool deterministic, Random& random) {
+                                                  const typename Policy::Spread& spread, bool deterministic,
+                                                  Random& random) {
   if (deterministic) return Policy::mode(outputs);
   return Policy(outputs, spread).sample(random);
 }

@@ -13,19 +13,18 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 template <class Real>
 struct PolicyTerms {
-  Real loss;      ///< the clipped surrogate, without entropy
+  Real loss;  ///< the clipped surrogate, without entropy
   Real entropy;
-  Real kl1;       ///< log p_old - log p
-  Real kl3;       ///< (r - 1) - log r
+  Real kl1;  ///< log p_old - log p
+  Real kl3;  ///< (r - 1) - log r
   Mask<Real> clipped;
 };
 
 /// The policy loss of one sample, and the derivatives of loss - ent_coef * entropy in `gradient`.
 template <class Policy, class Real>
-PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy,
-                                          const typename Policy::Action& action,
-                                          Real old_log_probability, Real advantage, Real clip,
-                                          Real ent_coef, typename Policy::Gradient& gradient) {
+PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy, const typename Policy::Action& action,
+                                          Real old_log_probability, Real advantage, Real clip, Real ent_coef,
+                                          typename Policy::Gradient& gradient) {
   const Real log_ratio = policy.log_probability_of(action) - old_log_probability;
   const Real ratio = math::exp(log_ratio);
   const Real one(1.0f);
@@ -34,14 +33,12 @@ PERILUNE_HD PolicyTerms<Real> policy_loss(const Policy& policy,
   const Real entropy = policy.entropy();
   const Mask<Real> live = plain >= limited;  // equal inside the clip range
   gradient = policy.gradient(action, select(live, plain, Real(0.0f)), ent_coef, entropy);
-  return {select(live, plain, limited), entropy, -log_ratio, (ratio - one) - log_ratio,
-          abs(ratio - one) > clip};
+  return {select(live, plain, limited), entropy, -log_ratio, (ratio - one) - log_ratio, abs(ratio - one) > clip};
 }
 
 /// The value loss of one sample (without vf_coef), and its derivative by `value`.
 template <class Real>
-PERILUNE_HD Real value_loss(Real value, Real old_value, Real target, Real clip, bool clip_vloss,
-                            Real& gradient) {
+PERILUNE_HD Real value_loss(Real value, Real old_value, Real target, Real clip, bool clip_vloss, Real& gradient) {
   const Real error = value - target;
   const Real square = error * error;
   if (!clip_vloss) {

@@ -36,8 +36,7 @@ auto action_at(std::span<const double> actions, std::size_t t) {
 }
 
 template <Env E, class Real>
-void append_state(const typename E::Params& params, const typename E::template State<Real>& state,
-                  ReplayedSteps& to) {
+void append_state(const typename E::Params& params, const typename E::template State<Real>& state, ReplayedSteps& to) {
   Real observation[E::kObsDim];
   E::observe(params, state, observation);
   for (const Real x : observation) to.observations.push_back(static_cast<double>(x));
@@ -57,8 +56,7 @@ ReplayedSteps replay(const ReplayArgs& args) {
   typename E::template State<Real> state = E::template reset<Real>(params, random);
   append_state<E, Real>(params, state, result);
   for (std::size_t t = 0; t < args.actions.size() / kNumbers; ++t) {
-    const Outcome<Real> outcome =
-        E::step(params, state, action_at<E, Draw<Real>>(args.actions, t), random);
+    const Outcome<Real> outcome = E::step(params, state, action_at<E, Draw<Real>>(args.actions, t), random);
     const bool truncated = t + 1 >= args.max_episode_steps;
     append_state<E, Real>(params, state, result);
     result.rewards.push_back(static_cast<double>(outcome.reward));
@@ -71,8 +69,13 @@ ReplayedSteps replay(const ReplayArgs& args) {
 
 template <Env E>
 constexpr Replays replays_of() {
-  return {E::kId,           E::kObsDim,       E::Action::kCount, E::kBodies, E::Action::kContinuous,
-          replay<E, float>, replay<E, typename GymnasiumNumber<E>::Type>};
+  return {E::kId,
+          E::kObsDim,
+          E::Action::kCount,
+          E::kBodies,
+          E::Action::kContinuous,
+          replay<E, float>,
+          replay<E, typename GymnasiumNumber<E>::Type>};
 }
 
 constexpr Replays kReplays[] = {

@@ -23,7 +23,7 @@ struct ReplayedSteps {
   std::vector<double> observations;                 ///< [steps + 1][observation dim]
   std::vector<double> rewards;                      ///< [steps]
   std::vector<std::uint8_t> terminated, truncated;  ///< [steps]
-  std::vector<double> bodies;  ///< [steps + 1][bodies][6]: x, y, angle, vx, vy, w
+  std::vector<double> bodies;                       ///< [steps + 1][bodies][6]: x, y, angle, vx, vy, w
 };
 
 /// An environment's replays, which end where the episode does. They throw std::out_of_range when

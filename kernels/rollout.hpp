@@ -1,9 +1,9 @@
 // T steps of N environments with the policy in the loop: observe, actor and critic, sample, step, store the record.
 //
 // An environment stays in its lane's registers for the whole launch. An episode that ends is counted and reset inside
-// the step. Where one is truncated by the time limit, gamma * V(final observation) is added to the stored reward, so that
-// the advantage scan only needs to know where episodes end (Pardo et al. 2018). Sampling draws by (environment, episode,
-// step), so a rollout does not depend on how lanes are grouped into blocks.
+// the step. Where one is truncated by the time limit, gamma * V(final observation) is added to the stored reward, so
+// that the advantage scan only needs to know where episodes end (Pardo et al. 2018). Sampling draws by (environment,
+// episode, step), so a rollout does not depend on how lanes are grouped into blocks.
 #pragma once
 
 #include "kernels/environment_lane.hpp"
@@ -15,13 +15,10 @@ namespace perilune::inline PERILUNE_LEVEL {
 /// One lane's step t of a rollout: samples an action, steps, and stores the record and the value. Returns where the
 /// episode was truncated by its limit.
 template <Env E, class B, class Real>
-PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
-                                       const typename E::Params& params,
-                                       const Real (&observation)[E::kObsDim],
-                                       const Real (&outputs)[E::Action::kCount],
-                                       const typename PolicyOf<E, Real>::Spread& spread, Real value,
-                                       int t, int first, typename B::Lane lane,
-                                       EnvironmentLane<E, Real>& mine, Real& reward,
+PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args, const typename E::Params& params,
+                                       const Real (&observation)[E::kObsDim], const Real (&outputs)[E::Action::kCount],
+                                       const typename PolicyOf<E, Real>::Spread& spread, Real value, int t, int first,
+                                       typename B::Lane lane, EnvironmentLane<E, Real>& mine, Real& reward,
                                        Mask<Real>& ended) {
   using Policy = PolicyOf<E, Real>;
   const EnvironmentBatch& batch = args.environments;
@@ -47,8 +44,8 @@ PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args,
   mine.episode_return = mine.episode_return + outcome.reward;
   reward = outcome.reward;
   const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
-  const Mask<Real> truncated = !outcome.terminated &&
-                         (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
+  const Mask<Real> truncated =
+      !outcome.terminated && (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
   ended = outcome.terminated || truncated;
   return truncated;
 }
@@ -141,9 +138,7 @@ struct Rollout {
     PerLane<B, EnvironmentLane<E, Real>> lanes;
     PerLane<B, Real> reward;
     PerLane<B, Mask<Real>> ended, truncated;
-    block.lanes([&](Lane lane) {
-      load_environment<E>(block, batch, share.first, lane, lanes[lane]);
-    });
+    block.lanes([&](Lane lane) { load_environment<E>(block, batch, share.first, lane, lanes[lane]); });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
       infer(block, actor, critic, tiles);
@@ -155,9 +150,8 @@ struct Rollout {
         Real observation[E::kObsDim], outputs[kActions];
         E::observe(params, lanes[lane].state, observation);
         tiles.action.load(lane, outputs);
-        truncated[lane] = policy_step<E>(block, args, params, observation, outputs, spread,
-                                   tiles.value_of(lane), t, share.first, lane, lanes[lane],
-                                   reward[lane], ended[lane]);
+        truncated[lane] = policy_step<E>(block, args, params, observation, outputs, spread, tiles.value_of(lane), t,
+                                         share.first, lane, lanes[lane], reward[lane], ended[lane]);
       });
       if (block.any(truncated)) {
         observe(block, params, lanes, tiles.observation);
@@ -167,22 +161,20 @@ struct Rollout {
           reward[lane] = reward[lane] + select(truncated[lane], bootstrap, Real(0.0f));
         });
       }
-      const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) +
-                              static_cast<std::size_t>(share.first);
+      const std::size_t row =
+          static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) + static_cast<std::size_t>(share.first);
       block.lanes([&](Lane lane) {
         block.store(args.rewards + row, lane, reward[lane]);
         block.store(args.ends + row, lane, ended[lane]);
         if (args.truncations != nullptr) block.store(args.truncations + row, lane, truncated[lane]);
         if (any(ended[lane])) {
-          next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane),
-                          ended[lane], lanes[lane]);
+          next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended[lane], lanes[lane]);
         }
       });
       observe(block, params, lanes, tiles.observation);
     }
     infer_value(block, critic, tiles);
-    const std::size_t last = static_cast<std::size_t>(args.num_steps) *
-                                 static_cast<std::size_t>(batch.count) +
+    const std::size_t last = static_cast<std::size_t>(args.num_steps) * static_cast<std::size_t>(batch.count) +
                              static_cast<std::size_t>(share.first);
     block.lanes([&](Lane lane) {
       block.store(args.values + last, lane, tiles.value_of(lane));

@@ -1,21 +1,21 @@
 // The order in which a block steps more environments than it has lanes, where steps are uneven (UnevenEnv).
 //
-// A warp carries out all that one of its lanes needs: a lander that touches the ground keeps 31 in the air waiting for its
-// contacts. What an environment does hangs on no neighbour, so any may be stepped side by side: in rounds, the busy ones first,
-// and only rounds with a busy one take long. Between its steps an environment lies in its batch's memory.
+// A warp carries out all that one of its lanes needs: a lander that touches the ground keeps 31 in the air waiting for
+// its contacts. What an environment does hangs on no neighbour, so any may be stepped side by side: in rounds, the busy
+// ones first, and only rounds with a busy one take long. Between its steps an environment lies in its batch's memory.
 //
-// 32 landers with random actions and the exact (fast) solver take 116 k (56 k) instructions of a warp for a step in their own
-// order, and 108 k (50 k) out of two rounds, 96 k (41 k) of four, 82 k (33 k) of eight. Warps that changed environments with
-// each other, so that one has all busy ones, would save as much, and then wait for that one: with the 16 warps that a
-// multiprocessor has room for, that lost more than it saved.
+// 32 landers with random actions and the exact (fast) solver take 116 k (56 k) instructions of a warp for a step in
+// their own order, and 108 k (50 k) out of two rounds, 96 k (41 k) of four, 82 k (33 k) of eight. Warps that changed
+// environments with each other, so that one has all busy ones, would save as much, and then wait for that one: with the
+// 16 warps that a multiprocessor has room for, that lost more than it saved.
 #pragma once
 
 #include "kernels/machine/block.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// An environment's place in the block's share is a lane's number, beyond those that there are, to the block's load and store:
-/// the whole share is active.
+/// An environment's place in the block's share is a lane's number, beyond those that there are, to the block's load and
+/// store: the whole share is active.
 template <class B>
 class Rounds {
  public:
@@ -36,7 +36,8 @@ class Rounds {
 
   PERILUNE_DEVICE int count() const { return (environments_ + B::kLanes - 1) / B::kLanes; }
 
-  /// Where in the block's share the lane's environment of this round lies, after sort(). An idle lane's is no active one.
+  /// Where in the block's share the lane's environment of this round lies, after sort(). An idle lane's is no active
+  /// one.
   PERILUNE_DEVICE Lane place(int round, Lane lane) const {
     const int number = round * B::kLanes + lane.number;
     return {number < environments_ ? static_cast<int>(order_[number]) : number};

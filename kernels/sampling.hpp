@@ -12,8 +12,7 @@ class SampleOrder {
       : shuffled_(sampling.shuffled != 0),
         size_(sampling.minibatch_size),
         batch_(sampling.batch_size),
-        shuffle_(static_cast<std::uint32_t>(sampling.batch_size), sampling.key, iteration,
-                 sampling.epoch) {}
+        shuffle_(static_cast<std::uint32_t>(sampling.batch_size), sampling.key, iteration, sampling.epoch) {}
 
   /// U: uint32 or a pack. Positions beyond the batch (inactive lanes) give some sample of it.
   template <class U>

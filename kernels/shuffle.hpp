@@ -1,8 +1,8 @@
 // The order in which an epoch visits its samples: a bijection of [0, n) computed, not stored.
 //
 // A Feistel network over the smallest b with 2^b >= n permutes [0, 2^b); a result outside [0, n) is permuted again
-// until it falls inside (cycle walking), fewer than two tries on average. The halves may differ by one bit; their widths
-// swap every round, so an even number of rounds restores them. Keys come from Philox.
+// until it falls inside (cycle walking), fewer than two tries on average. The halves may differ by one bit; their
+// widths swap every round, so an even number of rounds restores them. Keys come from Philox.
 #pragma once
 
 #include "sims/rng.hpp"
@@ -44,8 +44,7 @@ class Shuffle {
     for (int round = 0; round < kRounds; ++round) {
       const U low = x & U((std::uint32_t{1} << low_bits) - 1u);
       const U high = x >> low_bits;
-      const U mixed = (high ^ mix(low ^ U(round_key_[round]))) &
-                      U((std::uint32_t{1} << high_bits) - 1u);
+      const U mixed = (high ^ mix(low ^ U(round_key_[round]))) & U((std::uint32_t{1} << high_bits) - 1u);
       x = (low << high_bits) | mixed;
       const int swap = low_bits;
       low_bits = high_bits;

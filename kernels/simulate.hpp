@@ -1,8 +1,8 @@
 // The simulator alone: T steps of N environments with uniformly random actions, reset inside.
 //
-// With short episodes most SIMD steps reset some lane, and drawing a first state costs more than a step. So each lane keeps
-// the first state of its next episode at hand, and only when a lane ends without one are all missing ones drawn. They
-// depend on (environment, episode) alone, so this changes no result. One word of random bits serves 32 steps of an
+// With short episodes most SIMD steps reset some lane, and drawing a first state costs more than a step. So each lane
+// keeps the first state of its next episode at hand, and only when a lane ends without one are all missing ones drawn.
+// They depend on (environment, episode) alone, so this changes no result. One word of random bits serves 32 steps of an
 // environment with two actions; other action counts draw a word each step, and boxes one for each number in [-1, 1).
 #pragma once
 
@@ -24,10 +24,10 @@ struct Simulate {
   };
 
   template <class Real>
-  PERILUNE_DEVICE static typename E::Action::template Value<Real> random_action(
-      RngKey key, int t, UInt<Real> environment, SimulatedLane<Real>& lane) {
-    CounterRandom<Real> draw(key, environment, lane.current.episode, lane.current.elapsed,
-                             Purpose::kAction);
+  PERILUNE_DEVICE static typename E::Action::template Value<Real> random_action(RngKey key, int t,
+                                                                                UInt<Real> environment,
+                                                                                SimulatedLane<Real>& lane) {
+    CounterRandom<Real> draw(key, environment, lane.current.episode, lane.current.elapsed, Purpose::kAction);
     if constexpr (E::Action::kContinuous) {
       typename E::Action::template Value<Real> action;
       PERILUNE_UNROLL
@@ -35,28 +35,25 @@ struct Simulate {
       return action;
     } else {
       if (kActions != 2 || t % 32 == 0) lane.bits = draw.bits();
-      const UInt<Real> action =
-          kActions == 2 ? lane.bits & UInt<Real>(1u)
-                        : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
+      const UInt<Real> action = kActions == 2 ? lane.bits & UInt<Real>(1u)
+                                              : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
       lane.bits = lane.bits >> 1;
       return action;
     }
   }
 
   template <class Real>
-  PERILUNE_DEVICE static void step(const EnvironmentBatch& batch, const typename E::Params& params,
-                                   int t, UInt<Real> environment, SimulatedLane<Real>& lane) {
+  PERILUNE_DEVICE static void step(const EnvironmentBatch& batch, const typename E::Params& params, int t,
+                                   UInt<Real> environment, SimulatedLane<Real>& lane) {
     EnvironmentLane<E, Real>& mine = lane.current;
     const auto action = random_action(batch.key, t, environment, lane);
     CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
     const Outcome<Real> outcome = E::step(params, mine.state, action, random);
     mine.elapsed = mine.elapsed + UInt<Real>(1u);
     mine.episode_return = mine.episode_return + outcome.reward;
-    const Mask<Real> ended =
-        outcome.terminated || mine.elapsed >= UInt<Real>(batch.max_episode_steps);
+    const Mask<Real> ended = outcome.terminated || mine.elapsed >= UInt<Real>(batch.max_episode_steps);
     if (any(ended && !lane.has_next)) {
-      const auto fresh =
-          first_state<E, Real>(params, batch.key, environment, mine.episode + UInt<Real>(1u));
+      const auto fresh = first_state<E, Real>(params, batch.key, environment, mine.episode + UInt<Real>(1u));
       select_state<E, Real>(!lane.has_next, fresh, lane.next);
       lane.has_next = Mask<Real>(true);
     }
@@ -78,9 +75,11 @@ struct Simulate {
     to.has_next = Mask<typename B::Real>(false);
   }
 
-  /// Of more environments than lanes. None keeps a first state at hand: a thread draws one only where its own episode ends.
+  /// Of more environments than lanes. None keeps a first state at hand: a thread draws one only where its own episode
+  /// ends.
   template <class B>
-  PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params, BlockRange share) {
+  PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params,
+                                            BlockRange share) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
     Carver<B> carver{block.storage()};
@@ -116,17 +115,13 @@ struct Simulate {
       if (share.count > B::kLanes) return run_in_rounds(block, args, params, share);
     }
     PerLane<B, SimulatedLane<Real>> lanes;
-    block.lanes([&](Lane lane) {
-      load(block, batch, share.first, lane, lanes[lane]);
-    });
+    block.lanes([&](Lane lane) { load(block, batch, share.first, lane, lanes[lane]); });
     for (int t = 0; t < args.num_steps; ++t) {
-      block.lanes([&](Lane lane) {
-        step(batch, params, t, environment_numbers(block, share.first, lane), lanes[lane]);
-      });
+      block.lanes(
+          [&](Lane lane) { step(batch, params, t, environment_numbers(block, share.first, lane), lanes[lane]); });
     }
-    block.lanes([&](Lane lane) {
-      store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane].current);
-    });
+    block.lanes(
+        [&](Lane lane) { store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane].current); });
   }
 };
 

@@ -12,8 +12,7 @@ struct BeginIteration {
     block.one([&] {
       Control& control = *args.control;
       const Hyperparameters& hyper = args.hyper;
-      const float left = 1.0f - static_cast<float>(control.iteration) /
-                                    static_cast<float>(hyper.num_iterations);
+      const float left = 1.0f - static_cast<float>(control.iteration) / static_cast<float>(hyper.num_iterations);
       const float lr = hyper.anneal_lr != 0 ? left : 1.0f;
       control.actor_learning_rate = hyper.actor_learning_rate * lr;
       control.critic_learning_rate = hyper.critic_learning_rate * lr;

@@ -11,8 +11,7 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 /// The actions of one lane, as E::step takes them. Float32 for numbers, int32 or int64 for choices.
 template <Env E, class B>
-PERILUNE_DEVICE auto load_action(const B& block, const StepArgs& args, int first,
-                                 typename B::Lane lane) {
+PERILUNE_DEVICE auto load_action(const B& block, const StepArgs& args, int first, typename B::Lane lane) {
   using Action = typename E::Action;
   using Real = typename B::Real;
   typename Action::template Value<Real> action;
@@ -42,9 +41,8 @@ struct CheckStep {
       if (args.autoreset == Autoreset::kDisabled) {
         const Mask<Real> ended = block.load(args.caller.ended + share.first, lane);
         if (any(ended)) {
-          block.each(lane, ended, [&](int number) {
-            report(block, args, share.first + number, FaultKind::kEnded, 0u);
-          });
+          block.each(lane, ended,
+                     [&](int number) { report(block, args, share.first + number, FaultKind::kEnded, 0u); });
         }
       }
       const auto action = load_action<E>(block, args, share.first, lane);
@@ -55,16 +53,14 @@ struct CheckStep {
         wrong = action >= UInt<Real>(static_cast<std::uint32_t>(Action::kCount));
       }
       if (any(wrong)) {
-        block.each(lane, wrong,
-                   [&](int number) { report_action(block, args, share.first + number); });
+        block.each(lane, wrong, [&](int number) { report_action(block, args, share.first + number); });
       }
     });
   }
 
  private:
   template <class B>
-  PERILUNE_DEVICE static void report(B& block, const StepArgs& args, int place, FaultKind kind,
-                                     std::uint32_t value) {
+  PERILUNE_DEVICE static void report(B& block, const StepArgs& args, int place, FaultKind kind, std::uint32_t value) {
     const auto index = static_cast<std::uint64_t>(place);
     block.lower(args.flags->fault, index << 33 | static_cast<std::uint64_t>(kind) << 32 | value);
   }
@@ -106,9 +102,7 @@ struct SteppedLanes {
   PERILUNE_DEVICE LaneKey<Real> key(Lane lane) const {
     return {block.load_repeated(caller.seed + first, lane), batch.key.stream};
   }
-  PERILUNE_DEVICE UInt<Real> number(Lane lane) const {
-    return block.load_repeated(caller.number + first, lane);
-  }
+  PERILUNE_DEVICE UInt<Real> number(Lane lane) const { return block.load_repeated(caller.number + first, lane); }
   PERILUNE_DEVICE State load(Lane lane) const {
     State state;
     load_state<E>(block, batch.fields, batch.count, first, lane, state);
@@ -131,8 +125,7 @@ struct SteppedLanes {
     if (to == nullptr) return;
     Real observation[E::kObsDim];
     E::observe(params, state, observation);
-    block.store_row(to + static_cast<std::ptrdiff_t>(first) * E::kObsDim, lane, observation,
-                    where...);
+    block.store_row(to + static_cast<std::ptrdiff_t>(first) * E::kObsDim, lane, observation, where...);
   }
 };
 
@@ -144,8 +137,7 @@ struct RestartEnvironments {
     const EnvironmentBatch& batch = args.environments;
     const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters),
-                                   share.first};
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), share.first};
     block.lanes([&](typename B::Lane lane) {
       auto state = lanes.load(lane);
       Mask<Real> restart(false);
@@ -171,15 +163,14 @@ struct StepEnvironments {
     const EnvironmentBatch& batch = args.environments;
     const BlockRange share = environment_share<E>(block, batch.count);
     block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters),
-                                   share.first};
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), share.first};
     block.lanes([&](typename B::Lane lane) PERILUNE_INLINED { step(block, args, lanes, lane); });
   }
 
  private:
   template <class B>
-  PERILUNE_DEVICE static void step(const B& block, const StepArgs& args,
-                                   const SteppedLanes<E, B>& lanes, typename B::Lane lane) {
+  PERILUNE_DEVICE static void step(const B& block, const StepArgs& args, const SteppedLanes<E, B>& lanes,
+                                   typename B::Lane lane) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
     const int first = lanes.first;
@@ -189,10 +180,8 @@ struct StepEnvironments {
     const UInt<Real> before = block.load_repeated(batch.elapsed + first, lane);
 
     CounterRandom<Real, LaneKey<Real>> random(lanes.key(lane), lanes.number(lane),
-                                              block.load_repeated(batch.episode + first, lane),
-                                              before, Purpose::kStep);
-    const Outcome<Real> outcome =
-        E::step(lanes.params, state, load_action<E>(block, args, first, lane), random);
+                                              block.load_repeated(batch.episode + first, lane), before, Purpose::kStep);
+    const Outcome<Real> outcome = E::step(lanes.params, state, load_action<E>(block, args, first, lane), random);
     UInt<Real> elapsed = before + UInt<Real>(1u);
     Real episode_return = block.load(batch.episode_return + first, lane) + outcome.reward;
     const Mask<Real> live = !over;

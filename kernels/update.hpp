@@ -1,7 +1,7 @@
 // One minibatch's gradient: gather a tile of samples, forward, clipped loss, backward, tile after tile.
 //
-// Blocks 0..P-1 train the actor and the next P the critic (or only one of them); block p of a network takes the p-th share
-// of the tiles and adds their gradients into partial p, which only it writes. Summing the partials in order
+// Blocks 0..P-1 train the actor and the next P the critic (or only one of them); block p of a network takes the p-th
+// share of the tiles and adds their gradients into partial p, which only it writes. Summing the partials in order
 // (optimizer.hpp) then gives the same bits whatever thread ran which block.
 #pragma once
 
@@ -69,9 +69,8 @@ class PolicyLosses {
     const Real zero(0.0f);
     typename Policy::Gradient gradient;
     const typename Policy::Spread spread(args_.parameters + args_.actor.log_std);
-    const PolicyTerms<Real> terms =
-        policy_loss(Policy(outputs, spread), sample.action, sample.old_log_probability,
-                    sample.advantage, Real(clip_), Real(ent_coef_), gradient);
+    const PolicyTerms<Real> terms = policy_loss(Policy(outputs, spread), sample.action, sample.old_log_probability,
+                                                sample.advantage, Real(clip_), Real(ent_coef_), gradient);
     for (int i = 0; i < kOutputs; ++i) {
       outputs[i] = select(active, gradient.outputs[i] * Real(weight_), zero);
     }
@@ -82,8 +81,7 @@ class PolicyLosses {
             spread_gradients_[i][lane] + select(active, gradient.spread[i] * Real(weight_), zero);
       }
     }
-    const Real each[kSums] = {terms.loss, terms.entropy, terms.kl1, terms.kl3,
-                              select(terms.clipped, Real(1.0f), zero)};
+    const Real each[kSums] = {terms.loss, terms.entropy, terms.kl1, terms.kl3, select(terms.clipped, Real(1.0f), zero)};
     for (int k = 0; k < kSums; ++k) {
       sums_[k][lane] = sums_[k][lane] + select(active, each[k], zero);
     }
@@ -143,8 +141,7 @@ class ValueLosses {
     const Mask<Real> active = block_.active(lane);
     const Real zero(0.0f);
     Real derivative;
-    const Real loss =
-        value_loss(value[0], sample.old_value, sample.target, Real(clip_), clip_vloss_, derivative);
+    const Real loss = value_loss(value[0], sample.old_value, sample.target, Real(clip_), clip_vloss_, derivative);
     value[0] = select(active, derivative * Real(weight_), zero);
     sum_[lane] = sum_[lane] + select(active, loss, zero);
   }
@@ -169,7 +166,8 @@ struct Update {
   using Row = Record<I>;
   // A multiprocessor has shared memory for three blocks with networks in bf16 up to this width, and for two in tf32.
   template <Precision P>
-  static constexpr int kTensorThreads = Width <= 32 || (P == Precision::kBf16 && Width == 64 && MaxDepth <= 2) ? 384 : 256;
+  static constexpr int kTensorThreads = Width <= 32 || (P == Precision::kBf16 && Width == 64 && MaxDepth <= 2) ? 384
+                                                                                                               : 256;
 
   template <class B>
   using Actor = Mlp<B, I::kObsDim, Width, kActions, MaxDepth>;
@@ -181,8 +179,8 @@ struct Update {
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
     return Observations<B, I::kObsDim>::floats() + Outputs<B, kActions>::training_floats() +
-           PrefetchedRows<B, Row::kFloats>::storage_floats() +
-           HiddenLayers<B, Width>::training_floats(depth) + (actor > critic ? actor : critic);
+           PrefetchedRows<B, Row::kFloats>::storage_floats() + HiddenLayers<B, Width>::training_floats(depth) +
+           (actor > critic ? actor : critic);
   }
 
   /// What both losses share: the tiles, and this block's part of the minibatch.
@@ -222,11 +220,12 @@ struct Update {
       block.activate(rest < B::kLanes ? rest : B::kLanes);
     }
     PERILUNE_DEVICE void ask(int tile, typename B::Lane lane) {
-      rows.ask(lane, order(args.minibatch, block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes))));
+      rows.ask(lane,
+               order(args.minibatch, block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(tile * B::kLanes))));
     }
     /// Reads one sample and asks for that of the next tile: its observation into the tile, the rest returned in `row`.
-    /// Returns its entry of per_sample; NaN where the observation is not finite, of which networks need not make one: a ReLU
-    /// does not, nor do numbers rounded to tf32 by an addition.
+    /// Returns its entry of per_sample; NaN where the observation is not finite, of which networks need not make one: a
+    /// ReLU does not, nor do numbers rounded to tf32 by an addition.
     PERILUNE_DEVICE Real gather(int tile, typename B::Lane lane, Real (&row)[Row::kFloats]) {
       const Real more = rows.read(lane, row);
       Real values[I::kObsDim], none(0.0f);
@@ -240,8 +239,7 @@ struct Update {
       return more + none;
     }
     PERILUNE_DEVICE float* gradient() const {
-      return args.gradients +
-             static_cast<std::size_t>(partial) * static_cast<std::size_t>(args.critic.end);
+      return args.gradients + static_cast<std::size_t>(partial) * static_cast<std::size_t>(args.critic.end);
     }
   };
 
@@ -279,12 +277,9 @@ struct Update {
     }
     block.activate(B::kLanes);
     net.finish_gradient();
-    losses.totals([&](int which, float total) {
-      block.one([&] { args.sums[which * args.partials + work.partial] = total; });
-    });
-    losses.spread_gradients([&](int at, float derivative) {
-      block.one([&] { work.gradient()[at] = derivative; });
-    });
+    losses.totals(
+        [&](int which, float total) { block.one([&] { args.sums[which * args.partials + work.partial] = total; }); });
+    losses.spread_gradients([&](int at, float derivative) { block.one([&] { work.gradient()[at] = derivative; }); });
   }
 
   template <class B>
@@ -302,8 +297,9 @@ struct Update {
   }
 };
 
-/// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in registers, of which
-/// those of three layers leave none for another block at width 64; narrower ones do, and wider ones have them in memory.
+/// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in registers,
+/// of which those of three layers leave none for another block at width 64; narrower ones do, and wider ones have them
+/// in memory.
 template <class I, int Width, Precision P, class F>
 auto with_update(int depth, F&& f) {
   if constexpr (P != Precision::kFp32 && Width == 64) {
@@ -312,8 +308,9 @@ auto with_update(int depth, F&& f) {
   return f(Update<I, Width>{});
 }
 
-/// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's scale.
-/// Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a machine.
+/// Moments of the advantages of each chunk of each minibatch of each epoch; then, in the last block, each minibatch's
+/// scale. Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a
+/// machine.
 struct AdvantageMoments {
   /// Samples of a lane that are gathered together: their loads do not wait for each other. A CPU looks ahead by itself.
   template <class B>
@@ -374,7 +371,8 @@ struct AdvantageMoments {
     block.activate(B::kLanes);
     const float count = static_cast<float>(end - begin);
     Moments<float> all[1];
-    combine_lanes(block, count, all, [&](Lane lane, int) -> const auto& { return moments[lane]; });
+    combine_lanes(
+        block, count, all, [&](Lane lane, int) -> const auto& { return moments[lane]; });
     block.one([&] {
       float* const to = args.moments + chunk * kChunkMoments * groups + group;
       to[0] = count;
@@ -385,7 +383,8 @@ struct AdvantageMoments {
 
   /// The scales of the minibatches from `first` on, one in each column of lanes.
   template <class B>
-  PERILUNE_DEVICE static void scale_columns(B& block, const AdvantageMomentsArgs& args, int groups, int chunks, int first) {
+  PERILUNE_DEVICE static void scale_columns(B& block, const AdvantageMomentsArgs& args, int groups, int chunks,
+                                            int first) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const float n = static_cast<float>(args.sampling.minibatch_size);

@@ -13,20 +13,15 @@ struct Bounds {
   Vec2<Real> lower;
   Vec2<Real> upper;
 
-  PERILUNE_HD Bounds grown(Real by) const {
-    return {{lower.x - by, lower.y - by}, {upper.x + by, upper.y + by}};
-  }
+  PERILUNE_HD Bounds grown(Real by) const { return {{lower.x - by, lower.y - by}, {upper.x + by, upper.y + by}}; }
   PERILUNE_HD Bounds with(Vec2<Real> point) const {
-    return {{min(lower.x, point.x), min(lower.y, point.y)},
-            {max(upper.x, point.x), max(upper.y, point.y)}};
+    return {{min(lower.x, point.x), min(lower.y, point.y)}, {max(upper.x, point.x), max(upper.y, point.y)}};
   }
   PERILUNE_HD Mask<Real> contains(const Bounds& other) const {
-    return lower.x <= other.lower.x && lower.y <= other.lower.y && other.upper.x <= upper.x &&
-           other.upper.y <= upper.y;
+    return lower.x <= other.lower.x && lower.y <= other.lower.y && other.upper.x <= upper.x && other.upper.y <= upper.y;
   }
   PERILUNE_HD Mask<Real> overlaps(const Bounds& other) const {
-    return lower.x <= other.upper.x && lower.y <= other.upper.y && other.lower.x <= upper.x &&
-           other.lower.y <= upper.y;
+    return lower.x <= other.upper.x && lower.y <= other.upper.y && other.lower.x <= upper.x && other.lower.y <= upper.y;
   }
 
   template <class F>
@@ -65,8 +60,7 @@ PERILUNE_HD Bounds<Real> swept_bounds(const Frame<Real>& from, const Frame<Real>
 /// The room to move in after a move from one pose to another: `room` as it is while the shape stays
 /// in it, else a new one, longer in the direction of the move.
 template <class Shape, class Real>
-PERILUNE_HD Bounds<Real> follow(const Bounds<Real>& room, const Frame<Real>& from,
-                                const Frame<Real>& to) {
+PERILUNE_HD Bounds<Real> follow(const Bounds<Real>& room, const Frame<Real>& from, const Frame<Real>& to) {
   const Real zero(0.0f);
   const Bounds<Real> tight = swept_bounds<Shape>(from, to);
   Bounds<Real> fresh = tight.grown(Real(physics::kBoundsExtension));

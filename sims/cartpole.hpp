@@ -30,8 +30,7 @@ struct CartPole {
     bool sutton_barto_reward;
   };
   static constexpr std::array<ParameterInfo, 1> kParameters = {{
-      {"sutton_barto_reward", 0.0f,
-       "1: reward 0 per step and -1 on termination; 0: reward 1 per step"},
+      {"sutton_barto_reward", 0.0f, "1: reward 0 per step and -1 on termination; 0: reward 1 per step"},
   }};
 
   template <class Real>
@@ -52,8 +51,7 @@ struct CartPole {
     }
   };
 
-  static constexpr std::array<const char*, 4> kFieldNames = {"position", "velocity", "angle",
-                                                             "angular_velocity"};
+  static constexpr std::array<const char*, 4> kFieldNames = {"position", "velocity", "angle", "angular_velocity"};
 
   static constexpr double kGravity = 9.8;
   static constexpr double kPoleMass = 0.1;
@@ -83,25 +81,19 @@ struct CartPole {
   /// The order of operations is Gymnasium's, for its bits over double. The last step of an episode
   /// is rewarded too.
   template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state, UInt<Real> action,
-                                        Rng&) {
+  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state, UInt<Real> action, Rng&) {
     using math::constant;
     using math::divide_by_constant;
     const auto [sin_angle, cos_angle] = math::sincos_reduced(state.angle);
-    const Real force = select(action == UInt<Real>(1u), Real(constant<Real>(kForce)),
-                              Real(constant<Real>(-kForce)));
+    const Real force = select(action == UInt<Real>(1u), Real(constant<Real>(kForce)), Real(constant<Real>(-kForce)));
     const Real spin = state.angular_velocity * state.angular_velocity;
-    const Real push =
-        divide_by_constant(force + constant<Real>(kPoleMassLength) * spin * sin_angle, kTotalMass);
-    const Real inertia =
-        constant<Real>(kHalfLength) *
-        (constant<Real>(4.0 / 3.0) -
-         divide_by_constant(constant<Real>(kPoleMass) * (cos_angle * cos_angle), kTotalMass));
-    const Real angular_acceleration =
-        (constant<Real>(kGravity) * sin_angle - cos_angle * push) / inertia;
+    const Real push = divide_by_constant(force + constant<Real>(kPoleMassLength) * spin * sin_angle, kTotalMass);
+    const Real inertia = constant<Real>(kHalfLength) *
+                         (constant<Real>(4.0 / 3.0) -
+                          divide_by_constant(constant<Real>(kPoleMass) * (cos_angle * cos_angle), kTotalMass));
+    const Real angular_acceleration = (constant<Real>(kGravity) * sin_angle - cos_angle * push) / inertia;
     const Real acceleration =
-        push - divide_by_constant(
-                   constant<Real>(kPoleMassLength) * angular_acceleration * cos_angle, kTotalMass);
+        push - divide_by_constant(constant<Real>(kPoleMassLength) * angular_acceleration * cos_angle, kTotalMass);
 
     const auto kStep = constant<Real>(kTimeStep);
     state.position = state.position + kStep * state.velocity;

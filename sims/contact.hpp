@@ -55,11 +55,9 @@ struct StoredContact {
 };
 
 template <class Real>
-PERILUNE_HD StoredContact<Real> select(Mask<Real> mask, const StoredContact<Real>& a,
-                                       const StoredContact<Real>& b) {
+PERILUNE_HD StoredContact<Real> select(Mask<Real> mask, const StoredContact<Real>& a, const StoredContact<Real>& b) {
   const auto pick = [mask](const StoredPoint<Real>& x, const StoredPoint<Real>& y) {
-    return StoredPoint<Real>{select(mask, x.id, y.id),
-                             select(mask, x.normal_impulse, y.normal_impulse),
+    return StoredPoint<Real>{select(mask, x.id, y.id), select(mask, x.normal_impulse, y.normal_impulse),
                              select(mask, x.tangent_impulse, y.tangent_impulse)};
   };
   return {{pick(a.points[0], b.points[0]), pick(a.points[1], b.points[1])}};
@@ -91,8 +89,7 @@ struct Manifold {
     const Vec2<Real> n = select(on_polygon, turned, normal);
     const Vec2<Real> at = select(on_polygon, point[i], world_point);
     const Vec2<Real> on_plane = select(on_polygon, world_plane, plane);
-    const Real separation = dot(at - on_plane, n) - Real(physics::kPolygonRadius) -
-                            Real(physics::kPolygonRadius);
+    const Real separation = dot(at - on_plane, n) - Real(physics::kPolygonRadius) - Real(physics::kPolygonRadius);
     return {at, select(on_polygon, -n, n), separation};
   }
 
@@ -106,9 +103,8 @@ struct Manifold {
       const Mask<Real> present = i == 0 ? touching : two;
       const PositionPoint at = position_point(body.frame(mass), i);
       least = select(present, min(least, at.separation), least);
-      const Real correction =
-          clamp(Real(baumgarte) * (at.separation + Real(physics::kLinearSlop)),
-                Real(-physics::kMaxLinearCorrection), zero);
+      const Real correction = clamp(Real(baumgarte) * (at.separation + Real(physics::kLinearSlop)),
+                                    Real(-physics::kMaxLinearCorrection), zero);
       const Vec2<Real> arm = at.point - body.center;
       const Real rn = cross(arm, at.normal);
       const Real k = Real(mass.inverse_mass) + Real(mass.inverse_inertia) * rn * rn;
@@ -120,8 +116,7 @@ struct Manifold {
 };
 
 template <class Real>
-PERILUNE_HD Manifold<Real> select(Mask<Real> mask, const Manifold<Real>& a,
-                                  const Manifold<Real>& b) {
+PERILUNE_HD Manifold<Real> select(Mask<Real> mask, const Manifold<Real>& a, const Manifold<Real>& b) {
   const auto pick = [mask](Mask<Real> x, Mask<Real> y) { return (mask && x) || (!mask && y); };
   return {pick(a.touching, b.touching),
           pick(a.two, b.two),
@@ -144,17 +139,17 @@ struct ClipPoint {
 
 /// Cuts the segment at a line; says where anything is left of it.
 template <class Real>
-PERILUNE_HD Mask<Real> clip(ClipPoint<Real> (&segment)[2], Vec2<Real> normal, Real offset,
-                            Real face_end) {
+PERILUNE_HD Mask<Real> clip(ClipPoint<Real> (&segment)[2], Vec2<Real> normal, Real offset, Real face_end) {
   const Real zero(0.0f);
   const Real d0 = dot(normal, segment[0].v) - offset;
   const Real d1 = dot(normal, segment[1].v) - offset;
   const Mask<Real> keep0 = d0 <= zero, keep1 = d1 <= zero;
   const Mask<Real> cut = d0 * d1 < zero;
-  // Where nothing is cut there may be no crossing, and what is left of the segment is still to be finite: it meets zeros.
+  // Where nothing is cut there may be no crossing, and what is left of the segment is still to be finite: it meets
+  // zeros.
   const Real t = select(cut, d0, zero) / select(cut, d0 - d1, Real(1.0f));
-  const ClipPoint<Real> crossing = {segment[0].v + t * (segment[1].v - segment[0].v),
-                                    segment[0].polygon_index, face_end};
+  const ClipPoint<Real> crossing = {segment[0].v + t * (segment[1].v - segment[0].v), segment[0].polygon_index,
+                                    face_end};
   const auto pick = [](Mask<Real> mask, const ClipPoint<Real>& a, const ClipPoint<Real>& b) {
     return ClipPoint<Real>{select(mask, a.v, b.v), select(mask, a.polygon_index, b.polygon_index),
                            select(mask, a.clipped_by, b.clipped_by)};
@@ -176,8 +171,7 @@ PERILUNE_HD Manifold<Real> collide(const Edge<Real>& edge, const Frame<Real>& fr
 
   // The edge's normal towards the polygon, and its vertices as that side sees them.
   const Vec2<Real> face = right_normal(normalized(edge.to - edge.from));
-  const Mask<Real> front =
-      dot(face, frame.to_world(vec2<Real>(Shape::centroid())) - edge.from) >= zero;
+  const Mask<Real> front = dot(face, frame.to_world(vec2<Real>(Shape::centroid())) - edge.from) >= zero;
   const Vec2<Real> normal = select(front, face, -face);
   const Vec2<Real> face_from = select(front, edge.from, edge.to);
   const Vec2<Real> face_to = select(front, edge.to, edge.from);
@@ -234,10 +228,8 @@ PERILUNE_HD Manifold<Real> collide(const Edge<Real>& edge, const Frame<Real>& fr
   const Real end1 = select(on_polygon, best_side, select(front, zero, one));
   const Real end2 = select(on_polygon, side_next, select(front, one, zero));
   const Vec2<Real> along = right_normal(reference_normal);
-  const Mask<Real> left1 =
-      physics::clip(segment, along, dot(along, reference_from), end1);
-  const Mask<Real> left2 =
-      physics::clip(segment, -along, -dot(along, reference_to), end2);
+  const Mask<Real> left1 = physics::clip(segment, along, dot(along, reference_from), end1);
+  const Mask<Real> left2 = physics::clip(segment, -along, -dot(along, reference_to), end2);
 
   Mask<Real> near[2];
   PERILUNE_UNROLL
@@ -248,13 +240,12 @@ PERILUNE_HD Manifold<Real> collide(const Edge<Real>& edge, const Frame<Real>& fr
     // gives an unclipped edge end no index of its own.
     const Mask<Real> clipped = segment[i].clipped_by >= zero;
     const Real by = select(clipped, segment[i].clipped_by, zero);
-    const Real on_face_id = select(clipped, Real(1.0f), Real(2.0f)) +
-                            Real(4.0f) * (by + Real(8.0f) * segment[i].polygon_index);
+    const Real on_face_id =
+        select(clipped, Real(1.0f), Real(2.0f)) + Real(4.0f) * (by + Real(8.0f) * segment[i].polygon_index);
     const Real on_polygon_id = Real(2.0f) + Real(4.0f) * (segment[i].polygon_index + Real(8.0f) * by);
     manifold.id[i] = select(on_polygon, on_polygon_id, on_face_id);
   }
-  const Mask<Real> meet =
-      edge_separation <= radius && polygon_separation <= radius && left1 && left2;
+  const Mask<Real> meet = edge_separation <= radius && polygon_separation <= radius && left1 && left2;
   manifold.touching = meet && (near[0] || near[1]);
   manifold.two = meet && near[0] && near[1];
   manifold.point[0] = select(near[0], manifold.point[0], manifold.point[1]);
@@ -267,8 +258,7 @@ PERILUNE_HD Manifold<Real> collide(const Edge<Real>& edge, const Frame<Real>& fr
 
 /// The manifold's points with the impulses that the same points had before.
 template <class Real>
-PERILUNE_HD StoredContact<Real> inherit_impulses(const Manifold<Real>& manifold,
-                                                 const StoredContact<Real>& before) {
+PERILUNE_HD StoredContact<Real> inherit_impulses(const Manifold<Real>& manifold, const StoredContact<Real>& before) {
   const Real zero(0.0f);
   StoredContact<Real> now;
   PERILUNE_UNROLL
@@ -277,11 +267,9 @@ PERILUNE_HD StoredContact<Real> inherit_impulses(const Manifold<Real>& manifold,
     const Mask<Real> known = id != zero;
     const Mask<Real> first = known && id == before.points[0].id;
     const Mask<Real> second = known && id == before.points[1].id;
-    now.points[i] = {id,
-                     select(first, before.points[0].normal_impulse,
-                            select(second, before.points[1].normal_impulse, zero)),
-                     select(first, before.points[0].tangent_impulse,
-                            select(second, before.points[1].tangent_impulse, zero))};
+    now.points[i] = {
+        id, select(first, before.points[0].normal_impulse, select(second, before.points[1].normal_impulse, zero)),
+        select(first, before.points[0].tangent_impulse, select(second, before.points[1].tangent_impulse, zero))};
   }
   return now;
 }
@@ -302,8 +290,7 @@ struct Contact {
   Real friction;
 
   PERILUNE_HD void init_velocity(const MassData& mass, const Body<Real>& body, Real friction_of,
-                                 const Manifold<Real>& manifold,
-                                 const StoredContact<Real>& stored) {
+                                 const Manifold<Real>& manifold, const StoredContact<Real>& stored) {
     const Real zero(0.0f), one(1.0f);
     const Real m(mass.inverse_mass), inertia(mass.inverse_inertia);
     const Real skin(physics::kPolygonRadius);
@@ -318,8 +305,7 @@ struct Contact {
       normal = at.normal;
       const Vec2<Real> n = select(manifold.on_polygon, -at.normal, at.normal);
       // Halfway between both skins.
-      const Vec2<Real> plane =
-          select(manifold.on_polygon, frame.to_world(manifold.plane), manifold.plane);
+      const Vec2<Real> plane = select(manifold.on_polygon, frame.to_world(manifold.plane), manifold.plane);
       const Vec2<Real> on_reference = at.point + (skin - dot(at.point - plane, n)) * n;
       const Vec2<Real> on_other = at.point - skin * n;
       r[i] = Real(0.5f) * (on_reference + on_other) - body.center;
@@ -349,8 +335,7 @@ struct Contact {
   PERILUNE_HD void warm_start(const MassData& mass, Body<Real>& body) const {
     PERILUNE_UNROLL
     for (int i = 0; i < 2; ++i) {
-      body.apply_impulse(mass, r[i],
-                         normal_impulse[i] * normal + tangent_impulse[i] * right_normal(normal));
+      body.apply_impulse(mass, r[i], normal_impulse[i] * normal + tangent_impulse[i] * right_normal(normal));
     }
   }
 
@@ -364,8 +349,7 @@ struct Contact {
     for (int i = 0; i < 2; ++i) {
       const Real limit = friction * normal_impulse[i];
       const Real impulse =
-          clamp(tangent_impulse[i] - tangent_mass[i] * dot(body.velocity_at(r[i]), tangent), -limit,
-                limit);
+          clamp(tangent_impulse[i] - tangent_mass[i] * dot(body.velocity_at(r[i]), tangent), -limit, limit);
       body.apply_impulse(mass, r[i], (impulse - tangent_impulse[i]) * tangent);
       changed = changed || impulse != tangent_impulse[i];
       tangent_impulse[i] = impulse;
@@ -384,8 +368,7 @@ struct Contact {
     const Mask<Real> second = only2 >= zero && k12 * only2 + b1 >= zero;
     const Mask<Real> none = b1 >= zero && b2 >= zero;
     const Real x1 = select(both, both1, select(first, only1, select(second || none, zero, a1)));
-    const Real x2 = select(
-        both, both2, select(first, zero, select(second, only2, select(none, zero, a2))));
+    const Real x2 = select(both, both2, select(first, zero, select(second, only2, select(none, zero, a2))));
     const Real alone = max(a1 - normal_mass[0] * v1, zero);
     normal_impulse[0] = select(block, x1, alone);
     normal_impulse[1] = select(block, x2, a2);

@@ -21,8 +21,7 @@ namespace physics {
 /// Where the polygon, on its way from one pose to another, may come near the edge at all: a test
 /// along the edge's upper normal, which is exact but for the bend of the vertices' paths.
 template <class Shape, class Real>
-PERILUNE_HD Mask<Real> may_meet(const Edge<Real>& edge, const MassData& mass,
-                                const Sweep<Real>& sweep) {
+PERILUNE_HD Mask<Real> may_meet(const Edge<Real>& edge, const MassData& mass, const Sweep<Real>& sweep) {
   const Vec2<Real> up = -right_normal(normalized(edge.to - edge.from));
   const Frame<Real> from = sweep.frame(mass, Real(0.0f)), to = sweep.frame(mass, Real(1.0f));
   Real least(3.4e38f);
@@ -43,9 +42,8 @@ PERILUNE_HD Mask<Real> may_meet(const Edge<Real>& edge, const MassData& mass,
 /// Where `updated`, listener.touches(slot, updated, now) is told whether the contact touches `now`,
 /// before ground.stored says so; listener.moves(mask, sweep) is told of the way after an impact.
 template <class Shape, class Real, class Listener>
-PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, float seconds,
-                               int velocity_iterations, Mask<Real> awake,
-                               GroundContacts<Real>& ground, Body<Real>& body, Listener listener) {
+PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, float seconds, int velocity_iterations,
+                               Mask<Real> awake, GroundContacts<Real>& ground, Body<Real>& body, Listener listener) {
   constexpr int kSlots = GroundContacts<Real>::kSlots;
   constexpr int kPositionIterations = 20;
   constexpr float kLastTime = 1.0f - 10.0f * 1.1920929e-7f;  // later ones are the step's end
@@ -59,8 +57,7 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
   PERILUNE_ROLLED
   for (int round = 0; round < kSlots * (physics::kMaxSubSteps + 2); ++round) {
     for (int s = 0; s < kSlots; ++s) {
-      const Mask<Real> wanted =
-          moved && physics::may_meet<Shape>(ground.edges[s], mass, sweep);
+      const Mask<Real> wanted = moved && physics::may_meet<Shape>(ground.edges[s], mass, sweep);
       times[s] = select(moved, one, times[s]);
       if (!any(wanted)) continue;
       const Real part = time_of_impact<Shape>(ground.edges[s], mass, sweep, wanted);
@@ -82,14 +79,12 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
     for (int s = 0; s < kSlots; ++s) {
       manifolds[s] = collide<Shape>(ground.edges[s], there.frame(mass));
     }
-    const Mask<Real> hit = event && ((second && manifolds[1].touching) ||
-                                     (!second && manifolds[0].touching));
+    const Mask<Real> hit = event && ((second && manifolds[1].touching) || (!second && manifolds[0].touching));
     for (int s = 0; s < kSlots; ++s) {
       const Mask<Real> this_one = event && (s == 1 ? second : !second);
       const Mask<Real> updated = this_one || hit;
       listener.touches(s, updated, manifolds[s].touching);
-      ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]),
-                                ground.stored[s]);
+      ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]), ground.stored[s]);
       missed[s] = (missed[s] && !updated) || (this_one && !hit);
       tries[s] = tries[s] + select(this_one, one, zero);
     }
@@ -105,8 +100,7 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
       Body<Real> pushed = there;
       Real separation = zero;
       for (int s = 0; s < kSlots; ++s) {
-        separation = min(separation, ordered[s].solve_position(
-                                         mass, physics::kTimeOfImpactBaumgarte, pushed));
+        separation = min(separation, ordered[s].solve_position(mass, physics::kTimeOfImpactBaumgarte, pushed));
       }
       there = select(apart, there, pushed);
       apart = apart || separation >= Real(-1.5f * physics::kLinearSlop);
@@ -128,8 +122,8 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
         const Mask<Real> moves = contacts[s].solve_velocity(mass, there);  // not after ||, which may skip it
         changed = changed || moves;
       }
-      changed = changed || there.velocity.x != last.velocity.x ||
-                there.velocity.y != last.velocity.y || there.spin != last.spin;
+      changed = changed || there.velocity.x != last.velocity.x || there.velocity.y != last.velocity.y ||
+                there.spin != last.spin;
       settled = !any(hit && changed);
     }
     integrate_position(there, (one - time) * Real(seconds));

@@ -18,7 +18,8 @@
 //   reset<Real>(params, rng)           a fresh episode's state
 //   step(params, state, action, rng)   advances the state; says reward and whether it terminated
 //   observe(params, state, out)        writes kObsDim numbers
-//   is_busy(params, state)             (optional) where a step takes much longer than elsewhere; being wrong costs time alone
+//   is_busy(params, state)             (optional) where a step takes much longer than elsewhere; being wrong costs time
+//   alone
 #pragma once
 
 #include <concepts>
@@ -31,8 +32,8 @@
 
 namespace perilune {
 
-/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1) and checks it: what it may be
-/// is said in host/settings/environments.cpp.
+/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1) and checks it: what it may
+/// be is said in host/settings/environments.cpp.
 struct ParameterInfo {
   const char* name;
   float default_value;
@@ -106,7 +107,8 @@ concept Env = requires(const typename E::Params& params,
 
 /// An environment that has busy states.
 template <class E>
-concept UnevenEnv = Env<E> && requires(const typename E::Params& params, const typename E::template State<float>& state) {
+concept UnevenEnv = Env<E> &&
+    requires(const typename E::Params& params, const typename E::template State<float>& state) {
   { E::is_busy(params, state) } -> std::same_as<bool>;
 };
 

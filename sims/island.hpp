@@ -55,8 +55,7 @@ struct Island {
       if (!used[s]) continue;
       touching = touching || manifolds[s].touching;
       const int b = Model::slot_body(s);
-      contacts[s].init_velocity(Model::mass(b), moving[b], Real(Model::slot_friction(s)),
-                                manifolds[s], stored[s]);
+      contacts[s].init_velocity(Model::mass(b), moving[b], Real(Model::slot_friction(s)), manifolds[s], stored[s]);
     }
     PERILUNE_UNROLL
     for (int s = 0; s < kSlots; ++s) {
@@ -66,8 +65,8 @@ struct Island {
     PERILUNE_UNROLL
     for (int j = 0; j < kJoints; ++j) {
       const int a = Model::joint_a(j), b = Model::joint_b(j);
-      joints[j].init_velocity(Model::joint(j), Model::mass(a), Model::mass(b), motors[j],
-                              joint_impulses[j], moving[a], moving[b]);
+      joints[j].init_velocity(Model::joint(j), Model::mass(a), Model::mass(b), motors[j], joint_impulses[j], moving[a],
+                              moving[b]);
     }
 
     if constexpr (kFast) {
@@ -110,8 +109,7 @@ struct Island {
       PERILUNE_UNROLL
       for (int j = 0; j < kJoints; ++j) {
         const int a = Model::joint_a(j), b = Model::joint_b(j);
-        joints[j].template solve_velocity<kRelax>(Model::mass(a), Model::mass(b), motors[j],
-                                                  moving[a], moving[b]);
+        joints[j].template solve_velocity<kRelax>(Model::mass(a), Model::mass(b), motors[j], moving[a], moving[b]);
       }
       PERILUNE_UNROLL
       for (int s = 0; s < kSlots; ++s) {
@@ -122,8 +120,7 @@ struct Island {
   }
 
   template <class Joint>
-  PERILUNE_HD Mask<Real> solve_positions(int count, const Joint (&joints)[kJoints],
-                                         const bool (&used)[kSlots]) {
+  PERILUNE_HD Mask<Real> solve_positions(int count, const Joint (&joints)[kJoints], const bool (&used)[kSlots]) {
     Mask<Real> solved(false);
     PERILUNE_ROLLED
     for (int iteration = 0; iteration < count && any(!solved); ++iteration) {
@@ -134,16 +131,14 @@ struct Island {
       for (int s = 0; s < kSlots; ++s) {
         const int b = Model::slot_body(s);
         if (!used[s]) continue;
-        separation = min(separation, manifolds[s].solve_position(Model::mass(b),
-                                                                 physics::kBaumgarte, moved[b]));
+        separation = min(separation, manifolds[s].solve_position(Model::mass(b), physics::kBaumgarte, moved[b]));
       }
       Mask<Real> satisfied = separation >= Real(-3.0f * physics::kLinearSlop);
       PERILUNE_UNROLL
       for (int j = 0; j < kJoints; ++j) {
         const int a = Model::joint_a(j), b = Model::joint_b(j);
-        satisfied = joints[j].solve_position(Model::joint(j), Model::mass(a), Model::mass(b),
-                                             moved[a], moved[b]) &&
-                    satisfied;
+        satisfied =
+            joints[j].solve_position(Model::joint(j), Model::mass(a), Model::mass(b), moved[a], moved[b]) && satisfied;
       }
       for (int b = 0; b < kBodies; ++b) bodies[b] = select(solved, bodies[b], moved[b]);
       solved = solved || satisfied;

@@ -31,9 +31,9 @@ inline constexpr float kLegSpeed = 0.3f;  // of the motor (rad/s)
 // the original, where some of a landing goes into the legs themselves (tests/gymnasium/fidelity.py).
 inline constexpr float kLegImpulse = 35.0f * kTimeStep;
 inline constexpr float kLegFriction = 0.141421363f;
-inline constexpr float kRestGap = 0.015f;   // of what lies on the ground, between cores without skins
-inline constexpr float kTouchGap = 0.02f;   // of what touches it
-inline constexpr float kReach = 1.2f;       // of hull and legs from the hull's origin
+inline constexpr float kRestGap = 0.015f;  // of what lies on the ground, between cores without skins
+inline constexpr float kTouchGap = 0.02f;  // of what touches it
+inline constexpr float kReach = 1.2f;      // of hull and legs from the hull's origin
 inline constexpr int kContactIterations = 4;
 
 /// Ground below the lander: three edges, which reach 2 m to both sides of it.
@@ -74,9 +74,7 @@ struct LocalGround {
   PERILUNE_HD Point below(Vec2<Real> p) const {
     const Real x = p.x - start;
     const Mask<Real> second = x >= Real(kSpacing), third = x >= Real(2.0f * kSpacing);
-    const auto pick = [&](const Real (&of)[3]) {
-      return select(third, of[2], select(second, of[1], of[0]));
-    };
+    const auto pick = [&](const Real(&of)[3]) { return select(third, of[2], select(second, of[1], of[0])); };
     const Real left = select(third, Real(2.0f * kSpacing), select(second, Real(kSpacing), Real(0.0f)));
     const Real grade = pick(slope), upright = pick(cosine);
     return {(p.y - pick(height) - grade * (x - left)) * upright, {-grade * upright, upright}};
@@ -91,8 +89,8 @@ struct Foot {
   Vec2<Real> normal;
 };
 template <class Real>
-PERILUNE_HD Foot<Real> lowest_corner(const LocalGround<Real>& ground, Vec2<Real> origin, Real angle,
-                                     Real leg, float side) {
+PERILUNE_HD Foot<Real> lowest_corner(const LocalGround<Real>& ground, Vec2<Real> origin, Real angle, Real leg,
+                                     float side) {
   constexpr float kX[] = {18 / 30.0f, 22 / 30.0f};  // of the lower end; the upper one is never first
   const Rotation<Real> q = rotation(angle + Real(side) * leg);
   Foot<Real> foot;
@@ -180,16 +178,14 @@ struct LanderBase {
     const Real most(physics::kMaxTranslation / kTimeStep / 0.0040428f), fastest(physics::kMaxRotation / kTimeStep);
     force.x = clamp(force.x + wind.force, -most, most);
     Body<Real>& body = state.body;
-    body.spin = clamp(Real(-4.57877e-4f) * force.x +
-                          Real(kTimeStep * lunar::lander_mass().inverse_inertia) * wind.torque,
-                      -fastest, fastest);
+    body.spin =
+        clamp(Real(-4.57877e-4f) * force.x + Real(kTimeStep * lunar::lander_mass().inverse_inertia) * wind.torque,
+              -fastest, fastest);
     body.angle = Real(6.6e-6f) - Real(9.24994e-6f) * force.x;
-    const Vec2<Real> origin = {
-        Real(10.0f) + Real(7.98268e-5f) * force.x,
-        Real(13.3395f + kTimeStep * kTimeStep * params.gravity) + Real(8.06632e-5f) * force.y};
-    const Vec2<Real> hull_velocity = {
-        Real(0.0040428f) * force.x,
-        Real(kTimeStep * params.gravity) + Real(0.00403316f) * force.y};
+    const Vec2<Real> origin = {Real(10.0f) + Real(7.98268e-5f) * force.x,
+                               Real(13.3395f + kTimeStep * kTimeStep * params.gravity) + Real(8.06632e-5f) * force.y};
+    const Vec2<Real> hull_velocity = {Real(0.0040428f) * force.x,
+                                      Real(kTimeStep * params.gravity) + Real(0.00403316f) * force.y};
     const Rotation<Real> q = rotation(body.angle);
     body.center = origin + rotate(q, vec2<Real>(lunar::lander_mass().center));
     body.velocity = hull_velocity - hull_motion(body.spin, q);
@@ -206,8 +202,8 @@ struct LanderBase {
   PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
     const Body<Real>& body = state.body;
     const Frame<Real> frame = body.frame(lunar::lander_mass());
-    lunar::observe_lander(frame.origin, body.velocity + hull_motion(body.spin, frame.q), body.angle,
-                          body.spin, state.leg_contact[0], state.leg_contact[1], out);
+    lunar::observe_lander(frame.origin, body.velocity + hull_motion(body.spin, frame.q), body.angle, body.spin,
+                          state.leg_contact[0], state.leg_contact[1], out);
   }
 
   /// As LunarLander's: the hull, the right and the left leg, which move with it.
@@ -219,9 +215,8 @@ struct LanderBase {
       const Real side(b == 0 ? 0.0f : b == 1 ? 1.0f : -1.0f);
       const Real leg = b == 0 ? Real(0.0f) : state.legs[b == 2];
       const Real angle = body.angle + side * leg;
-      const Vec2<Real> arm =
-          b == 0 ? rotate(frame.q, Vec2<Real>{Real(0.0f), Real(lunar::kHullCenter)})
-                 : rotate(rotation(angle), Vec2<Real>{side * Real(20 / 30.0f), Real(-18 / 30.0f)});
+      const Vec2<Real> arm = b == 0 ? rotate(frame.q, Vec2<Real>{Real(0.0f), Real(lunar::kHullCenter)})
+                                    : rotate(rotation(angle), Vec2<Real>{side * Real(20 / 30.0f), Real(-18 / 30.0f)});
       const Vec2<Real> place = b == 0 ? frame.origin : frame.origin + arm;
       const Vec2<Real> velocity = body.velocity_at(frame.origin + arm - body.center);
       const Real values[6] = {place.x, place.y, angle, velocity.x, velocity.y, body.spin};
@@ -231,10 +226,9 @@ struct LanderBase {
 
  protected:
   template <class Real>
-  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(
-      const Params& params, State<Real>& state,
-      const lunar::Throttle<lunar::Number<Real>>& engines,
-      Vec2<lunar::Number<Real>> dispersion) {
+  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(const Params& params, State<Real>& state,
+                                                        const lunar::Throttle<lunar::Number<Real>>& engines,
+                                                        Vec2<lunar::Number<Real>> dispersion) {
     using namespace lunar;
     const Real h(kTimeStep), zero(0.0f);
     Body<Real>& body = state.body;
@@ -267,15 +261,14 @@ struct LanderBase {
     }
 
     const Real turning = abs(body.spin) + max(abs(leg_rates[0]), abs(leg_rates[1]));
-    const Mask<Real> quiet = turning <= Real(physics::kAngularSleepTolerance) &&
-                             dot(body.velocity, body.velocity) <=
-                                 Real(physics::kLinearSleepTolerance * physics::kLinearSleepTolerance);
+    const Mask<Real> quiet =
+        turning <= Real(physics::kAngularSleepTolerance) &&
+        dot(body.velocity, body.velocity) <= Real(physics::kLinearSleepTolerance * physics::kLinearSleepTolerance);
     state.quiet_time = select(quiet, state.quiet_time + h, zero);
     const Mask<Real> asleep = state.quiet_time >= Real(physics::kTimeToSleep);
     Real observation[kObsDim];
     observe(params, state, observation);
-    return judge(observation, body.frame(lander_mass()).origin.x, engines, crashed, asleep,
-                 state.task);
+    return judge(observation, body.frame(lander_mass()).origin.x, engines, crashed, asleep, state.task);
   }
 
  private:
@@ -289,8 +282,7 @@ struct LanderBase {
   /// Pushes of the ground, motion over a step, and where the legs are after it. Where not `near` the
   /// same as in free flight.
   template <class Real>
-  PERILUNE_HD static void meet_ground(const lunar::LocalGround<Real>& ground, Mask<Real> near,
-                                      State<Real>& state,
+  PERILUNE_HD static void meet_ground(const lunar::LocalGround<Real>& ground, Mask<Real> near, State<Real>& state,
                                       Real (&leg_rates)[2], Mask<Real>& crashed) {
     using namespace lunar;
     const Real h(kTimeStep), zero(0.0f), one(1.0f);
@@ -309,8 +301,7 @@ struct LanderBase {
     Mask<Real> pushed(false);
     for (int i = 0; i < 2; ++i) {
       const float side = i == 0 ? 1.0f : -1.0f;
-      const Foot<Real> foot =
-          lowest_corner(ground, frame.origin, body.angle, state.legs[i], side);
+      const Foot<Real> foot = lowest_corner(ground, frame.origin, body.angle, state.legs[i], side);
       Row& row = rows[i];
       row.r = frame.origin + foot.arm - body.center;
       row.n = foot.normal;
@@ -337,19 +328,17 @@ struct LanderBase {
       PERILUNE_UNROLL
       for (Row& row : rows) {
         const Real most = Real(kLegFriction) * row.normal;
-        const Real friction = select(
-            pushed,
-            clamp(row.friction - row.kt * (dot(body.velocity_at(row.r), row.t) + row.slip), -most, most),
-            row.friction);
+        const Real friction =
+            select(pushed, clamp(row.friction - row.kt * (dot(body.velocity_at(row.r), row.t) + row.slip), -most, most),
+                   row.friction);
         body.apply_impulse(lander_mass(), row.r, (friction - row.friction) * row.t);
         row.friction = friction;
         // lever_n <= 0 is a push onto the inner stop
-        const Real borne = select(row.lever_n > Real(1e-3f),
-                                  (row.bearing - row.friction * row.lever_t) / row.lever_n, Real(1e9f));
+        const Real borne =
+            select(row.lever_n > Real(1e-3f), (row.bearing - row.friction * row.lever_t) / row.lever_n, Real(1e9f));
         const Real normal = select(
             pushed,
-            clamp(row.normal - row.kn * (dot(body.velocity_at(row.r), row.n) - row.target), zero,
-                  max(borne, zero)),
+            clamp(row.normal - row.kn * (dot(body.velocity_at(row.r), row.n) - row.target), zero, max(borne, zero)),
             row.normal);
         body.apply_impulse(lander_mass(), row.r, (normal - row.normal) * row.n);
         row.normal = normal;
@@ -386,8 +375,7 @@ struct LanderBase {
     // A peak of the ground under the hull's floor.
     PERILUNE_UNROLL
     for (int k = 1; k < 3; ++k) {
-      const Vec2<Real> peak =
-          now.to_local({ground.start + Real(kSpacing * static_cast<float>(k)), ground.height[k]});
+      const Vec2<Real> peak = now.to_local({ground.start + Real(kSpacing * static_cast<float>(k)), ground.height[k]});
       crashed = crashed || (near && abs(peak.x) <= Real(17 / 30.0f) && abs(peak.y) <= Real(10 / 30.0f + kTouchGap));
     }
   }
@@ -401,8 +389,7 @@ struct LanderWith : LanderBase {
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
                                         typename Action::template Value<Real> action, Rng& rng) {
-    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action),
-                   lunar::draw_dispersion<Real>(rng));
+    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), lunar::draw_dispersion<Real>(rng));
   }
 };
 

@@ -39,9 +39,7 @@ inline constexpr std::array<ParameterInfo, 4> kTaskParameters = {{
     {"wind_power", 15.0f, "largest force of the wind (N)"},
     {"turbulence_power", 1.5f, "largest torque of the turbulence (N m)"},
 }};
-PERILUNE_HD TaskParams task_params(const float* values) {
-  return {values[0], values[1] != 0.0f, values[2], values[3]};
-}
+PERILUNE_HD TaskParams task_params(const float* values) { return {values[0], values[1] != 0.0f, values[2], values[3]}; }
 
 /// What the task is computed in. Draws come in it, and results are rounded to Real.
 template <class Real>
@@ -54,8 +52,8 @@ using Number = typename TaskNumber<Real>::Type;
 /// What both simulators remember for the task.
 template <class Real>
 struct TaskState {
-  Real shaping;       // the potential whose change is the reward
-  Real wind_index;    // integers
+  Real shaping;     // the potential whose change is the reward
+  Real wind_index;  // integers
   Real torque_index;
 
   template <class F>
@@ -153,16 +151,15 @@ template <class N>
 PERILUNE_HD Throttle<N> throttle(UInt<N> action) {
   const N zero(0.0f), one(1.0f);
   const Mask<N> left = action == UInt<N>(1u), right = action == UInt<N>(3u);
-  return {select(action == UInt<N>(2u), one, zero), select(left || right, one, zero),
-          select(left, -one, one)};
+  return {select(action == UInt<N>(2u), one, zero), select(left || right, one, zero), select(left, -one, one)};
 }
 template <class N, class Real>
 PERILUNE_HD Throttle<N> throttle(const ContinuousEngines::Value<Real>& action) {
   const N zero(0.0f), half(0.5f), one(1.0f);
   const N main(action.at[0]), sideways(action.at[1]);
   const N side = abs(sideways);
-  return {select(main > zero, (min(main, one) + one) * half, zero),
-          select(side > half, min(side, one), zero), select(sideways < zero, -one, one)};
+  return {select(main > zero, (min(main, one) + one) * half, zero), select(side > half, min(side, one), zero),
+          select(sideways < zero, -one, one)};
 }
 
 /// A step's two draws, for engines that may not even fire.
@@ -200,16 +197,15 @@ PERILUNE_HD void fire_engines(const Throttle<Number<Real>>& throttle, const Mass
   }
   if (any(throttle.side > zero)) {
     fire(d0, N(3.0f) * d1 + throttle.direction * constant<N>(12 / kScale),
-         {-(tip.x * constant<N>(17 / kScale)), tip.y * constant<N>(14 / kScale)},
-         constant<N>(0.6) * throttle.side);
+         {-(tip.x * constant<N>(17 / kScale)), tip.y * constant<N>(14 / kScale)}, constant<N>(0.6) * throttle.side);
   }
 }
 
 /// Position and velocity relative to the pad, in units of the screen; angle; legs. `position` is
 /// the hull's origin, `velocity` that of its centre of mass.
 template <class Real>
-PERILUNE_HD void observe_lander(Vec2<Real> position, Vec2<Real> velocity, Real angle, Real spin,
-                                Real right_leg, Real left_leg, Real* out) {
+PERILUNE_HD void observe_lander(Vec2<Real> position, Vec2<Real> velocity, Real angle, Real spin, Real right_leg,
+                                Real left_leg, Real* out) {
   using math::constant;
   out[0] = (position.x - constant<Real>(kWidth / 2)) * constant<Real>(2 / kWidth);
   out[1] = (position.y - constant<Real>(kPadHeight + 18 / kScale)) * constant<Real>(2 / kHeight);
@@ -226,20 +222,17 @@ template <class Real>
 PERILUNE_HD Real shaping_of(const Real* observation) {
   const Real hundred(100.0f);
   const auto norm = [](Real a, Real b) { return sqrt(a * a + b * b); };
-  return -hundred * norm(observation[0], observation[1]) -
-         hundred * norm(observation[2], observation[3]) - hundred * abs(observation[4]) +
-         Real(10.0f) * observation[6] + Real(10.0f) * observation[7];
+  return -hundred * norm(observation[0], observation[1]) - hundred * norm(observation[2], observation[3]) -
+         hundred * abs(observation[4]) + Real(10.0f) * observation[6] + Real(10.0f) * observation[7];
 }
 
 /// Reward and end of a step. `crashed`: the hull touched the ground. Asleep is landed, whatever
 /// else happened.
 template <class Real>
-PERILUNE_HD Outcome<Real> judge(const Real* observation, Real x,
-                                const Throttle<Number<Real>>& throttle,
+PERILUNE_HD Outcome<Real> judge(const Real* observation, Real x, const Throttle<Number<Real>>& throttle,
                                 Mask<Real> crashed, Mask<Real> asleep, TaskState<Real>& task) {
   const Real shaping = shaping_of(observation);
-  const Real reward = shaping - task.shaping - Real(throttle.main) * Real(0.3f) -
-                      Real(throttle.side) * Real(0.03f);
+  const Real reward = shaping - task.shaping - Real(throttle.main) * Real(0.3f) - Real(throttle.side) * Real(0.03f);
   task.shaping = shaping;
   const Real middle(math::constant<Real>(kWidth / 2));
   const Mask<Real> lost = crashed || abs(x - middle) >= middle;

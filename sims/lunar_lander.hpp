@@ -41,40 +41,93 @@ struct LunarLanderBase {
     }
   };
 
-  static constexpr std::array<const char*, 77> kFieldNames = {
-      "hull_x", "hull_y", "hull_angle", "hull_vx", "hull_vy", "hull_spin",
-      "right_leg_x", "right_leg_y", "right_leg_angle", "right_leg_vx", "right_leg_vy",
-      "right_leg_spin",
-      "left_leg_x", "left_leg_y", "left_leg_angle", "left_leg_vx", "left_leg_vy", "left_leg_spin",
-      "left_joint_x", "left_joint_y", "left_joint_limit", "left_joint_motor",
-      "right_joint_x", "right_joint_y", "right_joint_limit", "right_joint_motor",
-      "right_leg_even_id0", "right_leg_even_normal0", "right_leg_even_tangent0",
-      "right_leg_even_id1", "right_leg_even_normal1", "right_leg_even_tangent1",
-      "right_leg_odd_id0", "right_leg_odd_normal0", "right_leg_odd_tangent0",
-      "right_leg_odd_id1", "right_leg_odd_normal1", "right_leg_odd_tangent1",
-      "left_leg_even_id0", "left_leg_even_normal0", "left_leg_even_tangent0",
-      "left_leg_even_id1", "left_leg_even_normal1", "left_leg_even_tangent1",
-      "left_leg_odd_id0", "left_leg_odd_normal0", "left_leg_odd_tangent0",
-      "left_leg_odd_id1", "left_leg_odd_normal1", "left_leg_odd_tangent1",
-      "right_leg_room_left", "right_leg_room_bottom", "right_leg_room_right",
-      "right_leg_room_top",
-      "left_leg_room_left", "left_leg_room_bottom", "left_leg_room_right", "left_leg_room_top",
-      "right_leg_left_is_newer", "left_leg_left_is_newer",
-      "right_leg_contact", "left_leg_contact", "quiet_time",
-      "height0", "height1", "height2", "height3", "height4", "height5", "height6", "height7",
-      "height8", "height9", "height10",
-      "shaping", "wind_index", "torque_index"};
+  static constexpr std::array<const char*, 77> kFieldNames = {"hull_x",
+                                                              "hull_y",
+                                                              "hull_angle",
+                                                              "hull_vx",
+                                                              "hull_vy",
+                                                              "hull_spin",
+                                                              "right_leg_x",
+                                                              "right_leg_y",
+                                                              "right_leg_angle",
+                                                              "right_leg_vx",
+                                                              "right_leg_vy",
+                                                              "right_leg_spin",
+                                                              "left_leg_x",
+                                                              "left_leg_y",
+                                                              "left_leg_angle",
+                                                              "left_leg_vx",
+                                                              "left_leg_vy",
+                                                              "left_leg_spin",
+                                                              "left_joint_x",
+                                                              "left_joint_y",
+                                                              "left_joint_limit",
+                                                              "left_joint_motor",
+                                                              "right_joint_x",
+                                                              "right_joint_y",
+                                                              "right_joint_limit",
+                                                              "right_joint_motor",
+                                                              "right_leg_even_id0",
+                                                              "right_leg_even_normal0",
+                                                              "right_leg_even_tangent0",
+                                                              "right_leg_even_id1",
+                                                              "right_leg_even_normal1",
+                                                              "right_leg_even_tangent1",
+                                                              "right_leg_odd_id0",
+                                                              "right_leg_odd_normal0",
+                                                              "right_leg_odd_tangent0",
+                                                              "right_leg_odd_id1",
+                                                              "right_leg_odd_normal1",
+                                                              "right_leg_odd_tangent1",
+                                                              "left_leg_even_id0",
+                                                              "left_leg_even_normal0",
+                                                              "left_leg_even_tangent0",
+                                                              "left_leg_even_id1",
+                                                              "left_leg_even_normal1",
+                                                              "left_leg_even_tangent1",
+                                                              "left_leg_odd_id0",
+                                                              "left_leg_odd_normal0",
+                                                              "left_leg_odd_tangent0",
+                                                              "left_leg_odd_id1",
+                                                              "left_leg_odd_normal1",
+                                                              "left_leg_odd_tangent1",
+                                                              "right_leg_room_left",
+                                                              "right_leg_room_bottom",
+                                                              "right_leg_room_right",
+                                                              "right_leg_room_top",
+                                                              "left_leg_room_left",
+                                                              "left_leg_room_bottom",
+                                                              "left_leg_room_right",
+                                                              "left_leg_room_top",
+                                                              "right_leg_left_is_newer",
+                                                              "left_leg_left_is_newer",
+                                                              "right_leg_contact",
+                                                              "left_leg_contact",
+                                                              "quiet_time",
+                                                              "height0",
+                                                              "height1",
+                                                              "height2",
+                                                              "height3",
+                                                              "height4",
+                                                              "height5",
+                                                              "height6",
+                                                              "height7",
+                                                              "height8",
+                                                              "height9",
+                                                              "height10",
+                                                              "shaping",
+                                                              "wind_index",
+                                                              "torque_index"};
 
   static constexpr std::array<ParameterInfo, 5> kParameters = {{
-      lunar::kTaskParameters[0], lunar::kTaskParameters[1], lunar::kTaskParameters[2],
+      lunar::kTaskParameters[0],
+      lunar::kTaskParameters[1],
+      lunar::kTaskParameters[2],
       lunar::kTaskParameters[3],
-      {"fast_solver", 0.0f,
-       "1: a faster solver with nearly the same scores; 0: Box2D's own"},
+      {"fast_solver", 0.0f, "1: a faster solver with nearly the same scores; 0: Box2D's own"},
   }};
 
-  PERILUNE_HD static Params params(const float* values) {
-    return {lunar::task_params(values), values[4] != 0.0f};
-  }
+  PERILUNE_HD static Params params(const float* values) { return {lunar::task_params(values), values[4] != 0.0f}; }
 
   template <class Real, class Rng>
   PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
@@ -83,8 +136,7 @@ struct LunarLanderBase {
     const Vec2<Real> force = lunar::draw_start_force<Real>(rng);
     state.task = lunar::begin_task<Real>(params.task, rng);
     state.world.place();
-    advance(params, state, lunar::Throttle<lunar::Number<Real>>{},
-            lunar::draw_dispersion<Real>(rng), force);
+    advance(params, state, lunar::Throttle<lunar::Number<Real>>{}, lunar::draw_dispersion<Real>(rng), force);
     return state;
   }
 
@@ -107,8 +159,7 @@ struct LunarLanderBase {
     for (int b = 0; b < kBodies; ++b) {
       const Body<Real>& body = state.world.bodies[b];
       const Vec2<Real> origin = body.frame(lunar::Model::mass(b)).origin;
-      const Real values[6] = {origin.x,        origin.y,        body.angle,
-                              body.velocity.x, body.velocity.y, body.spin};
+      const Real values[6] = {origin.x, origin.y, body.angle, body.velocity.x, body.velocity.y, body.spin};
       for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
     }
   }
@@ -116,17 +167,15 @@ struct LunarLanderBase {
  protected:
   /// A step with `force` (N) on the hull besides the wind.
   template <class Real>
-  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(
-      const Params& params, State<Real>& state,
-      const lunar::Throttle<lunar::Number<Real>>& throttle, Vec2<lunar::Number<Real>> dispersion,
-      Vec2<Real> force) {
+  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(const Params& params, State<Real>& state,
+                                                        const lunar::Throttle<lunar::Number<Real>>& throttle,
+                                                        Vec2<lunar::Number<Real>> dispersion, Vec2<Real> force) {
     lunar::World<Real>& world = state.world;
     const Mask<Real> landed = world.leg_contact[0] + world.leg_contact[1] > Real(0.0f);
     const lunar::Wind<Real> wind = lunar::blow(params.task, landed, state.task);
     force.x = force.x + wind.force;
     lunar::fire_engines(throttle, lunar::hull_mass(), dispersion, world.bodies[0]);
-    const auto events = lunar::World<Real>::step(world, params.fast, params.task.gravity, force,
-                                                 wind.torque);
+    const auto events = lunar::World<Real>::step(world, params.fast, params.task.gravity, force, wind.torque);
     Real observation[kObsDim];
     observe(params, state, observation);
     const Real x = world.bodies[0].frame(lunar::hull_mass()).origin.x;
@@ -136,17 +185,15 @@ struct LunarLanderBase {
 
 template <class Engines>
 struct LunarLanderWith : LunarLanderBase {
-  static constexpr const char* kId =
-      Engines::kContinuous ? "LunarLanderContinuous-v3" : "LunarLander-v3";
+  static constexpr const char* kId = Engines::kContinuous ? "LunarLanderContinuous-v3" : "LunarLander-v3";
   using Action = Engines;
 
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        typename Action::template Value<lunar::Number<Real>> action,
-                                        Rng& rng) {
+                                        typename Action::template Value<lunar::Number<Real>> action, Rng& rng) {
     const Real zero(0.0f);
-    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action),
-                   lunar::draw_dispersion<Real>(rng), Vec2<Real>{zero, zero});
+    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), lunar::draw_dispersion<Real>(rng),
+                   Vec2<Real>{zero, zero});
   }
 };
 

@@ -142,16 +142,16 @@ struct World {
   }
 
   /// One step with a force (N) and a torque (N m) on the hull.
-  PERILUNE_OUTLINED static WorldEvents<Real> step(World& world, bool fast, float gravity,
-                                                  Vec2<Real> force, Real torque) {
+  PERILUNE_OUTLINED static WorldEvents<Real> step(World& world, bool fast, float gravity, Vec2<Real> force,
+                                                  Real torque) {
     const Real h(kTimeStep), zero(0.0f);
     WorldEvents<Real> events = {Mask<Real>(false), Mask<Real>(false)};
     Island<Model, Real> island;
     Mask<Real> odd[3];
     for (int i = 0; i < 3; ++i) {
       const int b = Model::slot_body(2 * i);
-      (b == kHull ? find_contacts<HullShape> : find_contacts<LegShape>)(
-          world, b, &island.manifolds[2 * i], &island.stored[2 * i], odd[b], events);
+      (b == kHull ? find_contacts<HullShape> : find_contacts<LegShape>)(world, b, &island.manifolds[2 * i],
+                                                                        &island.stored[2 * i], odd[b], events);
     }
     if (fast) {
       // Whoever crashes needs no solving.
@@ -166,11 +166,9 @@ struct World {
       before[b] = world.bodies[b];
       Body<Real>& body = island.bodies[b] = world.bodies[b];
       const Vec2<Real> push = b == kHull ? force : Vec2<Real>{zero, zero};
-      body.velocity = body.velocity + h * (Vec2<Real>{zero, Real(gravity)} +
-                                           Real(Model::mass(b).inverse_mass) * push);
+      body.velocity = body.velocity + h * (Vec2<Real>{zero, Real(gravity)} + Real(Model::mass(b).inverse_mass) * push);
     }
-    island.bodies[kHull].spin =
-        island.bodies[kHull].spin + Real(kTimeStep * hull_mass().inverse_inertia) * torque;
+    island.bodies[kHull].spin = island.bodies[kHull].spin + Real(kTimeStep * hull_mass().inverse_inertia) * torque;
     for (int j = 0; j < 2; ++j) {
       island.joint_impulses[j] = world.joints[j];
       island.motors[j] = {Real(Model::motor_speed(j)), Real(kTimeStep * kMotorTorque)};
@@ -181,10 +179,8 @@ struct World {
     Mask<Real> quiet(true);
     for (const Body<Real>& body : island.bodies) {
       using namespace physics;
-      quiet = quiet &&
-              body.spin * body.spin <= Real(kAngularSleepTolerance * kAngularSleepTolerance) &&
-              dot(body.velocity, body.velocity) <=
-                  Real(kLinearSleepTolerance * kLinearSleepTolerance);
+      quiet = quiet && body.spin * body.spin <= Real(kAngularSleepTolerance * kAngularSleepTolerance) &&
+              dot(body.velocity, body.velocity) <= Real(kLinearSleepTolerance * kLinearSleepTolerance);
     }
     world.quiet_time = select(quiet, world.quiet_time + h, zero);
     events.asleep = solved && world.quiet_time >= Real(physics::kTimeToSleep);
@@ -196,8 +192,7 @@ struct World {
     for (int i = 0; i < 3; ++i) {
       const int b = Model::slot_body(2 * i);
       world.store_contacts(b, odd[b], &island.stored[2 * i]);
-      (b == kHull ? meet_ground<HullShape> : meet_ground<LegShape>)(world, b, before[b],
-                                                                    !events.asleep, events);
+      (b == kHull ? meet_ground<HullShape> : meet_ground<LegShape>)(world, b, before[b], !events.asleep, events);
     }
     return events;
   }
@@ -267,8 +262,7 @@ struct World {
 
   /// Where `moved`, the leg went from one pose to another: which contacts arise? Of two at once, the
   /// right one counts as newer.
-  PERILUNE_HD void find_new_contacts(int leg, Mask<Real> moved, const Frame<Real>& from,
-                                     const Frame<Real>& to) {
+  PERILUNE_HD void find_new_contacts(int leg, Mask<Real> moved, const Frame<Real>& from, const Frame<Real>& to) {
     const Bounds<Real> old = rooms[leg];
     rooms[leg] = select(moved, follow<LegShape>(old, from, to), old);
     const Edges edges = edges_around(to.origin.x);
@@ -278,8 +272,7 @@ struct World {
       return rooms[leg].overlaps(room) && !old.overlaps(room);
     };
     const Real yes(1.0f), no(0.0f);
-    left_is_newer[leg] =
-        select(arises(edges.right), no, select(arises(edges.left), yes, left_is_newer[leg]));
+    left_is_newer[leg] = select(arises(edges.right), no, select(arises(edges.left), yes, left_is_newer[leg]));
   }
 
   /// A contact of `body` begins or ends. Gymnasium takes the end of any of a leg's for the end of
@@ -297,8 +290,7 @@ struct World {
   /// first one's edge.
   template <class Shape>
   PERILUNE_OUTLINED static void find_contacts(World& world, int body, Manifold<Real>* manifolds,
-                                              StoredContact<Real>* stored, Mask<Real>& odd,
-                                              WorldEvents<Real>& events) {
+                                              StoredContact<Real>* stored, Mask<Real>& odd, WorldEvents<Real>& events) {
     const Body<Real>& mine = world.bodies[body];
     const Edges edges = world.edges_around(mine.center.x);
     Mask<Real> near = mine.center.y - Real(Shape::kRadius) <= edges.top();
@@ -343,15 +335,14 @@ struct World {
     }
     PERILUNE_HD void moves(Mask<Real> hit, const Sweep<Real>& sweep) {
       if (body == kHull) return;
-      world.find_new_contacts(body - 1, hit, sweep.frame(leg_mass(), Real(0.0f)),
-                              sweep.frame(leg_mass(), Real(1.0f)));
+      world.find_new_contacts(body - 1, hit, sweep.frame(leg_mass(), Real(0.0f)), sweep.frame(leg_mass(), Real(1.0f)));
     }
   };
 
   /// Lets the body, which the step took from `before`, hit what was in its way.
   template <class Shape>
-  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before,
-                                            Mask<Real> awake, WorldEvents<Real>& events) {
+  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before, Mask<Real> awake,
+                                            WorldEvents<Real>& events) {
     Body<Real>& mine = world.bodies[body];
     const MassData mass = Model::mass(body);
     if (body != kHull) {
@@ -361,8 +352,8 @@ struct World {
     const Real lowest = min(before.center.y, mine.center.y) - Real(Shape::kRadius);
     if (!any(lowest <= edges.top())) return;
     Ground ground = world.ground_below(body, edges);
-    solve_impacts<Shape>(mass, before, kTimeStep, exact_iterations().touching, awake,
-                         ground.contacts, mine, Listener{world, body, ground.contacts, events});
+    solve_impacts<Shape>(mass, before, kTimeStep, exact_iterations().touching, awake, ground.contacts, mine,
+                         Listener{world, body, ground.contacts, events});
     world.store_contacts(body, ground.odd, ground.contacts.stored);
   }
 

@@ -19,8 +19,8 @@
 #define PERILUNE_DEVICE inline __attribute__((always_inline))
 #endif
 
-// PERILUNE_INLINED: stands before a lambda's body that the compiler would keep out of line, and with it all that it knows
-// about the variables around it. nvcc inlines them anyway.
+// PERILUNE_INLINED: stands before a lambda's body that the compiler would keep out of line, and with it all that it
+// knows about the variables around it. nvcc inlines them anyway.
 #ifdef __CUDACC__
 #define PERILUNE_INLINED
 #else
@@ -56,15 +56,16 @@
 #define PERILUNE_PAIRED
 #endif
 
-// PERILUNE_UNROLL_ON_GPU: a loop over what a GPU has in registers, and a CPU in memory; compilers for CPUs take long over them.
+// PERILUNE_UNROLL_ON_GPU: a loop over what a GPU has in registers, and a CPU in memory; compilers for CPUs take long
+// over them.
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL_ON_GPU _Pragma("unroll")
 #else
 #define PERILUNE_UNROLL_ON_GPU
 #endif
 
-// PERILUNE_UNROLL: a loop whose rounds must lie one after the other, for arrays to be registers. Defined empty from outside, it
-// leaves loops alone: results are the same.
+// PERILUNE_UNROLL: a loop whose rounds must lie one after the other, for arrays to be registers. Defined empty from
+// outside, it leaves loops alone: results are the same.
 #if defined(PERILUNE_UNROLL)
 #elif defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL _Pragma("unroll")

@@ -47,9 +47,7 @@ using Mask = typename RealTraits<Real>::Mask;
 PERILUNE_HD float select(bool mask, float a, float b) { return mask ? a : b; }
 PERILUNE_HD double select(bool mask, double a, double b) { return mask ? a : b; }
 PERILUNE_HD std::int32_t select(bool mask, std::int32_t a, std::int32_t b) { return mask ? a : b; }
-PERILUNE_HD std::uint32_t select(bool mask, std::uint32_t a, std::uint32_t b) {
-  return mask ? a : b;
-}
+PERILUNE_HD std::uint32_t select(bool mask, std::uint32_t a, std::uint32_t b) { return mask ? a : b; }
 PERILUNE_HD bool any(bool mask) { return mask; }
 PERILUNE_HD bool all(bool mask) { return mask; }
 

@@ -48,8 +48,7 @@ struct RevoluteImpulses {
 template <class Real>
 PERILUNE_HD RevoluteImpulses<Real> select(Mask<Real> mask, const RevoluteImpulses<Real>& a,
                                           const RevoluteImpulses<Real>& b) {
-  return {select(mask, a.point, b.point), select(mask, a.limit, b.limit),
-          select(mask, a.motor, b.motor)};
+  return {select(mask, a.point, b.point), select(mask, a.limit, b.limit), select(mask, a.motor, b.motor)};
 }
 
 /// One joint during one step.
@@ -63,12 +62,12 @@ struct RevoluteJoint {
   Real motor_mass;
   Mask<Real> at_lower, at_upper;
   Real lowest_limit, highest_limit;  // what the limit's impulse may be; none if it does not act
-  RevoluteImpulses<Real> given;  // so far
+  RevoluteImpulses<Real> given;      // so far
 
   /// Prepares the step and applies the last step's impulses.
-  PERILUNE_HD void init_velocity(const RevoluteJointDef& def, const MassData& mass_a,
-                                 const MassData& mass_b, const RevoluteMotor<Real>&,
-                                 const RevoluteImpulses<Real>& last, Body<Real>& a, Body<Real>& b) {
+  PERILUNE_HD void init_velocity(const RevoluteJointDef& def, const MassData& mass_a, const MassData& mass_b,
+                                 const RevoluteMotor<Real>&, const RevoluteImpulses<Real>& last, Body<Real>& a,
+                                 Body<Real>& b) {
     const Real ma(mass_a.inverse_mass), mb(mass_b.inverse_mass);
     const Real ia(mass_a.inverse_inertia), ib(mass_b.inverse_inertia);
     ra = rotate(rotation(a.angle), vec2<Real>(def.anchor_a));
@@ -93,8 +92,7 @@ struct RevoluteJoint {
     lowest_limit = select(at_lower, zero, select(at_upper, -infinity, infinity));
     highest_limit = select(at_lower, infinity, select(at_upper, zero, -infinity));
     given = last;
-    given.limit = select(at_lower, max(last.limit, zero),
-                            select(at_upper, min(last.limit, zero), zero));
+    given.limit = select(at_lower, max(last.limit, zero), select(at_upper, min(last.limit, zero), zero));
     apply(mass_a, mass_b, given.point, cross(ra, given.point) + given.motor + given.limit,
           cross(rb, given.point) + given.motor + given.limit, a, b);
   }
@@ -102,13 +100,13 @@ struct RevoluteJoint {
   PERILUNE_HD RevoluteImpulses<Real> impulses() const { return given; }
 
   template <bool /*relax*/ = false>
-  PERILUNE_HD void solve_velocity(const MassData& mass_a, const MassData& mass_b,
-                                  const RevoluteMotor<Real>& motor, Body<Real>& a, Body<Real>& b) {
+  PERILUNE_HD void solve_velocity(const MassData& mass_a, const MassData& mass_b, const RevoluteMotor<Real>& motor,
+                                  Body<Real>& a, Body<Real>& b) {
     // A saturated motor and a limit that holds are the usual case: what is only tested for is not
     // waited for.
     const Real zero(0.0f);
-    const Real turn = clamp(given.motor - motor_mass * (b.spin - a.spin - motor.speed),
-                            -motor.max_impulse, motor.max_impulse);
+    const Real turn =
+        clamp(given.motor - motor_mass * (b.spin - a.spin - motor.speed), -motor.max_impulse, motor.max_impulse);
     const Real change = turn - given.motor;
     if (any(change != zero)) {
       given.motor = turn;
@@ -121,12 +119,10 @@ struct RevoluteJoint {
     const Real dw = b.spin - a.spin;
     // Limit and point: Cramer's rule, each component as a triple product.
     Vec2<Real> point = {minus_inverse_determinant * (dv.x * c1 + dv.y * c2 + dw * c3),
-                        minus_inverse_determinant *
-                            (k11 * (dv.y * k33 - dw * k23) + k12 * (dw * k13 - dv.x * k33) +
-                             k13 * (dv.x * k23 - dv.y * k13))};
+                        minus_inverse_determinant * (k11 * (dv.y * k33 - dw * k23) + k12 * (dw * k13 - dv.x * k33) +
+                                                     k13 * (dv.x * k23 - dv.y * k13))};
     Real turned = minus_inverse_determinant *
-                  (k11 * (k22 * dw - k23 * dv.y) + k12 * (k23 * dv.x - k12 * dw) +
-                   k13 * (k12 * dv.y - k22 * dv.x));
+                  (k11 * (k22 * dw - k23 * dv.y) + k12 * (k23 * dv.x - k12 * dw) + k13 * (k12 * dv.y - k22 * dv.x));
     Real limit = given.limit + turned;
     const Mask<Real> free = limit < lowest_limit || limit > highest_limit;
     if (any(free)) {
@@ -144,9 +140,8 @@ struct RevoluteJoint {
   }
 
   /// Moves the bodies towards the joint; says where it was satisfied before that.
-  PERILUNE_HD Mask<Real> solve_position(const RevoluteJointDef& def, const MassData& mass_a,
-                                        const MassData& mass_b, Body<Real>& a,
-                                        Body<Real>& b) const {
+  PERILUNE_HD Mask<Real> solve_position(const RevoluteJointDef& def, const MassData& mass_a, const MassData& mass_b,
+                                        Body<Real>& a, Body<Real>& b) const {
     using physics::kAngularSlop;
     const Real ma(mass_a.inverse_mass), mb(mass_b.inverse_mass);
     const Real ia(mass_a.inverse_inertia), ib(mass_b.inverse_inertia);
@@ -154,9 +149,8 @@ struct RevoluteJoint {
     const Real angle = b.angle - a.angle - Real(def.reference_angle);
     const Real below = angle - Real(def.lower_angle);
     const Real above = angle - Real(def.upper_angle);
-    const Real correction =
-        select(at_lower, clamp(below + Real(kAngularSlop), -most, zero),
-               select(at_upper, clamp(above - Real(kAngularSlop), zero, most), zero));
+    const Real correction = select(at_lower, clamp(below + Real(kAngularSlop), -most, zero),
+                                   select(at_upper, clamp(above - Real(kAngularSlop), zero, most), zero));
     const Real angular_error = select(at_lower, -below, select(at_upper, above, zero));
     const Real turn = motor_mass * correction;
     a.angle = a.angle + ia * turn;
@@ -177,8 +171,8 @@ struct RevoluteJoint {
   }
 
   /// An impulse on b at the joint and its opposite on a; turn_a and turn_b are their moments.
-  PERILUNE_HD static void apply(const MassData& mass_a, const MassData& mass_b, Vec2<Real> point,
-                                Real turn_a, Real turn_b, Body<Real>& a, Body<Real>& b) {
+  PERILUNE_HD static void apply(const MassData& mass_a, const MassData& mass_b, Vec2<Real> point, Real turn_a,
+                                Real turn_b, Body<Real>& a, Body<Real>& b) {
     a.velocity = a.velocity - Real(mass_a.inverse_mass) * point;
     a.spin = a.spin - Real(mass_a.inverse_inertia) * turn_a;
     b.velocity = b.velocity + Real(mass_b.inverse_mass) * point;
@@ -197,9 +191,9 @@ struct RevoluteBlock {
   Real a1, a2, a3;     // angular impulse per relative velocity
   Real motor_impulse;  // for the motor's speed
 
-  PERILUNE_HD void init_velocity(const RevoluteJointDef& def, const MassData& mass_a,
-                                 const MassData& mass_b, const RevoluteMotor<Real>& motor,
-                                 const RevoluteImpulses<Real>& last, Body<Real>& a, Body<Real>& b) {
+  PERILUNE_HD void init_velocity(const RevoluteJointDef& def, const MassData& mass_a, const MassData& mass_b,
+                                 const RevoluteMotor<Real>& motor, const RevoluteImpulses<Real>& last, Body<Real>& a,
+                                 Body<Real>& b) {
     joint.init_velocity(def, mass_a, mass_b, motor, {last.point, Real(0.0f), last.motor}, a, b);
     i11 = joint.inverse_determinant2 * joint.k22;
     i12 = -(joint.inverse_determinant2 * joint.k12);
@@ -216,8 +210,8 @@ struct RevoluteBlock {
 
   /// `kRelax`: goes further than to the solution, by what speeds up long chains of contacts.
   template <bool kRelax>
-  PERILUNE_HD void solve_velocity(const MassData& mass_a, const MassData& mass_b,
-                                  const RevoluteMotor<Real>& motor, Body<Real>& a, Body<Real>& b) {
+  PERILUNE_HD void solve_velocity(const MassData& mass_a, const MassData& mass_b, const RevoluteMotor<Real>& motor,
+                                  Body<Real>& a, Body<Real>& b) {
     const Vec2<Real>&ra = joint.ra, &rb = joint.rb;
     const Vec2<Real> dv = {(b.velocity.x - a.velocity.x) + (a.spin * ra.y - b.spin * rb.y),
                            (b.velocity.y - a.velocity.y) + (b.spin * rb.x - a.spin * ra.x)};
@@ -225,20 +219,17 @@ struct RevoluteBlock {
     const Real further(kRelax ? physics::kOverRelaxation : 1.0f);
     const Real still = joint.given.motor + further * ((a1 * dv.x + a2 * dv.y) + a3 * dw);
     const Real driven = clamp(still + motor_impulse, -motor.max_impulse, motor.max_impulse);
-    const Real angular = select(joint.at_lower, max(still, driven),
-                                select(joint.at_upper, min(still, driven), driven));
+    const Real angular = select(joint.at_lower, max(still, driven), select(joint.at_upper, min(still, driven), driven));
     const Real change = angular - joint.given.motor;
     joint.given.motor = angular;
     const Vec2<Real> point = {g1 * change - further * (i11 * dv.x + i12 * dv.y),
                               g2 * change - further * (i12 * dv.x + i22 * dv.y)};
     joint.given.point = joint.given.point + point;
-    RevoluteJoint<Real>::apply(mass_a, mass_b, point, cross(ra, point) + change,
-                               cross(rb, point) + change, a, b);
+    RevoluteJoint<Real>::apply(mass_a, mass_b, point, cross(ra, point) + change, cross(rb, point) + change, a, b);
   }
 
-  PERILUNE_HD Mask<Real> solve_position(const RevoluteJointDef& def, const MassData& mass_a,
-                                        const MassData& mass_b, Body<Real>& a,
-                                        Body<Real>& b) const {
+  PERILUNE_HD Mask<Real> solve_position(const RevoluteJointDef& def, const MassData& mass_a, const MassData& mass_b,
+                                        Body<Real>& a, Body<Real>& b) const {
     return joint.solve_position(def, mass_a, mass_b, a, b);
   }
 };

@@ -45,9 +45,7 @@ struct Body {
   Vec2<Real> velocity;
   Real spin;
 
-  PERILUNE_HD Vec2<Real> velocity_at(Vec2<Real> r) const {
-    return {velocity.x - spin * r.y, velocity.y + spin * r.x};
-  }
+  PERILUNE_HD Vec2<Real> velocity_at(Vec2<Real> r) const { return {velocity.x - spin * r.y, velocity.y + spin * r.x}; }
   PERILUNE_HD void apply_impulse(const MassData& mass, Vec2<Real> r, Vec2<Real> impulse) {
     velocity = velocity + Real(mass.inverse_mass) * impulse;
     spin = spin + Real(mass.inverse_inertia) * cross(r, impulse);
@@ -74,8 +72,8 @@ struct Body {
 
 template <class Real>
 PERILUNE_HD Body<Real> select(Mask<Real> mask, const Body<Real>& a, const Body<Real>& b) {
-  return {select(mask, a.center, b.center), select(mask, a.angle, b.angle),
-          select(mask, a.velocity, b.velocity), select(mask, a.spin, b.spin)};
+  return {select(mask, a.center, b.center), select(mask, a.angle, b.angle), select(mask, a.velocity, b.velocity),
+          select(mask, a.spin, b.spin)};
 }
 
 /// x within [low, high]; low if they cross.
@@ -91,13 +89,11 @@ PERILUNE_HD void integrate_position(Body<Real>& body, Real seconds) {
   const Real squared = dot(translation, translation);
   const Mask<Real> fast = squared > Real(physics::kMaxTranslation * physics::kMaxTranslation);
   const Real rotation = seconds * body.spin;
-  const Mask<Real> spinning =
-      rotation * rotation > Real(physics::kMaxRotation * physics::kMaxRotation);
+  const Mask<Real> spinning = rotation * rotation > Real(physics::kMaxRotation * physics::kMaxRotation);
   if (any(fast || spinning)) {
     const Real slower = Real(physics::kMaxTranslation) / sqrt(squared);
     body.velocity = select(fast, slower * body.velocity, body.velocity);
-    body.spin = select(spinning, body.spin * (Real(physics::kMaxRotation) / abs(rotation)),
-                       body.spin);
+    body.spin = select(spinning, body.spin * (Real(physics::kMaxRotation) / abs(rotation)), body.spin);
   }
   body.center = body.center + seconds * body.velocity;
   body.angle = body.angle + seconds * body.spin;

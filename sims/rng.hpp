@@ -56,8 +56,7 @@ struct LaneKey {
 template <class Real, class Key = RngKey>
 class CounterRandom {
  public:
-  PERILUNE_HD CounterRandom(Key key, UInt<Real> environment, UInt<Real> episode, UInt<Real> step,
-                            Purpose purpose)
+  PERILUNE_HD CounterRandom(Key key, UInt<Real> environment, UInt<Real> episode, UInt<Real> step, Purpose purpose)
       : key_(key),
         environment_(environment),
         episode_(episode),
@@ -69,8 +68,8 @@ class CounterRandom {
     const int word = position_ % 4;
     if (word == 0) {
       const std::uint32_t block = static_cast<std::uint32_t>(position_ / 4);
-      words_ = philox4x32<UInt<Real>>(
-          {{environment_, episode_, step_, UInt<Real>(purpose_ | block)}}, key_.seed, key_.stream);
+      words_ = philox4x32<UInt<Real>>({{environment_, episode_, step_, UInt<Real>(purpose_ | block)}}, key_.seed,
+                                      key_.stream);
     }
     ++position_;
     return words_.word[word];
@@ -86,9 +85,7 @@ class CounterRandom {
   }
 
   /// Uniform on [low, high]; high itself only by rounding.
-  PERILUNE_HD Real uniform(math::Scalar<Real> low, math::Scalar<Real> high) {
-    return low + (high - low) * uniform();
-  }
+  PERILUNE_HD Real uniform(math::Scalar<Real> low, math::Scalar<Real> high) { return low + (high - low) * uniform(); }
 
   /// One of the integers from low to high - 1, equally likely to within 2^-16 of it; high - low <=
   /// 2^16, |low| and |high| < 2^24.

@@ -35,9 +35,8 @@ class TapeRandom {
  private:
   double next() {
     if (position_ == draws_.size()) {
-      throw std::out_of_range("tape of random draws ran out (draw " + std::to_string(position_) +
-                              ") - it holds " + std::to_string(draws_.size()) +
-                              " - record the whole episode");
+      throw std::out_of_range("tape of random draws ran out (draw " + std::to_string(position_) + ") - it holds " +
+                              std::to_string(draws_.size()) + " - record the whole episode");
     }
     return draws_[position_++];
   }

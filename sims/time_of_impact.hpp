@@ -47,8 +47,7 @@ struct SeparationAxis {
       most = max(value, most);
     }
     const Vec2<Real> towards_polygon = select(turns, -n, n);
-    const Vec2<Real> end = select(dot(edge.to, towards_polygon) > dot(edge.from, towards_polygon),
-                                  edge.to, edge.from);
+    const Vec2<Real> end = select(dot(edge.to, towards_polygon) > dot(edge.from, towards_polygon), edge.to, edge.from);
     return {select(turns, middle, vertex), select(vertices || turns, end, middle)};
   }
 
@@ -60,8 +59,7 @@ struct SeparationAxis {
 };
 
 template <class Shape, class Real>
-PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge,
-                                                  const Frame<Real>& frame) {
+PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge, const Frame<Real>& frame) {
   constexpr int kVertices = Shape::kVertices;
   const Real zero(0.0f);
   const Vec2<Real> along = edge.to - edge.from;
@@ -82,8 +80,7 @@ PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge,
     lowest = min(lowest, height);
     highest = max(highest, height);
     const Mask<Real> within = u > zero && u < along_squared;
-    const Vec2<Real> axis = select(within, select(height < zero, -normal, normal),
-                                   select(u > zero, to, from));
+    const Vec2<Real> axis = select(within, select(height < zero, -normal, normal), select(u > zero, to, from));
     const Real distance = select(within, height * height / along_squared, dot(axis, axis));
     const Mask<Real> closer = distance < squared;
     squared = min(distance, squared);
@@ -103,8 +100,7 @@ PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge,
     const Real height_from = dot(from, outward), height_to = dot(to, outward);
     const Real u_from = dot(from, side), u_to = dot(to, side);
     const Real far(3.4e38f);
-    const Real distance_from =
-        select(u_from > zero && u_from < side_squared, height_from * height_from, far);
+    const Real distance_from = select(u_from > zero && u_from < side_squared, height_from * height_from, far);
     const Real distance_to = select(u_to > zero && u_to < side_squared, height_to * height_to, far);
     const Real distance = min(distance_from, distance_to) / side_squared;
     apart = apart || (height_from > zero && height_to > zero);
@@ -113,9 +109,8 @@ PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge,
     closest.vertices = closest.vertices && !closer;
     closest.turns = closest.turns || closer;
     closest.axis = select(closer, vec2<Real>(Shape::normal(i)), closest.axis);
-    closest.middle = select(
-        closer, Real(0.5f) * (vec2<Real>(Shape::vertex(i)) + vec2<Real>(Shape::vertex(next))),
-        closest.middle);
+    closest.middle =
+        select(closer, Real(0.5f) * (vec2<Real>(Shape::vertex(i)) + vec2<Real>(Shape::vertex(next))), closest.middle);
   }
   closest.overlap = !(apart || lowest > zero || highest < zero);
   closest.distance = sqrt(squared);
@@ -127,8 +122,7 @@ PERILUNE_HD SeparationAxis<Real> closest_features(const Edge<Real>& edge,
 /// The part of what is left of the sweep, in [0, 1], after which the shapes touch; 1 where they do
 /// not, where they overlap already, and where not `wanted`.
 template <class Shape, class Real>
-PERILUNE_HD Real time_of_impact(const Edge<Real>& edge, const MassData& mass, Sweep<Real> sweep,
-                                Mask<Real> wanted) {
+PERILUNE_HD Real time_of_impact(const Edge<Real>& edge, const MassData& mass, Sweep<Real> sweep, Mask<Real> wanted) {
   const Real one(1.0f);
   const Real target(physics::kImpactDistance), tolerance(physics::kImpactTolerance);
   constexpr int kMaxAxes = 20, kMaxPoints = 16, kMaxRootSteps = 50;
@@ -174,8 +168,7 @@ PERILUNE_HD Real time_of_impact(const Edge<Real>& edge, const MassData& mass, Sw
       Mask<Real> open = following;
       PERILUNE_ROLLED
       for (int k = 0; k < kMaxRootSteps && any(open); ++k) {
-        const Real t = k % 2 == 1 ? a1 + (target - s1) * (a2 - a1) / (s2 - s1)
-                                  : Real(0.5f) * (a1 + a2);
+        const Real t = k % 2 == 1 ? a1 + (target - s1) * (a2 - a1) / (s2 - s1) : Real(0.5f) * (a1 + a2);
         const Real s = axis.separation(witness, sweep.frame(mass, t));
         const Mask<Real> found = abs(s - target) < tolerance;
         t2 = select(open && found, t, t2);

@@ -1,6 +1,6 @@
 // The program: parses the command line, runs one command, and turns every failure into one line and an exit code.
-#include <csignal>
 #include <chrono>
+#include <csignal>
 #include <new>
 #include <stdexcept>
 #include <string>

@@ -7,14 +7,13 @@
 namespace perilune {
 
 void fail_io(std::string_view action, const std::filesystem::path& path, int error_number) {
-  std::string message = "cannot " + std::string(action) + " " + path.string() + ": " +
-                        std::generic_category().message(error_number);
+  std::string message =
+      "cannot " + std::string(action) + " " + path.string() + ": " + std::generic_category().message(error_number);
   switch (error_number) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      message +=
-          " - free some space, or use --run-dir on another disk; files written before are kept";
+      message += " - free some space, or use --run-dir on another disk; files written before are kept";
       break;
     case EACCES:
     case EPERM:

@@ -45,7 +45,6 @@ class OutOfMemoryError : public Error {
 // Throws Error "cannot <action> <path>: <text of error_number>", with a hint for the errors a user
 // can mend (full disk, no permission, read-only file system). Call it with the errno of the failed
 // call, saved before any clean-up.
-[[noreturn]] void fail_io(std::string_view action, const std::filesystem::path& path,
-                          int error_number);
+[[noreturn]] void fail_io(std::string_view action, const std::filesystem::path& path, int error_number);
 
 }  // namespace perilune

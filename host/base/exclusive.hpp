@@ -13,7 +13,8 @@ class Exclusive {
   // what: "this VectorEnv".
   Exclusive(std::atomic<bool>& in_use, const char* what) : in_use_(in_use) {
     if (in_use.exchange(true, std::memory_order_acquire)) {
-      throw Error(std::string(what) + " is in use by another thread - let one thread call it at a time, or make one for each");
+      throw Error(std::string(what) +
+                  " is in use by another thread - let one thread call it at a time, or make one for each");
     }
   }
   ~Exclusive() { in_use_.store(false, std::memory_order_release); }

@@ -18,8 +18,7 @@ File::File(const std::filesystem::path& path, int flags, std::string_view action
   if (descriptor_ < 0) fail_io(action, path, errno);
 }
 
-File::File(File&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
@@ -42,13 +41,11 @@ void File::write(std::span<const std::byte> bytes) {
 
 void File::sync() {
   // Files that cannot be synced (pipes, /dev/null) have nothing to lose.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS)
-    fail_io("write", path_, errno);
+  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) fail_io("write", path_, errno);
 }
 
 void File::close() {
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR)
-    fail_io("write", path_, errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_io("write", path_, errno);
 }
 
 void sync_directory(const std::filesystem::path& directory) {
@@ -67,8 +64,7 @@ void remove_stale_temporaries(const std::filesystem::path& directory) {
   }
 }
 
-void replace_file(const std::filesystem::path& path,
-                  std::span<const std::span<const std::byte>> pieces,
+void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces,
                   const std::filesystem::path& previous) {
   const std::filesystem::path temporary = temporary_path(path);
   try {

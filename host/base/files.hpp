@@ -47,8 +47,7 @@ void remove_stale_temporaries(const std::filesystem::path& directory);
 // over, directory synced. With a non-empty `previous` the file that was at `path` is renamed to it
 // first, so that at every instant `path` or `previous` is complete. On any error (a full disk shows
 // in write, sync or close) throws Error, removes the temporary and leaves `path` as it was.
-void replace_file(const std::filesystem::path& path,
-                  std::span<const std::span<const std::byte>> pieces,
+void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces,
                   const std::filesystem::path& previous = {});
 void replace_file(const std::filesystem::path& path, std::string_view text);
 

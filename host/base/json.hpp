@@ -23,13 +23,12 @@ class Json {
   Json() = default;  // null
   Json(std::nullptr_t) {}
   template <class Number>
-    requires std::is_arithmetic_v<Number>
-  Json(Number number) : value_(widest(number)) {}
+  requires std::is_arithmetic_v<Number> Json(Number number) : value_(widest(number)) {}
   Json(std::string_view text) : value_(std::string(text)) {}
   Json(const std::string& text) : value_(text) {}
   Json(const char* text) : value_(std::string(text)) {}
   template <class Range>
-    requires(!std::convertible_to<Range, std::string_view>) && requires { typename Range::value_type; }
+  requires(!std::convertible_to<Range, std::string_view>) && requires { typename Range::value_type; }
   Json(const Range& values) : value_(Array(values.begin(), values.end())) {}
   // An object if every value is a pair whose first is text, {{"a", 1}, {"b", 2}}; an array otherwise.
   Json(std::initializer_list<Json> values);
@@ -41,7 +40,8 @@ class Json {
   // What is null becomes an array.
   void push_back(Json value);
 
-  // Numbers that are not finite become null, bytes that are not UTF-8 are replaced. On one line if `indent` is negative.
+  // Numbers that are not finite become null, bytes that are not UTF-8 are replaced. On one line if `indent` is
+  // negative.
   std::string dump(int indent = -1) const;
 
  private:

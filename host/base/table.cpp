@@ -17,12 +17,14 @@ struct Letters {
 };
 
 // Unicode's combining marks and letters without width, and its wide and full-width ones, in blocks.
-constexpr Letters kNarrowest[] = {{0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x064B, 0x065F}, {0x1AB0, 0x1AFF},
-                                {0x1DC0, 0x1DFF}, {0x200B, 0x200F}, {0x20D0, 0x20F0}, {0xFE00, 0xFE0F}, {0xFE20, 0xFE2F}};
-constexpr Letters kLayerwise[] = {{0x1100, 0x115F}, {0x2E80, 0x303E}, {0x3041, 0x33FF},   {0x3400, 0x4DBF},   {0x4E00, 0xA4C6},
-                           {0xA960, 0xA97C}, {0xAC00, 0xD7A3}, {0xF900, 0xFAFF},   {0xFE30, 0xFE6B},   {0xFF01, 0xFF60},
-                           {0xFFE0, 0xFFE6}, {0x1F300, 0x1F320}, {0x1F400, 0x1F43E}, {0x1F600, 0x1F64F}, {0x1F680, 0x1F6C5},
-                           {0x1F900, 0x1F9FF}, {0x20000, 0x3FFFD}};
+constexpr Letters kNarrowest[] = {{0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x064B, 0x065F},
+                                  {0x1AB0, 0x1AFF}, {0x1DC0, 0x1DFF}, {0x200B, 0x200F}, {0x20D0, 0x20F0},
+                                  {0xFE00, 0xFE0F}, {0xFE20, 0xFE2F}};
+constexpr Letters kLayerwise[] = {{0x1100, 0x115F},   {0x2E80, 0x303E},   {0x3041, 0x33FF},   {0x3400, 0x4DBF},
+                                  {0x4E00, 0xA4C6},   {0xA960, 0xA97C},   {0xAC00, 0xD7A3},   {0xF900, 0xFAFF},
+                                  {0xFE30, 0xFE6B},   {0xFF01, 0xFF60},   {0xFFE0, 0xFFE6},   {0x1F300, 0x1F320},
+                                  {0x1F400, 0x1F43E}, {0x1F600, 0x1F64F}, {0x1F680, 0x1F6C5}, {0x1F900, 0x1F9FF},
+                                  {0x20000, 0x3FFFD}};
 
 bool is_in(std::uint32_t letter, const Letters& range) { return letter >= range.first && letter <= range.last; }
 
@@ -122,7 +124,9 @@ Widths widths_of(const Table& table) {
 // The widest columns become narrower until all fit, each as wide as its longest word at least; nothing if they cannot.
 std::vector<std::size_t> fitted(const Widths& widths, std::size_t width) {
   const std::size_t around = kIndent + kGap * (widths.natural.size() - 1);
-  const auto sum = [](const std::vector<std::size_t>& list) { return std::accumulate(list.begin(), list.end(), std::size_t{0}); };
+  const auto sum = [](const std::vector<std::size_t>& list) {
+    return std::accumulate(list.begin(), list.end(), std::size_t{0});
+  };
   if (sum(widths.shortest) + around > width) return {};
   std::vector<std::size_t> fit = widths.natural;
   for (std::size_t excess = std::max(sum(fit) + around, width) - width; excess > 0; --excess) {
@@ -158,7 +162,8 @@ void append_row(std::string& out, const Table& table, const std::vector<std::str
 // A row as a block of lines.
 void append_block(std::string& out, const Table& table, const Table::Row& row, std::size_t width, bool styled) {
   std::size_t column = 0;
-  for (std::size_t c = 1; c < table.columns.size(); ++c) column = std::max(column, display_width(table.columns[c].heading));
+  for (std::size_t c = 1; c < table.columns.size(); ++c)
+    column = std::max(column, display_width(table.columns[c].heading));
   column = std::min(column, width / 3);
   append_wrapped(out, std::string(kIndent, ' '), row.cells[0], width, false);
   for (std::size_t c = 1; c < row.cells.size(); ++c) {

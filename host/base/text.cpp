@@ -13,9 +13,7 @@
 namespace perilune {
 namespace {
 
-char lower(char letter) {
-  return static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-}
+char lower(char letter) { return static_cast<char>(std::tolower(static_cast<unsigned char>(letter))); }
 
 // Levenshtein distance, one row of the table at a time.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -34,8 +32,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::size_t common_beginning(std::string_view a, std::string_view b) {
-  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end(),
-                                    [](char x, char y) { return lower(x) == lower(y); });
+  const auto differ =
+      std::mismatch(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
   return static_cast<std::size_t>(differ.first - a.begin());
 }
 
@@ -86,8 +84,7 @@ std::string_view nearest(std::string_view text, std::span<const std::string_view
   for (std::string_view candidate : candidates.subspan(1)) {
     const std::size_t distance = edit_distance(text, candidate);
     if (distance < best_distance ||
-        (distance == best_distance &&
-         common_beginning(text, candidate) > common_beginning(text, best))) {
+        (distance == best_distance && common_beginning(text, candidate) > common_beginning(text, best))) {
       best = candidate;
       best_distance = distance;
     }

@@ -28,8 +28,8 @@ std::string joined(std::span<const std::string_view> words, std::string_view bet
 
 // "1, 2, 3".
 template <class Numbers>
-  requires std::is_integral_v<typename Numbers::value_type>
-std::string joined(const Numbers& numbers, std::string_view between = ", ") {
+requires std::is_integral_v<typename Numbers::value_type> std::string joined(const Numbers& numbers,
+                                                                             std::string_view between = ", ") {
   std::string text;
   for (const auto number : numbers) {
     if (!text.empty()) text += between;

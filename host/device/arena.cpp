@@ -42,9 +42,10 @@ std::string Arena::table() const {
 void Arena::require_room(const Device& device) const {
   const std::size_t free = device.free_memory();
   if (total_bytes_ > free) {
-    throw OutOfMemoryError(formatted("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
-                            "the hidden layers' sizes:\n{}",
-                            format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
+    throw OutOfMemoryError(
+        formatted("this run needs {} of memory, but {} has {} free - lower num_envs, num_steps or "
+                  "the hidden layers' sizes:\n{}",
+                  format_bytes(total_bytes_), device.description(), format_bytes(free), table()));
   }
 }
 

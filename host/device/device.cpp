@@ -9,12 +9,12 @@
 #include <cstring>
 
 #include "host/base/build_info.hpp"
-#include "host/device/device_cuda.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
+#include "host/base/text.hpp"
+#include "host/device/device_cuda.hpp"
 #include "host/device/matrix_library.hpp"
 #include "host/device/processor.hpp"
-#include "host/base/text.hpp"
 #include "kernels/machine/thread_pool.hpp"
 
 namespace perilune {
@@ -31,8 +31,7 @@ std::size_t largest_block_storage(const Machine& machine) {
 
 class CpuDevice : public Device {
  public:
-  explicit CpuDevice(int threads)
-      : machine_(cpu_machine()), pool_(threads, largest_block_storage(machine_)) {
+  explicit CpuDevice(int threads) : machine_(cpu_machine()), pool_(threads, largest_block_storage(machine_)) {
     queue_.pool = &pool_;
   }
 
@@ -111,9 +110,10 @@ int available_cores() {
 
 std::string threads_warning(int threads, int cores) {
   if (threads <= 2 * cores) return "";
-  return formatted("threads = {} on {} {}: threads take turns and wait for each other, which is slower - leave it out for one "
-                   "thread per core",
-                   threads, cores, cores == 1 ? "core" : "cores");
+  return formatted(
+      "threads = {} on {} {}: threads take turns and wait for each other, which is slower - leave it out for one "
+      "thread per core",
+      threads, cores, cores == 1 ? "core" : "cores");
 }
 
 DeviceChoice device_choice(std::string_view option, std::string_view text) {
@@ -126,9 +126,10 @@ DeviceChoice device_choice(std::string_view option, std::string_view text) {
   const std::string_view number = std::string_view(name).substr(std::min(colon, name.size()));
   if ((name.starts_with("cuda:") || name.starts_with("gpu:")) && number.size() > 1 &&
       number.find_first_not_of("0123456789", 1) == std::string_view::npos) {
-    throw UsageError(formatted("{} {} is not possible - allowed: auto, cpu, cuda - cuda is the first GPU that this "
-                               "process sees: set the environment variable CUDA_VISIBLE_DEVICES={} to choose this one",
-                               option, in_quotes(text), number.substr(1)));
+    throw UsageError(
+        formatted("{} {} is not possible - allowed: auto, cpu, cuda - cuda is the first GPU that this "
+                  "process sees: set the environment variable CUDA_VISIBLE_DEVICES={} to choose this one",
+                  option, in_quotes(text), number.substr(1)));
   }
   constexpr std::array<std::string_view, 3> kNames = {"auto", "cpu", "cuda"};
   throw UsageError(formatted("{} {} is unknown - allowed: {} - did you mean {}?", option, in_quotes(text),
@@ -161,8 +162,10 @@ std::optional<Hardware> cuda_hardware(std::string& why_not) {
 }
 
 std::string cuda_status() {
-  return formatted("this program was built without CUDA ({}): build it where a GPU and a CUDA toolkit are, or with "
-                   "PERILUNE_CUDA=ON", build_info().no_cuda);
+  return formatted(
+      "this program was built without CUDA ({}): build it where a GPU and a CUDA toolkit are, or with "
+      "PERILUNE_CUDA=ON",
+      build_info().no_cuda);
 }
 #endif
 

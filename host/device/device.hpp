@@ -51,8 +51,8 @@ class Device {
   };
   virtual Fastest fastest_precision() const { return {Precision::kFp32, "there is no other"}; }
   virtual Queue& queue() = 0;
-  // Multiplies matrices for networks without fused kernels; opened at the first call. Whoever launches them puts it into
-  // the queue. Throws Error where the library is not installed.
+  // Multiplies matrices for networks without fused kernels; opened at the first call. Whoever launches them puts it
+  // into the queue. Throws Error where the library is not installed.
   virtual MatrixLibrary& matrix_library(Precision precision) = 0;
 
   virtual std::size_t free_memory() const = 0;
@@ -87,7 +87,8 @@ class Device {
     if (control->stop_policy == 0 && control->nonfinite == 0) body(queue);
   }
 
-  // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each launch.
+  // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each
+  // launch.
   virtual std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool as_graph) = 0;
 
   // Who is told of the phases of what is enqueued.
@@ -106,7 +107,8 @@ class Device {
 
 enum class DeviceChoice { kAuto, kCpu, kCuda };
 
-// "auto", "cpu" or "cuda"; also "gpu" and "cuda:0", in upper or lower case. Throws UsageError that begins with `option`.
+// "auto", "cpu" or "cuda"; also "gpu" and "cuda:0", in upper or lower case. Throws UsageError that begins with
+// `option`.
 DeviceChoice device_choice(std::string_view option, std::string_view text);
 
 struct SelectedDevice {

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <utility>
 
-#include "host/device/device_cuda.hpp"
 #include "host/base/error.hpp"
+#include "host/device/device_cuda.hpp"
 #include "host/device/matrix_library.hpp"
 #include "host/device/phases_cuda.hpp"
 
@@ -28,8 +28,8 @@ void check_allocation(cudaError_t status, std::size_t bytes, const char* what) {
   check(status, (std::string("allocating ") + what).c_str());
 }
 
-// A queue's stream, for all that is no kernel of ours: the kernel after it then waits for it, instead of overlapping with
-// the kernel before it. Only launches of kernels take the stream from the queue itself.
+// A queue's stream, for all that is no kernel of ours: the kernel after it then waits for it, instead of overlapping
+// with the kernel before it. Only launches of kernels take the stream from the queue itself.
 cudaStream_t stream_of(Queue& queue) {
   queue.after_kernel = false;
   return static_cast<cudaStream_t>(queue.stream);
@@ -70,8 +70,8 @@ Hardware first_device_hardware() {
   check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0), "asking for the memory's clock");
   check(cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, 0), "asking for the memory's width");
   // Two transfers a clock.
-  return gpu_hardware(properties.name, 10 * properties.major + properties.minor, properties.multiProcessorCount, 1e3 * clock,
-                      2e3 * memory_clock * bus_bits / 8);
+  return gpu_hardware(properties.name, 10 * properties.major + properties.minor, properties.multiProcessorCount,
+                      1e3 * clock, 2e3 * memory_clock * bus_bits / 8);
 }
 
 class CudaDevice : public Device {
@@ -178,7 +178,7 @@ class CudaDevice : public Device {
           "starting to capture a conditional graph");
     Queue inner = queue;
     inner.stream = branch_;
-    inner.overlaps = false;  // whether programmatic edges may lie in a conditional body is not documented
+    inner.overlaps = false;          // whether programmatic edges may lie in a conditional body is not documented
     cudaGraph_t captured = nullptr;  // the node's own, which frees it
     try {
       body(inner);
@@ -237,7 +237,7 @@ class CudaDevice : public Device {
   std::size_t block_storage_ = 0;
   Queue queue_;
   std::unique_ptr<MatrixLibrary> matrix_libraries_[2];  // fp32, tf32
-  cudaStream_t branch_ = nullptr;  // captures the bodies of conditional nodes
+  cudaStream_t branch_ = nullptr;                       // captures the bodies of conditional nodes
   cudaEvent_t events_[kMarks] = {};
   cudaEvent_t handover_ = nullptr;  // to or from a caller's stream
   std::uint64_t marks_ = 0;

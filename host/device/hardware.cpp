@@ -11,8 +11,8 @@ namespace perilune {
 
 namespace {
 
-// Per multiprocessor and clock, dense products (CUDA C++ Programming Guide, arithmetic throughput; the tensor rates from
-// the architectures' white papers: A100 312 TFLOP/s bf16, H100 989, RTX 4090 165, RTX 5090 210).
+// Per multiprocessor and clock, dense products (CUDA C++ Programming Guide, arithmetic throughput; the tensor rates
+// from the architectures' white papers: A100 312 TFLOP/s bf16, H100 989, RTX 4090 165, RTX 5090 210).
 struct PerClock {
   int from_capability;
   double fp32, tf32, bf16;  // FLOP
@@ -22,8 +22,7 @@ constexpr PerClock kPerClock[] = {
     {80, 128, 1024, 2048},  //
     {86, 256, 256, 512},    // consumer chips: half rate with fp32 sums
     {90, 256, 2048, 4096},  //
-    {100, 256, 4096, 8192},
-    {120, 256, 256, 512},
+    {100, 256, 4096, 8192}, {120, 256, 256, 512},
 };
 // Hardware tanh, exp and the like per multiprocessor and clock, on every architecture here.
 constexpr double kSpecialPerClock = 16;
@@ -49,11 +48,11 @@ Hardware gpu_hardware(std::string name, int capability, int processors, double c
 }
 
 std::span<const Hardware> known_hardware() {
-  // Multiprocessors, boost clock and memory from NVIDIA's data sheets. Data sheets give the tensor rates of h100 and h200
-  // at 1.83 GHz (495 and 989 TFLOP/s) but their fp32 rate at 1.98 GHz (67): the one clock here is the latter.
+  // Multiprocessors, boost clock and memory from NVIDIA's data sheets. Data sheets give the tensor rates of h100 and
+  // h200 at 1.83 GHz (495 and 989 TFLOP/s) but their fp32 rate at 1.98 GHz (67): the one clock here is the latter.
   static const std::vector<Hardware> table = {
-      gpu_hardware("h200", 90, 132, 1.98e9, 4.8e12),     gpu_hardware("h100", 90, 132, 1.98e9, 3.35e12),
-      gpu_hardware("b200", 100, 148, 1.965e9, 8.0e12),   gpu_hardware("a100", 80, 108, 1.41e9, 2.039e12),
+      gpu_hardware("h200", 90, 132, 1.98e9, 4.8e12),        gpu_hardware("h100", 90, 132, 1.98e9, 3.35e12),
+      gpu_hardware("b200", 100, 148, 1.965e9, 8.0e12),      gpu_hardware("a100", 80, 108, 1.41e9, 2.039e12),
       gpu_hardware("rtx-5090", 120, 170, 2.41e9, 1.792e12), gpu_hardware("rtx-4090", 89, 128, 2.52e9, 1.008e12),
       gpu_hardware("rtx-3090", 86, 82, 1.695e9, 0.936e12),  gpu_hardware("l4", 89, 58, 2.04e9, 0.3e12),
   };

@@ -13,14 +13,14 @@ namespace perilune {
 inline constexpr int kPrecisions = 3;
 
 struct Hardware {
-  std::string name;             // "h200"; of a device that is here, what it calls itself
+  std::string name;  // "h200"; of a device that is here, what it calls itself
   bool is_gpu = false;
-  int processors = 0;           // multiprocessors, or CPU threads
-  double clock = 0.0;           // GPU: Hz
+  int processors = 0;                       // multiprocessors, or CPU threads
+  double clock = 0.0;                       // GPU: Hz
   std::array<double, kPrecisions> flops{};  // FLOP/s of matrix products at each Precision
-  double memory = 0.0;          // bytes/s
-  double special = 0.0;         // GPU: hardware tanh and exp results per second
-  Precision automatic = Precision::kFp32;  // that precision = auto takes here, where it is built
+  double memory = 0.0;                      // bytes/s
+  double special = 0.0;                     // GPU: hardware tanh and exp results per second
+  Precision automatic = Precision::kFp32;   // that precision = auto takes here, where it is built
 };
 
 // A GPU by its properties: compute capability ("90"), multiprocessors, Hz, and bytes/s of its memory.

@@ -39,10 +39,11 @@ std::unique_ptr<SharedLibrary> SharedLibrary::open(const std::string& product, c
   const std::string chosen = chosen_library();
   std::string problem;
   if (auto found = find(chosen.empty() ? files : std::vector<std::string>{chosen}, &problem)) return found;
-  throw Error(formatted("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
-                        "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
-                        "lists as fused",
-                        product, problem, chosen.empty() ? advice : "unset PERILUNE_MATRIX_LIBRARY"));
+  throw Error(
+      formatted("{}, which multiplies matrices for hidden layers without fused kernels, cannot be opened ({}) - "
+                "{}, or name its file in PERILUNE_MATRIX_LIBRARY, or choose hidden layers that `perilune info` "
+                "lists as fused",
+                product, problem, chosen.empty() ? advice : "unset PERILUNE_MATRIX_LIBRARY"));
 }
 
 SharedLibrary::~SharedLibrary() {
@@ -62,9 +63,10 @@ bool SharedLibrary::has(const char* name) const { return dlsym(handle_, name) !=
 void* SharedLibrary::symbol(const char* name) const {
   void* found = dlsym(handle_, name);
   if (found == nullptr) {
-    throw Error(formatted("{} has no function {} - it is another library or too old; unset PERILUNE_MATRIX_LIBRARY, "
-                          "or update it",
-                          file_, name));
+    throw Error(
+        formatted("{} has no function {} - it is another library or too old; unset PERILUNE_MATRIX_LIBRARY, "
+                  "or update it",
+                  file_, name));
   }
   return found;
 }
@@ -150,7 +152,8 @@ class CpuMatrices : public MatrixLibrary {
 
 // Whether this processor has a level's instructions, in the program or not.
 bool has_level(std::string_view name) {
-  return std::ranges::any_of(cpu_levels(), [&](const CpuLevel& level) { return level.name == name && level.supported; });
+  return std::ranges::any_of(cpu_levels(),
+                             [&](const CpuLevel& level) { return level.name == name && level.supported; });
 }
 
 class OpenBlas : public CpuMatrices {
@@ -200,8 +203,8 @@ class OneDnn : public CpuMatrices {
  private:
   // oneDNN's C interface: matrices by rows, 'N' plain or 'T' transposed; 0: done.
   using Sgemm = int(char transpose_a, char transpose_b, std::int64_t rows, std::int64_t columns, std::int64_t inner,
-                    float alpha, const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride, float beta,
-                    float* c, std::int64_t c_stride);
+                    float alpha, const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride,
+                    float beta, float* c, std::int64_t c_stride);
   static constexpr const char* kSgemm = "dnnl_sgemm";
   static constexpr const char* kGetThreads = "omp_get_max_threads";
   static constexpr const char* kSetThreads = "omp_set_num_threads";
@@ -210,8 +213,8 @@ class OneDnn : public CpuMatrices {
   void multiply_piece(const MatrixProduct& p) const override {
     const int threads = get_threads_();
     if (threads != 1) set_threads_(1);
-    sgemm_(p.a_transposed ? 'T' : 'N', p.b_transposed ? 'T' : 'N', p.rows, p.columns, p.inner, 1.0f, p.a, p.a_stride, p.b,
-           p.b_stride, p.accumulate ? 1.0f : 0.0f, p.c, p.c_stride);
+    sgemm_(p.a_transposed ? 'T' : 'N', p.b_transposed ? 'T' : 'N', p.rows, p.columns, p.inner, 1.0f, p.a, p.a_stride,
+           p.b, p.b_stride, p.accumulate ? 1.0f : 0.0f, p.c, p.c_stride);
     if (threads != 1) set_threads_(threads);
   }
 
@@ -223,7 +226,9 @@ class OneDnn : public CpuMatrices {
 class BySize : public MatrixLibrary {
  public:
   BySize(std::unique_ptr<MatrixLibrary> wide, std::unique_ptr<MatrixLibrary> narrow)
-      : wide_(std::move(wide)), narrow_(std::move(narrow)), name_(formatted("{} and {}", wide_->name(), narrow_->name())) {}
+      : wide_(std::move(wide)),
+        narrow_(std::move(narrow)),
+        name_(formatted("{} and {}", wide_->name(), narrow_->name())) {}
 
   const char* name() const override { return name_.c_str(); }
   void multiply(const MatrixProduct& product, Queue& queue) override {
@@ -300,8 +305,8 @@ std::unique_ptr<MatrixLibrary> open_cpu_matrices() {
     auto library = SharedLibrary::find({chosen});
     if (library != nullptr && OneDnn::fits(*library)) return std::make_unique<OneDnn>(std::move(library));
   } else if (has_level("v4")) {
-    // With AVX-512 oneDNN multiplies by 64 and more 1.1 to 1.2 times as fast as OpenBLAS (Xeon of 2023), by less than that
-    // it is slower: networks of 9 to 48 units trained at 0.85 to 0.9 times the speed.
+    // With AVX-512 oneDNN multiplies by 64 and more 1.1 to 1.2 times as fast as OpenBLAS (Xeon of 2023), by less than
+    // that it is slower: networks of 9 to 48 units trained at 0.85 to 0.9 times the speed.
     if (auto wide = open_onednn()) return by_size(std::move(wide), open_openblas());
   }
   return open_openblas();

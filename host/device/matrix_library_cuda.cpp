@@ -23,19 +23,20 @@ using StatusString = const char*(Status);
 using Sgemm = Status(Handle, int transpose_a, int transpose_b, int rows, int columns, int inner, const float* alpha,
                      const float* a, int a_stride, const float* b, int b_stride, const float* beta, float* c,
                      int c_stride);
-constexpr int kPlain = 0, kTransposed = 1;                 // CUBLAS_OP_N, CUBLAS_OP_T
-constexpr int kPedanticMath = 2, kTf32TensorOpMath = 3;    // of cublasMath_t
+constexpr int kPlain = 0, kTransposed = 1;               // CUBLAS_OP_N, CUBLAS_OP_T
+constexpr int kPedanticMath = 2, kTf32TensorOpMath = 3;  // of cublasMath_t
 
-// What NVIDIA recommends for sm_90; older devices need less. With a workspace of its own cuBLAS allocates nothing, which
-// makes its calls capturable, and a fixed size makes their results repeatable.
+// What NVIDIA recommends for sm_90; older devices need less. With a workspace of its own cuBLAS allocates nothing,
+// which makes its calls capturable, and a fixed size makes their results repeatable.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
 class Cublas : public MatrixLibrary {
  public:
   explicit Cublas(Precision precision)
-      : library_(SharedLibrary::open("cuBLAS", cublas_files(),
-                                     "install CUDA 13's libcublas (package libcublas-13-0, nvidia-cublas by pip, or the CUDA "
-                                     "toolkit)")),
+      : library_(SharedLibrary::open(
+            "cuBLAS", cublas_files(),
+            "install CUDA 13's libcublas (package libcublas-13-0, nvidia-cublas by pip, or the CUDA "
+            "toolkit)")),
         destroy_(library_->function<Destroy>("cublasDestroy_v2")),
         set_stream_(library_->function<SetStream>("cublasSetStream_v2")),
         set_workspace_(library_->function<SetWorkspace>("cublasSetWorkspace_v2")),
@@ -49,9 +50,10 @@ class Cublas : public MatrixLibrary {
             "choosing cuBLAS's arithmetic");
       const cudaError_t status = cudaMalloc(&workspace_, kWorkspaceBytes);
       if (status != cudaSuccess) {
-        throw OutOfMemoryError(formatted("no memory for cuBLAS's workspace of 32 MiB: {} - lower num_envs or num_steps, or free "
-                                "memory on the device",
-                                cudaGetErrorString(status)));
+        throw OutOfMemoryError(
+            formatted("no memory for cuBLAS's workspace of 32 MiB: {} - lower num_envs or num_steps, or free "
+                      "memory on the device",
+                      cudaGetErrorString(status)));
       }
     } catch (...) {
       destroy_(handle_);

@@ -103,8 +103,6 @@ class EventTimer : public PhaseTimer {
 
 std::unique_ptr<PhaseListener> make_nvtx_ranges() { return std::make_unique<NvtxRanges>(); }
 
-std::unique_ptr<PhaseTimer> make_event_timer(Queue& queue) {
-  return std::make_unique<EventTimer>(queue);
-}
+std::unique_ptr<PhaseTimer> make_event_timer(Queue& queue) { return std::make_unique<EventTimer>(queue); }
 
 }  // namespace perilune

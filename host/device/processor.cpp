@@ -35,8 +35,8 @@ std::string processor_name(const Processor& processor) {
 
 // A table and no timing at start-up: a run on the same machine must get the same bits, whatever else the machine does.
 // Where AMD's family 25 has AVX512_BF16 it is Zen 4, whose units take a dot product as often as a fused multiply-add of
-// half as many factors. GenuineIntel family 6 model 207 takes them so much more seldom that fp32 wins. Steps per second in
-// bf16 against fp32, whole training, 2 layers:
+// half as many factors. GenuineIntel family 6 model 207 takes them so much more seldom that fp32 wins. Steps per second
+// in bf16 against fp32, whole training, 2 layers:
 //   Zen 4, one core             minibatch   4     16    32    64    128   256   2048
 //                               width 32    1.15  1.19  1.29  1.29  1.41  1.46  1.61
 //                               width 64    1.23  1.38  1.51  1.45  1.59  1.65  1.73

@@ -21,9 +21,15 @@ constexpr double kSeconds = 0.1;
 constexpr int kChains = 12;
 
 // a <- a * b + c in every chain; this file is compiled with contraction, unlike all others.
-struct Wide4 { typedef float Vector __attribute__((vector_size(16))); };
-struct Wide8 { typedef float Vector __attribute__((vector_size(32))); };
-struct Wide16 { typedef float Vector __attribute__((vector_size(64))); };
+struct Wide4 {
+  typedef float Vector __attribute__((vector_size(16)));
+};
+struct Wide8 {
+  typedef float Vector __attribute__((vector_size(32)));
+};
+struct Wide16 {
+  typedef float Vector __attribute__((vector_size(64)));
+};
 template <class Wide>
 [[gnu::always_inline]] inline void multiply_add(float* out, int repeats) {
   using Vector = typename Wide::Vector;
@@ -54,8 +60,8 @@ MultiplyAdd best_multiply_add() {
   return {[](float* out, int repeats) { multiply_add<Wide4>(out, repeats); }, 4};
 }
 
-// Runs `work` on every thread for kSeconds; calls per second by each thread's fastest call, of all threads together. The
-// fastest, because a ceiling that other processes lowered would let kernels seem to reach more than all.
+// Runs `work` on every thread for kSeconds; calls per second by each thread's fastest call, of all threads together.
+// The fastest, because a ceiling that other processes lowered would let kernels seem to reach more than all.
 double calls_per_second(int threads, const std::function<void(int)>& work) {
   std::vector<double> fastest(static_cast<std::size_t>(threads), 1e30);
   std::vector<std::thread> pool;
@@ -91,23 +97,23 @@ Hardware measure_processor(int threads) {
   const MultiplyAdd multiply_adds = best_multiply_add();
   const double flop = 2.0 * kChains * multiply_adds.width * kRepeats;
   const double rate = flop * calls_per_second(threads, [&](int t) {
-    multiply_adds.run(sums[static_cast<std::size_t>(t)].data(), kRepeats);
-  });
+                        multiply_adds.run(sums[static_cast<std::size_t>(t)].data(), kRepeats);
+                      });
   processor.flops.fill(rate);
 #if defined(__x86_64__)
-  // A dot-product instruction holds twice the multiply-adds of a fused one. (Not measured: where only one of the two units
-  // has it, the rate is fp32's.)
+  // A dot-product instruction holds twice the multiply-adds of a fused one. (Not measured: where only one of the two
+  // units has it, the rate is fp32's.)
   if (__builtin_cpu_supports("avx512bf16")) processor.flops[static_cast<std::size_t>(Precision::kBf16)] = 2.0 * rate;
 #endif
   processor.memory = 2.0 * kFloats * sizeof(float) * calls_per_second(threads, [&](int t) {
-    const auto i = static_cast<std::size_t>(t);
-    std::copy(from[i].begin(), from[i].end(), to[i].begin());
-  });
+                       const auto i = static_cast<std::size_t>(t);
+                       std::copy(from[i].begin(), from[i].end(), to[i].begin());
+                     });
   return processor;
 }
 
-// FLOP/s of a core with fused multiply-adds: 95 G were measured on Zen 4, 150 G on a Xeon with AVX-512, 96 G are what two
-// units of AVX2 give at 3 GHz; without them, a product and a sum of four a clock.
+// FLOP/s of a core with fused multiply-adds: 95 G were measured on Zen 4, 150 G on a Xeon with AVX-512, 96 G are what
+// two units of AVX2 give at 3 GHz; without them, a product and a sum of four a clock.
 Hardware nominal_processor(int threads) {
   Hardware processor;
   processor.name = "this processor";

@@ -45,8 +45,9 @@ ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> dra
   } catch (const std::out_of_range& error) {
     throw UsageError(error.what());
   }
-  return {replays->observation_dim,  replays->bodies,             std::move(steps.observations),
-          std::move(steps.rewards),  std::move(steps.terminated), std::move(steps.truncated),
+  return {replays->observation_dim,      replays->bodies,
+          std::move(steps.observations), std::move(steps.rewards),
+          std::move(steps.terminated),   std::move(steps.truncated),
           std::move(steps.bodies)};
 }
 

@@ -21,10 +21,10 @@ struct ReplayOptions {
 // T steps: as many as there were actions, or fewer where the episode ended.
 struct ReplayedEpisode {
   int observation_dim = 0, bodies = 0;
-  std::vector<double> observations;    // [T + 1][observation_dim], the reset's first
-  std::vector<double> rewards;         // [T]
+  std::vector<double> observations;                 // [T + 1][observation_dim], the reset's first
+  std::vector<double> rewards;                      // [T]
   std::vector<std::uint8_t> terminated, truncated;  // [T]
-  std::vector<double> body_states;     // [T + 1][bodies][6]: x, y, angle, vx, vy, w; none where bodies is 0
+  std::vector<double> body_states;  // [T + 1][bodies][6]: x, y, angle, vx, vy, w; none where bodies is 0
 };
 
 // draws: what the environment drew, in order, each as the value its distribution gave. actions: [T] choices, or

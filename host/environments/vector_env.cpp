@@ -6,11 +6,11 @@
 #include <bit>
 #include <cmath>
 
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/exclusive.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 
@@ -236,20 +236,22 @@ void VectorEnv::report(std::uint64_t fault, const void* actions, ActionType type
   const auto place = static_cast<std::size_t>(fault >> 33);
   const auto value = static_cast<std::uint32_t>(fault);
   if (static_cast<FaultKind>(fault >> 32 & 1) == FaultKind::kEnded) {
-    throw UsageError(formatted("environment {} was stepped after its episode had ended, with autoreset disabled - reset "
-                               "it first (reset takes a mask) - nothing was stepped",
-                               place));
+    throw UsageError(
+        formatted("environment {} was stepped after its episode had ended, with autoreset disabled - reset "
+                  "it first (reset takes a mask) - nothing was stepped",
+                  place));
   }
   if (is_continuous()) {
     const std::size_t width = static_cast<std::size_t>(num_actions());
-    throw UsageError(formatted("actions[{}, {}] = nan is no number - allowed: any number, {} clips it - nothing was "
-                               "stepped",
-                               place / width, place % width, environment_.id));
+    throw UsageError(
+        formatted("actions[{}, {}] = nan is no number - allowed: any number, {} clips it - nothing was "
+                  "stepped",
+                  place / width, place % width, environment_.id));
   }
   std::int64_t action = std::bit_cast<std::int32_t>(value);
   if (actions != nullptr && type == ActionType::kInt64) action = static_cast<const std::int64_t*>(actions)[place];
-  throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {} - nothing was stepped", place, action,
-                             environment_.id, num_actions() - 1));
+  throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {} - nothing was stepped", place,
+                             action, environment_.id, num_actions() - 1));
 }
 
 EnvironmentStates VectorEnv::read_all() {
@@ -356,7 +358,8 @@ void VectorEnv::set_states(const EnvironmentStates& states) {
 void VectorEnv::set_states(const EnvironmentStates& states, std::span<const std::int64_t> indices) {
   const Exclusive use(in_use_, kThis);
   if (!was_reset_) {
-    throw UsageError("some environments are given a state before the first reset - call reset first, or give all a state");
+    throw UsageError(
+        "some environments are given a state before the first reset - call reset first, or give all a state");
   }
   require_indices(indices);
   require_valid(states, indices.size());

@@ -6,8 +6,8 @@
 // memory; there they only enqueue, and the caller orders them with its own stream by wait_for and signal. Seeds, masks
 // and saved states are always host memory.
 //
-// Randomness: environment i after reset(seed = s) draws what environment i of a training run with seed s draws, whatever
-// N is; with a list of seeds it draws what environment 0 of a run with seeds[i] draws.
+// Randomness: environment i after reset(seed = s) draws what environment i of a training run with seed s draws,
+// whatever N is; with a list of seeds it draws what environment 0 of a run with seeds[i] draws.
 //
 // A call that throws leaves environments and outputs as they were. Errors of actions on CUDA are found by the device:
 // from then on steps do nothing, and the next call that synchronises (check, reset, states) throws.
@@ -44,23 +44,23 @@ struct ResetOptions {
 
 // Where a step's results go. What may be null is not written then.
 struct StepOutputs {
-  float* observations;           // [N][observation_dim]
-  float* rewards;                // [N]
-  std::uint8_t* terminated;      // [N], 0 or 1
-  std::uint8_t* truncated;       // [N], 0 or 1
+  float* observations;       // [N][observation_dim]
+  float* rewards;            // [N]
+  std::uint8_t* terminated;  // [N], 0 or 1
+  std::uint8_t* truncated;   // [N], 0 or 1
   // Of environments whose episode ended in this step; entries of the others stay as they are. May be null.
-  float* final_observations;     // [N][observation_dim]; with Autoreset::kSameStep only
-  float* episode_returns;        // [N], undiscounted
+  float* final_observations;       // [N][observation_dim]; with Autoreset::kSameStep only
+  float* episode_returns;          // [N], undiscounted
   std::uint32_t* episode_lengths;  // [N], steps
 };
 
 // Everything that `count` environments carry from step to step.
 struct EnvironmentStates {
-  std::vector<float> fields;              // [count][field_names().size()]
-  std::vector<std::uint32_t> episode;     // index of the running episode
-  std::vector<std::uint32_t> elapsed;     // steps taken in it
-  std::vector<float> episode_return;      // so far
-  std::vector<std::uint8_t> ended;        // 1: over, and not yet reset
+  std::vector<float> fields;                // [count][field_names().size()]
+  std::vector<std::uint32_t> episode;       // index of the running episode
+  std::vector<std::uint32_t> elapsed;       // steps taken in it
+  std::vector<float> episode_return;        // so far
+  std::vector<std::uint8_t> ended;          // 1: over, and not yet reset
   std::vector<std::uint32_t> seed, number;  // its random draws are those of environment `number` of a run with `seed`
 };
 
@@ -78,7 +78,7 @@ class VectorEnv {
   std::uint32_t max_episode_steps() const { return episode_limit(config_); }
   Autoreset autoreset() const { return autoreset_; }
   std::span<const char* const> field_names() const;
-  bool was_reset() const { return was_reset_; }  // or given states
+  bool was_reset() const { return was_reset_; }   // or given states
   double parameter(std::string_view name) const;  // as set, or its default; throws UsageError if there is none
   Device& device() const { return device_; }
 
@@ -86,10 +86,10 @@ class VectorEnv {
   void reset(const ResetOptions& options, float* observations);
 
   // One step of every environment. actions: [N] kInt32 or kInt64 for choices, [N][num_actions()] kFloat32 or (CPU only)
-  // kFloat64 for numbers, which are clipped as the environment says; NaN and unknown choices are UsageErrors, also where an action is
-  // ignored because its environment is reset. With
-  // Autoreset::kDisabled stepping an environment that has ended is one, too. Returns whether any episode ended in this
-  // step; always true on CUDA, where that is not known yet.
+  // kFloat64 for numbers, which are clipped as the environment says; NaN and unknown choices are UsageErrors, also
+  // where an action is ignored because its environment is reset. With Autoreset::kDisabled stepping an environment that
+  // has ended is one, too. Returns whether any episode ended in this step; always true on CUDA, where that is not known
+  // yet.
   bool step(const void* actions, ActionType type, const StepOutputs& outputs);
 
   // Writes the observations of all environments.

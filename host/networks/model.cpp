@@ -6,8 +6,8 @@
 
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
-#include "host/networks/orthogonal.hpp"
 #include "host/base/text.hpp"
+#include "host/networks/orthogonal.hpp"
 
 namespace perilune {
 
@@ -27,9 +27,10 @@ std::int32_t add_tensor(Model& model, const Config& config, std::string name, st
   model.floats = align(offset + size);
   constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();  // offsets in Network, indices in kernels
   if (model.floats > kMost) {
-    throw UsageError(formatted("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
-                               "fewer or smaller ones",
-                               joined(layer_sizes(config)), kMost));
+    throw UsageError(
+        formatted("hidden layers of {} units have more parameters than fit - allowed: up to {} - choose "
+                  "fewer or smaller ones",
+                  joined(layer_sizes(config)), kMost));
   }
   return static_cast<std::int32_t>(offset);
 }
@@ -41,8 +42,7 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   std::copy(sizes.begin(), sizes.end(), network.width);
   sizes.insert(sizes.begin(), inputs);
   sizes.push_back(outputs);
-  network.activation =
-      config.activation == Config::Activation::kTanh ? Activation::kTanh : Activation::kRelu;
+  network.activation = config.activation == Config::Activation::kTanh ? Activation::kTanh : Activation::kRelu;
   network.begin = static_cast<std::int32_t>(model.floats);
   for (int l = 0; l <= network.depth; ++l) {
     const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);

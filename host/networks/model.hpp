@@ -10,8 +10,9 @@
 
 namespace perilune {
 
-// One weight or bias, named as PyTorch names it in Sequential(Linear, activation, ...): "actor.0.weight", "critic.4.bias";
-// or "actor.log_std", the logarithms of a continuous policy's standard deviations, whose means the actor says.
+// One weight or bias, named as PyTorch names it in Sequential(Linear, activation, ...): "actor.0.weight",
+// "critic.4.bias"; or "actor.log_std", the logarithms of a continuous policy's standard deviations, whose means the
+// actor says.
 struct ModelTensor {
   std::string name;
   std::vector<std::uint64_t> shape;  // weight [out, in], bias [out], log_std [actions]
@@ -31,8 +32,8 @@ inline constexpr const char* kLogStdName = "actor.log_std";
 Model model_of(const Config& config);
 Model model_of(const Config& config, const EnvironmentInfo& environment);
 
-// Orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1) and zero biases, from the seed; and
-// log_std_init.
+// Orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1) and zero biases, from the seed;
+// and log_std_init.
 std::vector<float> initial_parameters(const Model& model, const Config& config);
 
 }  // namespace perilune

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "host/device/arena.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/device/arena.hpp"
 
 namespace perilune {
 
@@ -28,10 +28,10 @@ const Kernels& choose_kernels(const Config& config, const Device& device, Precis
   if (const Kernels* fused = find_fused(config, device, precision)) return *fused;
   const Kernels* layerwise = find_layerwise_kernels(device.machine(), config.env_id.c_str());
   if (config.fused == Config::Fused::kTrue || layerwise == nullptr) {
-    throw UsageError(formatted("{} has no fused kernels for {} with hidden layers of {} units that fit {} of storage per "
-                               "block - see `perilune info` for what was built, or set fused = auto",
-                               device.machine().name, config.env_id, joined(layer_sizes(config)),
-                               format_bytes(device.max_block_storage())));
+    throw UsageError(formatted(
+        "{} has no fused kernels for {} with hidden layers of {} units that fit {} of storage per "
+        "block - see `perilune info` for what was built, or set fused = auto",
+        device.machine().name, config.env_id, joined(layer_sizes(config)), format_bytes(device.max_block_storage())));
   }
   return *layerwise;
 }

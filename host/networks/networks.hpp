@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
 #include "host/networks/model.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 

@@ -1,6 +1,6 @@
-// Gram and Schmidt's method in panels: the vectors of a panel are freed of all vectors before it, each on its own and so
-// on every core, and then of each other, one after the other. Only this file of host/ does arithmetic that takes time
-// (2 n^3 operations: 0.6 s for 2048 x 1536 on two cores), so it is compiled for several instruction sets.
+// Gram and Schmidt's method in panels: the vectors of a panel are freed of all vectors before it, each on its own and
+// so on every core, and then of each other, one after the other. Only this file of host/ does arithmetic that takes
+// time (2 n^3 operations: 0.6 s for 2048 x 1536 on two cores), so it is compiled for several instruction sets.
 #include "host/networks/orthogonal.hpp"
 
 #include <algorithm>
@@ -20,9 +20,9 @@ namespace {
 #define PERILUNE_FOR_EVERY_PROCESSOR
 #endif
 
-constexpr std::size_t kPanel = 64;   // vectors
-constexpr std::size_t kBlock = 16;   // vectors of the basis that stay in the L2 cache while a panel passes by
-constexpr std::size_t kLanes = 32;   // partial sums of a dot product
+constexpr std::size_t kPanel = 64;  // vectors
+constexpr std::size_t kBlock = 16;  // vectors of the basis that stay in the L2 cache while a panel passes by
+constexpr std::size_t kLanes = 32;  // partial sums of a dot product
 constexpr std::size_t kLengthForThreads = 256;  // below it a thread costs more than it saves
 
 PERILUNE_FOR_EVERY_PROCESSOR double dot(const double* a, const double* b, std::size_t length) {

@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <optional>
 
-#include "host/device/device_cuda.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
+#include "host/device/device_cuda.hpp"
 #include "host/networks/networks.hpp"
 #include "host/planning/performance_model.hpp"
 #include "host/planning/precision.hpp"
@@ -15,8 +15,8 @@ namespace perilune {
 
 namespace {
 
-// Seconds until a GPU has its first kernel: starting the driver and making a context, which take 0.2 to 1 s depending on the
-// machine, and loading kernels. An assumption, not measured with this program.
+// Seconds until a GPU has its first kernel: starting the driver and making a context, which take 0.2 to 1 s depending
+// on the machine, and loading kernels. An assumption, not measured with this program.
 constexpr double kStartSeconds = 0.5;
 
 // The driver's control node; under WSL, its stand-in.

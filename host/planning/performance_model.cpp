@@ -10,13 +10,14 @@ namespace perilune {
 namespace {
 
 // Shares of a ceiling that good code reaches. GPU: 790 of 989 bf16 TFLOP/s in matrix products on random data, 4.3 of
-// 4.8 TB/s in copies (both H200). CPU: fitted, with the next three, to the times of one AVX-512 core (EPYC) at widths 16 to
-// 128, which they give back within 5%; the nominal FLOP hold about as much that is not executed as the loops cost.
+// 4.8 TB/s in copies (both H200). CPU: fitted, with the next three, to the times of one AVX-512 core (EPYC) at widths
+// 16 to 128, which they give back within 5%; the nominal FLOP hold about as much that is not executed as the loops
+// cost.
 constexpr double kGpuFlops = 0.8, kGpuMemory = 0.9, kCpuFlops = 1.0, kCpuMemory = 0.5;
 
-// A CPU's work beside the matrix products, in FLOP that would take as long: a tanh, and its slope and the extra passes of
-// the backward pass; CartPole's observation, sampling (exp, log, Philox), step and record; gathering a sample and both
-// losses; a simulator's step alone.
+// A CPU's work beside the matrix products, in FLOP that would take as long: a tanh, and its slope and the extra passes
+// of the backward pass; CartPole's observation, sampling (exp, log, Philox), step and record; gathering a sample and
+// both losses; a simulator's step alone.
 constexpr double kTanhFlop = 30.0, kSlopeFlop = 19.0;
 constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 230.0;
 // The landers' steps alone, from the steps per second of their simulators on two cores of a Xeon (357 GFLOP/s).
@@ -26,16 +27,17 @@ constexpr double kLanderFlop = 6.7e3, kLunarLanderFlop = 338e3, kFastLunarLander
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
 // A matrix product that a GPU's library runs for few samples, and the kernel behind it; an estimate.
 constexpr double kProductLatency = 5e-6;
-// Loads from memory that are started together, and what waits for them. (A serial scan with a load a step took 124 us for
-// 128 steps on an H100, 0.97 us each.)
+// Loads from memory that are started together, and what waits for them. (A serial scan with a load a step took 124 us
+// for 128 steps on an H100, 0.97 us each.)
 constexpr double kLoadLatency = 0.8e-6;
 // What the last block of a grid does alone: a ticket, the sums of the others, a verdict.
 constexpr double kLastBlockLatency = 2.0e-6;
 // Of a multiprocessor; and the lanes that fill them with a warp each.
 constexpr double kSchedulers = 4.0, kWarp = 32.0, kLanesPerProcessor = kSchedulers * kWarp;
 
-// As kernels/cuda_launcher.cuh and kernels/cpu.cpp choose them: a block's environments or samples, and of tensor cores';
-// threads of a multiprocessor over which landers are spread; threads that it has registers for where the kernel does not say.
+// As kernels/cuda_launcher.cuh and kernels/cpu.cpp choose them: a block's environments or samples, and of tensor
+// cores'; threads of a multiprocessor over which landers are spread; threads that it has registers for where the kernel
+// does not say.
 constexpr double kGpuTile = 64.0, kTensorTile = 128.0, kCpuTile = 96.0, kCpuPartials = 16.0;
 constexpr double kSpreadThreads = 256.0, kThreads = 512.0, kTensorThreads = 256.0;
 
@@ -59,9 +61,10 @@ constexpr KernelCycles kKernelCycles[] = {
 // The parameters that they are of: 4-64-64-2 and 4-64-64-1.
 constexpr double kCountedParameters = 9155.0;
 
-// Instructions of a warp for a step of one lander, and for each more that it has: they diverge. Exact 43 k for 1, 68 k for 8
-// and 116 k for 32, fast 7 k, 21 k and 56 k, counted in PTX with random actions. 32 in flight need 50 k of the exact solver, and
-// with a pilot that lands 140 k and 61 k. The simplified lander's is the length of its simulator's code.
+// Instructions of a warp for a step of one lander, and for each more that it has: they diverge. Exact 43 k for 1, 68 k
+// for 8 and 116 k for 32, fast 7 k, 21 k and 56 k, counted in PTX with random actions. 32 in flight need 50 k of the
+// exact solver, and with a pilot that lands 140 k and 61 k. The simplified lander's is the length of its simulator's
+// code.
 struct StepInstructions {
   double first, more;
 };
@@ -106,7 +109,8 @@ bool is_layer_by_layer(const Config& config) {
   return width == 0 || width > kWidest;
 }
 
-// What one sample counts among the lanes: a library's products spread over a layer's units as well, some 32 of them a lane.
+// What one sample counts among the lanes: a library's products spread over a layer's units as well, some 32 of them a
+// lane.
 double lanes_per_sample(const Config& config) {
   const std::vector<int> sizes = layer_sizes(config);
   return is_layer_by_layer(config) ? std::max(1.0, *std::max_element(sizes.begin(), sizes.end()) / 32.0) : 1.0;
@@ -124,7 +128,8 @@ struct GpuSeconds {
 
 // Of so many warps that make `passes` each.
 GpuSeconds gpu_seconds(const Hardware& hardware, double alone, double together, double passes, double warps) {
-  return {passes * alone / hardware.clock, passes * together * warps / (kSchedulers * hardware.processors) / hardware.clock};
+  return {passes * alone / hardware.clock,
+          passes * together * warps / (kSchedulers * hardware.processors) / hardware.clock};
 }
 
 // Cycles of a simulator's step in a warp of so many environments: alone, and for each of those that share a scheduler.
@@ -137,7 +142,9 @@ StepCycles step_cycles(const Config& config, double environments, double warps) 
     const KernelCycles& row = cycles_of("simulate", Precision::kFp32);
     return {row.alone, row.together};
   }
-  const StepInstructions step = is_lander(config) ? kLanderStep : is_fast(config) ? kFastLunarLanderStep : kLunarLanderStep;
+  const StepInstructions step = is_lander(config) ? kLanderStep
+                                : is_fast(config) ? kFastLunarLanderStep
+                                                  : kLunarLanderStep;
   const double instructions = step.first + step.more * (environments - 1.0);
   return {instructions * kInstructionCycles, instructions * std::max(1.0, kInstructionCycles / warps)};
 }
@@ -149,8 +156,8 @@ double environment_blocks(const Config& config, const Hardware& hardware, double
 }
 
 // Environments' steps with their networks, of so many layers and parameters.
-GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Precision precision, double envs, double steps,
-                           double layers, double parameters) {
+GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Precision precision, double envs,
+                           double steps, double layers, double parameters) {
   const bool tensor = precision != Precision::kFp32;
   const double blocks = environment_blocks(config, hardware, envs, kGpuTile);
   // A team of warps for each network.
@@ -206,7 +213,8 @@ double flop_per_step(const Model& model, const Config& config) {
   return actor.parameters * (2.0 + 6.0 * actor_passes) + critic.parameters * (2.0 + 6.0 * critic_passes);
 }
 
-std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, Precision precision, int partials) {
+std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hardware, Precision precision,
+                                      int partials) {
   const Model model = model_of(config);
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const NetworkCounts actor = count(model, "actor", model.actor), critic = count(model, "critic", model.critic);
@@ -219,8 +227,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const double minibatch = joint ? samples / config.num_minibatches : samples;
-  const double updates = joint ? config.update_epochs * config.num_minibatches
-                               : config.policy_iterations + config.value_iterations;
+  const double updates =
+      joint ? config.update_epochs * config.num_minibatches : config.policy_iterations + config.value_iterations;
   const double actor_passes = joint ? config.update_epochs : config.policy_iterations;
   const double critic_passes = joint ? config.update_epochs : config.value_iterations;
   const double networks = joint ? 2.0 : 1.0;
@@ -343,7 +351,8 @@ double predict_evaluation(const Config& config, const Hardware& hardware, int ep
   work.launches = 1.0;
   work.lanes = episodes * lanes_per_sample(config);
   if (hardware.is_gpu) {
-    const GpuSeconds busy = rollout_seconds(config, hardware, Precision::kFp32, episodes, steps, layers, actor.parameters);
+    const GpuSeconds busy =
+        rollout_seconds(config, hardware, Precision::kFp32, episodes, steps, layers, actor.parameters);
     work.chain = busy.chain;
     work.issue = busy.issue;
   }
@@ -352,10 +361,14 @@ double predict_evaluation(const Config& config, const Hardware& hardware, int ep
 
 Precision expected_precision(const Config& config, const Hardware& hardware) {
   switch (config.precision) {
-    case Config::Precision::kFp32: return Precision::kFp32;
-    case Config::Precision::kTf32: return Precision::kTf32;
-    case Config::Precision::kBf16: return Precision::kBf16;
-    case Config::Precision::kAuto: break;
+    case Config::Precision::kFp32:
+      return Precision::kFp32;
+    case Config::Precision::kTf32:
+      return Precision::kTf32;
+    case Config::Precision::kBf16:
+      return Precision::kBf16;
+    case Config::Precision::kAuto:
+      break;
   }
   // Libraries multiply a CPU's matrices in fp32.
   return !hardware.is_gpu && is_layer_by_layer(config) ? Precision::kFp32 : hardware.automatic;

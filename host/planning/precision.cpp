@@ -5,8 +5,8 @@
 
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
-#include "host/networks/networks.hpp"
 #include "host/base/text.hpp"
+#include "host/networks/networks.hpp"
 
 namespace perilune {
 
@@ -14,9 +14,12 @@ namespace {
 
 Config::Precision key_value(Precision precision) {
   switch (precision) {
-    case Precision::kTf32: return Config::Precision::kTf32;
-    case Precision::kBf16: return Config::Precision::kBf16;
-    case Precision::kFp32: break;
+    case Precision::kTf32:
+      return Config::Precision::kTf32;
+    case Precision::kBf16:
+      return Config::Precision::kBf16;
+    case Precision::kFp32:
+      break;
   }
   return Config::Precision::kFp32;
 }
@@ -43,9 +46,12 @@ std::vector<Precision> precisions_for(const Config& config, const Device& device
 
 std::string_view precision_name(Precision precision) {
   switch (precision) {
-    case Precision::kTf32: return "tf32";
-    case Precision::kBf16: return "bf16";
-    case Precision::kFp32: break;
+    case Precision::kTf32:
+      return "tf32";
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kFp32:
+      break;
   }
   return "fp32";
 }
@@ -71,10 +77,11 @@ Precision choose_precision(const Config& config, const Device& device) {
     names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
   }
   constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
-  throw UsageError(formatted("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
-                             "auto; a run goes on in its own alone: begin another with its weights by train --from",
-                             kAsked[static_cast<int>(config.precision)], device.description(),
-                             names.empty() ? "none" : names, config.env_id, joined(layer_sizes(config))));
+  throw UsageError(
+      formatted("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
+                "auto; a run goes on in its own alone: begin another with its weights by train --from",
+                kAsked[static_cast<int>(config.precision)], device.description(), names.empty() ? "none" : names,
+                config.env_id, joined(layer_sizes(config))));
 }
 
 Config with_chosen_precision(Config config, const Device& device) {

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 

@@ -5,9 +5,9 @@
 
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
+#include "host/base/text.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/safetensors.hpp"
-#include "host/base/text.hpp"
 
 namespace perilune {
 
@@ -44,8 +44,8 @@ void for_other_arrays(State& state, std::uint64_t environments, std::uint64_t fi
 void add_parameters(std::vector<Tensor>& tensors, const Model& model, const std::string& prefix,
                     const std::vector<float>& values) {
   for (const ModelTensor& tensor : model.tensors) {
-    tensors.push_back(make_tensor<float>(prefix + tensor.name, tensor.shape,
-                                         std::span(values).subspan(tensor.offset, tensor.size)));
+    tensors.push_back(
+        make_tensor<float>(prefix + tensor.name, tensor.shape, std::span(values).subspan(tensor.offset, tensor.size)));
   }
 }
 
@@ -60,9 +60,10 @@ void copy_parameters(const SafetensorsFile& file, const Model& model, const std:
 const std::string& metadata_of(const SafetensorsFile& file, const char* key) {
   const auto found = file.metadata().find(key);
   if (found == file.metadata().end()) {
-    throw Error(formatted("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
-                          "perilune train wrote",
-                          file.source(), key));
+    throw Error(
+        formatted("{} is no Perilune checkpoint or policy (its metadata has no \"{}\") - give a file that "
+                  "perilune train wrote",
+                  file.source(), key));
   }
   return found->second;
 }
@@ -76,8 +77,9 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
   }
   const std::string& version = metadata_of(file, "format_version");
   if (version != kFormatVersion && version != kVersionWithoutRecord) {
-    throw Error(formatted("{} has format version {} - this program reads versions {} and {} - use the program that wrote it",
-                          file.source(), version, kVersionWithoutRecord, kFormatVersion));
+    throw Error(
+        formatted("{} has format version {} - this program reads versions {} and {} - use the program that wrote it",
+                  file.source(), version, kVersionWithoutRecord, kFormatVersion));
   }
   Config config;
   try {
@@ -92,10 +94,11 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
 void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
   const bool gaussian = file.find(kLogStdName) != nullptr;
   if (gaussian == environment.continuous) return;
-  throw Error(formatted("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
-                        "trained there",
-                        file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no",
-                        kLogStdName, environment.id, environment.continuous ? "continuous" : "discrete"));
+  throw Error(
+      formatted("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
+                "trained there",
+                file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no", kLogStdName,
+                environment.id, environment.continuous ? "continuous" : "discrete"));
 }
 
 template <class Number>
@@ -154,7 +157,8 @@ Metadata metadata_of(const SavedPolicy& policy) {
                        {"format_version", kFormatVersion},
                        {"config", to_toml(policy.config)},
                        {"step", std::to_string(policy.step)}};
-  if (find_environment(policy.config.env_id).continuous) metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
+  if (find_environment(policy.config.env_id).continuous)
+    metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
   metadata.insert(policy.metadata.begin(), policy.metadata.end());
   return metadata;
 }
@@ -173,12 +177,9 @@ void save_checkpoint(const std::filesystem::path& run, const Model& model, const
   const TrainerState& state = checkpoint.state;
   save_policy(policy_path(run), {config, state.parameters, step, {{"iteration", std::to_string(state.iteration)}}});
 
-  Metadata metadata = {{"format", kCheckpointFormat},
-                       {"format_version", kFormatVersion},
-                       {"config", to_toml(config)},
-                       {"iteration", std::to_string(state.iteration)},
-                       {"step", std::to_string(step)},
-                       {"on_schedule", std::to_string(checkpoint.on_schedule)}};
+  Metadata metadata = {{"format", kCheckpointFormat},  {"format_version", kFormatVersion},
+                       {"config", to_toml(config)},    {"iteration", std::to_string(state.iteration)},
+                       {"step", std::to_string(step)}, {"on_schedule", std::to_string(checkpoint.on_schedule)}};
   add_record(metadata, checkpoint.record);
   const auto environments = static_cast<std::uint64_t>(config.num_envs);
   std::vector<Tensor> tensors;
@@ -207,9 +208,8 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   const Model model = model_of(config);
   TrainerState& state = checkpoint.state;
   state.iteration = number_of<std::uint32_t>(file, "iteration");
-  for_parameter_arrays(state, [&](const char* prefix, std::vector<float>& values) {
-    copy_parameters(file, model, prefix, values);
-  });
+  for_parameter_arrays(
+      state, [&](const char* prefix, std::vector<float>& values) { copy_parameters(file, model, prefix, values); });
   const Tensor* fields = file.find("environments.fields");
   const std::uint64_t rows = fields != nullptr && fields->shape.size() == 2 ? fields->shape[0] : 0;
   for_other_arrays(state, static_cast<std::uint64_t>(config.num_envs), rows,

@@ -1,12 +1,13 @@
 // Checkpoints (everything a run needs to go on) and policy files (the weights alone), as safetensors.
 //
-// Tensors: actor.* and critic.* as in host/networks/model.hpp, with actor.log_std where actions are continuous; in a checkpoint
-// also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
+// Tensors: actor.* and critic.* as in host/networks/model.hpp, with actor.log_std where actions are continuous; in a
+// checkpoint also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
 // environments.fields [state fields, N], environments.{episode, elapsed} (U32) and environments.episode_return [N].
-// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), step; of the best policy
-// mean_return; of the others iteration. A checkpoint's metadata also hold the run's record (run_record.hpp) and whether it
-// was saved on schedule; the tensors of the best policy so far are best.<name>, left out where it is the policy itself. In
-// a policy file with continuous actions action_low and action_high, to which the actor's outputs are to be clipped.
+// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), step; of the best
+// policy mean_return; of the others iteration. A checkpoint's metadata also hold the run's record (run_record.hpp) and
+// whether it was saved on schedule; the tensors of the best policy so far are best.<name>, left out where it is the
+// policy itself. In a policy file with continuous actions action_low and action_high, to which the actor's outputs are
+// to be clipped.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +16,10 @@
 #include <string_view>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/networks/model.hpp"
 #include "host/runs/run_record.hpp"
 #include "host/runs/safetensors.hpp"
+#include "host/settings/config.hpp"
 #include "host/training/trainer.hpp"
 
 namespace perilune {

@@ -23,8 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-static_assert(std::endian::native == std::endian::little,
-              "record fields are stored as they lie in memory");
+static_assert(std::endian::native == std::endian::little, "record fields are stored as they lie in memory");
 
 constexpr auto kFlushInterval = std::chrono::seconds(1);
 constexpr std::size_t kFlushBytes = 1 << 20;
@@ -50,9 +49,7 @@ constexpr std::array<std::array<std::uint32_t, 256>, 8> make_crc_tables() {
 }
 constexpr auto kCrcTables = make_crc_tables();
 
-std::uint32_t masked_crc(std::string_view bytes) {
-  return std::rotr(crc32c(bytes), 15) + 0xA282EAD8u;
-}
+std::uint32_t masked_crc(std::string_view bytes) { return std::rotr(crc32c(bytes), 15) + 0xA282EAD8u; }
 
 template <class T>
 void append_raw(std::string& out, T value) {
@@ -81,9 +78,7 @@ void append_varint(std::string& out, std::uint64_t value) {
   out += static_cast<char>(value);
 }
 
-std::size_t varint_size(std::uint64_t value) {
-  return (static_cast<std::size_t>(std::bit_width(value | 1)) + 6) / 7;
-}
+std::size_t varint_size(std::uint64_t value) { return (static_cast<std::size_t>(std::bit_width(value | 1)) + 6) / 7; }
 
 void append_record(std::string& out, std::string_view data) {
   const std::size_t begin = out.size();
@@ -107,9 +102,7 @@ std::string file_version_event(double wall_time) {
 // The step of an event that append_event wrote (its second field), 0 for the file version.
 std::uint64_t event_step(std::string_view event) {
   constexpr std::size_t kStepField = 1 + sizeof(double);
-  if (event.size() <= kStepField ||
-      static_cast<std::uint8_t>(event[kStepField]) != field_tag(2, kVarint))
-    return 0;
+  if (event.size() <= kStepField || static_cast<std::uint8_t>(event[kStepField]) != field_tag(2, kVarint)) return 0;
   std::uint64_t step = 0;
   int shift = 0;
   for (char byte : event.substr(kStepField + 1, 10)) {
@@ -125,13 +118,11 @@ std::optional<std::string_view> first_record(std::string_view bytes) {
   constexpr std::size_t kHeader = sizeof(std::uint64_t) + sizeof(std::uint32_t);
   const auto length = read_raw<std::uint64_t>(bytes);
   if (!length || bytes.size() < kHeader || *length > bytes.size() - kHeader) return std::nullopt;
-  if (read_raw<std::uint32_t>(bytes.substr(sizeof(std::uint64_t))) !=
-      masked_crc(bytes.substr(0, 8))) {
+  if (read_raw<std::uint32_t>(bytes.substr(sizeof(std::uint64_t))) != masked_crc(bytes.substr(0, 8))) {
     return std::nullopt;
   }
   const std::string_view data = bytes.substr(kHeader, *length);
-  if (read_raw<std::uint32_t>(bytes.substr(kHeader + *length)) != masked_crc(data))
-    return std::nullopt;
+  if (read_raw<std::uint32_t>(bytes.substr(kHeader + *length)) != masked_crc(data)) return std::nullopt;
   return data;
 }
 
@@ -158,8 +149,7 @@ std::size_t kept_event_bytes(std::string_view bytes, const MetricsEnd& end) {
   while (const auto event = first_record(bytes.substr(kept))) {
     const std::uint64_t step = event_step(*event);
     if (step > end.step || (step > 0 && step == end.step && ++rows > end.rows)) break;
-    kept = static_cast<std::size_t>(event->data() - bytes.data()) + event->size() +
-           sizeof(std::uint32_t);
+    kept = static_cast<std::size_t>(event->data() - bytes.data()) + event->size() + sizeof(std::uint32_t);
   }
   return kept;
 }
@@ -182,8 +172,7 @@ fs::path events_path(const fs::path& run) {
 
 File open_to_append(const fs::path& path, std::size_t kept_bytes) {
   File file(path, O_WRONLY | O_CREAT | O_APPEND, "write metrics to");
-  if (::ftruncate(file.descriptor(), static_cast<off_t>(kept_bytes)) != 0)
-    fail_io("write metrics to", path, errno);
+  if (::ftruncate(file.descriptor(), static_cast<off_t>(kept_bytes)) != 0) fail_io("write metrics to", path, errno);
   return file;
 }
 
@@ -197,8 +186,7 @@ std::uint32_t crc32c(std::string_view bytes) {
     for (std::size_t k = 0; k < 8; ++k) crc ^= kCrcTables[7 - k][(word >> (8 * k)) & 0xFF];
     bytes.remove_prefix(8);
   }
-  for (char byte : bytes)
-    crc = (crc >> 8) ^ kCrcTables[0][(crc ^ static_cast<std::uint8_t>(byte)) & 0xFF];
+  for (char byte : bytes) crc = (crc >> 8) ^ kCrcTables[0][(crc ^ static_cast<std::uint8_t>(byte)) & 0xFF];
   return ~crc;
 }
 
@@ -207,11 +195,9 @@ MetricsWriter::MetricsWriter(const fs::path& run) : MetricsWriter(run, MetricsEn
 MetricsWriter::MetricsWriter(const fs::path& run, const MetricsEnd& end) {
   const fs::path events = events_path(run);
   const std::size_t kept_events = kept_event_bytes(read_whole(events), end);
-  json_file_ =
-      open_to_append(json_path(run), kept_json_bytes(read_whole(json_path(run)), end));
+  json_file_ = open_to_append(json_path(run), kept_json_bytes(read_whole(json_path(run)), end));
   events_file_ = open_to_append(events, kept_events);
-  if (kept_events == 0)
-    append_record(events_buffer_, file_version_event(static_cast<double>(std::time(nullptr))));
+  if (kept_events == 0) append_record(events_buffer_, file_version_event(static_cast<double>(std::time(nullptr))));
 }
 
 MetricsWriter::~MetricsWriter() {
@@ -256,8 +242,7 @@ void MetricsWriter::append_json(const MetricRow& row) {
     json_buffer_ += "\":";
     if (!std::isfinite(metric.value)) {
       json_buffer_ += "null";
-    } else if (const float narrow = static_cast<float>(metric.value);
-               static_cast<double>(narrow) == metric.value) {
+    } else if (const float narrow = static_cast<float>(metric.value); static_cast<double>(narrow) == metric.value) {
       append_number(narrow);  // most metrics are computed in float: the digits of a double would
                               // say nothing more
     } else {
@@ -269,8 +254,7 @@ void MetricsWriter::append_json(const MetricRow& row) {
 
 void MetricsWriter::append_event(const MetricRow& row) {
   const auto value_size = [](std::size_t name_size) {
-    return 1 + varint_size(name_size) + name_size + 1 +
-           sizeof(float);  // tag field, simple_value field
+    return 1 + varint_size(name_size) + name_size + 1 + sizeof(float);  // tag field, simple_value field
   };
   std::size_t summary_size = 0;
   for (const Metric& metric : row.metrics) {

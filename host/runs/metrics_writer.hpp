@@ -1,10 +1,10 @@
 // The metrics of a run on disk: metrics.jsonl (one JSON object per row) and TensorBoard events.
 //
-// Rows come in order of iteration; an iteration has a row of its own, then one for each evaluation of its policy. Both files are only appended to, through a buffer: a row costs
-// about as much as the formatting of its numbers, and reaches the files with the first row that
-// comes a second or more after the last flush, by flush(), or at the end. Call flush() before a
-// checkpoint is saved: resuming cuts both files back to the checkpoint, so that a resumed run has
-// the same rows as one that was never interrupted, and each row once.
+// Rows come in order of iteration; an iteration has a row of its own, then one for each evaluation of its policy. Both
+// files are only appended to, through a buffer: a row costs about as much as the formatting of its numbers, and reaches
+// the files with the first row that comes a second or more after the last flush, by flush(), or at the end. Call
+// flush() before a checkpoint is saved: resuming cuts both files back to the checkpoint, so that a resumed run has the
+// same rows as one that was never interrupted, and each row once.
 //
 // jsonl: {"iteration":1,"step":2048,"time":1700000000.5,"charts/episodic_return":22.25,...}; NaN
 // and Inf are null. Events: TFRecord framing (u64 length, masked CRC32C of it, data, masked CRC32C

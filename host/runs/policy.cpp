@@ -5,13 +5,13 @@
 #include <string>
 #include <utility>
 
-#include "host/runs/checkpoint.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/exclusive.hpp"
 #include "host/base/format.hpp"
 #include "host/networks/networks.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/run_directory.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 
@@ -19,8 +19,8 @@ std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(run_or_file, error);
   if (status.type() == std::filesystem::file_type::not_found) {
-    throw UsageError(formatted("{} does not exist - give a run directory, a checkpoint or a policy file",
-                               run_or_file.string()));
+    throw UsageError(
+        formatted("{} does not exist - give a run directory, a checkpoint or a policy file", run_or_file.string()));
   }
   if (error) fail_io("open", run_or_file, error.value());
   if (!std::filesystem::is_directory(status)) return run_or_file;
@@ -38,15 +38,17 @@ std::filesystem::path policy_file(const std::filesystem::path& run_or_file) {
 
 std::filesystem::path best_policy(const std::filesystem::path& run) {
   if (!is_run_directory(run)) {
-    throw UsageError(formatted("{} is no run directory, and only a run has a best policy - give the directory that perilune "
-                               "train made",
-                               run.string()));
+    throw UsageError(
+        formatted("{} is no run directory, and only a run has a best policy - give the directory that perilune "
+                  "train made",
+                  run.string()));
   }
   std::filesystem::path file = best_policy_path(run);
   if (!std::filesystem::exists(file)) {
-    throw Error(formatted("{} has no best policy: it has not been evaluated yet - let the run finish, train with --set "
-                          "eval_every=N, or take its newest policy",
-                          run.string()));
+    throw Error(
+        formatted("{} has no best policy: it has not been evaluated yet - let the run finish, train with --set "
+                  "eval_every=N, or take its newest policy",
+                  run.string()));
   }
   return file;
 }
@@ -82,7 +84,8 @@ std::string Policy::bytes() {
   return policy_bytes(saved);
 }
 
-// Layer-by-layer networks keep their layers in a workspace, which grows with the rows of a call up to workspace_columns.
+// Layer-by-layer networks keep their layers in a workspace, which grows with the rows of a call up to
+// workspace_columns.
 void Policy::reserve_workspace(ActArgs& args) {
   if (!is_layerwise(kernels_)) return;
   device_.queue().matrix = &device_.matrix_library(Precision::kFp32);
@@ -129,8 +132,8 @@ void Policy::require_numbers(const float* observations, std::int64_t count) cons
   const float* bad = std::find_if(observations, end, [](float x) { return std::isnan(x); });
   if (bad == end) return;
   const std::int64_t place = bad - observations;
-  throw UsageError(formatted("observations[{}, {}] = nan is no number - allowed: any number", place / width,
-                             place % width));
+  throw UsageError(
+      formatted("observations[{}, {}] = nan is no number - allowed: any number", place / width, place % width));
 }
 
 EvaluationResult Policy::evaluate(const EvaluationOptions& options, const Config& task) {

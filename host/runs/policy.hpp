@@ -12,11 +12,11 @@
 #include <string_view>
 
 #include "host/device/arena.hpp"
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
-#include "host/training/evaluation.hpp"
 #include "host/networks/model.hpp"
 #include "host/runs/safetensors.hpp"
+#include "host/settings/config.hpp"
+#include "host/training/evaluation.hpp"
 
 namespace perilune {
 

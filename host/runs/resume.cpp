@@ -3,19 +3,21 @@
 #include <algorithm>
 #include <utility>
 
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
-#include "host/networks/networks.hpp"
-#include "host/runs/policy.hpp"
-#include "host/planning/precision.hpp"
 #include "host/base/text.hpp"
+#include "host/networks/networks.hpp"
+#include "host/planning/precision.hpp"
+#include "host/runs/policy.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 
 namespace {
 
-std::filesystem::path initial_policy_path(const std::filesystem::path& run) { return run / "initial_policy.safetensors"; }
+std::filesystem::path initial_policy_path(const std::filesystem::path& run) {
+  return run / "initial_policy.safetensors";
+}
 
 // The newest checkpoint that can be read, the one before it if the newest is damaged, none if there is none yet. A
 // damaged one is set aside, so that the next save does not move it over the good one.
@@ -53,7 +55,7 @@ double annealed(double value, Config::Anneal anneal, std::int64_t iteration, std
 struct Schedule {
   std::string_view name;
   double (*value)(const Config&);
-  Config::Anneal Config::* anneal;
+  Config::Anneal Config::*anneal;
 };
 
 constexpr Schedule kSchedules[] = {
@@ -124,11 +126,12 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
   InitialPolicy initial{std::filesystem::absolute(file).lexically_normal(), load_policy(file), {}};
   const Config& source = initial.policy.config;
   const std::string name = run_or_file.string();
-  require_same_spaces(formatted("the policy {}", name), find_environment(source.env_id), find_environment(config.env_id));
+  require_same_spaces(formatted("the policy {}", name), find_environment(source.env_id),
+                      find_environment(config.env_id));
   const auto is_given = [&](std::string_view key) { return std::find(given.begin(), given.end(), key) != given.end(); };
   const auto refuse = [&](std::string_view key, const std::string& here, const std::string& there) {
-    throw UsageError(formatted("{} = {}, but the policy {} has {} - allowed: {}, as its weights are - leave {} out", key,
-                               here, name, there, there, key));
+    throw UsageError(formatted("{} = {}, but the policy {} has {} - allowed: {}, as its weights are - leave {} out",
+                               key, here, name, there, there, key));
   };
   const std::string layers = joined(layer_sizes(source)), own_layers = joined(layer_sizes(config));
   if (layers != own_layers) {

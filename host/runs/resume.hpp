@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "host/runs/checkpoint.hpp"
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/run_directory.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 
@@ -30,8 +30,8 @@ struct StartingPoint {
   RunRecord record = {};                  // of the checkpoint that the state is from
   bool on_schedule = true;                // that checkpoint
 };
-// Locks the run and reads its newest checkpoint that is not damaged. Throws UsageError if its config.toml or `changes` do
-// not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
+// Locks the run and reads its newest checkpoint that is not damaged. Throws UsageError if its config.toml or `changes`
+// do not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
 // What becomes of learning rates and clip range when a run that was configured as `before` goes on as `after` from
@@ -44,8 +44,8 @@ struct InitialPolicy {
   SavedPolicy policy;
   std::vector<std::string> notes;  // where it comes from, and what was taken from it; a sentence each
 };
-// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape is not among the `given` keys,
-// `config` takes from it. Throws UsageError if the policy does not fit the environment or what was given.
+// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape is not among the `given`
+// keys, `config` takes from it. Throws UsageError if the policy does not fit the environment or what was given.
 InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
                              std::span<const std::string> given);
 

@@ -25,8 +25,7 @@ constexpr const char* kLockName = ".lock";
 std::string lock_holder(const File& lock) {
   std::array<char, 16> text{};
   const ssize_t count = ::pread(lock.descriptor(), text.data(), text.size() - 1, 0);
-  return count > 0 ? "process " + std::string(text.data(), static_cast<std::size_t>(count))
-                   : "another process";
+  return count > 0 ? "process " + std::string(text.data(), static_cast<std::size_t>(count)) : "another process";
 }
 
 // `run` is the name for messages: a new run is locked while it still has a temporary one.
@@ -34,9 +33,8 @@ File lock_directory(const fs::path& directory, const fs::path& run) {
   File lock(directory / kLockName, O_RDWR | O_CREAT, "write to run directory, lock");
   if (::flock(lock.descriptor(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) fail_io("lock", lock.path(), errno);
-    throw Error(formatted(
-        "run directory {} is in use by {} - wait for it to end, stop it, or use another --run-dir",
-        run.string(), lock_holder(lock)));
+    throw Error(formatted("run directory {} is in use by {} - wait for it to end, stop it, or use another --run-dir",
+                          run.string(), lock_holder(lock)));
   }
   if (::ftruncate(lock.descriptor(), 0) != 0) fail_io("write", lock.path(), errno);
   lock.write(std::to_string(::getpid()));
@@ -51,8 +49,7 @@ std::string run_name(const Config& config) {
 class StagingDirectory {
  public:
   explicit StagingDirectory(const fs::path& target)
-      : path_(target.parent_path() /
-              formatted(".{}.tmp.{}", target.filename().string(), ::getpid())) {
+      : path_(target.parent_path() / formatted(".{}.tmp.{}", target.filename().string(), ::getpid())) {
     std::error_code error;
     fs::create_directories(path_.parent_path().empty() ? "." : path_.parent_path(), error);
     if (error) fail_io("make run directory", target, error.value());
@@ -86,15 +83,15 @@ class StagingDirectory {
 
 [[noreturn]] void fail_occupied(const fs::path& path) {
   if (is_run_directory(path)) {
-    throw Error(formatted(
-        "run directory {} already holds a run - go on with it by --resume {}, or use another "
-        "--run-dir",
-        path.string(), path.string()));
+    throw Error(
+        formatted("run directory {} already holds a run - go on with it by --resume {}, or use another "
+                  "--run-dir",
+                  path.string(), path.string()));
   }
-  throw Error(formatted(
-      "run directory {} exists and is not empty, though it holds no run - use a new or empty "
-      "--run-dir",
-      path.string()));
+  throw Error(
+      formatted("run directory {} exists and is not empty, though it holds no run - use a new or empty "
+                "--run-dir",
+                path.string()));
 }
 
 // "runs/x/" and "." have an empty last component; names are taken from the path without it.
@@ -105,8 +102,7 @@ fs::path normal(const fs::path& path) {
 
 }  // namespace
 
-RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::path>& path,
-                                  const fs::path& root,
+RunDirectory RunDirectory::create(const Config& config, const std::optional<fs::path>& path, const fs::path& root,
                                   const std::function<void(const fs::path&)>& fill) {
   const fs::path first = path ? *path : root / run_name(config);
   if (path && is_run_directory(*path)) fail_occupied(*path);
@@ -131,9 +127,7 @@ RunDirectory RunDirectory::resume(const fs::path& path) {
 
 fs::path config_path(const fs::path& run) { return run / "config.toml"; }
 fs::path checkpoint_path(const fs::path& run) { return run / "checkpoint.safetensors"; }
-fs::path previous_checkpoint_path(const fs::path& run) {
-  return run / "checkpoint.previous.safetensors";
-}
+fs::path previous_checkpoint_path(const fs::path& run) { return run / "checkpoint.previous.safetensors"; }
 fs::path policy_path(const fs::path& run) { return run / "policy.safetensors"; }
 
 fs::path best_policy_path(const fs::path& run) { return run / "best.safetensors"; }
@@ -143,9 +137,7 @@ bool is_run_directory(const fs::path& path) {
   return fs::is_regular_file(config_path(path), ignored);
 }
 
-void write_run_config(const fs::path& run, const Config& config) {
-  replace_file(config_path(run), to_toml(config));
-}
+void write_run_config(const fs::path& run, const Config& config) { replace_file(config_path(run), to_toml(config)); }
 
 Config read_run_config(const fs::path& run) {
   if (!is_run_directory(run)) {

@@ -12,8 +12,8 @@
 #include <optional>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/base/files.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 
@@ -32,8 +32,7 @@ class RunDirectory {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  RunDirectory(std::filesystem::path path, File lock)
-      : path_(std::move(path)), lock_(std::move(lock)) {}
+  RunDirectory(std::filesystem::path path, File lock) : path_(std::move(path)), lock_(std::move(lock)) {}
 
   std::filesystem::path path_;
   File lock_;

@@ -1,5 +1,5 @@
-// What the host of a run holds between two iterations, beside the trainer's state. A checkpoint keeps both, so that a run
-// that was stopped goes on to the same evaluations, decisions and files as one that was not.
+// What the host of a run holds between two iterations, beside the trainer's state. A checkpoint keeps both, so that a
+// run that was stopped goes on to the same evaluations, decisions and files as one that was not.
 #pragma once
 
 #include <cstdint>

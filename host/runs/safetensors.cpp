@@ -43,13 +43,10 @@ constexpr std::array<TypeInfo, 7> kTypes = {{{TensorType::kU8, "U8", 1},
                                              {TensorType::kF64, "F64", 8}}};
 
 const TypeInfo& type_info(TensorType type) {
-  return *std::find_if(kTypes.begin(), kTypes.end(),
-                       [&](const TypeInfo& info) { return info.type == type; });
+  return *std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeInfo& info) { return info.type == type; });
 }
 
-std::string shape_text(const Shape& shape) {
-  return formatted("[{}]", joined(shape));
-}
+std::string shape_text(const Shape& shape) { return formatted("[{}]", joined(shape)); }
 
 // Bytes of a tensor, or nothing when the product overflows.
 std::optional<std::uint64_t> byte_count(TensorType type, const Shape& shape) {
@@ -61,8 +58,7 @@ std::optional<std::uint64_t> byte_count(TensorType type, const Shape& shape) {
 }
 
 [[noreturn]] void fail_format(const std::string& source, std::string_view problem) {
-  throw Error(formatted("{} is damaged or not a safetensors file: {} - use another checkpoint",
-                        source, problem));
+  throw Error(formatted("{} is damaged or not a safetensors file: {} - use another checkpoint", source, problem));
 }
 
 // The header as JSON. The parser itself keeps the last of two equal keys, so they are looked for
@@ -76,8 +72,7 @@ json parse_header(std::string_view text, const std::string& source) {
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) {
-      fail_format(source,
-                  formatted("the name {} appears twice", in_quotes(value.get<std::string>())));
+      fail_format(source, formatted("the name {} appears twice", in_quotes(value.get<std::string>())));
     }
     return true;
   };
@@ -95,22 +90,19 @@ Metadata parse_metadata(const json& value, const std::string& source) {
   if (!value.is_object()) fail_format(source, "its metadata is not an object of strings");
   Metadata metadata;
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string())
-      fail_format(source, formatted("its metadata {} is not a string", in_quotes(key)));
+    if (!text.is_string()) fail_format(source, formatted("its metadata {} is not a string", in_quotes(key)));
     metadata[key] = text.get<std::string>();
   }
   return metadata;
 }
 
-std::vector<std::uint64_t> parse_numbers(const json& tensor, const char* field,
-                                         const std::string& fault, const std::string& source) {
+std::vector<std::uint64_t> parse_numbers(const json& tensor, const char* field, const std::string& fault,
+                                         const std::string& source) {
   const auto found = tensor.find(field);
-  if (found == tensor.end() || !found->is_array())
-    fail_format(source, fault + " has no array " + field);
+  if (found == tensor.end() || !found->is_array()) fail_format(source, fault + " has no array " + field);
   std::vector<std::uint64_t> numbers;
   for (const json& number : *found) {
-    if (!number.is_number_unsigned())
-      fail_format(source, fault + " has something but whole numbers in " + field);
+    if (!number.is_number_unsigned()) fail_format(source, fault + " has something but whole numbers in " + field);
     numbers.push_back(number.get<std::uint64_t>());
   }
   return numbers;
@@ -123,36 +115,30 @@ struct Entry {
   std::uint64_t end;
 };
 
-Entry parse_entry(const std::string& name, const json& value, std::uint64_t data_bytes,
-                  const std::string& source) {
+Entry parse_entry(const std::string& name, const json& value, std::uint64_t data_bytes, const std::string& source) {
   const std::string tensor_name = "tensor " + in_quotes(name);
   if (!value.is_object() || value.size() != 3) {
     fail_format(source, tensor_name + " has something but dtype, shape and data_offsets");
   }
   const auto type_name = value.find("dtype");
-  if (type_name == value.end() || !type_name->is_string())
-    fail_format(source, tensor_name + " has no dtype");
+  if (type_name == value.end() || !type_name->is_string()) fail_format(source, tensor_name + " has no dtype");
   const auto type = std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeInfo& info) {
     return info.name == type_name->get_ref<const std::string&>();
   });
   if (type == kTypes.end()) {
-    throw Error(formatted(
-        "{}: {} has dtype {} - allowed: U8, I32, U32, F32, I64, U64, F64 - convert the file",
-        source, tensor_name, in_quotes(type_name->get<std::string>())));
+    throw Error(formatted("{}: {} has dtype {} - allowed: U8, I32, U32, F32, I64, U64, F64 - convert the file", source,
+                          tensor_name, in_quotes(type_name->get<std::string>())));
   }
   Shape shape = parse_numbers(value, "shape", tensor_name, source);
-  const std::vector<std::uint64_t> offsets =
-      parse_numbers(value, "data_offsets", tensor_name, source);
-  if (offsets.size() != 2 || offsets[0] > offsets[1])
-    fail_format(source, tensor_name + " has impossible data_offsets");
+  const std::vector<std::uint64_t> offsets = parse_numbers(value, "data_offsets", tensor_name, source);
+  if (offsets.size() != 2 || offsets[0] > offsets[1]) fail_format(source, tensor_name + " has impossible data_offsets");
   if (offsets[1] > data_bytes) {
-    throw Error(formatted(
-        "{} is truncated: {} ends at byte {} of the data, which has {} - use another checkpoint",
-        source, tensor_name, offsets[1], data_bytes));
+    throw Error(formatted("{} is truncated: {} ends at byte {} of the data, which has {} - use another checkpoint",
+                          source, tensor_name, offsets[1], data_bytes));
   }
   if (byte_count(type->type, shape) != offsets[1] - offsets[0]) {
-    fail_format(source, formatted("{} has {} bytes, which is not {} of shape {}", tensor_name,
-                                  offsets[1] - offsets[0], type->name, shape_text(shape)));
+    fail_format(source, formatted("{} has {} bytes, which is not {} of shape {}", tensor_name, offsets[1] - offsets[0],
+                                  type->name, shape_text(shape)));
   }
   return {{name, type->type, std::move(shape), {}}, offsets[0], offsets[1]};
 }
@@ -163,8 +149,7 @@ SafetensorsFile SafetensorsFile::load(const std::filesystem::path& path) {
   const File file(path, O_RDONLY, "read checkpoint");
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) fail_io("read checkpoint", path, errno);
-  if (!S_ISREG(status.st_mode))
-    fail_io("read checkpoint", path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
+  if (!S_ISREG(status.st_mode)) fail_io("read checkpoint", path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
   std::size_t filled = 0;
   while (filled < bytes.size()) {
@@ -190,20 +175,18 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
   }
   std::memcpy(&header_bytes, all.data(), kLengthBytes);
   if (header_bytes > kMaxHeaderBytes) {
-    fail_format(source,
-                formatted("its header length {} is over {}", header_bytes, kMaxHeaderBytes));
+    fail_format(source, formatted("its header length {} is over {}", header_bytes, kMaxHeaderBytes));
   }
   if (header_bytes > all.size() - kLengthBytes) {
-    throw Error(formatted(
-        "{} is truncated or not a safetensors file: its header has {} bytes, the file {} - use "
-        "another checkpoint",
-        source, header_bytes, all.size()));
+    throw Error(
+        formatted("{} is truncated or not a safetensors file: its header has {} bytes, the file {} - use "
+                  "another checkpoint",
+                  source, header_bytes, all.size()));
   }
   const std::span<const std::byte> header_text = all.subspan(kLengthBytes, header_bytes);
   const std::span<const std::byte> data = all.subspan(kLengthBytes + header_bytes);
 
-  const json header =
-      parse_header({reinterpret_cast<const char*>(header_text.data()), header_text.size()}, source);
+  const json header = parse_header({reinterpret_cast<const char*>(header_text.data()), header_text.size()}, source);
   std::vector<Entry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name == kMetadataName) {
@@ -213,31 +196,27 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
     }
   }
 
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   std::uint64_t covered = 0;
   for (Entry& entry : entries) {
     if (entry.begin != covered) {
-      fail_format(
-          source,
-          formatted("tensor {} begins at byte {} of the data, the one before it ends at {}",
-                    in_quotes(entry.tensor.name), entry.begin, covered));
+      fail_format(source, formatted("tensor {} begins at byte {} of the data, the one before it ends at {}",
+                                    in_quotes(entry.tensor.name), entry.begin, covered));
     }
     covered = entry.end;
     entry.tensor.data = data.subspan(entry.begin, entry.end - entry.begin);
     file.tensors_.push_back(std::move(entry.tensor));
   }
   if (covered != data.size()) {
-    fail_format(source,
-                formatted("{} bytes at its end belong to no tensor", data.size() - covered));
+    fail_format(source, formatted("{} bytes at its end belong to no tensor", data.size() - covered));
   }
   return file;
 }
 
 const Tensor* SafetensorsFile::find(std::string_view name) const {
-  const auto found = std::find_if(tensors_.begin(), tensors_.end(),
-                                  [&](const Tensor& tensor) { return tensor.name == name; });
+  const auto found =
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const Tensor& tensor) { return tensor.name == name; });
   return found == tensors_.end() ? nullptr : &*found;
 }
 
@@ -245,18 +224,16 @@ void SafetensorsFile::copy_bytes(std::string_view name, TensorType type, const S
                                  std::span<std::byte> out) const {
   const Tensor* tensor = find(name);
   if (tensor == nullptr) {
-    throw Error(formatted("{} has no tensor {} - it is a checkpoint of something else", source_,
-                          in_quotes(name)));
+    throw Error(formatted("{} has no tensor {} - it is a checkpoint of something else", source_, in_quotes(name)));
   }
   if (tensor->type != type || tensor->shape != shape) {
-    throw Error(
-        formatted("{}: tensor {} is {} {}, expected {} {} - it is a checkpoint of another shape",
-                  source_, in_quotes(name), type_info(tensor->type).name,
-                  shape_text(tensor->shape), type_info(type).name, shape_text(shape)));
+    throw Error(formatted("{}: tensor {} is {} {}, expected {} {} - it is a checkpoint of another shape", source_,
+                          in_quotes(name), type_info(tensor->type).name, shape_text(tensor->shape),
+                          type_info(type).name, shape_text(shape)));
   }
   if (tensor->data.size() != out.size()) {
-    throw Error(formatted("{}: tensor {} has {} bytes, the place for it {}", source_,
-                          in_quotes(name), tensor->data.size(), out.size()));
+    throw Error(formatted("{}: tensor {} has {} bytes, the place for it {}", source_, in_quotes(name),
+                          tensor->data.size(), out.size()));
   }
   if (!out.empty()) std::memcpy(out.data(), tensor->data.data(), out.size());
 }
@@ -270,9 +247,8 @@ std::string safetensors_header(std::span<const Tensor> tensors, const Metadata& 
       throw Error(formatted("tensor name {} is used twice or reserved", in_quotes(tensor.name)));
     }
     if (byte_count(tensor.type, tensor.shape) != tensor.data.size()) {
-      throw Error(formatted("tensor {} has {} bytes, which is not {} of shape {}",
-                            in_quotes(tensor.name), tensor.data.size(),
-                            type_info(tensor.type).name, shape_text(tensor.shape)));
+      throw Error(formatted("tensor {} has {} bytes, which is not {} of shape {}", in_quotes(tensor.name),
+                            tensor.data.size(), type_info(tensor.type).name, shape_text(tensor.shape)));
     }
     header[tensor.name] = {{"dtype", type_info(tensor.type).name},
                            {"shape", tensor.shape},
@@ -287,8 +263,8 @@ std::string safetensors_header(std::span<const Tensor> tensors, const Metadata& 
   return out + text;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors,
-                       const Metadata& metadata, const std::filesystem::path& previous) {
+void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors, const Metadata& metadata,
+                       const std::filesystem::path& previous) {
   const std::string header = safetensors_header(tensors, metadata);
   std::vector<std::span<const std::byte>> pieces = {std::as_bytes(std::span(header))};
   for (const Tensor& tensor : tensors) pieces.push_back(tensor.data);

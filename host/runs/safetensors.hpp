@@ -21,8 +21,7 @@
 
 namespace perilune {
 
-static_assert(std::endian::native == std::endian::little,
-              "tensor data is stored as it lies in memory");
+static_assert(std::endian::native == std::endian::little, "tensor data is stored as it lies in memory");
 
 enum class TensorType { kU8, kI32, kU32, kF32, kI64, kU64, kF64 };
 
@@ -79,12 +78,10 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
-  void copy_bytes(std::string_view name, TensorType type, const Shape& shape,
-                  std::span<std::byte> out) const;
+  void copy_bytes(std::string_view name, TensorType type, const Shape& shape, std::span<std::byte> out) const;
 
   std::string source_;
-  std::vector<std::byte>
-      bytes_;  // tensors_ points into it; moving a vector keeps its memory in place
+  std::vector<std::byte> bytes_;  // tensors_ points into it; moving a vector keeps its memory in place
   Metadata metadata_;
   std::vector<Tensor> tensors_;
 };
@@ -95,7 +92,7 @@ std::string safetensors_header(std::span<const Tensor> tensors, const Metadata& 
 // Writes a file as replace_file does (host/base/files.hpp): atomically, and with a non-empty `previous`
 // keeping the file that was there. Throws Error if a tensor's size is not that of its shape or a
 // name is used twice.
-void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors,
-                       const Metadata& metadata, const std::filesystem::path& previous = {});
+void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors, const Metadata& metadata,
+                       const std::filesystem::path& previous = {});
 
 }  // namespace perilune

@@ -6,17 +6,17 @@
 #include <deque>
 #include <limits>
 
-#include "host/runs/checkpoint.hpp"
 #include "host/base/error.hpp"
 #include "host/base/files.hpp"
 #include "host/base/format.hpp"
 #include "host/base/json.hpp"
-#include "host/runs/metrics_writer.hpp"
+#include "host/base/text.hpp"
 #include "host/networks/networks.hpp"
 #include "host/planning/precision.hpp"
+#include "host/runs/checkpoint.hpp"
+#include "host/runs/metrics_writer.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/run_evaluations.hpp"
-#include "host/base/text.hpp"
 #include "host/training/trainer.hpp"
 
 namespace perilune {
@@ -50,8 +50,13 @@ StartingPoint open_run(const TrainingOptions& options, const Device& device) {
 class Run {
  public:
   Run(const TrainingOptions& options, Device& device, Clock::time_point begin)
-      : options_(options), device_(device), begin_(begin), start_(open_run(options, device)), trainer_(start_.config, device),
-        record_(std::move(start_.record)), evaluations_(start_.config, device, trainer_, record_) {
+      : options_(options),
+        device_(device),
+        begin_(begin),
+        start_(open_run(options, device)),
+        trainer_(start_.config, device),
+        record_(std::move(start_.record)),
+        evaluations_(start_.config, device, trainer_, record_) {
     trainer_.arena().require_room(device);
     if (start_.is_changed) write_run_config(directory(), start_.config);
     if (start_.directory) return;
@@ -92,10 +97,10 @@ class Run {
   RunEvaluations evaluations_;
   std::optional<MetricsWriter> metrics_;
   std::uint64_t first_iteration_ = 0;
-  std::uint64_t batch_ = 1;                         // iterations that are launched at a time
-  std::optional<std::uint64_t> saved_iteration_;    // whose state the newest checkpoint has
-  bool saved_on_schedule_ = true;                   // that checkpoint; else the next one replaces it
-  std::optional<double> saved_best_mean_;           // of the policy in best.safetensors
+  std::uint64_t batch_ = 1;                       // iterations that are launched at a time
+  std::optional<std::uint64_t> saved_iteration_;  // whose state the newest checkpoint has
+  bool saved_on_schedule_ = true;                 // that checkpoint; else the next one replaces it
+  std::optional<double> saved_best_mean_;         // of the policy in best.safetensors
 };
 
 void Run::plan() {
@@ -105,8 +110,9 @@ void Run::plan() {
     saved_on_schedule_ = start_.on_schedule;
   }
   if (!options_.on_plan) return;
-  options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(), trainer_.arena().total_bytes(), trainer_.arena().table(),
-                    trainer_.iterations(), step_of(trainer_.iterations()), step_of(first_iteration_), start_.notes});
+  options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(),
+                    trainer_.arena().total_bytes(), trainer_.arena().table(), trainer_.iterations(),
+                    step_of(trainer_.iterations()), step_of(first_iteration_), start_.notes});
 }
 
 // The iteration at which the host next has something to do: a checkpoint, an evaluation or the end.
@@ -175,8 +181,8 @@ void Run::report(std::uint64_t from, std::uint64_t to) {
 }
 
 void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
-  const char* where = code == NonFinite::kPolicyLoss   ? "the policy loss"
-                      : code == NonFinite::kValueLoss  ? "the value loss"
+  const char* where = code == NonFinite::kPolicyLoss      ? "the policy loss"
+                      : code == NonFinite::kValueLoss     ? "the value loss"
                       : code == NonFinite::kActorGradient ? "the actor's gradient"
                                                           : "the critic's gradient";
   metrics_->flush();
@@ -197,8 +203,8 @@ void Run::save(std::uint64_t iteration, bool on_schedule) {
   Checkpoint checkpoint{start_.config, trainer_.state(), record_, on_schedule};
   for (float x : checkpoint.state.parameters) {
     if (!std::isfinite(x)) {
-      throw Error(trainer_.explain_nonfinite(iteration, formatted("NaN or Inf in a parameter after iteration {}", iteration),
-                                             "it was not saved"));
+      throw Error(trainer_.explain_nonfinite(
+          iteration, formatted("NaN or Inf in a parameter after iteration {}", iteration), "it was not saved"));
     }
   }
   metrics_->flush();
@@ -239,16 +245,17 @@ EvaluationResult Run::evaluate_at_end(std::uint64_t iteration) {
 
 void Run::fail_evaluation(std::uint64_t iteration, const OutOfMemoryError& error) {
   if (saved_iteration_ != iteration) save(iteration, false);
-  throw Error(formatted("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
-                        "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
-                        "holds {}:\n{}",
-                        iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
-                        trainer_.arena().table()));
+  throw Error(
+      formatted("out of memory in the evaluation after iteration {}: {} - nothing is lost, the run is saved in "
+                "{} - lower eval_episodes or free memory, and go on with train --resume; the run itself "
+                "holds {}:\n{}",
+                iteration, error.what(), directory().string(), format_bytes(trainer_.arena().total_bytes()),
+                trainer_.arena().table()));
 }
 
-// Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never stands
-// still while the host reads metrics; the CPU runs what it is given at once. Returns how many are done: `stop`, or fewer
-// if the run is interrupted.
+// Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never
+// stands still while the host reads metrics; the CPU runs what it is given at once. Returns how many are done: `stop`,
+// or fewer if the run is interrupted.
 std::uint64_t Run::run_until(std::uint64_t done, std::uint64_t stop) {
   struct Batch {
     std::uint64_t begin, end, mark;

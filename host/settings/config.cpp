@@ -9,10 +9,10 @@
 #include <utility>
 #include <variant>
 
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/environment_settings.hpp"
 #include "kernels/api.hpp"
 
 namespace perilune {
@@ -39,18 +39,15 @@ ChoiceField choice(std::vector<std::string_view> names, std::string_view when_tr
                    std::string_view when_false = {}) {
   using Enum = std::remove_cvref_t<decltype(std::declval<Config>().*member)>;
   return {std::move(names), [](const Config& config) { return static_cast<int>(config.*member); },
-          [](Config& config, int index) { config.*member = static_cast<Enum>(index); }, when_true,
-          when_false};
+          [](Config& config, int index) { config.*member = static_cast<Enum>(index); }, when_true, when_false};
 }
 
-using Field =
-    std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
-                 double Config::*, std::optional<double> Config::*, std::vector<int> Config::*,
-                 ChoiceField>;
+using Field = std::variant<std::string Config::*, bool Config::*, int Config::*, std::int64_t Config::*,
+                           double Config::*, std::optional<double> Config::*, std::vector<int> Config::*, ChoiceField>;
 
 // What a checkpoint's arrays and the episodes that go on depend on is fixed: shapes, networks, their arithmetic, random
-// numbers, and the task (episodes are under way in it, and a run's curve and evaluations are of one task). What says how
-// the next iterations learn, the discount included, or when the host looks, may change: nothing kept depends on it.
+// numbers, and the task (episodes are under way in it, and a run's curve and evaluations are of one task). What says
+// how the next iterations learn, the discount included, or when the host looks, may change: nothing kept depends on it.
 enum class OnResume { kMayChange, kFixed };
 
 struct Key {
@@ -84,45 +81,38 @@ const std::vector<Key>& keys() {
       {"update_epochs", &Config::update_epochs, 1, 10000, "epochs per iteration (joint mode)"},
       {"update_mode", choice<&Config::update_mode>({"joint", "separate"}), 0, 0,
        "one loss in minibatches, or policy then value iterations over the full batch"},
-      {"policy_iterations", &Config::policy_iterations, 1, 100000,
-       "policy updates per iteration (separate mode)"},
-      {"value_iterations", &Config::value_iterations, 1, 100000,
-       "value updates per iteration (separate mode)"},
-      {"learning_rate", &Config::learning_rate, 0, 1,
-       "of the actor, and of the critic unless it has its own"},
-      {"critic_learning_rate", &Config::critic_learning_rate, 0, 1,
-       "of the critic; 0: learning_rate"},
+      {"policy_iterations", &Config::policy_iterations, 1, 100000, "policy updates per iteration (separate mode)"},
+      {"value_iterations", &Config::value_iterations, 1, 100000, "value updates per iteration (separate mode)"},
+      {"learning_rate", &Config::learning_rate, 0, 1, "of the actor, and of the critic unless it has its own"},
+      {"critic_learning_rate", &Config::critic_learning_rate, 0, 1, "of the critic; 0: learning_rate"},
       {"anneal_lr", choice<&Config::anneal_lr>({"none", "linear"}, "linear", "none"), 0, 0,
        "learning rates over the run: constant, or linearly to 0"},
       {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
        "the learning rates decay by it after each epoch of an iteration (joint mode)"},
       {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},
       {"adam_beta2", &Config::adam_beta2, 0, 0.99999, "decay of Adam's second moment"},
-      {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1,
-       "added to the root of Adam's second moment"},
+      {"adam_epsilon", &Config::adam_epsilon, 1e-20, 1, "added to the root of Adam's second moment"},
       {"max_grad_norm", &Config::max_grad_norm, 0, 1e6, "clip of the global gradient norm; 0: off"},
       {"gamma", &Config::gamma, 0, 1, "discount"},
       {"gae_lambda", &Config::gae_lambda, 0, 1, "lambda of generalised advantage estimation"},
       {"value_target", choice<&Config::value_target>({"lambda", "discounted"}), 0, 0,
        "what values learn: lambda-returns or discounted returns"},
-      {"norm_adv", choice<&Config::norm_adv>({"minibatch", "batch", "none"}, "minibatch", "none"),
-       0, 0, "where advantages are normalised"},
+      {"norm_adv", choice<&Config::norm_adv>({"minibatch", "batch", "none"}, "minibatch", "none"), 0, 0,
+       "where advantages are normalised"},
       {"clip_coef", &Config::clip_coef, 0, 10, "clip range of the probability ratio"},
-      {"anneal_clip_coef", choice<&Config::anneal_clip_coef>({"none", "linear"}, "linear", "none"),
-       0, 0, "clip range over the run: constant, or linearly to 0"},
+      {"anneal_clip_coef", choice<&Config::anneal_clip_coef>({"none", "linear"}, "linear", "none"), 0, 0,
+       "clip range over the run: constant, or linearly to 0"},
       {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
       {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
-      {"vf_coef", &Config::vf_coef, 0, 100,
-       "weight of the value loss, 0.5 * mean((value - target)^2)"},
-      {"target_kl", &Config::target_kl, 0, 100,
-       "stop an iteration's policy updates above this KL; 0: off"},
+      {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
+      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL; 0: off"},
       {"kl_stop", choice<&Config::kl_stop>({"epoch", "iteration"}), 0, 0,
        "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator>({"k1", "k3"}), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
       {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer", kFixed},
-      {"hidden_layers", &Config::hidden_layers, 1, kMaxHiddenLayers,
-       "hidden layers of the actor and of the critic", kFixed},
+      {"hidden_layers", &Config::hidden_layers, 1, kMaxHiddenLayers, "hidden layers of the actor and of the critic",
+       kFixed},
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
        "units of each hidden layer, instead of hidden_width and hidden_layers", kFixed},
       {"activation", choice<&Config::activation>({"tanh", "relu"}), 0, 0, "of the hidden layers", kFixed},
@@ -134,13 +124,11 @@ const std::vector<Key>& keys() {
        "of matrix products in training; auto: the fastest that the device has", kFixed},
       {"fused", choice<&Config::fused>({"auto", "true", "false"}), 0, 0,
        "fused kernels (see `perilune info`) or a matrix library; auto: fused where there are any", kFixed},
-      {"eval_every", &Config::eval_every, 0, kMaxInt,
-       "iterations between evaluations; 0: only at the end"},
+      {"eval_every", &Config::eval_every, 0, kMaxInt, "iterations between evaluations; 0: only at the end"},
       {"eval_episodes", &Config::eval_episodes, 1, 1000000, "episodes per evaluation"},
       {"target_return", &Config::target_return, -1e9, 1e9,
        "stop when an evaluation reaches this mean return (needs eval_every)"},
-      {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt,
-       "iterations between checkpoints; 0: only at the end"},
+      {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt, "iterations between checkpoints; 0: only at the end"},
   };
   return table;
 }
@@ -157,8 +145,7 @@ bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
 
 [[noreturn]] void fail_value(std::string_view key, std::string_view value, std::string_view problem,
                              std::string_view allowed) {
-  throw UsageError(
-      formatted("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
+  throw UsageError(formatted("{} = {} {} - allowed: {}", key, in_quotes(value), problem, allowed));
 }
 
 // Limits as people write them: 4294967295, 1e-20, 0.99999.
@@ -167,13 +154,9 @@ std::string limit_text(double value) {
   return is_plain_integer ? formatted("{:.0f}", value) : shortest_text(value);
 }
 
-std::string range_text(double min, double max) {
-  return limit_text(min) + " .. " + limit_text(max);
-}
+std::string range_text(double min, double max) { return limit_text(min) + " .. " + limit_text(max); }
 
-std::string choices_text(const ChoiceField& field) {
-  return joined(field.names, " | ");
-}
+std::string choices_text(const ChoiceField& field) { return joined(field.names, " | "); }
 
 bool parse_boolean(std::string_view key, std::string_view value) {
   if (value == "true" || value == "1") return true;
@@ -207,11 +190,10 @@ std::int64_t parse_integer(std::string_view key, std::string_view value, double 
 // Run names become part of a directory's name.
 std::string parse_name(std::string_view key, std::string_view value) {
   const auto is_allowed = [](char letter) {
-    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
-           (letter >= '0' && letter <= '9') || letter == '.' || letter == '_' || letter == '-';
+    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
+           letter == '.' || letter == '_' || letter == '-';
   };
-  if (value.empty() || value.size() > 64 || value[0] == '.' ||
-      !std::all_of(value.begin(), value.end(), is_allowed)) {
+  if (value.empty() || value.size() > 64 || value[0] == '.' || !std::all_of(value.begin(), value.end(), is_allowed)) {
     fail_value(key, value, "cannot be part of a directory name",
                "1 to 64 letters, digits and . _ - (not . at the start)");
   }
@@ -221,8 +203,7 @@ std::string parse_name(std::string_view key, std::string_view value) {
 // "2048,1536", with or without blanks and brackets.
 std::vector<int> parse_list(std::string_view key, std::string_view value, double min, double max) {
   const std::string allowed =
-      formatted("1 to {} whole numbers separated by commas, each {}", kMaxHiddenLayers,
-                range_text(min, max));
+      formatted("1 to {} whole numbers separated by commas, each {}", kMaxHiddenLayers, range_text(min, max));
   std::string_view rest = value;
   if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
   std::vector<int> list;
@@ -253,39 +234,31 @@ int parse_choice(std::string_view key, std::string_view value, const ChoiceField
 }
 
 void set_field(Config& config, const Key& key, std::string_view value) {
-  std::visit(
-      Overloaded{
-          [&](std::string Config::*field) {
-            config.*field = field == &Config::env_id ? std::string(find_environment(value).id)
-                                                     : parse_name(key.name, value);
-          },
-          [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
-          [&](int Config::*field) {
-            config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
-            if (is_one_of(key.name, kUniformKeys)) config.hidden_sizes.clear();
-          },
-          [&](std::int64_t Config::*field) {
-            config.*field = parse_integer(key.name, value, key.min, key.max);
-          },
-          [&](double Config::*field) {
-            config.*field = parse_number(key.name, value, key.min, key.max);
-          },
-          [&](std::optional<double> Config::*field) {
-            config.*field = value == "none"
-                                ? std::nullopt
-                                : std::optional(parse_number(key.name, value, key.min, key.max));
-          },
-          [&](std::vector<int> Config::*field) {
-            if (value == "none") return (config.*field).clear();
-            config.*field = parse_list(key.name, value, key.min, key.max);
-            config.hidden_width = Config().hidden_width;
-            config.hidden_layers = Config().hidden_layers;
-          },
-          [&](const ChoiceField& field) {
-            field.set(config, parse_choice(key.name, value, field));
-          },
-      },
-      key.field);
+  std::visit(Overloaded{
+                 [&](std::string Config::*field) {
+                   config.*field =
+                       field == &Config::env_id ? std::string(find_environment(value).id) : parse_name(key.name, value);
+                 },
+                 [&](bool Config::*field) { config.*field = parse_boolean(key.name, value); },
+                 [&](int Config::*field) {
+                   config.*field = static_cast<int>(parse_integer(key.name, value, key.min, key.max));
+                   if (is_one_of(key.name, kUniformKeys)) config.hidden_sizes.clear();
+                 },
+                 [&](std::int64_t Config::*field) { config.*field = parse_integer(key.name, value, key.min, key.max); },
+                 [&](double Config::*field) { config.*field = parse_number(key.name, value, key.min, key.max); },
+                 [&](std::optional<double> Config::*field) {
+                   config.*field =
+                       value == "none" ? std::nullopt : std::optional(parse_number(key.name, value, key.min, key.max));
+                 },
+                 [&](std::vector<int> Config::*field) {
+                   if (value == "none") return (config.*field).clear();
+                   config.*field = parse_list(key.name, value, key.min, key.max);
+                   config.hidden_width = Config().hidden_width;
+                   config.hidden_layers = Config().hidden_layers;
+                 },
+                 [&](const ChoiceField& field) { field.set(config, parse_choice(key.name, value, field)); },
+             },
+             key.field);
 }
 
 void set_parameter(Config& config, std::string_view key, std::string_view value) {
@@ -304,25 +277,24 @@ void set_parameter(Config& config, std::string_view key, std::string_view value)
 
 // The value as it is written in a file, without the quotes of a string.
 std::string value_text(const Config& config, const Field& field) {
-  return std::visit(
-      Overloaded{
-          [&](std::string Config::*member) { return config.*member; },
-          [&](bool Config::*member) { return std::string(config.*member ? "true" : "false"); },
-          [&](int Config::*member) { return std::to_string(config.*member); },
-          [&](std::int64_t Config::*member) { return std::to_string(config.*member); },
-          [&](double Config::*member) { return shortest_text(config.*member); },
-          [&](std::optional<double> Config::*member) {
-            return config.*member ? shortest_text(*(config.*member)) : std::string("none");
-          },
-          [&](std::vector<int> Config::*member) {
-            const std::vector<int>& list = config.*member;
-            return list.empty() ? "none" : joined(list);
-          },
-          [&](const ChoiceField& member) {
-            return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
-          },
-      },
-      field);
+  return std::visit(Overloaded{
+                        [&](std::string Config::*member) { return config.*member; },
+                        [&](bool Config::*member) { return std::string(config.*member ? "true" : "false"); },
+                        [&](int Config::*member) { return std::to_string(config.*member); },
+                        [&](std::int64_t Config::*member) { return std::to_string(config.*member); },
+                        [&](double Config::*member) { return shortest_text(config.*member); },
+                        [&](std::optional<double> Config::*member) {
+                          return config.*member ? shortest_text(*(config.*member)) : std::string("none");
+                        },
+                        [&](std::vector<int> Config::*member) {
+                          const std::vector<int>& list = config.*member;
+                          return list.empty() ? "none" : joined(list);
+                        },
+                        [&](const ChoiceField& member) {
+                          return std::string(member.names[static_cast<std::size_t>(member.get(config))]);
+                        },
+                    },
+                    field);
 }
 
 std::string parameter_text(const EnvironmentParameter& parameter, double value) {
@@ -345,20 +317,20 @@ std::string type_text(const Field& field) {
 }
 
 std::string allowed_text(const Key& key) {
-  return std::visit(
-      Overloaded{
-          [&](std::string Config::*field) {
-            return std::string(field == &Config::name ? "letters, digits and . _ -" : "see `perilune list environments`");
-          },
-          [](bool Config::*) { return std::string("true | false"); },
-          [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
-          [&](std::vector<int> Config::*) {
-            return formatted("none | 1 to {} of {}", kMaxHiddenLayers, range_text(key.min, key.max));
-          },
-          [](const ChoiceField& field) { return choices_text(field); },
-          [&](auto) { return range_text(key.min, key.max); },
-      },
-      key.field);
+  return std::visit(Overloaded{
+                        [&](std::string Config::*field) {
+                          return std::string(field == &Config::name ? "letters, digits and . _ -"
+                                                                    : "see `perilune list environments`");
+                        },
+                        [](bool Config::*) { return std::string("true | false"); },
+                        [&](std::optional<double> Config::*) { return "none | " + range_text(key.min, key.max); },
+                        [&](std::vector<int> Config::*) {
+                          return formatted("none | 1 to {} of {}", kMaxHiddenLayers, range_text(key.min, key.max));
+                        },
+                        [](const ChoiceField& field) { return choices_text(field); },
+                        [&](auto) { return range_text(key.min, key.max); },
+                    },
+                    key.field);
 }
 
 // Environments may share a parameter, which is then listed once.
@@ -414,15 +386,14 @@ const std::vector<KeyInfo>& config_keys() {
     std::vector<KeyInfo> list;
     const Config defaults;
     for (const Key& key : keys()) {
-      list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field),
-                      allowed_text(key), std::string(key.help), key.on_resume == OnResume::kMayChange});
+      list.push_back({std::string(key.name), type_text(key.field), value_text(defaults, key.field), allowed_text(key),
+                      std::string(key.help), key.on_resume == OnResume::kMayChange});
     }
     for (const EnvironmentInfo& environment : environments()) {
       for (const EnvironmentParameter& parameter : environment.parameters) {
         if (is_listed(list, parameter)) continue;
         const bool is_boolean = parameter.type == ParameterType::kBoolean;
-        list.push_back({formatted("{}{}", kParameterPrefix, parameter.name),
-                        is_boolean ? "boolean" : "number",
+        list.push_back({formatted("{}{}", kParameterPrefix, parameter.name), is_boolean ? "boolean" : "number",
                         parameter_text(parameter, parameter.default_value),
                         is_boolean ? "true | false" : range_text(parameter.allowed),
                         formatted("{}: {}", owners_text(parameter), parameter.help), false});
@@ -437,9 +408,8 @@ const KeyInfo& find_key(std::string_view name) {
   for (const KeyInfo& info : config_keys()) {
     if (info.name == name) return info;
   }
-  throw UsageError(
-      formatted("unknown key {} - the nearest known key is {} - `perilune list keys` shows all",
-                in_quotes(name), nearest_key(name)));
+  throw UsageError(formatted("unknown key {} - the nearest known key is {} - `perilune list keys` shows all",
+                             in_quotes(name), nearest_key(name)));
 }
 
 void set_key(Config& config, std::string_view key, std::string_view value) {
@@ -484,13 +454,11 @@ std::vector<std::string> differing_keys(const Config& a, const Config& b) {
 }
 
 void require_no_rivals(std::span<const std::string> keys) {
-  const auto given = [&](std::string_view key) {
-    return std::find(keys.begin(), keys.end(), key) != keys.end();
-  };
+  const auto given = [&](std::string_view key) { return std::find(keys.begin(), keys.end(), key) != keys.end(); };
   for (std::string_view key : kUniformKeys) {
     if (given(key) && given(kSizesKey)) {
-      throw UsageError(formatted("{} and {} are both given - {} says what every hidden layer has - leave one out",
-                                 key, kSizesKey, kSizesKey));
+      throw UsageError(formatted("{} and {} are both given - {} says what every hidden layer has - leave one out", key,
+                                 kSizesKey, kSizesKey));
     }
   }
 }
@@ -500,8 +468,7 @@ std::string to_toml(const Config& config) {
   const auto append = [&](std::string_view name, std::string_view type, std::string value) {
     const bool is_quoted = type == "text" || type == "choice" || value == "none";
     // A TOML float needs a point or an exponent to be one.
-    if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos)
-      value += ".0";
+    if (type == "number" && !is_quoted && value.find_first_of(".e") == std::string::npos) value += ".0";
     out += is_quoted        ? formatted("{} = \"{}\"\n", name, value)
            : type == "list" ? formatted("{} = [{}]\n", name, value)
                             : formatted("{} = {}\n", name, value);
@@ -532,8 +499,8 @@ Config preset(std::string_view name) {
     apply_toml(config, info.toml, formatted("preset {}", name));
     return config;
   }
-  throw UsageError(formatted("unknown preset {} - known: {} - did you mean {}?", in_quotes(name),
-                             joined(names), nearest(name, names)));
+  throw UsageError(formatted("unknown preset {} - known: {} - did you mean {}?", in_quotes(name), joined(names),
+                             nearest(name, names)));
 }
 
 ResolvedConfig resolve(const ConfigSource& source) {

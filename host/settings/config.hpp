@@ -37,9 +37,8 @@ struct Config {
   // What is run.
   std::string name = "custom";
   std::string env_id = "CartPole-v1";
-  std::map<std::string, double, std::less<>>
-      env_parameters;     // only those that were set; see env_parameter()
-  std::int64_t seed = 1;  // 0 .. 2^32-1
+  std::map<std::string, double, std::less<>> env_parameters;  // only those that were set; see env_parameter()
+  std::int64_t seed = 1;                                      // 0 .. 2^32-1
   std::int64_t total_timesteps = 500000;
   int max_episode_steps = 0;  // 0: the environment's own limit
   bool truncate_at_rollout_end = false;
@@ -102,8 +101,8 @@ double env_parameter(const Config& config, const EnvironmentParameter& parameter
 // Steps after which an episode is cut: max_episode_steps, or the environment's own limit.
 std::uint32_t episode_limit(const Config& config);
 
-// Where advantages are normalised: norm_adv, but nowhere if that would be over one sample, whose advantage less its mean
-// is 0 and teaches nothing.
+// Where advantages are normalised: norm_adv, but nowhere if that would be over one sample, whose advantage less its
+// mean is 0 and teaches nothing.
 Config::Normalization advantage_normalization(const Config& config);
 
 // Samples of an iteration: num_envs * num_steps.
@@ -122,7 +121,7 @@ struct KeyInfo {
   std::string default_value;  // as it is written in a file, without quotes
   std::string allowed;        // "1 .. 4096", "tanh | relu"
   std::string help;
-  bool may_change;            // when a run goes on (train --resume); else it is fixed for a run
+  bool may_change;  // when a run goes on (train --resume); else it is fixed for a run
 };
 const std::vector<KeyInfo>& config_keys();
 // Throws UsageError that names the nearest key if there is none of this name.
@@ -170,8 +169,8 @@ void validate(const Config& config, std::span<const int> widths);
 // Throws UsageError that names them if keys that are fixed for a run differ. source: what says `before`.
 void require_fixed_kept(const Config& before, const Config& after, std::string_view source);
 
-// What is allowed but hardly meant, a sentence each: settings that differ from `base` (a preset) and have no effect beside
-// the others, terms of the loss that vanish, and parameters beyond what Gymnasium advises.
+// What is allowed but hardly meant, a sentence each: settings that differ from `base` (a preset) and have no effect
+// beside the others, terms of the loss that vanish, and parameters beyond what Gymnasium advises.
 std::vector<std::string> config_warnings(const Config& config, const Config& base);
 
 struct PresetInfo {

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 namespace {
@@ -25,7 +25,8 @@ const std::vector<Aliases>& aliases() {
       {"env_id", {"env", "environment"}},
       {"num_envs", {"envs", "n_envs", "num_workers", "num_actors"}},
       {"num_steps", {"n_steps", "nsteps", "horizon", "rollout_length", "rollout_steps", "unroll_length"}},
-      {"num_minibatches", {"batch_size", "minibatch_size", "mini_batch_size", "minibatches", "n_minibatch", "n_minibatches"}},
+      {"num_minibatches",
+       {"batch_size", "minibatch_size", "mini_batch_size", "minibatches", "n_minibatch", "n_minibatches"}},
       {"update_epochs", {"epochs", "n_epochs", "num_epochs", "k_epochs"}},
       {"policy_iterations", {"train_pi_iters"}},
       {"value_iterations", {"train_v_iters"}},

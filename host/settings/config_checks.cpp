@@ -4,11 +4,11 @@
 #include <limits>
 #include <optional>
 
-#include "host/settings/config.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/config.hpp"
+#include "host/settings/environment_settings.hpp"
 #include "kernels/api.hpp"
 
 namespace perilune {
@@ -19,46 +19,45 @@ void validate_batch(const Config& config) {
   const std::string product =
       formatted("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
   if (batch > std::numeric_limits<int>::max()) {
-    throw UsageError(formatted("{} is too large - allowed: up to {} - lower one of them", product,
-                               std::numeric_limits<int>::max()));
+    throw UsageError(
+        formatted("{} is too large - allowed: up to {} - lower one of them", product, std::numeric_limits<int>::max()));
   }
   if (batch > config.total_timesteps) {
-    throw UsageError(formatted(
-        "total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
-        "num_envs or num_steps",
-        config.total_timesteps, product));
+    throw UsageError(
+        formatted("total_timesteps = {} is less than one iteration, {} - raise total_timesteps, or lower "
+                  "num_envs or num_steps",
+                  config.total_timesteps, product));
   }
   if (iteration_count(config) > std::numeric_limits<std::uint32_t>::max()) {
-    throw UsageError(formatted("total_timesteps = {} are {} iterations of {} - allowed: up to {} iterations - lower "
-                               "total_timesteps, or raise num_envs or num_steps",
-                               config.total_timesteps, iteration_count(config), product,
-                               std::numeric_limits<std::uint32_t>::max()));
+    throw UsageError(
+        formatted("total_timesteps = {} are {} iterations of {} - allowed: up to {} iterations - lower "
+                  "total_timesteps, or raise num_envs or num_steps",
+                  config.total_timesteps, iteration_count(config), product, std::numeric_limits<std::uint32_t>::max()));
   }
   if (config.update_mode == Config::UpdateMode::kJoint && batch % config.num_minibatches != 0) {
     std::int64_t below = std::min<std::int64_t>(config.num_minibatches, batch);
     while (batch % below != 0) --below;
     std::int64_t above = config.num_minibatches;
     while (above < batch && batch % above != 0) ++above;
-    throw UsageError(formatted(
-        "{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
-        product, config.num_minibatches, below, std::min(above, batch)));
+    throw UsageError(formatted("{} is not divisible by num_minibatches = {} - the nearest that divide it are {} and {}",
+                               product, config.num_minibatches, below, std::min(above, batch)));
   }
 }
 
 void validate_update_mode(const Config& config) {
   const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
   if (separate && config.epoch_lr_decay != 1.0) {
-    throw UsageError(formatted(
-        "epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
-        "set epoch_lr_decay = 1 or update_mode = joint",
-        shortest_text(config.epoch_lr_decay)));
+    throw UsageError(
+        formatted("epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
+                  "set epoch_lr_decay = 1 or update_mode = joint",
+                  shortest_text(config.epoch_lr_decay)));
   }
   const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
   if (config.target_kl > 0.0 && separate != stops_by_iteration) {
-    throw UsageError(formatted(
-        "kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
-        "iteration - change one of them, or set target_kl = 0",
-        stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
+    throw UsageError(
+        formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
+                  "iteration - change one of them, or set target_kl = 0",
+                  stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
   }
 }
 
@@ -69,10 +68,10 @@ void validate_policy(const Config& config) {
   for (const KeyInfo& key : config_keys()) {
     const std::string value = value_text(config, key.name);
     if (!is_gaussian_key(key.name) || value == key.default_value) continue;
-    throw UsageError(formatted(
-        "{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
-        "choose an environment with continuous actions",
-        key.name, value, environment.id, environment.num_actions));
+    throw UsageError(
+        formatted("{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
+                  "choose an environment with continuous actions",
+                  key.name, value, environment.id, environment.num_actions));
   }
 }
 
@@ -80,39 +79,39 @@ void validate_target(const Config& config) {
   if (!config.target_return) return;
   const std::string target = shortest_text(*config.target_return);
   if (config.eval_every == 0) {
-    throw UsageError(formatted(
-        "target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
-        "iterations between evaluations, or target_return = none",
-        target));
+    throw UsageError(
+        formatted("target_return = {} is never looked at with eval_every = 0 - set eval_every to the "
+                  "iterations between evaluations, or target_return = none",
+                  target));
   }
   const std::optional<double> highest = highest_return(config);
   if (highest && *config.target_return > *highest) {
-    throw UsageError(formatted(
-        "target_return = {} is more than any episode can return in {} - allowed: none, or up to {} - lower it, or change "
-        "the task",
-        target, task_text(config), shortest_text(*highest)));
+    throw UsageError(
+        formatted("target_return = {} is more than any episode can return in {} - allowed: none, or up to {} - lower "
+                  "it, or change "
+                  "the task",
+                  target, task_text(config), shortest_text(*highest)));
   }
 }
 
 void validate_learning(const Config& config) {
   if (config.learning_rate > 0.0 || config.critic_learning_rate > 0.0) return;
-  throw UsageError("learning_rate = 0 changes no weight, and critic_learning_rate = 0 is the same - allowed: above 0 - set "
-                   "learning_rate (a policy is played without training by perilune eval)");
+  throw UsageError(
+      "learning_rate = 0 changes no weight, and critic_learning_rate = 0 is the same - allowed: above 0 - set "
+      "learning_rate (a policy is played without training by perilune eval)");
 }
 
 // fused = true: layers of one size, and kernels for it.
 void require_fused(const Config& config, std::span<const int> widths) {
   const std::vector<int> sizes = layer_sizes(config);
-  const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) ==
-                       static_cast<std::ptrdiff_t>(sizes.size());
-  if (uniform && sizes.size() <= kMaxFusedLayers &&
-      std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
+  const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) == static_cast<std::ptrdiff_t>(sizes.size());
+  if (uniform && sizes.size() <= kMaxFusedLayers && std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
     return;
   }
-  throw UsageError(formatted(
-      "hidden layers of {} units have no fused kernels - allowed with fused = true: 1 to {} layers "
-      "of {} - choose one of them, or set fused = auto",
-      joined(sizes), kMaxFusedLayers, joined(widths, " or ")));
+  throw UsageError(
+      formatted("hidden layers of {} units have no fused kernels - allowed with fused = true: 1 to {} layers "
+                "of {} - choose one of them, or set fused = auto",
+                joined(sizes), kMaxFusedLayers, joined(widths, " or ")));
 }
 
 // A setting that does nothing, why, and what would make it do something.
@@ -142,7 +141,8 @@ std::vector<Idle> idle_settings(const Config& config) {
       {!separate && config.update_epochs == 1, "epoch_lr_decay", "it decays between epochs, and update_epochs = 1",
        "raise update_epochs"},
       {iterations == 1, "anneal_lr", "the run is one iteration, which has the first value", "raise total_timesteps"},
-      {iterations == 1, "anneal_clip_coef", "the run is one iteration, which has the first value", "raise total_timesteps"},
+      {iterations == 1, "anneal_clip_coef", "the run is one iteration, which has the first value",
+       "raise total_timesteps"},
       {no_kl, "kl_stop", kNoKl, "set target_kl"},
       {no_kl, "kl_estimator", kNoKl, "set target_kl"},
       {one_step, "gae_lambda", "with num_steps = 1 there is no later step to weigh", "raise num_steps"},
@@ -163,28 +163,35 @@ std::vector<std::string> contradictions(const Config& config) {
   std::vector<std::string> list;
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const std::int64_t batch = batch_size(config);
-  if (config.norm_adv != Config::Normalization::kNone && advantage_normalization(config) == Config::Normalization::kNone) {
+  if (config.norm_adv != Config::Normalization::kNone &&
+      advantage_normalization(config) == Config::Normalization::kNone) {
     list.push_back(formatted(
         "norm_adv = {} normalises nothing: a {} is one sample, whose advantage less its mean would be 0 - {}, or set "
         "norm_adv = none",
         value_text(config, "norm_adv"), batch == 1 ? "batch" : "minibatch",
-        batch == 1 ? std::string("raise num_envs or num_steps") : formatted("lower num_minibatches to at most {}", batch / 2)));
+        batch == 1 ? std::string("raise num_envs or num_steps")
+                   : formatted("lower num_minibatches to at most {}", batch / 2)));
   }
-  if (config.learning_rate == 0.0) list.push_back("learning_rate = 0: the actor does not change, only the critic learns");
+  if (config.learning_rate == 0.0)
+    list.push_back("learning_rate = 0: the actor does not change, only the critic learns");
   if (config.vf_coef == 0.0) {
     list.push_back("vf_coef = 0: the critic does not learn, advantages are measured against its initial values");
   }
   if (config.gamma == 0.0) list.push_back("gamma = 0: the policy learns to maximise its next reward alone");
   if (config.clip_coef == 0.0 && (!joint || config.num_minibatches > 1 || config.update_epochs > 1)) {
-    list.push_back("clip_coef = 0: after an iteration's first update no action is made more probable where that pays - set it "
-                   "above 0 (10 clips next to nothing)");
+    list.push_back(
+        "clip_coef = 0: after an iteration's first update no action is made more probable where that pays - set it "
+        "above 0 (10 clips next to nothing)");
   }
   if (joint && config.epoch_lr_decay == 0.0 && config.update_epochs > 1) {
-    list.push_back("epoch_lr_decay = 0: only the first epoch of an iteration learns - set it above 0, or update_epochs = 1");
+    list.push_back(
+        "epoch_lr_decay = 0: only the first epoch of an iteration learns - set it above 0, or update_epochs = 1");
   }
   if (find_environment(config.env_id).continuous && config.log_std_init < -5.0) {
-    list.push_back(formatted("log_std_init = {}: actions hardly vary, so that there is next to nothing to learn from - "
-                             "set it above -5", shortest_text(config.log_std_init)));
+    list.push_back(
+        formatted("log_std_init = {}: actions hardly vary, so that there is next to nothing to learn from - "
+                  "set it above -5",
+                  shortest_text(config.log_std_init)));
   }
   const auto limit = static_cast<std::int64_t>(episode_limit(config));
   if (config.truncate_at_rollout_end && config.num_steps < limit) {
@@ -196,10 +203,10 @@ std::vector<std::string> contradictions(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const std::optional<double> highest = highest_return(config);
   if (highest && *highest < environment.solved_return) {
-    list.push_back(formatted("{} counts as solved at {}, but no episode of this task ({}) can return more than {}: this "
-                             "run cannot be found solved",
-                             environment.id, shortest_text(environment.solved_return), task_text(config),
-                             shortest_text(*highest)));
+    list.push_back(formatted(
+        "{} counts as solved at {}, but no episode of this task ({}) can return more than {}: this "
+        "run cannot be found solved",
+        environment.id, shortest_text(environment.solved_return), task_text(config), shortest_text(*highest)));
   }
   return list;
 }
@@ -224,8 +231,10 @@ void require_fixed_kept(const Config& before, const Config& after, std::string_v
     there += formatted("{}{} = {}", there.empty() ? "" : ", ", key, value_text(before, key));
   }
   if (here.empty()) return;
-  throw UsageError(formatted("{}, but {} has {}, which is fixed for a run - set it back, or begin another run with its "
-                             "weights by train --from", here, source, there));
+  throw UsageError(
+      formatted("{}, but {} has {}, which is fixed for a run - set it back, or begin another run with its "
+                "weights by train --from",
+                here, source, there));
 }
 
 std::vector<std::string> config_warnings(const Config& config, const Config& base) {

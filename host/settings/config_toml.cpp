@@ -6,9 +6,7 @@
 // compiler that it cannot happen. Here a broken assertion is an exception in every build;
 // apply_toml reports it.
 #include <stdexcept>
-[[noreturn]] static void fail_toml_assertion() {
-  throw std::invalid_argument("unexpected character");
-}
+[[noreturn]] static void fail_toml_assertion() { throw std::invalid_argument("unexpected character"); }
 #undef NDEBUG
 #define TOML_ASSERT(condition) ((condition) ? void() : fail_toml_assertion())
 #define TOML_HEADER_ONLY 1
@@ -19,10 +17,10 @@
 #include <fstream>
 #include <sstream>
 
-#include "host/settings/config.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 namespace {
@@ -69,8 +67,7 @@ std::string scalar_text(const toml::node& node, const KeyInfo& key) {
     }
     return "[" + text + "]";
   }
-  throw UsageError(
-      formatted("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
+  throw UsageError(formatted("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
 
 // Keys and values are ASCII; anything else is in a comment or wrong. It is hidden from the parser,
@@ -86,8 +83,8 @@ std::string as_ascii(std::string_view text) {
 }
 
 // Appends the keys that it sets to `all_names`.
-void apply_table(Config& config, const toml::table& table, const std::string& prefix,
-                 std::string_view source_name, std::vector<std::string>& all_names) {
+void apply_table(Config& config, const toml::table& table, const std::string& prefix, std::string_view source_name,
+                 std::vector<std::string>& all_names) {
   std::vector<std::string> names;
   for (const auto& [key, node] : table) {
     const std::string name = prefix + std::string(key.str());
@@ -101,8 +98,7 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
       require_no_rivals(names);
       set_key(config, name, scalar_text(node, find_key(name)));
     } catch (const UsageError& error) {
-      throw UsageError(
-          formatted("{}:{}: {}", source_name, key.source().begin.line, error.what()));
+      throw UsageError(formatted("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }
   }
   all_names.insert(all_names.end(), names.begin(), names.end());
@@ -112,16 +108,15 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
 
 std::vector<std::string> apply_toml(Config& config, std::string_view text, std::string_view source_name) {
   if (text.size() > kMaxTomlBytes) {
-    throw UsageError(
-        formatted("{} has {} bytes - a configuration has at most {} - is it the right file?",
-                  source_name, text.size(), kMaxTomlBytes));
+    throw UsageError(formatted("{} has {} bytes - a configuration has at most {} - is it the right file?", source_name,
+                               text.size(), kMaxTomlBytes));
   }
   toml::table table;
   try {
     table = toml::parse(as_ascii(text), source_name);
   } catch (const toml::parse_error& error) {
-    throw UsageError(formatted("{}:{}: not valid TOML: {}", source_name,
-                               error.source().begin.line, error.description()));
+    throw UsageError(
+        formatted("{}:{}: not valid TOML: {}", source_name, error.source().begin.line, error.description()));
   } catch (const std::invalid_argument& error) {
     throw UsageError(formatted("{}: not valid TOML: {}", source_name, error.what()));
   }
@@ -137,8 +132,7 @@ std::vector<std::string> apply_toml_file(Config& config, const std::filesystem::
   if (!file) fail_io("read configuration", path, errno);
   std::string text(kMaxTomlBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || std::filesystem::is_directory(path))
-    fail_io("read configuration", path, EISDIR);
+  if (file.bad() || std::filesystem::is_directory(path)) fail_io("read configuration", path, EISDIR);
   text.resize(static_cast<std::size_t>(file.gcount()));
   return apply_toml(config, text, path.string());
 }

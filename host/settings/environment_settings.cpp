@@ -38,9 +38,8 @@ void validate_environment(const Config& config) {
     if (find_parameter(environment, name) != nullptr) continue;
     std::vector<std::string_view> names;
     for (const EnvironmentParameter& parameter : environment.parameters) names.push_back(parameter.name);
-    throw UsageError(formatted("env.{} = {} is no parameter of {} - it has: {}", name,
-                               shortest_text(value), environment.id,
-                               names.empty() ? "none" : joined(names)));
+    throw UsageError(formatted("env.{} = {} is no parameter of {} - it has: {}", name, shortest_text(value),
+                               environment.id, names.empty() ? "none" : joined(names)));
   }
 }
 
@@ -50,8 +49,8 @@ std::vector<std::string> environment_warnings(const Config& config) {
     const double value = env_parameter(config, parameter);
     if (!parameter.advised || parameter.advised->contains(value)) continue;
     warnings.push_back(formatted("env.{} = {} is {} than Gymnasium advises for {} - advised: {}", parameter.name,
-                                 shortest_text(value), value < parameter.advised->min ? "less" : "more",
-                                 config.env_id, range_text(*parameter.advised)));
+                                 shortest_text(value), value < parameter.advised->min ? "less" : "more", config.env_id,
+                                 range_text(*parameter.advised)));
   }
   return warnings;
 }
@@ -60,7 +59,8 @@ std::optional<double> highest_return(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (environment.highest_return == nullptr) return std::nullopt;
   std::vector<double> values;
-  for (const EnvironmentParameter& parameter : environment.parameters) values.push_back(env_parameter(config, parameter));
+  for (const EnvironmentParameter& parameter : environment.parameters)
+    values.push_back(env_parameter(config, parameter));
   return environment.highest_return(values, episode_limit(config));
 }
 
@@ -77,7 +77,8 @@ std::string task_text(const Config& config) {
 
 void require_same_spaces(std::string_view what, const EnvironmentInfo& from, const EnvironmentInfo& to) {
   const auto fits = [&](const EnvironmentInfo& other) {
-    return other.obs_dim == from.obs_dim && other.continuous == from.continuous && other.num_actions == from.num_actions;
+    return other.obs_dim == from.obs_dim && other.continuous == from.continuous &&
+           other.num_actions == from.num_actions;
   };
   if (fits(to)) return;
   const auto spaces = [](const EnvironmentInfo& environment) {
@@ -88,8 +89,8 @@ void require_same_spaces(std::string_view what, const EnvironmentInfo& from, con
   for (const EnvironmentInfo& other : environments()) {
     if (fits(other)) fitting.push_back(other.id);
   }
-  throw UsageError(formatted("{} is for {} ({}), {} has {} - allowed: {}", what, from.id, spaces(from), to.id, spaces(to),
-                             joined(fitting)));
+  throw UsageError(formatted("{} is for {} ({}), {} has {} - allowed: {}", what, from.id, spaces(from), to.id,
+                             spaces(to), joined(fitting)));
 }
 
 Config evaluation_task(const Config& config, std::span<const Setting> settings) {
@@ -107,8 +108,10 @@ Config evaluation_task(const Config& config, std::span<const Setting> settings) 
     if (setting.key == "env_id") continue;
     if (setting.key != "max_episode_steps" && !setting.key.starts_with("env.")) {
       find_key(setting.key);
-      throw UsageError(formatted("{} is no part of what an evaluation plays - allowed: env_id, max_episode_steps and "
-                                 "env.* - leave it out", setting.key));
+      throw UsageError(
+          formatted("{} is no part of what an evaluation plays - allowed: env_id, max_episode_steps and "
+                    "env.* - leave it out",
+                    setting.key));
     }
     set_key(task, setting.key, setting.value);
   }

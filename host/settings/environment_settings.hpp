@@ -1,5 +1,5 @@
-// Settings of an environment beside the command line: numbers instead of text, by the same rules and with the same errors
-// as the keys of config.hpp.
+// Settings of an environment beside the command line: numbers instead of text, by the same rules and with the same
+// errors as the keys of config.hpp.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace perilune {
 
-using EnvironmentParameters = std::map<std::string, double, std::less<>>;  // by name, without "env."; a boolean is 0 or 1
+using EnvironmentParameters =
+    std::map<std::string, double, std::less<>>;  // by name, without "env."; a boolean is 0 or 1
 
 // Sets parameters of config.env_id. `config` is unchanged when it throws.
 void set_env_parameters(Config& config, const EnvironmentParameters& parameters);
@@ -35,12 +36,13 @@ std::vector<std::string> environment_warnings(const Config& config);
 // The most that an episode of the task can return, if that is known.
 std::optional<double> highest_return(const Config& config);
 
-// The task in words: "LunarLander-v3, up to 1000 steps, env.enable_wind = true" (parameters that are not at their default).
+// The task in words: "LunarLander-v3, up to 1000 steps, env.enable_wind = true" (parameters that are not at their
+// default).
 std::string task_text(const Config& config);
 
 // The task of `config`, changed by settings of env_id, max_episode_steps and env.*: where a policy that was trained for
-// `config` can be played as well. Parameters that another environment lacks are left out. Throws UsageError for other keys,
-// and for an environment with other observations or actions.
+// `config` can be played as well. Parameters that another environment lacks are left out. Throws UsageError for other
+// keys, and for an environment with other observations or actions.
 Config evaluation_task(const Config& config, std::span<const Setting> settings);
 
 // Throws UsageError, which begins with `what`, if a policy for `from` does not fit `to`: other observations or actions.

@@ -44,7 +44,8 @@ struct EnvironmentInfo {
   bool continuous = false;  // an action is num_actions numbers, clipped to [-1, 1], not one of num_actions choices
   int num_actions;
   std::vector<EnvironmentParameter> parameters;
-  // The most that an episode of so many steps can return, with these parameters (in their order). Null: not known simply.
+  // The most that an episode of so many steps can return, with these parameters (in their order). Null: not known
+  // simply.
   double (*highest_return)(std::span<const double> parameters, std::int64_t steps) = nullptr;
 };
 

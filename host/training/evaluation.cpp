@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "host/device/arena.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/networks/networks.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 
@@ -46,7 +46,8 @@ EvaluationResult evaluate(const Config& config, Device& device, const float* par
     workspace_floats = kernels.evaluate_workspace(args);
   }
   Arena arena;
-  const Slot<float> returns = arena.add<float>("returns", {episodes}), lengths = arena.add<float>("lengths", {episodes});
+  const Slot<float> returns = arena.add<float>("returns", {episodes}),
+                    lengths = arena.add<float>("lengths", {episodes});
   const Slot<float> workspace = arena.add<float>("workspace", {workspace_floats});
   arena.take(device);
 

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 
@@ -17,9 +17,9 @@ struct EvaluationResult {
 
 struct EvaluationOptions {
   int episodes = 100;
-  bool deterministic = true;     // argmax, or the mean; else actions are sampled
+  bool deterministic = true;  // argmax, or the mean; else actions are sampled
   std::int64_t seed = 1;
-  std::uint64_t set = 0;         // 0 .. 2^34-1: sets of the same seed share no episode
+  std::uint64_t set = 0;  // 0 .. 2^34-1: sets of the same seed share no episode
 };
 
 // Evaluates parameters that lie on the device (laid out as model_of(config) says) in the configuration's task: its

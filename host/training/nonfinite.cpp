@@ -18,9 +18,7 @@ std::optional<std::size_t> nonfinite_field(const RolloutTrace& trace, std::size_
 
 // The episode and step in which an environment is before step t of the rollout.
 NonfiniteEnvironment place_of(const RolloutTrace& trace, std::size_t environment, std::size_t t) {
-  const auto ends = [&](std::size_t step) {
-    return trace.ends[step * trace.count + environment] != 0;
-  };
+  const auto ends = [&](std::size_t step) { return trace.ends[step * trace.count + environment] != 0; };
   std::uint32_t episodes = 0;
   std::size_t last_end = 0;  // steps up to and with it
   for (std::size_t step = 0; step < trace.num_steps; ++step) {
@@ -29,12 +27,10 @@ NonfiniteEnvironment place_of(const RolloutTrace& trace, std::size_t environment
     last_end = step + 1;
   }
   // Steps taken when the rollout began; the first episode to end in it began before.
-  const std::size_t before =
-      episodes > 0 ? static_cast<std::size_t>(trace.ended_lengths[environment]) - last_end
-                   : trace.elapsed[environment] - trace.num_steps;
-  NonfiniteEnvironment place{
-      static_cast<std::uint32_t>(environment), trace.episode[environment] - episodes,
-      static_cast<std::uint32_t>(before), nonfinite_field(trace, environment)};
+  const std::size_t before = episodes > 0 ? static_cast<std::size_t>(trace.ended_lengths[environment]) - last_end
+                                          : trace.elapsed[environment] - trace.num_steps;
+  NonfiniteEnvironment place{static_cast<std::uint32_t>(environment), trace.episode[environment] - episodes,
+                             static_cast<std::uint32_t>(before), nonfinite_field(trace, environment)};
   for (std::size_t step = 0; step < t; ++step) {
     if (ends(step)) {
       ++place.episode;

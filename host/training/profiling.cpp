@@ -22,8 +22,8 @@ struct Sample {
   PhaseTotals phases{};
 };
 
-// The mean over the faster half of the iterations: what another process disturbed is left out, and parts still add up to
-// the whole, which they would not as medians of each.
+// The mean over the faster half of the iterations: what another process disturbed is left out, and parts still add up
+// to the whole, which they would not as medians of each.
 Sample typical(std::vector<Sample> samples) {
   std::sort(samples.begin(), samples.end(), [](const Sample& a, const Sample& b) { return a.seconds < b.seconds; });
   samples.resize((samples.size() + 1) / 2);

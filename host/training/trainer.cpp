@@ -5,11 +5,11 @@
 #include <cstring>
 #include <limits>
 
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
-#include "host/training/nonfinite.hpp"
 #include "host/planning/precision.hpp"
+#include "host/settings/environment_settings.hpp"
+#include "host/training/nonfinite.hpp"
 
 namespace perilune {
 
@@ -53,24 +53,24 @@ Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iteration
 
 struct Trainer::Arrays {
   Slot<Control> control;
-  Slot<float> parameters, first_moment, second_moment, gradient;        // [model floats]
-  Slot<float> environment_fields;                                       // [state fields, N]
-  Slot<std::uint32_t> episode, elapsed;                                 // [N]
-  Slot<float> episode_return;                                           // [N]
-  Slot<float> episodes_count, episodes_return, episodes_length;         // [N]
-  Slot<float> records;                                                  // [T, N, record floats]
-  Slot<float> rewards;                                                  // [T, N]; advantages after gae
-  Slot<float> values;                                                   // [T + 1, N]; value targets after gae
-  Slot<std::uint8_t> ends;                                              // [T, N]
-  Slot<float> batch_moments;                                            // [kBatchMoments, gae blocks]
-  Slot<float> chunk_moments;                                            // [moment chunks, kChunkMoments, epochs, minibatches]
-  Slot<float> advantage_scales;                                         // [epochs, minibatches, 2]
-  Slot<float> partial_gradients;                                        // [P, model floats]
-  Slot<float> loss_sums;                                                // [kLossSums, P]
-  Slot<float> square_sums;                                              // [reduce blocks]
-  Slot<AdamStep> adam_step;                                             // [1]
-  Slot<float> running;                                                  // [kRunningMetrics]
-  Slot<float> workspace;                                                // of layer-by-layer networks
+  Slot<float> parameters, first_moment, second_moment, gradient;  // [model floats]
+  Slot<float> environment_fields;                                 // [state fields, N]
+  Slot<std::uint32_t> episode, elapsed;                           // [N]
+  Slot<float> episode_return;                                     // [N]
+  Slot<float> episodes_count, episodes_return, episodes_length;   // [N]
+  Slot<float> records;                                            // [T, N, record floats]
+  Slot<float> rewards;                                            // [T, N]; advantages after gae
+  Slot<float> values;                                             // [T + 1, N]; value targets after gae
+  Slot<std::uint8_t> ends;                                        // [T, N]
+  Slot<float> batch_moments;                                      // [kBatchMoments, gae blocks]
+  Slot<float> chunk_moments;                                      // [moment chunks, kChunkMoments, epochs, minibatches]
+  Slot<float> advantage_scales;                                   // [epochs, minibatches, 2]
+  Slot<float> partial_gradients;                                  // [P, model floats]
+  Slot<float> loss_sums;                                          // [kLossSums, P]
+  Slot<float> square_sums;                                        // [reduce blocks]
+  Slot<AdamStep> adam_step;                                       // [1]
+  Slot<float> running;                                            // [kRunningMetrics]
+  Slot<float> workspace;                                          // of layer-by-layer networks
 };
 
 Trainer::Trainer(const Config& config, Device& device)
@@ -123,13 +123,13 @@ Trainer::Trainer(const Config& config, Device& device)
   a.rewards = arena_.add<float>("rewards, advantages", {steps, envs});
   a.values = arena_.add<float>("values, targets", {steps + 1, envs});
   a.ends = arena_.add<std::uint8_t>("episode ends", {steps, envs});
-  a.batch_moments = arena_.add<float>(
-      "batch moments", {kBatchMoments, static_cast<std::size_t>(machine_.gae_blocks(config.num_envs))});
+  a.batch_moments = arena_.add<float>("batch moments",
+                                      {kBatchMoments, static_cast<std::size_t>(machine_.gae_blocks(config.num_envs))});
   const auto chunks = static_cast<std::size_t>(machine_.moment_chunks(batch_size_ / minibatches));
   a.chunk_moments = arena_.add<float>("minibatch moments", {chunks, kChunkMoments, static_cast<std::size_t>(epochs),
                                                             static_cast<std::size_t>(minibatches)});
-  a.advantage_scales =
-      arena_.add<float>("advantage scales", {static_cast<std::size_t>(epochs), static_cast<std::size_t>(minibatches), 2});
+  a.advantage_scales = arena_.add<float>("advantage scales",
+                                         {static_cast<std::size_t>(epochs), static_cast<std::size_t>(minibatches), 2});
   a.partial_gradients = arena_.add<float>("partial gradients", {partials, model_.floats});
   // The sum of one partial is that partial: it stays in place, which spares a pass over memory.
   a.gradient = partials_ == 1 ? a.partial_gradients : arena_.add<float>("gradient", {model_.floats});
@@ -138,8 +138,8 @@ Trainer::Trainer(const Config& config, Device& device)
       "square sums", {static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
   a.adam_step = arena_.add<AdamStep>("Adam step", {1});
   a.running = arena_.add<float>("running metrics", {kRunningMetrics});
-  a.workspace =
-      arena_.add<float>("workspace", {training_workspace(kernels_, config, model_, batch_size_ / minibatches, columns_)});
+  a.workspace = arena_.add<float>("workspace",
+                                  {training_workspace(kernels_, config, model_, batch_size_ / minibatches, columns_)});
 }
 
 Trainer::~Trainer() {
@@ -229,7 +229,8 @@ void Trainer::record_joint_epochs(Queue& queue) const {
   }
 }
 
-// Policy iterations and then value iterations, each over the whole batch. A KL stop skips the policy iterations after it.
+// Policy iterations and then value iterations, each over the whole batch. A KL stop skips the policy iterations after
+// it.
 void Trainer::record_separate_iterations(Queue& queue) const {
   // One condition for several iterations: on a GPU it costs about as much as an iteration that does nothing.
   constexpr int kGroup = 8;
@@ -254,14 +255,15 @@ void Trainer::record_separate_iterations(Queue& queue) const {
 // Of every minibatch of the iteration at once: advantages do not change between epochs, only their order.
 void Trainer::record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const {
   if (advantage_normalization(config_) != Config::Normalization::kMinibatch) return;
-  machine_.advantage_moments({sampling, arena_.at(arrays_->control), arena_.at(arrays_->rewards),
-                              arena_.at(arrays_->chunk_moments), arena_.at(arrays_->advantage_scales), minibatches, epochs},
-                             queue);
+  machine_.advantage_moments(
+      {sampling, arena_.at(arrays_->control), arena_.at(arrays_->rewards), arena_.at(arrays_->chunk_moments),
+       arena_.at(arrays_->advantage_scales), minibatches, epochs},
+      queue);
 }
 
 // Partial gradients, their sum and the verdict, Adam.
-void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch,
-                               bool last_of_epoch, bool decay_after) const {
+void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch, bool last_of_epoch,
+                               bool decay_after) const {
   const Arrays& a = *arrays_;
   Control* control = arena_.at(a.control);
 
@@ -278,7 +280,8 @@ void Trainer::record_minibatch(Queue& queue, Losses losses, const Sampling& samp
   update.records = arena_.at(a.records);
   update.advantages = arena_.at(a.rewards);
   update.targets = arena_.at(a.values);
-  update.scales = arena_.at(a.advantage_scales) + sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * 2);
+  update.scales =
+      arena_.at(a.advantage_scales) + sampling.epoch * static_cast<std::uint32_t>(config_.num_minibatches * 2);
   update.gradients = arena_.at(a.partial_gradients);
   update.sums = arena_.at(a.loss_sums);
   update.workspace = {arena_.at(a.workspace), columns_};
@@ -417,9 +420,9 @@ std::string Trainer::find_nonfinite_tensor() const {
     if (std::isinf(largest(tensor))) return tensor.name;
   }
   device_.download(values.data(), arena_.at(arrays_->gradient), values.size() * sizeof(float));
-  const auto worst = std::max_element(
-      model_.tensors.begin(), model_.tensors.end(),
-      [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
+  const auto worst =
+      std::max_element(model_.tensors.begin(), model_.tensors.end(),
+                       [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
   return worst->name + (std::isinf(largest(*worst)) ? " (gradient)" : " (largest gradient)");
 }
 
@@ -437,22 +440,24 @@ std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::stri
   const auto lengths = download(a.episodes_length);
   const auto environment = find_nonfinite_environment(
       {static_cast<std::size_t>(config_.num_envs), static_cast<std::size_t>(config_.num_steps),
-       static_cast<std::size_t>(kernels_.record_floats), static_cast<std::size_t>(kernels_.observation_dim), records, ends,
-       lengths, now.environment_fields, now.episode, now.elapsed});
+       static_cast<std::size_t>(kernels_.record_floats), static_cast<std::size_t>(kernels_.observation_dim), records,
+       ends, lengths, now.environment_fields, now.episode, now.elapsed});
   if (!environment) {
     // A GPU may have gone on, and have reset an environment since.
     const char* cause = now.iteration == iterations ? "every environment is finite, so the networks diverged: " : "";
-    return formatted("{}, first in {} - {} - {}lower learning_rate, or set max_grad_norm", what, find_nonfinite_tensor(), stopped,
-                     cause);
+    return formatted("{}, first in {} - {} - {}lower learning_rate, or set max_grad_norm", what,
+                     find_nonfinite_tensor(), stopped, cause);
   }
   const std::string replay =
-      iterations > 1 ? formatted("with checkpoint_every={} the same run saves the states before it, and train --resume replays it",
-                                 iterations - 1)
-                     : "the same run replays it";
-  return formatted("{}, from environment {}, which is not finite after step {} of episode {} of {} with seed {}{} - {} - "
-                   "the cause is the simulator or its parameters and not how it is trained, please report it; {}",
-                   what, environment->environment, environment->step, environment->episode, config_.env_id, config_.seed,
-                   environment->field ? formatted(" ({})", kernels_.field_names[*environment->field]) : "", stopped, replay);
+      iterations > 1
+          ? formatted("with checkpoint_every={} the same run saves the states before it, and train --resume replays it",
+                      iterations - 1)
+          : "the same run replays it";
+  return formatted(
+      "{}, from environment {}, which is not finite after step {} of episode {} of {} with seed {}{} - {} - "
+      "the cause is the simulator or its parameters and not how it is trained, please report it; {}",
+      what, environment->environment, environment->step, environment->episode, config_.env_id, config_.seed,
+      environment->field ? formatted(" ({})", kernels_.field_names[*environment->field]) : "", stopped, replay);
 }
 
 }  // namespace perilune

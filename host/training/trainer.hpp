@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "host/device/arena.hpp"
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
 #include "host/networks/model.hpp"
 #include "host/networks/networks.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 
@@ -41,8 +41,8 @@ class Trainer {
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
   std::uint64_t steps_per_iteration() const;
 
-  // Takes the memory and starts from `state`, or afresh: from these parameters [model floats], or if there are none from
-  // drawn ones. use_graph: see Device::record.
+  // Takes the memory and starts from `state`, or afresh: from these parameters [model floats], or if there are none
+  // from drawn ones. use_graph: see Device::record.
   void start(const std::optional<TrainerState>& state, bool use_graph, const std::vector<float>& initial = {});
 
   // Records the iteration again, as a graph or not; it goes on where it is.
@@ -55,8 +55,8 @@ class Trainer {
   // They wait for what was enqueued.
   TrainerState state() const;
   std::vector<float> host_parameters() const;  // [model floats]
-  // The text of an error: `what` is not finite after that many iterations, where that began, `stopped`, and what to do. It
-  // began in an environment or, where the newest rollout has none that is not finite, in the networks.
+  // The text of an error: `what` is not finite after that many iterations, where that began, `stopped`, and what to do.
+  // It began in an environment or, where the newest rollout has none that is not finite, in the networks.
   std::string explain_nonfinite(std::uint64_t iterations, const std::string& what, const std::string& stopped) const;
 
   const float* parameters() const;
@@ -87,7 +87,7 @@ class Trainer {
   std::uint32_t iterations_ = 0;
   int batch_size_ = 0;
   int partials_ = 1;
-  int columns_ = 1;                          // of the workspace of layer-by-layer networks
+  int columns_ = 1;  // of the workspace of layer-by-layer networks
   Arena arena_;
   std::unique_ptr<Arrays> arrays_;
   IterationMetrics* ring_ = nullptr;

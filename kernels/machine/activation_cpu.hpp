@@ -39,8 +39,9 @@ PERILUNE_HD Pack network_tanh(Pack x) {
 }
 
 #if defined(__AVX512F__)
-/// For results that are rounded to bf16, which may cost 2^-8 of them: x P(x^2) / Q(x^2) of degrees 1 and 2, a minimax fit over
-/// |x| <= 3.6 to the error relative to max(|tanh x|, 1/4), below 2.5e-4 with the reciprocal's. Beyond, tanh rounds to 1.
+/// For results that are rounded to bf16, which may cost 2^-8 of them: x P(x^2) / Q(x^2) of degrees 1 and 2, a minimax
+/// fit over |x| <= 3.6 to the error relative to max(|tanh x|, 1/4), below 2.5e-4 with the reciprocal's. Beyond, tanh
+/// rounds to 1.
 PERILUNE_HD Pack short_tanh(Pack x) {
   const float limit = 3.6f;
   const Pack y = max(Pack(-limit), min(Pack(limit), x));
@@ -56,8 +57,7 @@ PERILUNE_HD Pack activate_value(Pack x, Activation activation) {
 }
 /// d(loss)/d(x), given d(loss)/d(y) and y = activate_value(x).
 PERILUNE_HD Pack activation_derivative(Pack dy, Pack y, Activation activation) {
-  return activation == Activation::kTanh ? dy * mul_add(-y, y, Pack(1.0f))
-                                         : select(y > Pack(0.0f), dy, Pack(0.0f));
+  return activation == Activation::kTanh ? dy * mul_add(-y, y, Pack(1.0f)) : select(y > Pack(0.0f), dy, Pack(0.0f));
 }
 
 }  // namespace perilune::inline PERILUNE_LEVEL

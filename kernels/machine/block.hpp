@@ -9,7 +9,8 @@
 //   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
 //   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
 //   kThreads                      whether a lane is a thread, which branches for itself while those of its warp wait
-//   kTeams                        1, or 2: another team() of as many threads takes part in nothing but collectives, so that it
+//   kTeams                        1, or 2: another team() of as many threads takes part in nothing but collectives, so
+//   that it
 //                                 runs a network beside the first one's
 //   kUnit                         lanes are dealt to blocks in multiples of this
 //   index(), count()              this block's place in the grid, and the grid's size
@@ -20,24 +21,29 @@
 //   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
 //   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
 //   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
-//   sums(PerLane<Real>[N])        collective: the same of up to kMaxSums values at once, which on a GPU meet at one barrier
-//   last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all writes of the
+//   sums(PerLane<Real>[N])        collective: the same of up to kMaxSums values at once, which on a GPU meet at one
+//   barrier last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all
+//   writes of the
 //                                 others are visible; ticket is 0 before the launch, and again after it
 //   kSplit, column(lane), part(lane)  several lanes may share one element: lane numbers are split into kColumns columns
 //                                 and kSplit parts (CPU: one part, as there are no idle lanes to employ)
 //   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
 //   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
-//   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what steps an
+//   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what
+//   steps an
 //                                 environment there then does the same once more, and never waits for another
-//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read element 0
+//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read
+//   element 0
 //                                 and write nothing. Rows of a multiple of four floats are aligned to 16 bytes
-//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which copies ahead or has other lanes to run
-//   kCopiesAhead                  whether it has copy_ahead<Count>(to, from), which starts to copy 4 or 1 floats of an array to
-//                                 block storage, both aligned to that size, and wait_for_copies(), after which a lane may read
-//                                 what it copied itself (prefetched_rows.hpp)
-//   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive lanes
-//                                 read what the last active one does and write nothing. A choice that is negative or needs
-//                                 more than 32 bits reads as the largest UInt
+//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which copies ahead or has other
+//   lanes to run kCopiesAhead                  whether it has copy_ahead<Count>(to, from), which starts to copy 4 or 1
+//   floats of an array to
+//                                 block storage, both aligned to that size, and wait_for_copies(), after which a lane
+//                                 may read what it copied itself (prefetched_rows.hpp)
+//   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive
+//   lanes
+//                                 read what the last active one does and write nothing. A choice that is negative or
+//                                 needs more than 32 bits reads as the largest UInt
 //   store_where(to, lane, x, mask), store_row(to, lane, x, mask)   the same for lanes where mask is true
 //   each(lane, mask, f)           calls f(number) for each active lane where mask is true
 //   lower(x, value), raise(flag)  collective-free: x <- min(x, value), flag <- 1, whoever else does
@@ -50,8 +56,8 @@
 //   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
 // A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
 // Inactive lanes must hold dy = 0 and finite x in dense_backward_weights.
-// Blocks for tensor cores have sync_warp() and the warp collectives mma() and load_matrices() instead (tensor_operands.hpp,
-// network_tensor.hpp).
+// Blocks for tensor cores have sync_warp() and the warp collectives mma() and load_matrices() instead
+// (tensor_operands.hpp, network_tensor.hpp).
 #pragma once
 
 #include <cstddef>
@@ -102,14 +108,10 @@ struct Carver {
     next += count;
     return result;
   }
-  PERILUNE_DEVICE Tile<B> tile(int features) {
-    return {floats(features * B::kStride)};
-  }
+  PERILUNE_DEVICE Tile<B> tile(int features) { return {floats(features * B::kStride)}; }
 };
 
-PERILUNE_HD constexpr int round_up(int x, int multiple) {
-  return (x + multiple - 1) / multiple * multiple;
-}
+PERILUNE_HD constexpr int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
 /// A block's share of n lanes' worth of work: whole units of kUnit lanes, divided as evenly as they go.
 struct BlockRange {
@@ -128,8 +130,8 @@ PERILUNE_DEVICE BlockRange block_share(const B& block, int n) {
   return block_share<B::kUnit>(block, n);
 }
 
-/// N sums of n terms each, in an order fixed by kLanes: f(number of the block's first, lane, terms) sets a lane's N terms, to
-/// 0 if it is inactive. Collective; valid in every lane, which are all active after it.
+/// N sums of n terms each, in an order fixed by kLanes: f(number of the block's first, lane, terms) sets a lane's N
+/// terms, to 0 if it is inactive. Collective; valid in every lane, which are all active after it.
 template <int N, class B, class F>
 PERILUNE_DEVICE Sums<N> sums_over(B& block, int n, F&& f) {
   using Real = typename B::Real;

@@ -31,8 +31,7 @@ class CpuBlock {
   static constexpr int kTransposedFloats = Lanes * kMaxFusedWidth;
 
   /// storage: kTransposedFloats and then what the body carves.
-  CpuBlock(int index, int count, float* storage)
-      : index_(index), count_(count), active_(Lanes), storage_(storage) {}
+  CpuBlock(int index, int count, float* storage) : index_(index), count_(count), active_(Lanes), storage_(storage) {}
 
   int index() const { return index_; }
   int count() const { return count_; }
@@ -44,16 +43,12 @@ class CpuBlock {
   int packs() const { return (active_ + kPackLanes - 1) / kPackLanes; }
 
   PERILUNE_HD static int owned(Lane lane) { return lane.first / kPackLanes; }
-  PERILUNE_HD PackUInt numbers(Lane lane) const {
-    return lane_numbers(static_cast<std::uint32_t>(lane.first));
-  }
+  PERILUNE_HD PackUInt numbers(Lane lane) const { return lane_numbers(static_cast<std::uint32_t>(lane.first)); }
   PERILUNE_HD PackUInt repeated_numbers(Lane lane) const {
     const PackUInt own = numbers(lane);
     return full(lane) ? own : select(active(lane), own, PackUInt(static_cast<std::uint32_t>(active_ - 1)));
   }
-  PERILUNE_HD PackMask active(Lane lane) const {
-    return numbers(lane) < PackUInt(static_cast<std::uint32_t>(active_));
-  }
+  PERILUNE_HD PackMask active(Lane lane) const { return numbers(lane) < PackUInt(static_cast<std::uint32_t>(active_)); }
 
   template <class F>
   PERILUNE_HD void lanes(F&& f) const {
@@ -91,12 +86,8 @@ class CpuBlock {
     return true;
   }
 
-  PERILUNE_HD static Pack load_lane(const float* from, Lane lane) {
-    return load_pack(from + lane.first);
-  }
-  PERILUNE_HD static void store_lane(float* to, Lane lane, Pack x) {
-    store_pack(to + lane.first, x);
-  }
+  PERILUNE_HD static Pack load_lane(const float* from, Lane lane) { return load_pack(from + lane.first); }
+  PERILUNE_HD static void store_lane(float* to, Lane lane, Pack x) { store_pack(to + lane.first, x); }
 
   // Arrays may be read kPackLanes - 1 elements past their end (kTailPadding); a tail is never written.
   PERILUNE_HD Pack load(const float* from, Lane lane) const {
@@ -199,9 +190,7 @@ class CpuBlock {
     while (value < seen && !shared.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
     }
   }
-  static void raise(std::uint32_t& flag) {
-    std::atomic_ref<std::uint32_t>(flag).store(1, std::memory_order_relaxed);
-  }
+  static void raise(std::uint32_t& flag) { std::atomic_ref<std::uint32_t>(flag).store(1, std::memory_order_relaxed); }
 
   void fill_zero(float* to, int n) const { memset(to, 0, static_cast<std::size_t>(n) * 4); }
 
@@ -224,8 +213,8 @@ class CpuBlock {
       for (int k = 0; k < Count; ++k) row[k] = rows[k][i];
     }
   }
-  /// Asks for rows [index][Count] to be brought into the L2 cache: L3 misses of a random gather take longer than its work.
-  /// Into L1, which a tile's work fills several times, training measured 5% slower.
+  /// Asks for rows [index][Count] to be brought into the L2 cache: L3 misses of a random gather take longer than its
+  /// work. Into L1, which a tile's work fills several times, training measured 5% slower.
   template <int Count>
   PERILUNE_HD void prefetch_rows(const float* from, PackUInt index, Lane lane) const {
     const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
@@ -236,8 +225,8 @@ class CpuBlock {
     }
   }
   template <int Count>
-    requires(Count % 4 == 0)
-  PERILUNE_HD void gather_rows(const float* from, PackUInt index, Lane lane, Pack (&x)[Count]) const {
+  requires(Count % 4 == 0) PERILUNE_HD
+      void gather_rows(const float* from, PackUInt index, Lane lane, Pack (&x)[Count]) const {
     const PackUInt safe = full(lane) ? index : select(active(lane), index, PackUInt(0u));
     std::uint32_t indices[kPackLanes];
     memcpy(indices, &safe.value, sizeof indices);
@@ -251,8 +240,8 @@ class CpuBlock {
 
  private:
   PERILUNE_HD bool full(Lane lane) const { return lane.first + kPackLanes <= active_; }
-  /// The lanes' elements of an array without padding: where they are, or copied to x if it ends among them, and the last of
-  /// them repeated.
+  /// The lanes' elements of an array without padding: where they are, or copied to x if it ends among them, and the
+  /// last of them repeated.
   template <class T>
   PERILUNE_HD const T* exact(T (&x)[kPackLanes], const T* from, Lane lane) const {
     if (full(lane)) return from + lane.first;

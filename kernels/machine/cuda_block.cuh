@@ -14,8 +14,8 @@ template <int Lanes, Precision P = Precision::kFp32, int Teams = 1>
 class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Teams>, public CudaTensorCore {
  public:
   using Base = SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Teams>;
-  using typename Base::Lane;
   using Base::lane;
+  using typename Base::Lane;
 
   static_assert(Lanes % kWarpLanes == 0);
   static constexpr int kWarps = Lanes / kWarpLanes;
@@ -53,9 +53,10 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
   template <int Count>
   __device__ static void copy_ahead(float* to, const float* from) {
     static_assert(Count == 4 || Count == 1);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-                 "l"(from), "n"(Count * 4)
-                 : "memory");
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+        "l"(from), "n"(Count * 4)
+        : "memory");
   }
   __device__ static void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
@@ -84,7 +85,7 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
     float total;
     const int which = sum_warp<kWarpLanes / 2>(mine, total);
     turn_ ^= 1;
-    float (&parts)[kMaxSums][kWarps] = shared_.warp_sums[turn_];
+    float(&parts)[kMaxSums][kWarps] = shared_.warp_sums[turn_];
     if (which >= 0) parts[which][lane().number / kWarpLanes] = total;
     __syncthreads();
     Sums<N> result;
@@ -96,8 +97,8 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
     }
     return result;
   }
-  /// The warp's N sums, spread over its lanes: returns which one this lane got as `total`, or -1 where a lane before it has the
-  /// same. Lanes Step apart share the work of a step: each adds up half of the values for both.
+  /// The warp's N sums, spread over its lanes: returns which one this lane got as `total`, or -1 where a lane before it
+  /// has the same. Lanes Step apart share the work of a step: each adds up half of the values for both.
   template <int Step, int N>
   __device__ static int sum_warp(const float (&x)[N], float& total) {
     if constexpr (Step == 0) {
@@ -124,9 +125,9 @@ class CudaBlock : public SimtBlockBase<CudaBlock<Lanes, P, Teams>, Lanes, P, Tea
   int turn_ = 0;  // which of shared_.warp_sums was written last
 };
 
-// Threads per multiprocessor that kernels leave registers for: 65536 / 512 = 128 each in fp32, and where multiplies keep their
-// sums in registers 255 each, or what the kernel says. Only the landers' kernels spill (tests/structure/binaries_test.py has the
-// reasons).
+// Threads per multiprocessor that kernels leave registers for: 65536 / 512 = 128 each in fp32, and where multiplies
+// keep their sums in registers 255 each, or what the kernel says. Only the landers' kernels spill
+// (tests/structure/binaries_test.py has the reasons).
 template <Precision P>
 inline constexpr int kRegisterBudget = P == Precision::kFp32 ? 512 : 256;
 
@@ -140,7 +141,7 @@ constexpr int register_budget() {
 }
 
 template <class K, int Lanes, Precision P, int Teams, class Args>
-__global__ void __launch_bounds__(Lanes * Teams, register_budget<K, P>() / (Lanes * Teams))
+__global__ void __launch_bounds__(Lanes* Teams, register_budget<K, P>() / (Lanes * Teams))
     run_kernel(const __grid_constant__ Args args) {
 #if __CUDA_ARCH__ >= 900
   // Programmatic dependent launch: the next kernel's blocks may come now, and each waits here until all that was
@@ -166,9 +167,9 @@ template <class K, int Lanes, Precision P = Precision::kFp32, int Teams = 1, cla
 void launch_cuda(const Args& args, int blocks, std::size_t storage_bytes, Queue& queue) {
   auto kernel = run_kernel<K, Lanes, P, Teams, Args>;
   if (storage_bytes > 48 * 1024) {
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(storage_bytes)),
-               "asking for shared memory");
+    check_cuda(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(storage_bytes)),
+        "asking for shared memory");
   }
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;

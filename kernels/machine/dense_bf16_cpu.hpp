@@ -45,9 +45,7 @@ PERILUNE_HD __m512i round_packs(Pack low, Pack high) {
   return (__m512i)_mm512_cvtne2ps_pbh((__m512)high.value, (__m512)low.value);
 }
 /// The numbers of the even and of the odd sample of 16 pairs.
-PERILUNE_HD Pack even_sample(__m512i pairs) {
-  return Pack((FloatVector)_mm512_slli_epi32(pairs, 16));
-}
+PERILUNE_HD Pack even_sample(__m512i pairs) { return Pack((FloatVector)_mm512_slli_epi32(pairs, 16)); }
 PERILUNE_HD Pack odd_sample(__m512i pairs) {
   return Pack((FloatVector)_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
 }
@@ -64,9 +62,8 @@ PERILUNE_HD __m512i broadcast_pair(const Bits* from) {
 /// Stores 32 features of two neighbouring samples as pairs.
 PERILUNE_HD void store_pairs(Bits* to, __m512i even, __m512i odd) {
   // Word 2j from word j (16 + j) of `even`, word 2j + 1 from that of `odd` (index bit 5).
-  const __m512i low = _mm512_set_epi32(
-      0x2F000F, 0x2E000E, 0x2D000D, 0x2C000C, 0x2B000B, 0x2A000A, 0x290009, 0x280008, 0x270007,
-      0x260006, 0x250005, 0x240004, 0x230003, 0x220002, 0x210001, 0x200000);
+  const __m512i low = _mm512_set_epi32(0x2F000F, 0x2E000E, 0x2D000D, 0x2C000C, 0x2B000B, 0x2A000A, 0x290009, 0x280008,
+                                       0x270007, 0x260006, 0x250005, 0x240004, 0x230003, 0x220002, 0x210001, 0x200000);
   const __m512i high = _mm512_or_si512(low, _mm512_set1_epi32(0x100010));
   store_bits(to, _mm512_permutex2var_epi16(even, low, odd));
   store_bits(to + 32, _mm512_permutex2var_epi16(even, high, odd));
@@ -77,8 +74,7 @@ PERILUNE_HD Pack activate(Pack x, Activation activation) {
 }
 /// g times the activation's derivative where its result is h.
 PERILUNE_HD Pack times_derivative(Pack g, Pack h, Activation activation) {
-  return activation == Activation::kTanh ? g * mul_add(-h, h, Pack(1.0f))
-                                         : select(h > Pack(0.0f), g, Pack(0.0f));
+  return activation == Activation::kTanh ? g * mul_add(-h, h, Pack(1.0f)) : select(h > Pack(0.0f), g, Pack(0.0f));
 }
 
 /// Rows x Columns packs of a product in registers: [sample][16 features each].
@@ -203,8 +199,8 @@ void head(int packs, const Bits* weight, const float* bias, const Bits* x, float
 /// rows, and as pairs in the layer's place. Adds to dweight [Out][Width] and dbias [Width], the bias of the layer.
 /// weight [Out][Width]. All but the stored gradients is fp32.
 template <int Width, int Out, int Stride>
-void head_backward(int samples, const float* weight, const float* dy, Bits* rows, Bits* pairs,
-                   float* dweight, float* dbias, Activation activation) {
+void head_backward(int samples, const float* weight, const float* dy, Bits* rows, Bits* pairs, float* dweight,
+                   float* dbias, Activation activation) {
   constexpr int kColumns = 2;
   for (int column = 0; column < Width; column += kColumns * kPackLanes) {
     Pack w[Out][kColumns], dw[Out][kColumns], db[kColumns];
@@ -248,8 +244,7 @@ void head_backward(int samples, const float* weight, const float* dy, Bits* rows
 
 /// acc[r][c] times the derivative of the layer whose results are in `pairs` [.][Width][2].
 template <int Width, int Rows, int Columns>
-PERILUNE_HD void times_derivatives(Accumulators<Rows, Columns>& acc, const Bits* pairs,
-                                   Activation activation) {
+PERILUNE_HD void times_derivatives(Accumulators<Rows, Columns>& acc, const Bits* pairs, Activation activation) {
   PERILUNE_UNROLL
   for (int r = 0; r < Rows; r += 2) {
     PERILUNE_UNROLL
@@ -277,8 +272,7 @@ PERILUNE_HD void add_rows(const Accumulators<Rows, Columns>& acc, float* dbias) 
 /// itself: from dy rows, dx rows, and pairs in the place of the lower layer's results. weight: row pairs
 /// [Width / 2][Width][2].
 template <int Width>
-void hidden_backward(const Bits* weight, const Bits* dy, Bits* rows, Bits* pairs, float* dbias,
-                     Activation activation) {
+void hidden_backward(const Bits* weight, const Bits* dy, Bits* rows, Bits* pairs, float* dbias, Activation activation) {
   constexpr int kColumns = columns_in_registers(Width), kRows = rows_in_registers(Width);
   for (int column = 0; column < Width; column += kColumns * kPackLanes) {
     Accumulators<kRows, kColumns> acc;
@@ -293,8 +287,8 @@ void hidden_backward(const Bits* weight, const Bits* dy, Bits* rows, Bits* pairs
 /// The same where the layer below is the first: its gradients leave registers only as sums, in fp32. Adds to dweight
 /// [In][Width] and dbias; x [In][Stride] is the network's input from the first sample on.
 template <int In, int Width, int Stride>
-void first_backward(const Bits* weight, const Bits* dy, const Bits* pairs, const float* x,
-                    float* dweight, float* dbias, Activation activation) {
+void first_backward(const Bits* weight, const Bits* dy, const Bits* pairs, const float* x, float* dweight, float* dbias,
+                    Activation activation) {
   constexpr int kColumns = columns_in_registers(Width), kRows = rows_in_registers(Width);
   for (int column = 0; column < Width; column += kColumns * kPackLanes) {
     Accumulators<kRows, kColumns> acc;

@@ -35,14 +35,26 @@ template <class B, class F>
 PERILUNE_HD void for_groups(const B& block, F&& f) {
   for (int first = 0; first < block.packs(); first += kGroup) {
     switch (block.packs() - first) {
-      case 1: f.template operator()<1>(first); break;
-      case 2: f.template operator()<2>(first); break;
+      case 1:
+        f.template operator()<1>(first);
+        break;
+      case 2:
+        f.template operator()<2>(first);
+        break;
 #if defined(__AVX512F__)
-      case 3: f.template operator()<3>(first); break;
-      case 4: f.template operator()<4>(first); break;
-      case 5: f.template operator()<5>(first); break;
+      case 3:
+        f.template operator()<3>(first);
+        break;
+      case 4:
+        f.template operator()<4>(first);
+        break;
+      case 5:
+        f.template operator()<5>(first);
+        break;
 #endif
-      default: f.template operator()<kGroup>(first); break;
+      default:
+        f.template operator()<kGroup>(first);
+        break;
     }
   }
 }
@@ -84,8 +96,7 @@ PERILUNE_HD void activate_rows(float* y, Activation activation) {
 }
 
 template <int In, int Out, bool Hidden, int Packs, int Stride>
-void dense_group(const float* weight, const float* bias, const float* x, float* y,
-                 Activation activation) {
+void dense_group(const float* weight, const float* bias, const float* x, float* y, Activation activation) {
   constexpr int kRows = rows_in_registers(Packs, Out);
   for (int out = 0; out < Out; out += kRows) {
     Pack acc[kRows][Packs];
@@ -108,17 +119,16 @@ void dense_group(const float* weight, const float* bias, const float* x, float* 
 
 /// y = W x + b, then the activation if Hidden.
 template <int In, int Out, bool Hidden, int L>
-PERILUNE_HD void dense(CpuBlock<L>& block, const float* weight, const float* bias,
-                       Tile<CpuBlock<L>> x, Tile<CpuBlock<L>> y, Activation activation) {
+PERILUNE_HD void dense(CpuBlock<L>& block, const float* weight, const float* bias, Tile<CpuBlock<L>> x,
+                       Tile<CpuBlock<L>> y, Activation activation) {
   for_groups(block, [&]<int Packs>(int first) {
-    dense_group<In, Out, Hidden, Packs, L>(weight, bias, x.data + first * kPackLanes,
-                                           y.data + first * kPackLanes, activation);
+    dense_group<In, Out, Hidden, Packs, L>(weight, bias, x.data + first * kPackLanes, y.data + first * kPackLanes,
+                                           activation);
   });
 }
 
 template <int In, int Out, int Packs, int Stride>
-void dense_backward_input_group(const float* weight, const float* dy, float* x,
-                                Activation activation) {
+void dense_backward_input_group(const float* weight, const float* dy, float* x, Activation activation) {
   constexpr int kRows = rows_in_registers(Packs, In);
   for (int in = 0; in < In; in += kRows) {
     Pack acc[kRows][Packs];
@@ -142,12 +152,11 @@ void dense_backward_input_group(const float* weight, const float* dy, float* x,
 
 /// x <- (W^T dy) * activation'(x): x holds a layer's outputs, and afterwards its pre-activation gradient.
 template <int In, int Out, int L>
-PERILUNE_HD void dense_backward_input(CpuBlock<L>& block, const float* weight,
-                                      Tile<CpuBlock<L>> dy, Tile<CpuBlock<L>> x,
-                                      Activation activation) {
+PERILUNE_HD void dense_backward_input(CpuBlock<L>& block, const float* weight, Tile<CpuBlock<L>> dy,
+                                      Tile<CpuBlock<L>> x, Activation activation) {
   for_groups(block, [&]<int Packs>(int first) {
-    dense_backward_input_group<In, Out, Packs, L>(weight, dy.data + first * kPackLanes,
-                                                  x.data + first * kPackLanes, activation);
+    dense_backward_input_group<In, Out, Packs, L>(weight, dy.data + first * kPackLanes, x.data + first * kPackLanes,
+                                                  activation);
   });
 }
 
@@ -165,12 +174,11 @@ PERILUNE_HD Pack sum_each(const Pack (&x)[kPackLanes]) {
     const __m512d a = (__m512d)pairs[2 * i], b = (__m512d)pairs[2 * i + 1];
     quads[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
   }
-  const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x88),
-                                   _mm512_shuffle_f32x4(quads[0], quads[1], 0xdd));
-  const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x88),
-                                    _mm512_shuffle_f32x4(quads[2], quads[3], 0xdd));
-  return Pack((FloatVector)_mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88),
-                                         _mm512_shuffle_f32x4(low, high, 0xdd)));
+  const __m512 low =
+      _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x88), _mm512_shuffle_f32x4(quads[0], quads[1], 0xdd));
+  const __m512 high =
+      _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x88), _mm512_shuffle_f32x4(quads[2], quads[3], 0xdd));
+  return Pack((FloatVector)_mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd)));
 #else
   Pack result;
   for (int j = 0; j < kPackLanes; ++j) result.value[j] = sum_lanes(x[j]);
@@ -248,11 +256,11 @@ void transpose(int packs, const float* from, float* to) {
   }
 }
 
-/// Rows x Columns packs of dW += dy x^T, from x with inputs in lanes. Not inlined: the whole verb, transpose and bias sums
-/// included, measured 85 GFLOP/s so and 71 inlined (64 x 64, 96 samples, one AVX-512 core).
+/// Rows x Columns packs of dW += dy x^T, from x with inputs in lanes. Not inlined: the whole verb, transpose and bias
+/// sums included, measured 85 GFLOP/s so and 71 inlined (64 x 64, 96 samples, one AVX-512 core).
 template <int In, int Rows, int Columns, int Stride>
-__attribute__((noinline)) void add_outer_products(int samples, const float* transposed,
-                                                  const float* dy, float* dweight) {
+__attribute__((noinline)) void add_outer_products(int samples, const float* transposed, const float* dy,
+                                                  float* dweight) {
   Pack acc[Rows][Columns];
   PERILUNE_UNROLL
   for (int r = 0; r < Rows; ++r) {
@@ -279,8 +287,8 @@ __attribute__((noinline)) void add_outer_products(int samples, const float* tran
 
 /// dW += dy x^T, db += sum(dy) over the block's packs.
 template <int In, int Out, int L>
-PERILUNE_HD void dense_backward_weights(CpuBlock<L>& block, Tile<CpuBlock<L>> x,
-                                        Tile<CpuBlock<L>> dy, float* dweight, float* dbias) {
+PERILUNE_HD void dense_backward_weights(CpuBlock<L>& block, Tile<CpuBlock<L>> x, Tile<CpuBlock<L>> dy, float* dweight,
+                                        float* dbias) {
   add_row_sums<Out, L>(block.packs(), dy.data, dbias);
   if constexpr (In % kPackLanes != 0 || Out < kPackLanes) {
     add_dots<In, Out, L>(block.packs(), dy.data, x.data, dweight);
@@ -295,8 +303,7 @@ PERILUNE_HD void dense_backward_weights(CpuBlock<L>& block, Tile<CpuBlock<L>> x,
 #endif
     for (int column = 0; column < In; column += kColumns * kPackLanes) {
       for (int out = 0; out < Out; out += kRows) {
-        add_outer_products<In, kRows, kColumns, L>(block.packs() * kPackLanes,
-                                                   transposed + column, dy.data + out * L,
+        add_outer_products<In, kRows, kColumns, L>(block.packs() * kPackLanes, transposed + column, dy.data + out * L,
                                                    dweight + out * In + column);
       }
     }

@@ -34,7 +34,7 @@ constexpr int simt_rows(int features) {
 
 template <int In, int Out, bool Hidden, PlainSimtBlock B>
 PERILUNE_DEVICE void dense(B& block, const float* weight, const float* bias, Tile<B> x, Tile<B> y,
-                       Activation activation) {
+                           Activation activation) {
   constexpr int kRows = simt_rows(Out);
   constexpr int kColumns = B::kLanes / 4;
   for (int i = block.lane().number; i < Out / kRows * kColumns; i += B::kLanes) {
@@ -68,8 +68,7 @@ PERILUNE_DEVICE void dense(B& block, const float* weight, const float* bias, Til
 }
 
 template <int In, int Out, PlainSimtBlock B>
-PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B> dy, Tile<B> x,
-                                      Activation activation) {
+PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B> dy, Tile<B> x, Activation activation) {
   constexpr int kRows = simt_rows(In);
   constexpr int kColumns = B::kLanes / 4;
   for (int i = block.lane().number; i < In / kRows * kColumns; i += B::kLanes) {
@@ -99,8 +98,7 @@ PERILUNE_DEVICE void dense_backward_input(B& block, const float* weight, Tile<B>
 }
 
 template <int In, int Out, PlainSimtBlock B>
-PERILUNE_DEVICE void dense_backward_weights(B& block, Tile<B> x, Tile<B> dy, float* dweight,
-                                        float* dbias) {
+PERILUNE_DEVICE void dense_backward_weights(B& block, Tile<B> x, Tile<B> dy, float* dweight, float* dbias) {
   constexpr int kOuts = Out % 4 == 0 ? 4 : Out % 2 == 0 ? 2 : 1;
   constexpr int kIns = In % 4 == 0 ? 4 : In % 2 == 0 ? 2 : 1;
   constexpr int kColumns = In / kIns;
@@ -112,13 +110,11 @@ PERILUNE_DEVICE void dense_backward_weights(B& block, Tile<B> x, Tile<B> dy, flo
       Float4 operand[kIns];
       PERILUNE_UNROLL
       for (int c = 0; c < kIns; ++c) {
-        operand[c] = *reinterpret_cast<const Float4*>(x.data + (in + c * kColumns) * B::kStride +
-                                                      sample);
+        operand[c] = *reinterpret_cast<const Float4*>(x.data + (in + c * kColumns) * B::kStride + sample);
       }
       PERILUNE_UNROLL
       for (int r = 0; r < kOuts; ++r) {
-        const Float4 scale =
-            *reinterpret_cast<const Float4*>(dy.data + (out + r) * B::kStride + sample);
+        const Float4 scale = *reinterpret_cast<const Float4*>(dy.data + (out + r) * B::kStride + sample);
         PERILUNE_UNROLL
         for (int c = 0; c < kIns; ++c) {
           PERILUNE_UNROLL

@@ -1,11 +1,11 @@
 // The test machine's Block: GPU execution order without a GPU. A lane is a fiber that runs until the next collective.
 //
 // Because a lane runs alone up to its collective, a missing sync() shows as a wrong number: the lane reads what others
-// have not written yet. A warp runs on through its own collectives until it waits for the block, so that one which should
-// have waited is far ahead of the others. Tests therefore run every body with lanes and warps in forward and in reverse
-// order, over storage filled with a NaN pattern. Lanes of a warp that stand at different collectives, or warps that do
-// when the block should meet (both undefined on a GPU), are an error that names both places.
-// Not for production: a switch costs about 11 ns.
+// have not written yet. A warp runs on through its own collectives until it waits for the block, so that one which
+// should have waited is far ahead of the others. Tests therefore run every body with lanes and warps in forward and in
+// reverse order, over storage filled with a NaN pattern. Lanes of a warp that stand at different collectives, or warps
+// that do when the block should meet (both undefined on a GPU), are an error that names both places. Not for
+// production: a switch costs about 11 ns.
 #pragma once
 
 #include <boost/context/fiber.hpp>
@@ -33,8 +33,8 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 enum class LaneOrder { kForward, kReverse };
 
-/// Stacks of this thread's fibers, kept from one block to the next: new ones are new pages each time, which took sanitizers
-/// most of a test's time.
+/// Stacks of this thread's fibers, kept from one block to the next: new ones are new pages each time, which took
+/// sanitizers most of a test's time.
 class FiberStacks {
  public:
   boost::context::stack_context allocate() {
@@ -45,7 +45,8 @@ class FiberStacks {
     return stack;
   }
   void deallocate(boost::context::stack_context& stack) {
-#if defined(__SANITIZE_ADDRESS__)  // a fiber leaves its last frames without returning, and with them what was marked there
+#if defined(__SANITIZE_ADDRESS__)  // a fiber leaves its last frames without returning, and with them what was marked
+                                   // there
     __asan_unpoison_memory_region(static_cast<char*>(stack.sp) - stack.size, stack.size);
 #endif
     kept().push_back(stack);
@@ -79,8 +80,8 @@ class FiberGroup {
   void run(const std::function<void(int)>& body) {
     namespace context = boost::context;
     for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
-      lanes_[lane].fiber = context::fiber(
-          std::allocator_arg, FiberStacks(), [this, lane, &body](context::fiber&& scheduler) {
+      lanes_[lane].fiber =
+          context::fiber(std::allocator_arg, FiberStacks(), [this, lane, &body](context::fiber&& scheduler) {
             lanes_[lane].scheduler = std::move(scheduler);
             try {
               body(static_cast<int>(lane));
@@ -109,9 +110,11 @@ class FiberGroup {
     mine.scheduler = std::move(mine.scheduler).resume();
   }
 
-  /// A slot for each lane, for value k of a sum. Sums take turns between two: a lane can be one ahead of another, not two.
+  /// A slot for each lane, for value k of a sum. Sums take turns between two: a lane can be one ahead of another, not
+  /// two.
   std::span<float> exchange(int k, bool odd) {
-    return std::span(exchange_).subspan((static_cast<std::size_t>(k) + (odd ? kMaxSums : 0)) * lanes_.size(), lanes_.size());
+    return std::span(exchange_).subspan((static_cast<std::size_t>(k) + (odd ? kMaxSums : 0)) * lanes_.size(),
+                                        lanes_.size());
   }
   /// For its warp's multiplies, which take turns between two: a lane can be one ahead of another, not two.
   EmulatedOperands& operands(int lane, bool odd) {
@@ -157,8 +160,7 @@ class FiberGroup {
   }
 
   static std::string place(const LaneState& lane) {
-    return lane.done ? "the end"
-                     : std::string(lane.where.file_name()) + ":" + std::to_string(lane.where.line());
+    return lane.done ? "the end" : std::string(lane.where.file_name()) + ":" + std::to_string(lane.where.line());
   }
 
   /// Compares every step-th lane with the first.
@@ -188,8 +190,8 @@ template <int Lanes, Precision P = Precision::kFp32, int Teams = 1>
 class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>, public EmulatedTensorCore {
  public:
   using Base = SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, Teams>;
-  using typename Base::Lane;
   using Base::lane;
+  using typename Base::Lane;
 
   FiberBlock(FiberGroup& group, int thread_number, int index_in_grid, int blocks)
       : group_(group), thread_(thread_number), index_(index_in_grid), count_(blocks) {}
@@ -215,7 +217,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     group_.wait(thread_, FiberGroup::Scope::kWarp, where);
     operands.template add_product<Fragment>(thread_ % kWarpLanes, d, c);
   }
-  /// As CudaTensorCore's. A row is read when its lane comes here: what others wrote to it just before may not be there yet.
+  /// As CudaTensorCore's. A row is read when its lane comes here: what others wrote to it just before may not be there
+  /// yet.
   template <bool Transposed, int Matrices>
   void load_matrices(std::uint32_t (&words)[Matrices], const float* row,
                      std::source_location where = std::source_location::current()) {
@@ -225,19 +228,16 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     for (int i = 0; i < Matrices; ++i) words[i] = operands.template matrix_word<Transposed>(thread_ % kWarpLanes, i);
   }
 
-  bool any(const PerLane<FiberBlock, bool>& mask,
-           std::source_location where = std::source_location::current()) {
+  bool any(const PerLane<FiberBlock, bool>& mask, std::source_location where = std::source_location::current()) {
     const float mine[1] = {this->team() == 0 && mask[lane()] ? 1.0f : 0.0f};
     return sums_of(mine, where)[0] > 0.0f;
   }
-  float sum(const PerLane<FiberBlock, float>& x,
-            std::source_location where = std::source_location::current()) {
+  float sum(const PerLane<FiberBlock, float>& x, std::source_location where = std::source_location::current()) {
     const float mine[1] = {x[lane()]};
     return sums_of(mine, where)[0];
   }
   template <int N>
-  Sums<N> sums(const PerLane<FiberBlock, float> (&x)[N],
-               std::source_location where = std::source_location::current()) {
+  Sums<N> sums(const PerLane<FiberBlock, float> (&x)[N], std::source_location where = std::source_location::current()) {
     float mine[N];
     for (int k = 0; k < N; ++k) mine[k] = x[k][lane()];
     return sums_of(mine, where);
@@ -261,8 +261,7 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
 
   static void lower(std::uint64_t& x, std::uint64_t value) { x = std::min(x, value); }
 
-  bool last_of_grid(std::uint32_t& ticket,
-                    std::source_location where = std::source_location::current()) const {
+  bool last_of_grid(std::uint32_t& ticket, std::source_location where = std::source_location::current()) const {
     group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     std::uint32_t& done = group_.last_ticket();
     if (thread_ == 0) {
@@ -279,7 +278,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
     static_assert(N <= kMaxSums);
     odd_sum_ = !odd_sum_;
     for (int k = 0; k < N; ++k) {
-      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(thread_)] = this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
+      group_.exchange(k, odd_sum_)[static_cast<std::size_t>(thread_)] =
+          this->team() == 0 && this->active(lane()) ? mine[k] : 0.0f;
     }
     group_.wait(thread_, FiberGroup::Scope::kBlock, where);
     Sums<N> result;
@@ -313,8 +313,8 @@ class FiberBlock : public SimtBlockBase<FiberBlock<Lanes, P, Teams>, Lanes, P, T
   FiberGroup& group_;
   int thread_, index_, count_;
   std::vector<Copy> copies_;  // started, and not waited for
-  bool odd_ = false;      // which of the warp's two operands its last collective used
-  bool odd_sum_ = false;  // which of the block's two exchanges the last sum used
+  bool odd_ = false;          // which of the warp's two operands its last collective used
+  bool odd_sum_ = false;      // which of the block's two exchanges the last sum used
 };
 
 /// Runs kernel K over its grid, block after block, on the calling thread.

@@ -1,5 +1,5 @@
-// Products of matrices of any size: what layer-by-layer networks (kernels/layerwise.hpp) ask of a library. Kernels only see
-// this interface; the libraries behind it are opened at run time (host/matrix_library*.cpp).
+// Products of matrices of any size: what layer-by-layer networks (kernels/layerwise.hpp) ask of a library. Kernels only
+// see this interface; the libraries behind it are opened at run time (host/matrix_library*.cpp).
 #pragma once
 
 namespace perilune {
@@ -7,7 +7,8 @@ namespace perilune {
 struct Queue;
 
 /// c = a b, or c += a b, in float. c is [rows, columns], the sums run over `inner`; element (i, j) of an operand is
-/// data[i * stride + j]. A transposed operand is read the other way round: a lies as [inner, rows], b as [columns, inner].
+/// data[i * stride + j]. A transposed operand is read the other way round: a lies as [inner, rows], b as [columns,
+/// inner].
 struct MatrixProduct {
   int rows, columns, inner;
   const float* a;

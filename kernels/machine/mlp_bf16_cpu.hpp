@@ -32,13 +32,9 @@ class HiddenLayers<CpuBlock<L, Precision::kBf16>, Width> {
   static_assert(L % kRows == 0 && Width % 32 == 0);
 
   static constexpr int inference_floats() { return kGroupFloats + kTileFloats; }
-  static constexpr int training_floats(int depth) {
-    return kGroupFloats + (2 + depth) * kTileFloats;
-  }
+  static constexpr int training_floats(int depth) { return kGroupFloats + (2 + depth) * kTileFloats; }
   static HiddenLayers for_inference(Carver<Block>& carver) { return {carver, inference_floats()}; }
-  static HiddenLayers for_training(Carver<Block>& carver, int depth) {
-    return {carver, training_floats(depth)};
-  }
+  static HiddenLayers for_training(Carver<Block>& carver, int depth) { return {carver, training_floats(depth)}; }
 
   HiddenLayers() = default;
   /// Rows of one register block, for a layer that only the next one reads. Two in turn.
@@ -50,8 +46,7 @@ class HiddenLayers<CpuBlock<L, Precision::kBf16>, Width> {
 
  private:
   static constexpr int kGroupFloats = 2 * kRows * Width / 2, kTileFloats = L * Width / 2;
-  HiddenLayers(Carver<Block>& carver, int floats)
-      : base_(reinterpret_cast<Bits*>(carver.floats(floats))) {}
+  HiddenLayers(Carver<Block>& carver, int floats) : base_(reinterpret_cast<Bits*>(carver.floats(floats))) {}
 
   Bits* base_;
 };
@@ -67,8 +62,7 @@ class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out, MaxDepth> {
     return 2 * In * Width + Out * Width / 2 + (depth - 1) * Width * Width;
   }
 
-  Mlp(Block& block, Carver<Block>& carver, const float* parameters, const Network& network,
-      const Hidden& hidden)
+  Mlp(Block& block, Carver<Block>& carver, const float* parameters, const Network& network, const Hidden& hidden)
       : block_(block), parameters_(parameters), network_(network), hidden_(hidden) {
     first_ = carver.floats(In * Width);
     first_gradient_ = carver.floats(In * Width);
@@ -107,21 +101,19 @@ class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out, MaxDepth> {
     const Activation activation = network_.activation;
     clear_padding<Out>(output);
     add_row_sums<Out, L>(block_.packs(), output.data, bias_gradient(top + 1));
-    bf16::head_backward<Width, Out, L>(n, weight(top + 1), output.data, hidden_.rows(0),
-                                       hidden_.pairs(top), weight_gradient(top + 1),
-                                       bias_gradient(top), activation);
+    bf16::head_backward<Width, Out, L>(n, weight(top + 1), output.data, hidden_.rows(0), hidden_.pairs(top),
+                                       weight_gradient(top + 1), bias_gradient(top), activation);
     for (int l = top; l > 0; --l) {
       bf16::weight_gradient<Width>(n, hidden_.pairs(l), hidden_.pairs(l - 1), weight_gradient(l));
       const Bits* from = hidden_.rows(top - l);
       Bits *to = hidden_.rows(top - l + 1), *pairs = hidden_.pairs(l - 1);
       for (int s = 0; s < n; s += kRows) {
         if (l == 1) {
-          bf16::first_backward<In, Width, L>(for_gradient(l), from + s * Width, pairs + s * Width,
-                                             input.data + s, first_gradient_, bias_gradient(0),
-                                             activation);
+          bf16::first_backward<In, Width, L>(for_gradient(l), from + s * Width, pairs + s * Width, input.data + s,
+                                             first_gradient_, bias_gradient(0), activation);
         } else {
-          bf16::hidden_backward<Width>(for_gradient(l), from + s * Width, to + s * Width,
-                                       pairs + s * Width, bias_gradient(l - 1), activation);
+          bf16::hidden_backward<Width>(for_gradient(l), from + s * Width, to + s * Width, pairs + s * Width,
+                                       bias_gradient(l - 1), activation);
         }
       }
     }
@@ -154,17 +146,11 @@ class Mlp<CpuBlock<L, Precision::kBf16>, In, Width, Out, MaxDepth> {
   void run(Tile<Block> input, Tile<Block> output) const {
     const int top = network_.depth - 1, n = samples();
     for (int s = 0; s < n; s += kRows) {
-      const auto rows = [&](int l) {
-        return l == top ? hidden_.rows(0) + s * Width : hidden_.group(l);
-      };
-      const auto pairs = [&](int l) {
-        return Training ? hidden_.pairs(l) + s * Width : nullptr;
-      };
-      bf16::input_layer<In, Width, L>(first_, bias(0), input.data + s, rows(0), pairs(0),
-                                      network_.activation);
+      const auto rows = [&](int l) { return l == top ? hidden_.rows(0) + s * Width : hidden_.group(l); };
+      const auto pairs = [&](int l) { return Training ? hidden_.pairs(l) + s * Width : nullptr; };
+      bf16::input_layer<In, Width, L>(first_, bias(0), input.data + s, rows(0), pairs(0), network_.activation);
       for (int l = 1; l <= top; ++l) {
-        bf16::hidden_layer<Width>(for_output(l), bias(l), rows(l - 1), rows(l), pairs(l),
-                                  network_.activation);
+        bf16::hidden_layer<Width>(for_output(l), bias(l), rows(l - 1), rows(l), pairs(l), network_.activation);
       }
     }
     bf16::head<Width, Out, L>(block_.packs(), head_, bias(top + 1), hidden_.rows(0), output.data);

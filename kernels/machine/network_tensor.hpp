@@ -1,14 +1,14 @@
 // Networks on tensor cores (tf32 or bf16 operands, fp32 sums), for blocks of whole warps whose lanes are samples.
 //
-// Weights are staged in block storage, rounded, and stay for as long as the block lives. A warp owns 32 rows of samples,
-// two multiplies high, so that each weight it reads is used twice. Where only the output matters hidden layers pass from
-// multiply to multiply in registers (fragments.hpp). Training keeps them in block storage, and each layer's gradient then in
-// its place; so do rollouts in tf32 at width 128, for which registers do not suffice.
+// Weights are staged in block storage, rounded, and stay for as long as the block lives. A warp owns 32 rows of
+// samples, two multiplies high, so that each weight it reads is used twice. Where only the output matters hidden layers
+// pass from multiply to multiply in registers (fragments.hpp). Training keeps them in block storage, and each layer's
+// gradient then in its place; so do rollouts in tf32 at width 128, for which registers do not suffice.
 //
 // Weight gradients are products over the samples of all warps, split among the warps by rows and columns of the weight.
-// They stay in registers from tile to tile, and are written once; only at width 128, where a warp's share is 128 registers,
-// hidden layers' are added to the partial gradient in device memory after each tile. A hidden bias's gradient is one more
-// column of that product, of ones; the head's is summed by each lane for itself.
+// They stay in registers from tile to tile, and are written once; only at width 128, where a warp's share is 128
+// registers, hidden layers' are added to the partial gradient in device memory after each tile. A hidden bias's
+// gradient is one more column of that product, of ones; the head's is summed by each lane for itself.
 #pragma once
 
 #include "kernels/machine/tensor_tiles.hpp"
@@ -113,8 +113,9 @@ class Mlp<B, In, Width, Out, MaxDepth> {
       backward_hidden(l);
       block_.sync();
     }
-    add_strips(hidden_.layer(0), [&](int i) { return input.thin(i); }, first_,
-               [&](int i, const A& a) { add(first_bias_[i], a, Operands::ones()); });
+    add_strips(
+        hidden_.layer(0), [&](int i) { return input.thin(i); }, first_,
+        [&](int i, const A& a) { add(first_bias_[i], a, Operands::ones()); });
     block_.sync();
   }
 
@@ -142,10 +143,10 @@ class Mlp<B, In, Width, Out, MaxDepth> {
 
   // ---- staged weights, each layer's bias after it ----
 
-  PERILUNE_DEVICE float* weight(int l) const {
-    return staged_ + (l == 0 ? 0 : kFirstFloats + (l - 1) * kHiddenFloats);
+  PERILUNE_DEVICE float* weight(int l) const { return staged_ + (l == 0 ? 0 : kFirstFloats + (l - 1) * kHiddenFloats); }
+  PERILUNE_DEVICE float* hidden_bias(int l) const {
+    return weight(l) + (l == 0 ? kFirstFloats : kHiddenFloats) - Width;
   }
-  PERILUNE_DEVICE float* hidden_bias(int l) const { return weight(l) + (l == 0 ? kFirstFloats : kHiddenFloats) - Width; }
   PERILUNE_DEVICE float* head_bias() const { return weight(network_.depth) + kOutThins * Operands::kThinWeightFloats; }
 
   /// Thin matrices of all units: value(unit, column), 0 from `columns` on.
@@ -207,8 +208,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     start[0] = start[2] = pair.x;
     start[1] = start[3] = pair.y;
   }
-  /// y = x W + bias, for Columns * 8 columns from `column` on. x: a_of(m, k), sixteen columns; W: b_of(k, column, b), sixteen
-  /// rows and as many columns. No bias: null.
+  /// y = x W + bias, for Columns * 8 columns from `column` on. x: a_of(m, k), sixteen columns; W: b_of(k, column, b),
+  /// sixteen rows and as many columns. No bias: null.
   template <int Columns, class FA, class FB>
   PERILUNE_DEVICE void multiply(const float* bias, int column, Rows<Columns>& y, FA&& a_of, FB&& b_of) const {
     PERILUNE_UNROLL_ON_GPU
@@ -236,7 +237,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
   }
   /// The same of thin matrices: x: thin_of(i); W: `weight`, one after another.
   template <int Thins, int Columns, class F>
-  PERILUNE_DEVICE void multiply_thin(const float* bias, int column, Rows<Columns>& y, F&& thin_of, const float* weight) const {
+  PERILUNE_DEVICE void multiply_thin(const float* bias, int column, Rows<Columns>& y, F&& thin_of,
+                                     const float* weight) const {
     PERILUNE_UNROLL_ON_GPU
     for (int k = 0; k < Thins; ++k) {
       WordsA a[2];
@@ -266,7 +268,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
 
   template <int Columns>
   PERILUNE_DEVICE void first_layer(const Observations<B, In>& input, int column, Rows<Columns>& y) const {
-    multiply_thin<kInThins, Columns>(hidden_bias(0), column, y, [&](int i) { return input.thin(i); }, weight(0));
+    multiply_thin<kInThins, Columns>(
+        hidden_bias(0), column, y, [&](int i) { return input.thin(i); }, weight(0));
   }
   /// The head's outputs; x: a_of(m, k).
   template <class F>
@@ -330,9 +333,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
         } else {
           multiply<kTaken>(hidden_bias(l), column, y, rows, forward_weights(l));
         }
-        activate<kTaken>(y, [&](int m, int n, const A& a) {
-          operands_.store(to, first_row() + 16 * m, column + 8 * n, a);
-        });
+        activate<kTaken>(
+            y, [&](int m, int n, const A& a) { operands_.store(to, first_row() + 16 * m, column + 8 * n, a); });
       }
       block_.sync_warp();
       layer = to;
@@ -340,7 +342,7 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     head(output, rows);
   }
   PERILUNE_DEVICE auto forward_weights(int l) const {
-    return [this, matrix = weight(l)](int k, int column, Bs (&b)[2]) { operands_.forward_b(matrix, k, column, b); };
+    return [this, matrix = weight(l)](int k, int column, Bs(&b)[2]) { operands_.forward_b(matrix, k, column, b); };
   }
   /// Calls f(m, n, activation(y[m][n] and y[m][n + 1]), rounded) for even n.
   template <int Columns, class F>
@@ -376,7 +378,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
     PERILUNE_ROLLED
     for (int column = 0; column < Width; column += 8 * kPart) {
       Rows<kPart> y;
-      multiply_thin<kOutThins, kPart>(nullptr, column, y, [&](int i) { return output.gradient(i); }, weight(head));
+      multiply_thin<kOutThins, kPart>(
+          nullptr, column, y, [&](int i) { return output.gradient(i); }, weight(head));
       replace_by_gradient(y, hidden_.layer(head - 1), column);
     }
   }
@@ -387,19 +390,17 @@ class Mlp<B, In, Width, Out, MaxDepth> {
       Rows<kPart> y;
       multiply<kPart>(
           nullptr, column, y, [&](int m, int k) { return operands_.load(dy, first_row() + 16 * m, k); },
-          [&](int k, int to, Bs (&b)[2]) { operands_.backward_b(matrix, k, to, b); });
+          [&](int k, int to, Bs(&b)[2]) { operands_.backward_b(matrix, k, to, b); });
       replace_by_gradient(y, hidden_.layer(l - 1), column);
     }
   }
   /// A layer's outputs h <- y * activation'(h), rounded.
   PERILUNE_DEVICE void replace_by_gradient(const Rows<kPart>& y, float* layer, int column) const {
     if (network_.activation == Activation::kTanh) {
-      multiply_by_derivatives(y, layer, column,
-                         [](float h, float dy) { return dy * mul_add(-h, h, 1.0f); });
+      multiply_by_derivatives(y, layer, column, [](float h, float dy) { return dy * mul_add(-h, h, 1.0f); });
     } else {
       // A rounded 0 may have bits that multiplies do not look at.
-      multiply_by_derivatives(y, layer, column,
-                         [](float h, float dy) { return select(h > 0x1p-126f, dy, 0.0f); });
+      multiply_by_derivatives(y, layer, column, [](float h, float dy) { return select(h > 0x1p-126f, dy, 0.0f); });
     }
   }
   template <class F>
@@ -443,8 +444,8 @@ class Mlp<B, In, Width, Out, MaxDepth> {
       }
     }
   }
-  // Two warps have the same rows of a weight and share its bias's gradient: each sums half of a piece's rows, where they are
-  // two multiplies high, in the first piece of its columns.
+  // Two warps have the same rows of a weight and share its bias's gradient: each sums half of a piece's rows, where
+  // they are two multiplies high, in the first piece of its columns.
   static constexpr int kHalves = kPieceRows / 16;
   PERILUNE_DEVICE int bias_half() const { return kHalves == 1 ? 0 : warp_ % 2; }
   PERILUNE_DEVICE bool has_bias(int piece_column) const {

@@ -35,8 +35,7 @@ struct PackMask {
   __mmask16 bits;
   PERILUNE_HD PackMask() : bits(0) {}
   PERILUNE_HD PackMask(bool value) : bits(value ? __mmask16(0xFFFF) : __mmask16(0)) {}
-  PERILUNE_HD explicit PackMask(IntVector lanes)
-      : bits(_mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes)) {}
+  PERILUNE_HD explicit PackMask(IntVector lanes) : bits(_mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes)) {}
   PERILUNE_HD IntVector lanes() const { return (IntVector)_mm512_maskz_set1_epi32(bits, -1); }
   friend PERILUNE_HD PackMask operator&(PackMask a, PackMask b) { return from(a.bits & b.bits); }
   friend PERILUNE_HD PackMask operator|(PackMask a, PackMask b) { return from(a.bits | b.bits); }
@@ -53,15 +52,9 @@ struct PackMask {
   PERILUNE_HD PackMask(bool all) : value(IntVector{} - static_cast<std::int32_t>(all)) {}
   PERILUNE_HD explicit PackMask(IntVector lanes) : value(lanes) {}
   PERILUNE_HD IntVector lanes() const { return value; }
-  friend PERILUNE_HD PackMask operator&(PackMask a, PackMask b) {
-    return PackMask(a.value & b.value);
-  }
-  friend PERILUNE_HD PackMask operator|(PackMask a, PackMask b) {
-    return PackMask(a.value | b.value);
-  }
-  friend PERILUNE_HD PackMask operator^(PackMask a, PackMask b) {
-    return PackMask(a.value ^ b.value);
-  }
+  friend PERILUNE_HD PackMask operator&(PackMask a, PackMask b) { return PackMask(a.value & b.value); }
+  friend PERILUNE_HD PackMask operator|(PackMask a, PackMask b) { return PackMask(a.value | b.value); }
+  friend PERILUNE_HD PackMask operator^(PackMask a, PackMask b) { return PackMask(a.value ^ b.value); }
   PERILUNE_HD PackMask operator!() const { return PackMask(~value); }
 #endif
   PERILUNE_HD bool operator[](int lane) const { return lanes()[lane] != 0; }
@@ -85,21 +78,18 @@ PERILUNE_HD bool any(PackMask mask) {
 PERILUNE_HD bool all(PackMask mask) { return !any(!mask); }
 
 #if defined(__AVX512F__)
-#define PERILUNE_COMPARE(op, type, intrinsic, cast, code)                            \
-  friend PERILUNE_HD PackMask operator op(type a, type b) {                          \
-    return PackMask::from(intrinsic((cast)a.value, (cast)b.value, code));            \
+#define PERILUNE_COMPARE(op, type, intrinsic, cast, code)                 \
+  friend PERILUNE_HD PackMask operator op(type a, type b) {               \
+    return PackMask::from(intrinsic((cast)a.value, (cast)b.value, code)); \
   }
-#define PERILUNE_FLOAT_COMPARE(op, code) \
-  PERILUNE_COMPARE(op, Pack, _mm512_cmp_ps_mask, __m512, code)
+#define PERILUNE_FLOAT_COMPARE(op, code) PERILUNE_COMPARE(op, Pack, _mm512_cmp_ps_mask, __m512, code)
 #define PERILUNE_INT_COMPARE(op, type, suffix, code) \
   PERILUNE_COMPARE(op, type, _mm512_cmp_##suffix##_mask, __m512i, code)
 #else
 #define PERILUNE_FLOAT_COMPARE(op, code) \
   friend PERILUNE_HD PackMask operator op(Pack a, Pack b) { return PackMask(a.value op b.value); }
-#define PERILUNE_INT_COMPARE(op, type, suffix, code)             \
-  friend PERILUNE_HD PackMask operator op(type a, type b) {      \
-    return PackMask((IntVector)(a.value op b.value));            \
-  }
+#define PERILUNE_INT_COMPARE(op, type, suffix, code) \
+  friend PERILUNE_HD PackMask operator op(type a, type b) { return PackMask((IntVector)(a.value op b.value)); }
 #endif
 
 struct Pack {
@@ -124,16 +114,16 @@ struct Pack {
   PERILUNE_FLOAT_COMPARE(!=, _CMP_NEQ_UQ)
 };
 
-#define PERILUNE_INT_OPERATORS(type)                                                              \
-  friend PERILUNE_HD type operator+(type a, type b) { return type(a.value + b.value); }           \
-  friend PERILUNE_HD type operator-(type a, type b) { return type(a.value - b.value); }           \
-  friend PERILUNE_HD type operator*(type a, type b) { return type(a.value * b.value); }           \
-  friend PERILUNE_HD type operator&(type a, type b) { return type(a.value & b.value); }           \
-  friend PERILUNE_HD type operator|(type a, type b) { return type(a.value | b.value); }           \
-  friend PERILUNE_HD type operator^(type a, type b) { return type(a.value ^ b.value); }           \
-  friend PERILUNE_HD type operator<<(type a, int bits) { return type(a.value << bits); }          \
-  friend PERILUNE_HD type operator>>(type a, int bits) { return type(a.value >> bits); }          \
-  PERILUNE_HD type operator~() const { return type(~value); }                                     \
+#define PERILUNE_INT_OPERATORS(type)                                                     \
+  friend PERILUNE_HD type operator+(type a, type b) { return type(a.value + b.value); }  \
+  friend PERILUNE_HD type operator-(type a, type b) { return type(a.value - b.value); }  \
+  friend PERILUNE_HD type operator*(type a, type b) { return type(a.value * b.value); }  \
+  friend PERILUNE_HD type operator&(type a, type b) { return type(a.value & b.value); }  \
+  friend PERILUNE_HD type operator|(type a, type b) { return type(a.value | b.value); }  \
+  friend PERILUNE_HD type operator^(type a, type b) { return type(a.value ^ b.value); }  \
+  friend PERILUNE_HD type operator<<(type a, int bits) { return type(a.value << bits); } \
+  friend PERILUNE_HD type operator>>(type a, int bits) { return type(a.value >> bits); } \
+  PERILUNE_HD type operator~() const { return type(~value); }                            \
   PERILUNE_HD type& operator+=(type b) { return *this = *this + b; }
 
 struct PackUInt {
@@ -185,8 +175,7 @@ PERILUNE_HD Pack select(PackMask mask, Pack a, Pack b) {
   return Pack((FloatVector)_mm512_mask_blend_ps(mask.bits, (__m512)b.value, (__m512)a.value));
 }
 PERILUNE_HD PackUInt select(PackMask mask, PackUInt a, PackUInt b) {
-  return PackUInt(
-      (UIntVector)_mm512_mask_blend_epi32(mask.bits, (__m512i)b.value, (__m512i)a.value));
+  return PackUInt((UIntVector)_mm512_mask_blend_epi32(mask.bits, (__m512i)b.value, (__m512i)a.value));
 }
 PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) {
   return PackInt((IntVector)_mm512_mask_blend_epi32(mask.bits, (__m512i)b.value, (__m512i)a.value));
@@ -194,21 +183,14 @@ PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) {
 PERILUNE_HD Pack sqrt(Pack x) { return Pack((FloatVector)_mm512_sqrt_ps((__m512)x.value)); }
 PERILUNE_HD PackUInt mul_hi(PackUInt a, PackUInt b) {
   const __m512i even = _mm512_mul_epu32((__m512i)a.value, (__m512i)b.value);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a.value, 32),
-                                       _mm512_srli_epi64((__m512i)b.value, 32));
-  return PackUInt(
-      (UIntVector)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd));
+  const __m512i odd =
+      _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a.value, 32), _mm512_srli_epi64((__m512i)b.value, 32));
+  return PackUInt((UIntVector)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd));
 }
 #else
-PERILUNE_HD Pack select(PackMask mask, Pack a, Pack b) {
-  return Pack(mask.value ? a.value : b.value);
-}
-PERILUNE_HD PackUInt select(PackMask mask, PackUInt a, PackUInt b) {
-  return PackUInt(mask.value ? a.value : b.value);
-}
-PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) {
-  return PackInt(mask.value ? a.value : b.value);
-}
+PERILUNE_HD Pack select(PackMask mask, Pack a, Pack b) { return Pack(mask.value ? a.value : b.value); }
+PERILUNE_HD PackUInt select(PackMask mask, PackUInt a, PackUInt b) { return PackUInt(mask.value ? a.value : b.value); }
+PERILUNE_HD PackInt select(PackMask mask, PackInt a, PackInt b) { return PackInt(mask.value ? a.value : b.value); }
 PERILUNE_HD Pack sqrt(Pack x) {
   for (int i = 0; i < kPackLanes; ++i) x.value[i] = __builtin_sqrtf(x.value[i]);
   return x;
@@ -234,12 +216,8 @@ PERILUNE_HD PackUInt as_uint(Pack x) { return PackUInt((UIntVector)x.value); }
 PERILUNE_HD Pack abs(Pack x) { return as_float(as_uint(x) & 0x7FFFFFFFu); }
 // As the scalar ones, b where either is NaN.
 #if defined(__AVX512F__)
-PERILUNE_HD Pack min(Pack a, Pack b) {
-  return Pack((FloatVector)_mm512_min_ps((__m512)a.value, (__m512)b.value));
-}
-PERILUNE_HD Pack max(Pack a, Pack b) {
-  return Pack((FloatVector)_mm512_max_ps((__m512)a.value, (__m512)b.value));
-}
+PERILUNE_HD Pack min(Pack a, Pack b) { return Pack((FloatVector)_mm512_min_ps((__m512)a.value, (__m512)b.value)); }
+PERILUNE_HD Pack max(Pack a, Pack b) { return Pack((FloatVector)_mm512_max_ps((__m512)a.value, (__m512)b.value)); }
 #else
 PERILUNE_HD Pack min(Pack a, Pack b) { return select(a < b, a, b); }
 PERILUNE_HD Pack max(Pack a, Pack b) { return select(a > b, a, b); }
@@ -293,7 +271,8 @@ PERILUNE_HD Pack load_pack(const float* from) {
 }
 PERILUNE_HD void store_pack(float* to, Pack x) { memcpy(to, &x.value, sizeof x.value); }
 
-/// Integers of which the first lane's is at `from`; those that are negative or need more than 32 bits become the largest.
+/// Integers of which the first lane's is at `from`; those that are negative or need more than 32 bits become the
+/// largest.
 PERILUNE_HD PackUInt load_choices(const std::int32_t* from) {
   PackUInt x;
   memcpy(&x.value, from, sizeof x.value);

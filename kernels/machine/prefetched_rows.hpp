@@ -5,9 +5,9 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// A row of Floats numbers of one array and a number of another for each lane, both at the index that it asked for last. A GPU's
-/// tensor-core blocks copy them to block storage meanwhile, a CPU brings them into its cache, and where many blocks of few
-/// registers take turns nothing is needed. Lanes touch their own alone, so that no sync() is.
+/// A row of Floats numbers of one array and a number of another for each lane, both at the index that it asked for
+/// last. A GPU's tensor-core blocks copy them to block storage meanwhile, a CPU brings them into its cache, and where
+/// many blocks of few registers take turns nothing is needed. Lanes touch their own alone, so that no sync() is.
 template <class B, int Floats>
 class PrefetchedRows {
   static_assert(Floats % 4 == 0);
@@ -23,7 +23,8 @@ class PrefetchedRows {
   PERILUNE_DEVICE PrefetchedRows(B& block, Carver<B>& carver, const float* rows, const float* numbers)
       : block_(block), rows_(rows), numbers_(numbers), copies_(carver.floats(storage_floats())) {}
 
-  /// Asks for those at `index`, which must exist in inactive lanes as well. What was asked for before must have been read.
+  /// Asks for those at `index`, which must exist in inactive lanes as well. What was asked for before must have been
+  /// read.
   PERILUNE_DEVICE void ask(Lane lane, UInt<Real> index) {
     if constexpr (B::kCopiesAhead) {
       const float* const row = rows_ + static_cast<std::size_t>(index) * Floats;

@@ -1,5 +1,5 @@
-// Which of the CPU machine's instruction-set levels this processor runs: asked by the program at start-up, and by CMake,
-// which compiles this file alone to find out what to build (tools/cmake/processor.cmake).
+// Which of the CPU machine's instruction-set levels this processor runs: asked by the program at start-up, and by
+// CMake, which compiles this file alone to find out what to build (tools/cmake/processor.cmake).
 #pragma once
 
 namespace perilune {

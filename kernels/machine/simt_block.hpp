@@ -12,8 +12,8 @@ struct alignas(16) Float4 {
 
 /// Derived supplies thread(), sync(), any(), sum(), last_of_grid(), lower(), index(), count(), storage().
 ///
-/// Teams of as many threads as there are lanes run networks side by side. The first team's threads are the lanes; others take
-/// no part in lanes(), and values that each lane keeps mean nothing there.
+/// Teams of as many threads as there are lanes run networks side by side. The first team's threads are the lanes;
+/// others take no part in lanes(), and values that each lane keeps mean nothing there.
 template <class Derived, int Lanes, Precision P, int Teams = 1>
 class SimtBlockBase {
  public:
@@ -32,7 +32,8 @@ class SimtBlockBase {
   static constexpr int kUnit = Lanes;
   static constexpr int kSplit = Lanes % 32 == 0 ? 8 : 1;
   static constexpr int kColumns = Lanes / kSplit;
-  // Blocks in fp32 run below compute capability 8.0 as well, where there is no such copy, and several share a multiprocessor.
+  // Blocks in fp32 run below compute capability 8.0 as well, where there is no such copy, and several share a
+  // multiprocessor.
   static constexpr bool kCopiesAhead = P != Precision::kFp32;
 
   /// Of the thread's team.
@@ -41,13 +42,9 @@ class SimtBlockBase {
 
   PERILUNE_DEVICE void activate(int lanes) { active_ = lanes; }
   PERILUNE_DEVICE static int owned(Lane) { return 0; }
-  PERILUNE_DEVICE std::uint32_t numbers(Lane lane) const {
-    return static_cast<std::uint32_t>(lane.number);
-  }
+  PERILUNE_DEVICE std::uint32_t numbers(Lane lane) const { return static_cast<std::uint32_t>(lane.number); }
   PERILUNE_DEVICE bool active(Lane lane) const { return lane.number < active_; }
-  PERILUNE_DEVICE std::uint32_t repeated_numbers(Lane lane) const {
-    return static_cast<std::uint32_t>(repeated(lane));
-  }
+  PERILUNE_DEVICE std::uint32_t repeated_numbers(Lane lane) const { return static_cast<std::uint32_t>(repeated(lane)); }
   template <class F>
   PERILUNE_DEVICE void lanes(F&& f) const {
     if (team() == 0) f(lane());
@@ -63,9 +60,7 @@ class SimtBlockBase {
   PERILUNE_DEVICE static float load_lane(const float* from, Lane lane) { return from[lane.number]; }
   PERILUNE_DEVICE static void store_lane(float* to, Lane lane, float x) { to[lane.number] = x; }
 
-  PERILUNE_DEVICE float load(const float* from, Lane lane) const {
-    return active(lane) ? from[lane.number] : 0.0f;
-  }
+  PERILUNE_DEVICE float load(const float* from, Lane lane) const { return active(lane) ? from[lane.number] : 0.0f; }
   PERILUNE_DEVICE std::uint32_t load(const std::uint32_t* from, Lane lane) const {
     return active(lane) ? from[lane.number] : 0u;
   }
@@ -108,8 +103,7 @@ class SimtBlockBase {
     for (int k = 0; k < Count; ++k) x[k] = active_ > 0 ? row[k] : 0.0f;
   }
   template <int Count>
-  PERILUNE_DEVICE void store_row(float* to, Lane lane, const float (&x)[Count],
-                                 bool mask = true) const {
+  PERILUNE_DEVICE void store_row(float* to, Lane lane, const float (&x)[Count], bool mask = true) const {
     if (!mask || !active(lane)) return;
     float* row = to + static_cast<std::ptrdiff_t>(lane.number) * Count;
     PERILUNE_UNROLL
@@ -131,8 +125,7 @@ class SimtBlockBase {
     return from[active(lane) ? index : 0u];
   }
   template <int Count>
-  PERILUNE_DEVICE void scatter_rows(float* to, std::uint32_t index, Lane lane,
-                                const float (&x)[Count]) const {
+  PERILUNE_DEVICE void scatter_rows(float* to, std::uint32_t index, Lane lane, const float (&x)[Count]) const {
     if (!active(lane)) return;
     float* row = to + static_cast<std::size_t>(index) * Count;
     if constexpr (Count % 4 == 0) {
@@ -148,9 +141,8 @@ class SimtBlockBase {
   template <int Count>
   PERILUNE_DEVICE void prefetch_rows(const float*, std::uint32_t, Lane) const {}
   template <int Count>
-    requires(Count % 4 == 0)
-  PERILUNE_DEVICE void gather_rows(const float* from, std::uint32_t index, Lane lane,
-                               float (&x)[Count]) const {
+  requires(Count % 4 == 0) PERILUNE_DEVICE
+      void gather_rows(const float* from, std::uint32_t index, Lane lane, float (&x)[Count]) const {
     const float* row = from + static_cast<std::size_t>(active(lane) ? index : 0u) * Count;
     PERILUNE_UNROLL
     for (int k = 0; k < Count; k += 4) load_four(row + k, x + k);

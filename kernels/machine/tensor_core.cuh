@@ -1,4 +1,5 @@
-// The tensor cores' instructions, from compute capability 8.0 on. Kernels that use them are traps below (cuda_block.cuh).
+// The tensor cores' instructions, from compute capability 8.0 on. Kernels that use them are traps below
+// (cuda_block.cuh).
 #pragma once
 
 #include "kernels/machine/fragments.hpp"
@@ -49,17 +50,22 @@ struct CudaTensorCore {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
   }
 
-  /// Four (or two) matrices of 8 x 8 half words, each lane naming a row of 16 bytes in block storage: lanes 8i..8i+7 those of
-  /// matrix i. words[i]: of matrix i, elements 2t and 2t + 1 of row g; transposed: of column g. Collective over the warp.
+  /// Four (or two) matrices of 8 x 8 half words, each lane naming a row of 16 bytes in block storage: lanes 8i..8i+7
+  /// those of matrix i. words[i]: of matrix i, elements 2t and 2t + 1 of row g; transposed: of column g. Collective
+  /// over the warp.
   template <bool Transposed>
   static __device__ __forceinline__ void load_matrices(std::uint32_t (&words)[4], const float* row) {
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
     if constexpr (Transposed) {
       asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(address) : "memory");
+                   : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                   : "r"(address)
+                   : "memory");
     } else {
       asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(address) : "memory");
+                   : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                   : "r"(address)
+                   : "memory");
     }
   }
   template <bool Transposed>
@@ -67,10 +73,14 @@ struct CudaTensorCore {
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
     if constexpr (Transposed) {
       asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-                   : "=r"(words[0]), "=r"(words[1]) : "r"(address) : "memory");
+                   : "=r"(words[0]), "=r"(words[1])
+                   : "r"(address)
+                   : "memory");
     } else {
       asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-                   : "=r"(words[0]), "=r"(words[1]) : "r"(address) : "memory");
+                   : "=r"(words[0]), "=r"(words[1])
+                   : "r"(address)
+                   : "memory");
     }
   }
 };

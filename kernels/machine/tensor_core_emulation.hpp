@@ -1,6 +1,7 @@
 // A tensor core's arithmetic in plain C++, for the test machine: the same roundings, and products summed in fp32.
 //
-// Real ones sum in another order and cut sums off at a few bits more than fp32's, so results agree to rounding, not in bits.
+// Real ones sum in another order and cut sums off at a few bits more than fp32's, so results agree to rounding, not in
+// bits.
 #pragma once
 
 #include "kernels/machine/fragments.hpp"
@@ -10,9 +11,7 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 struct EmulatedTensorCore {
   /// To 10 bits of mantissa, to nearest, ties away from zero: cvt.rna.tf32.
-  static float round_tf32(float x) {
-    return x != x ? x : as_float((as_uint(x) + 0x1000u) & ~0x1FFFu);
-  }
+  static float round_tf32(float x) { return x != x ? x : as_float((as_uint(x) + 0x1000u) & ~0x1FFFu); }
   /// To 7 bits of mantissa, to nearest, ties to even: cvt.rn.bf16.
   static float round_bf16(float x) {
     if (x != x) return x;

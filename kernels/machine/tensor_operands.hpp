@@ -2,13 +2,15 @@
 //
 // A step is sixteen deep: one bf16 multiply or two tf32 ones. Three kinds of matrices lie in block storage as fragments
 // (fragments.hpp):
-//   layer   [samples][Width], what hidden layers give. tf32 has it transposed: only sums over samples need operands of it that
+//   layer   [samples][Width], what hidden layers give. tf32 has it transposed: only sums over samples need operands of
+//   it that
 //           ldmatrix cannot read, and those it can read from the transposed one.
 //   weight  [Width][Width], outputs by inputs. tf32 has even columns first.
-//   thin    [rows][8], of observations and of gradients of outputs (rows are samples) or of a first layer's and a head's
-//           weights (rows are hidden units), filled up with zeros; more columns are more of these matrices one after another.
-//           In bf16 a sample's numbers are kept as the sum of two, in a fragment each: 16 bits of mantissa, and the multiply
-//           is sixteen deep anyway.
+//   thin    [rows][8], of observations and of gradients of outputs (rows are samples) or of a first layer's and a
+//   head's
+//           weights (rows are hidden units), filled up with zeros; more columns are more of these matrices one after
+//           another. In bf16 a sample's numbers are kept as the sum of two, in a fragment each: 16 bits of mantissa,
+//           and the multiply is sixteen deep anyway.
 // Rows and columns that functions are given are multiples of 8, or of 16 where they read or write as many.
 #pragma once
 
@@ -24,12 +26,8 @@ concept TensorBlock = SimtBlock<B> && B::kPrecision != Precision::kFp32;
 struct alignas(8) Float2 {
   float x, y;
 };
-PERILUNE_DEVICE Float2 load_pair(const float* from) {
-  return *reinterpret_cast<const Float2*>(from);
-}
-PERILUNE_DEVICE void store_pair(float* to, float x, float y) {
-  *reinterpret_cast<Float2*>(to) = {x, y};
-}
+PERILUNE_DEVICE Float2 load_pair(const float* from) { return *reinterpret_cast<const Float2*>(from); }
+PERILUNE_DEVICE void store_pair(float* to, float x, float y) { *reinterpret_cast<Float2*>(to) = {x, y}; }
 struct Words4 {
   std::uint32_t word[4];
 };
@@ -78,8 +76,8 @@ struct Thin<B, Precision::kBf16> {
   }
   /// A row of a fragment, rounded.
   PERILUNE_DEVICE static Words4 packed(const float (&values)[8]) {
-    return {{B::pack_bf16(values[0], values[1]), B::pack_bf16(values[2], values[3]),
-             B::pack_bf16(values[4], values[5]), B::pack_bf16(values[6], values[7])}};
+    return {{B::pack_bf16(values[0], values[1]), B::pack_bf16(values[2], values[3]), B::pack_bf16(values[4], values[5]),
+             B::pack_bf16(values[6], values[7])}};
   }
 };
 template <TensorBlock B>
@@ -96,7 +94,8 @@ struct Thin<B, Precision::kTf32> {
     }
   }
   PERILUNE_DEVICE static Words4 rounded(float a, float b, float c, float d) {
-    return {{as_uint(B::round_tf32(a)), as_uint(B::round_tf32(b)), as_uint(B::round_tf32(c)), as_uint(B::round_tf32(d))}};
+    return {
+        {as_uint(B::round_tf32(a)), as_uint(B::round_tf32(b)), as_uint(B::round_tf32(c)), as_uint(B::round_tf32(d))}};
   }
 };
 
@@ -235,11 +234,11 @@ struct Operands<Width, B, Precision::kTf32> {
   static constexpr int kThinWeightFloats = Width / 8 * kWords, kThinParts = Thin<B>::kParts;
 
   B& block;
-  // Words of an accumulator of the transposed matrix: rows 2t and 2t + 1, column g; where even columns come first; and of B's
-  // rows t and t + 4.
+  // Words of an accumulator of the transposed matrix: rows 2t and 2t + 1, column g; where even columns come first; and
+  // of B's rows t and t + 4.
   int even, odd, parity_even, parity_odd, first, fifth;
-  // Rows for ldmatrix: two fragments below each other in a layer and in a thin matrix, and each's second chunk; both chunks of
-  // a fragment and of the next one.
+  // Rows for ldmatrix: two fragments below each other in a layer and in a thin matrix, and each's second chunk; both
+  // chunks of a fragment and of the next one.
   int layer_down, thin_down, chunks;
 
   PERILUNE_DEVICE Operands(B& b, int lane)
@@ -312,7 +311,8 @@ struct Operands<Width, B, Precision::kTf32> {
     float* to = weight_at(weight, output & ~7, input);
     PERILUNE_UNROLL_ON_GPU
     for (int i = 0; i < 2; ++i) {
-      store_words(to + tf32_chunk(output & 7, i), Thin<B>::rounded(values[i], values[i + 2], values[i + 4], values[i + 6]));
+      store_words(to + tf32_chunk(output & 7, i),
+                  Thin<B>::rounded(values[i], values[i + 2], values[i + 4], values[i + 6]));
     }
   }
   PERILUNE_DEVICE void forward_b(const float* weight, int input, int output, Bs (&b)[2]) const {
@@ -364,8 +364,8 @@ struct Operands<Width, B, Precision::kTf32> {
   }
 
  private:
-  /// To nearest for finite numbers; the bits that a multiply does not look at are anything. A carry may make a zero of a NaN, so
-  /// that parameters and what environments say are rounded by round_tf32 instead.
+  /// To nearest for finite numbers; the bits that a multiply does not look at are anything. A carry may make a zero of
+  /// a NaN, so that parameters and what environments say are rounded by round_tf32 instead.
   PERILUNE_DEVICE static std::uint32_t round(float x) { return as_uint(x) + 0x1000u; }
 
   template <class Float>

@@ -22,8 +22,8 @@ void relax() {
 
 }  // namespace
 
-// Tasks of all runs are numbered one after the other, modulo 2^32. Whoever claims a number has a task of the run that is
-// going on, which cannot end before that task has, and with it nothing of what describes the run changes.
+// Tasks of all runs are numbered one after the other, modulo 2^32. Whoever claims a number has a task of the run that
+// is going on, which cannot end before that task has, and with it nothing of what describes the run changes.
 struct ThreadPool::Shared {
   template <class T>
   struct alignas(64) Apart {
@@ -43,9 +43,7 @@ struct ThreadPool::Shared {
   std::vector<float*> storage;
   std::vector<std::thread> workers;
 
-  static std::uint64_t pair(std::uint32_t end, std::uint32_t next) {
-    return std::uint64_t{end} << 32 | next;
-  }
+  static std::uint64_t pair(std::uint32_t end, std::uint32_t next) { return std::uint64_t{end} << 32 | next; }
 
   void drain(int thread) {
     std::uint64_t seen = tickets.value.load(std::memory_order_acquire);

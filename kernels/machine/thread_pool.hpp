@@ -1,8 +1,8 @@
 // The CPU machine's grid: runs task(0..count-1) over a fixed set of threads, the caller among them.
 //
 // Which thread runs which task is not fixed; kernels write results by task index, so results never depend on it. Idle
-// workers spin for a few tens of microseconds, because launches follow each other closely, and then sleep. A run does not
-// wait for workers that come too late to find a task.
+// workers spin for a few tens of microseconds, because launches follow each other closely, and then sleep. A run does
+// not wait for workers that come too late to find a task.
 #pragma once
 
 #include <cstddef>

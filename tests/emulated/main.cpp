@@ -3,7 +3,8 @@
 //   perilune_emulated train PRESET [--seed N] [--set key=value ...] [--run-dir DIR] [--json]
 //
 // The same trainer, configuration and run directory as the program's; only the device is another. Slow: about 0.1 s per
-// thousand samples of an update. bench/precision.py takes it as --program, to see whether tf32 and bf16 learn as fp32 does.
+// thousand samples of an update. bench/precision.py takes it as --program, to see whether tf32 and bf16 learn as fp32
+// does.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -43,7 +44,9 @@ class FiberDevice : public Device {
   void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void synchronize() override {}
-  MatrixLibrary& matrix_library(Precision) override { throw UsageError("fibers have no matrix library - set fused = true"); }
+  MatrixLibrary& matrix_library(Precision) override {
+    throw UsageError("fibers have no matrix library - set fused = true");
+  }
   std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
     return std::make_unique<Replay>(std::move(enqueue), queue_);
   }

@@ -7,8 +7,8 @@
 #include <variant>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/base/error.hpp"
+#include "host/settings/config.hpp"
 #include "tools/commands/command_line.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -18,8 +18,7 @@ std::vector<std::byte> written(const SafetensorsFile& file) {
   const std::string header = safetensors_header(file.tensors(), file.metadata());
   std::vector<std::byte> bytes(header.size());
   std::memcpy(bytes.data(), header.data(), header.size());
-  for (const Tensor& tensor : file.tensors())
-    bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
+  for (const Tensor& tensor : file.tensors()) bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
   return bytes;
 }
 
@@ -31,13 +30,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const SafetensorsFile file = SafetensorsFile::parse(std::move(bytes), "fuzz");
     const SafetensorsFile again = SafetensorsFile::parse(written(file), "written");
-    if (again.metadata() != file.metadata() || again.tensors().size() != file.tensors().size())
-      std::abort();
+    if (again.metadata() != file.metadata() || again.tensors().size() != file.tensors().size()) std::abort();
     for (const Tensor& tensor : file.tensors()) {
       const Tensor* twin = again.find(tensor.name);
       if (twin == nullptr || twin->type != tensor.type || twin->shape != tensor.shape ||
-          !std::equal(tensor.data.begin(), tensor.data.end(), twin->data.begin(),
-                      twin->data.end())) {
+          !std::equal(tensor.data.begin(), tensor.data.end(), twin->data.begin(), twin->data.end())) {
         std::abort();
       }
     }

@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "host/settings/config.hpp"
 #include "host/base/error.hpp"
+#include "host/settings/config.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace perilune;

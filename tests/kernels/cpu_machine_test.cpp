@@ -18,7 +18,8 @@ class CpuLevel : public EveryMachine {
     NaiveMatrixLibrary matrix;
     std::vector<std::uint32_t> one_thread;
     for (const int threads : {1, 2, 3, 5, 8}) {
-      if (!tests(layerwise ? 0 : small_width(task), 2, task) || (layerwise && threads > 3)) continue;  // naive products take seconds
+      if (!tests(layerwise ? 0 : small_width(task), 2, task) || (layerwise && threads > 3))
+        continue;  // naive products take seconds
       ThreadPool pool(threads, kernels_for(small_width(task), task).block_storage(kMaxFusedLayers));
       Queue queue{.pool = &pool, .matrix = &matrix};
       WholeIteration training(subject(), machine(), layerwise ? 1 : 5, layerwise, task);
@@ -71,9 +72,8 @@ TEST(CpuMachine, LevelIsChosenByName) {
   using ::testing::AllOf;
   using ::testing::HasSubstr;
   setenv("PERILUNE_CPU_LEVEL", "sse9", 1);
-  EXPECT_THAT([] { cpu_machine(); },
-              ::testing::ThrowsMessage<std::invalid_argument>(AllOf(
-                  HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
+  EXPECT_THAT([] { cpu_machine(); }, ::testing::ThrowsMessage<std::invalid_argument>(AllOf(
+                                         HasSubstr("PERILUNE_CPU_LEVEL"), HasSubstr("sse9"), HasSubstr("portable"))));
   setenv("PERILUNE_CPU_LEVEL", last_level().name, 1);
   EXPECT_EQ(cpu_machine().name, "cpu " + std::string(last_level().name));
   unsetenv("PERILUNE_CPU_LEVEL");
@@ -84,8 +84,8 @@ TEST(CpuMachine, ProgramsForOtherProcessorsSaySo) {
   using ::testing::HasSubstr;
   const auto none = +[]() -> const Machine& { throw std::logic_error("is not to be run"); };
   const perilune::CpuLevel native[] = {{"v4", false, none}, {"v3", true, nullptr}, {"portable", true, nullptr}};
-  EXPECT_THAT([&] { best_level(native, nullptr); },
-              ::testing::ThrowsMessage<NoCpuLevelError>(AllOf(HasSubstr("level v4"), HasSubstr("PERILUNE_CPU_LEVELS=all"))));
+  EXPECT_THAT([&] { best_level(native, nullptr); }, ::testing::ThrowsMessage<NoCpuLevelError>(AllOf(
+                                                        HasSubstr("level v4"), HasSubstr("PERILUNE_CPU_LEVELS=all"))));
   const perilune::CpuLevel several[] = {{"v4", false, none}, {"v3", true, none}, {"portable", true, none}};
   EXPECT_STREQ(best_level(several, nullptr).name, "v3");
   EXPECT_STREQ(best_level(several, "").name, "v3");

@@ -16,8 +16,8 @@ class Environments {
                bool sutton_barto_reward = false)
       : Environments(subject, kCartPole, count, key, max_episode_steps, {sutton_barto_reward ? 1.0f : 0.0f}) {}
 
-  Environments(const Subject& subject, const Task& task, int count, RngKey key,
-               std::uint32_t max_episode_steps, const TaskParameters& parameters)
+  Environments(const Subject& subject, const Task& task, int count, RngKey key, std::uint32_t max_episode_steps,
+               const TaskParameters& parameters)
       : fields(subject, at(task.state_fields) * at(count)),
         episode(subject, at(count)),
         elapsed(subject, at(count)),
@@ -25,14 +25,7 @@ class Environments {
         finished(subject, at(count)),
         total_return(subject, at(count)),
         total_length(subject, at(count)) {
-    batch = {fields.data(),
-             episode.data(),
-             elapsed.data(),
-             episode_return.data(),
-             count,
-             max_episode_steps,
-             {},
-             key};
+    batch = {fields.data(), episode.data(), elapsed.data(), episode_return.data(), count, max_episode_steps, {}, key};
     std::copy(parameters.begin(), parameters.end(), batch.parameters);
     sums = {finished.data(), total_return.data(), total_length.data()};
   }
@@ -100,8 +93,7 @@ using ByHand = ByHandOf<CartPole>;
 /// Every number kept between launches has the bits of the environments stepped by hand.
 template <class E>
 void expect_environments(const Environments& actual, const std::vector<ByHandOf<E>>& expected) {
-  std::vector<float> fields(actual.fields.size()), episode_return, finished, total_return,
-      total_length;
+  std::vector<float> fields(actual.fields.size()), episode_return, finished, total_return, total_length;
   std::vector<std::uint32_t> episode, elapsed;
   const std::size_t count = expected.size();
   for (std::size_t n = 0; n < count; ++n) {

@@ -23,9 +23,7 @@ template <int Step>
 struct ReadNeighbour {
   template <class B>
   static void run(B& block, const Args& args) {
-    block.lanes([&](typename B::Lane lane) {
-      block.storage()[lane.number] = static_cast<float>(lane.number);
-    });
+    block.lanes([&](typename B::Lane lane) { block.storage()[lane.number] = static_cast<float>(lane.number); });
     if (args.synchronise) block.sync();
     block.lanes([&](typename B::Lane lane) {
       const int neighbour = (lane.number + Step + B::kLanes) % B::kLanes;
@@ -106,10 +104,8 @@ void launch() {
 TEST(FiberBlock, DivergedLanesThrow) {
   SKIP_WITH_ADDRESS_SANITIZER();
   using ::testing::HasSubstr;
-  EXPECT_THAT(launch<SyncInOneBranch>,
-              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 3 is at the end")));
-  EXPECT_THAT(launch<DifferentSyncs>,
-              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
+  EXPECT_THAT(launch<SyncInOneBranch>, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 3 is at the end")));
+  EXPECT_THAT(launch<DifferentSyncs>, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 5 is at")));
 }
 
 constexpr int kTwoWarps = 64;
@@ -179,8 +175,7 @@ TEST(FiberBlock, WarpsRunOnTheirOwnUntilTheBlockMeets) {
     for (int lane = 0; lane < kTwoWarps; ++lane) {
       const int warp = lane / 32, other = (lane + 32) % kTwoWarps;
       const int neighbour = warp * 32 + (lane + 1) % 32;
-      EXPECT_EQ(out[static_cast<std::size_t>(lane)],
-                static_cast<float>(neighbour + 1000 * (other + other / 32)));
+      EXPECT_EQ(out[static_cast<std::size_t>(lane)], static_cast<float>(neighbour + 1000 * (other + other / 32)));
     }
   }
 }
@@ -198,10 +193,8 @@ TEST(FiberBlock, TeamsShareABlock) {
 TEST(FiberBlock, DivergedWarpsThrow) {
   SKIP_WITH_ADDRESS_SANITIZER();
   using ::testing::HasSubstr;
-  EXPECT_THAT(launch_two_warps<OneLaneMissing>,
-              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 63 is at")));
-  EXPECT_THAT(launch_two_warps<WarpsApart>,
-              ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 32 is at")));
+  EXPECT_THAT(launch_two_warps<OneLaneMissing>, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 63 is at")));
+  EXPECT_THAT(launch_two_warps<WarpsApart>, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("lane 32 is at")));
 }
 
 TEST(FiberBlock, ExceptionsReachTheCaller) {
@@ -224,9 +217,7 @@ struct Collectives {
     const bool inactive = block.any(last);
     block.activate(16);
     const bool active = block.any(last);
-    block.lanes([&](Lane lane) {
-      args.out[lane.number] = sum + (inactive ? 1000.0f : 0.0f) + (active ? 0.5f : 0.0f);
-    });
+    block.lanes([&](Lane lane) { args.out[lane.number] = sum + (inactive ? 1000.0f : 0.0f) + (active ? 0.5f : 0.0f); });
   }
 };
 
@@ -294,7 +285,9 @@ TEST(FiberBlock, MisalignedCopiesThrow) {
   SKIP_WITH_ADDRESS_SANITIZER();
   using ::testing::HasSubstr;
   std::vector<float> out(kLanes);
-  const auto copy = [&] { launch_fibers<CopyAhead<true, 2>, kLanes>(Args{out.data(), true}, 1, 8 * kLanes, LaneOrder::kForward); };
+  const auto copy = [&] {
+    launch_fibers<CopyAhead<true, 2>, kLanes>(Args{out.data(), true}, 1, 8 * kLanes, LaneOrder::kForward);
+  };
   EXPECT_THAT(copy, ::testing::ThrowsMessage<std::logic_error>(HasSubstr("not aligned")));
 }
 

@@ -26,9 +26,7 @@ void launch(const Args& args, int blocks, int storage_floats = 0) {
 
 constexpr int blocks_for(int lanes, int of = kFiberLanes) { return (lanes + of - 1) / of; }
 
-inline int depth_of(const Network& actor, const Network& critic) {
-  return std::max(actor.depth, critic.depth);
-}
+inline int depth_of(const Network& actor, const Network& critic) { return std::max(actor.depth, critic.depth); }
 
 /// What all instances of the environment have in common.
 template <class E, LaneOrder Order>
@@ -95,13 +93,11 @@ Kernels fused_kernels() {
   if constexpr (P == Precision::kFp32) {
     kernels.evaluate = [](const EvaluateArgs& args, Queue&) {
       using K = Evaluate<E, Width>;
-      launch<K, Order>(args, blocks_for(args.episodes),
-                       K::template storage_floats<EvaluateBlock>(args.actor.depth));
+      launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
     kernels.act = [](const ActArgs& args, Queue&) {
       using K = Act<InterfaceOf<E>, Width>;
-      launch<K, Order>(args, blocks_for(args.count),
-                       K::template storage_floats<EvaluateBlock>(args.actor.depth));
+      launch<K, Order>(args, blocks_for(args.count), K::template storage_floats<EvaluateBlock>(args.actor.depth));
     };
   }
   kernels.block_storage = [](int depth) -> std::size_t {

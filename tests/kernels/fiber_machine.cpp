@@ -1,9 +1,9 @@
 #include "tests/kernels/fiber_machine.hpp"
 
 #include "kernels/gae.hpp"
+#include "kernels/layerwise_launch.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/statistics.hpp"
-#include "kernels/layerwise_launch.hpp"
 #include "tests/kernels/fiber_launcher.hpp"
 #include "tests/kernels/point_mass.hpp"
 
@@ -51,14 +51,13 @@ template <LaneOrder Order>
 const Machine& fiber_machine() {
   static const std::vector<Kernels> layerwise = [] {
     std::vector<Kernels> result = {layerwise_fiber_kernels<CartPole, Order>(),
-                                    layerwise_fiber_kernels<PointMass, Order>()};
+                                   layerwise_fiber_kernels<PointMass, Order>()};
     const auto landers = lander_fiber_simulators(Order);
     result.insert(result.end(), landers.begin(), landers.end());
     return result;
   }();
   static const std::vector<Kernels> instances = [] {
-    std::vector<Kernels> result = {fused_kernels<CartPole, 16, Order>(),
-                                    fused_kernels<CartPole, 32, Order>()};
+    std::vector<Kernels> result = {fused_kernels<CartPole, 16, Order>(), fused_kernels<CartPole, 32, Order>()};
     for (const auto& more : {tensor_fiber_kernels(Order), continuous_fiber_kernels(Order)}) {
       result.insert(result.end(), more.begin(), more.end());
     }

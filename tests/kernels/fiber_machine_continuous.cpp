@@ -7,16 +7,14 @@ namespace {
 
 template <LaneOrder Order>
 std::vector<Kernels> instances() {
-  return {fused_kernels<PointMass, 32, Order>(),
-          fused_kernels<PointMass, 32, Order, Precision::kTf32>(),
+  return {fused_kernels<PointMass, 32, Order>(), fused_kernels<PointMass, 32, Order, Precision::kTf32>(),
           fused_kernels<PointMass, 32, Order, Precision::kBf16>()};
 }
 
 }  // namespace
 
 std::vector<Kernels> continuous_fiber_kernels(LaneOrder order) {
-  return order == LaneOrder::kForward ? instances<LaneOrder::kForward>()
-                                      : instances<LaneOrder::kReverse>();
+  return order == LaneOrder::kForward ? instances<LaneOrder::kForward>() : instances<LaneOrder::kReverse>();
 }
 
 }  // namespace perilune::test

@@ -1,5 +1,5 @@
-// The landers on fibers: reset and simulate alone, for the hashes of their states. Uneven ones are begun by few lanes of a block,
-// and stepped in four rounds.
+// The landers on fibers: reset and simulate alone, for the hashes of their states. Uneven ones are begun by few lanes
+// of a block, and stepped in four rounds.
 #include "kernels/simulate.hpp"
 #include "sims/environments.hpp"
 #include "tests/kernels/fiber_launcher.hpp"
@@ -32,8 +32,7 @@ std::vector<Kernels> simulators() {
 }  // namespace
 
 std::vector<Kernels> lander_fiber_simulators(LaneOrder order) {
-  return order == LaneOrder::kForward ? simulators<LaneOrder::kForward>()
-                                      : simulators<LaneOrder::kReverse>();
+  return order == LaneOrder::kForward ? simulators<LaneOrder::kForward>() : simulators<LaneOrder::kReverse>();
 }
 
 }  // namespace perilune::test

@@ -15,8 +15,7 @@ std::vector<Kernels> instances() {
 }  // namespace
 
 std::vector<Kernels> tensor_fiber_kernels(LaneOrder order) {
-  return order == LaneOrder::kForward ? instances<LaneOrder::kForward>()
-                                      : instances<LaneOrder::kReverse>();
+  return order == LaneOrder::kForward ? instances<LaneOrder::kForward>() : instances<LaneOrder::kReverse>();
 }
 
 }  // namespace perilune::test

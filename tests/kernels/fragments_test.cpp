@@ -1,5 +1,5 @@
-// The maps of a warp's matrix multiply against the PTX ISA, its emulation against products in double, loads of matrices against
-// their description, and the banks that every access to block storage falls into.
+// The maps of a warp's matrix multiply against the PTX ISA, its emulation against products in double, loads of matrices
+// against their description, and the banks that every access to block storage falls into.
 #include "kernels/machine/fragments.hpp"
 
 #include <gmock/gmock.h>
@@ -38,14 +38,12 @@ TEST(Fragments, Bf16MapsAreThoseOfThePtxIsa) {
   for (int lane = 0; lane < 32; ++lane) {
     const int group = lane >> 2, thread = lane % 4;
     for (int i = 0; i < 8; ++i) {
-      EXPECT_EQ(Bf16Fragment::a_row(lane, i / 2, i % 2),
-                (0 <= i && i < 2) || (4 <= i && i < 6) ? group : group + 8);
+      EXPECT_EQ(Bf16Fragment::a_row(lane, i / 2, i % 2), (0 <= i && i < 2) || (4 <= i && i < 6) ? group : group + 8);
       EXPECT_EQ(Bf16Fragment::a_column(lane, i / 2, i % 2),
                 i < 4 ? thread * 2 + (i & 0x1) : thread * 2 + (i & 0x1) + 8);
     }
     for (int i = 0; i < 4; ++i) {
-      EXPECT_EQ(Bf16Fragment::b_row(lane, i / 2, i % 2),
-                i < 2 ? thread * 2 + (i & 0x1) : thread * 2 + (i & 0x1) + 8);
+      EXPECT_EQ(Bf16Fragment::b_row(lane, i / 2, i % 2), i < 2 ? thread * 2 + (i & 0x1) : thread * 2 + (i & 0x1) + 8);
       EXPECT_EQ(Bf16Fragment::b_column(lane), group);
     }
   }
@@ -76,8 +74,9 @@ double rounded(double x, int bits, bool ties_to_even) {
 
 TEST(Fragments, RoundingsAreThoseOfTheFormats) {
   Draws draws(1);
-  std::vector<float> numbers = {0.0f, -0.0f, 1.0f, 1.0f + 0x1p-11f, 1.0f + 0x3p-11f, 1.0f + 0x1p-8f, 1.0f + 0x3p-8f,
-                                -1.0f - 0x1p-11f, 0x1.fffffep5f, 1e30f, -3e-30f};
+  std::vector<float> numbers = {
+      0.0f,          -0.0f, 1.0f,   1.0f + 0x1p-11f, 1.0f + 0x3p-11f, 1.0f + 0x1p-8f, 1.0f + 0x3p-8f, -1.0f - 0x1p-11f,
+      0x1.fffffep5f, 1e30f, -3e-30f};
   for (int i = 0; i < 10000; ++i) numbers.push_back(draws.uniform(-4.0, 4.0));
   for (const float x : numbers) {
     ASSERT_EQ(EmulatedTensorCore::round_tf32(x), rounded(x, 11, false)) << x;
@@ -117,9 +116,7 @@ struct MultiplyOnce {
       c[r] = args.c[c_row(lane, r) * 8 + c_column(lane, r)];
     }
     for (int r = 0; r < 2; ++r) {
-      const auto element = [&](int e) {
-        return args.b[Fragment::b_row(lane, r, e) * 8 + Fragment::b_column(lane)];
-      };
+      const auto element = [&](int e) { return args.b[Fragment::b_row(lane, r, e) * 8 + Fragment::b_column(lane)]; };
       b[r] = word(element(0), Fragment::kPerRegister == 2 ? element(1) : 0.0f);
     }
     for (int i = 0; i < args.repeats; ++i) block.mma(Fragment{}, c, a, b, c);
@@ -142,8 +139,8 @@ void check_multiply(int bits, bool ties_to_even) {
       for (int column = 0; column < 8; ++column) {
         double product = 0.0;
         for (int k = 0; k < kDepth; ++k) {
-          product += rounded(a[at(row * kDepth + k)], bits, ties_to_even) *
-                     rounded(b[at(k * 8 + column)], bits, ties_to_even);
+          product +=
+              rounded(a[at(row * kDepth + k)], bits, ties_to_even) * rounded(b[at(k * 8 + column)], bits, ties_to_even);
         }
         expected.push_back(c[at(row * 8 + column)] + repeats * product);
       }
@@ -151,8 +148,7 @@ void check_multiply(int bits, bool ties_to_even) {
     for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
       std::vector<float> result = c;
       launch_fibers<MultiplyOnce<Fragment>, 32, Precision::kTf32>(
-          typename MultiplyOnce<Fragment>::Args{a.data(), b.data(), result.data(), repeats}, 1, 0,
-          order);
+          typename MultiplyOnce<Fragment>::Args{a.data(), b.data(), result.data(), repeats}, 1, 0, order);
       // Up to 48 additions in fp32 of numbers below 20.
       expect_close("product", result, expected, {2e-6, 1e-6});
     }
@@ -166,8 +162,8 @@ TEST(Fragments, EmulatedMultiplyIsAProductOfRoundedMatrices) {
 
 // ---- loads of matrices ----
 
-/// Of `Matrices` matrices whose rows lie anywhere in block storage, which args fills and names: [kLanes] rows, each a multiple of
-/// 4 words. words: [lane][Matrices].
+/// Of `Matrices` matrices whose rows lie anywhere in block storage, which args fills and names: [kLanes] rows, each a
+/// multiple of 4 words. words: [lane][Matrices].
 template <bool Transposed, int Matrices>
 struct LoadOnce {
   static constexpr int kWords = 512;
@@ -187,22 +183,23 @@ struct LoadOnce {
   }
 };
 
-/// PTX ISA, "ldmatrix": lanes 8i..8i+7 give the rows of matrix i, eight half words each. A lane is given the elements 2t and 2t + 1
-/// of row g; with .trans those of rows 2t and 2t + 1 of column g.
+/// PTX ISA, "ldmatrix": lanes 8i..8i+7 give the rows of matrix i, eight half words each. A lane is given the elements
+/// 2t and 2t + 1 of row g; with .trans those of rows 2t and 2t + 1 of column g.
 template <bool Transposed, int Matrices>
 void check_load(std::uint64_t seed) {
   using K = LoadOnce<Transposed, Matrices>;
   std::mt19937_64 engine(seed);
   std::vector<std::uint32_t> halves(2 * K::kWords);
-  for (std::uint32_t& half : halves) half = static_cast<std::uint32_t>(engine() & 0x7F7F);  // no NaN, whose bits a copy may change
+  for (std::uint32_t& half : halves)
+    half = static_cast<std::uint32_t>(engine() & 0x7F7F);  // no NaN, whose bits a copy may change
   std::vector<float> storage(K::kWords);
   for (int i = 0; i < K::kWords; ++i) storage[at(i)] = as_float(halves[at(2 * i)] | halves[at(2 * i + 1)] << 16);
   std::vector<int> rows(kWarpLanes);
   for (int& row : rows) row = static_cast<int>(engine() % (K::kWords / 4)) * 4;
   for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kReverse}) {
     std::vector<std::uint32_t> words(kWarpLanes * Matrices);
-    launch_fibers<K, kWarpLanes, Precision::kBf16>(typename K::Args{storage.data(), rows.data(), words.data()}, 1, K::kWords,
-                                                   order);
+    launch_fibers<K, kWarpLanes, Precision::kBf16>(typename K::Args{storage.data(), rows.data(), words.data()}, 1,
+                                                   K::kWords, order);
     for (int lane = 0; lane < kWarpLanes; ++lane) {
       for (int i = 0; i < Matrices; ++i) {
         const auto element = [&](int row, int column) { return halves[at(2 * rows[at(8 * i + row)] + column)]; };
@@ -243,8 +240,9 @@ TEST(Fragments, EveryElementHasAWordOfItsOwn) {
   EXPECT_TRUE(is_all(parity_words, kTf32FragmentWords));
 }
 
-/// Bank conflicts of one access by a warp: word_of_lane(lane) is the first word; `words` 2 or 4 is one of 64 or 128 bits, which is
-/// served a half or a quarter of a warp at a time. Lanes with a negative word take no part; lanes with the same word share it.
+/// Bank conflicts of one access by a warp: word_of_lane(lane) is the first word; `words` 2 or 4 is one of 64 or 128
+/// bits, which is served a half or a quarter of a warp at a time. Lanes with a negative word take no part; lanes with
+/// the same word share it.
 template <class F>
 int conflicts(int words, F&& word_of_lane) {
   int worst = 0;

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "kernels/evaluate.hpp"
+#include "kernels/layerwise.hpp"
 #include "kernels/machine/dense_cpu.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
 #include "kernels/step.hpp"
-#include "kernels/layerwise.hpp"
 #include "tests/support/reference.hpp"
 
 namespace perilune {
@@ -42,8 +42,7 @@ struct Counting {
   static constexpr int kMaxEpisodeSteps = 12;
   static constexpr float kSolvedReturn = 0.0f;
   struct Params {};
-  static constexpr std::array<ParameterInfo, 1> kParameters = {
-      {{"nothing", 0.0f, "means nothing"}}};
+  static constexpr std::array<ParameterInfo, 1> kParameters = {{{"nothing", 0.0f, "means nothing"}}};
   static constexpr std::array<const char*, 2> kFieldNames = {"x", "push"};
   template <class Real>
   struct State {
@@ -68,8 +67,7 @@ struct Counting {
   }
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params&, State<Real>& state,
-                                        const typename Action::template Value<Real>& action,
-                                        Rng& rng) {
+                                        const typename Action::template Value<Real>& action, Rng& rng) {
     Real asked;
     if constexpr (Action::kContinuous) {
       asked = action.at[0];
@@ -119,8 +117,7 @@ struct Lanes {
 
   template <class K, class Args>
   void run(const Args& args) {
-    auto* aligned =
-        reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 * 64);
+    auto* aligned = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 * 64);
     Block block(0, 1, aligned);
     K::run(block, args);
   }
@@ -147,18 +144,15 @@ template <class E>
 void step_by_a_caller(int count) {
   Lanes<E> lanes(count);
   auto seed = padded(count, 9u), number = padded(count, 0u);
-  for (int i = 0; i < count; ++i)
-    number[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(i);
+  for (int i = 0; i < count; ++i) number[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(i);
   auto ended = padded<std::uint8_t>(count);
   const CallerArrays caller = {seed.data(), number.data(), ended.data()};
   const std::vector<std::uint8_t> all(static_cast<std::size_t>(count) + kTailPadding, 1);
   auto observations = padded(2 * count, 0.0f), rewards = padded(count, 0.0f);
   auto terminated = padded<std::uint8_t>(count), truncated = padded<std::uint8_t>(count);
-  lanes.template run<RestartEnvironments<E>>(
-      RestartArgs{lanes.batch, more, all.data(), observations.data()});
+  lanes.template run<RestartEnvironments<E>>(RestartArgs{lanes.batch, more, all.data(), observations.data()});
   lanes.expect_no_more("restart");
-  std::vector<float> pushes(
-      static_cast<std::size_t>(count));  // a caller's arrays end where they end
+  std::vector<float> pushes(static_cast<std::size_t>(count));  // a caller's arrays end where they end
   std::vector<std::int64_t> choices(static_cast<std::size_t>(count));
   std::vector<std::int32_t> narrow(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < pushes.size(); ++i) {
@@ -171,9 +165,7 @@ void step_by_a_caller(int count) {
     args.environments = lanes.batch;
     args.caller = more;
     args.autoreset = t % 3 ? Autoreset::kNextStep : Autoreset::kSameStep;
-    args.action_type = E::Action::kContinuous ? ActionType::kFloat32
-                       : t % 2                ? ActionType::kInt64
-                                              : ActionType::kInt32;
+    args.action_type = E::Action::kContinuous ? ActionType::kFloat32 : t % 2 ? ActionType::kInt64 : ActionType::kInt32;
     args.actions = E::Action::kContinuous ? static_cast<const void*>(pushes.data())
                    : t % 2                ? static_cast<const void*>(choices.data())
                                           : static_cast<const void*>(narrow.data());
@@ -195,8 +187,8 @@ void step_in_a_rollout(int count) {
   lanes.template run<Simulate<E>>(SimulateArgs{lanes.batch, lanes.episode_sums(), 20});
   lanes.expect_no_more("simulate");
 
-  const auto networks = test::place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1,
-                                             Activation::kTanh, E::Action::kContinuous);
+  const auto networks =
+      test::place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1, Activation::kTanh, E::Action::kContinuous);
   test::Draws draws(3);
   const test::Vector exact = networks.draw(draws);
   const std::vector<float> parameters(exact.begin(), exact.end());
@@ -218,8 +210,7 @@ void step_in_a_rollout(int count) {
   lanes.expect_no_more("rollout");
 
   // One step of layers of any sizes, whose outputs lie in memory.
-  auto outputs = padded(E::Action::kCount * 256, 0.0f),
-       observations = padded(E::kObsDim * 256, 0.5f);
+  auto outputs = padded(E::Action::kCount * 256, 0.0f), observations = padded(E::kObsDim * 256, 0.5f);
   for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = 0.01f * static_cast<float>(i);
   LayerwiseRollout layerwise{};
   layerwise.rollout = rollout;

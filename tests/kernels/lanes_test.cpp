@@ -71,8 +71,7 @@ float any_gap(Generator& random) {
 }
 
 template <class Shape>
-float clearance(const Body<float>& body, const MassData& mass,
-                const float (&heights)[lunar::kHeights]) {
+float clearance(const Body<float>& body, const MassData& mass, const float (&heights)[lunar::kHeights]) {
   const Frame<float> frame = body.frame(mass);
   float least = std::numeric_limits<float>::max();
   for (int i = 0; i < Shape::kVertices; ++i) {
@@ -100,8 +99,7 @@ void put_down(Generator& random, LunarLander::State<float>& state) {
   }
   float least = clearance<lunar::HullShape>(world.bodies[0], lunar::hull_mass(), world.heights);
   for (int leg = 1; leg < 3; ++leg) {
-    least = std::min(
-        least, clearance<lunar::LegShape>(world.bodies[leg], lunar::leg_mass(), world.heights));
+    least = std::min(least, clearance<lunar::LegShape>(world.bodies[leg], lunar::leg_mass(), world.heights));
   }
   const float down = least - any_gap(random);
   for (Body<float>& body : world.bodies) body.center.y -= down;
@@ -134,8 +132,7 @@ class Lanes {
  public:
   static constexpr int kFields = E::template State<float>::kFields;
 
-  Lanes(const typename E::Params& params, std::uint32_t seed)
-      : params_(params), seed_(seed), random_(seed) {
+  Lanes(const typename E::Params& params, std::uint32_t seed) : params_(params), seed_(seed), random_(seed) {
     flights_.resize(4 * kPackLanes);
     for (std::size_t i = 0; i < flights_.size(); ++i) {
       flights_[i].environment = static_cast<std::uint32_t>(i);
@@ -159,8 +156,7 @@ class Lanes {
       const auto compare = [&](auto which) {
         if (!testing::Test::HasFailure()) compare_pack(alone, outcomes, actions, which);
       };
-      for (int turn = 0; turn < kPackLanes; ++turn)
-        compare([&](int lane) { return (lane + turn) % kPackLanes; });
+      for (int turn = 0; turn < kPackLanes; ++turn) compare([&](int lane) { return (lane + turn) % kPackLanes; });
       for (int i = 0; i < kPackLanes; ++i) compare([&](int) { return i; });
       for (int i = 0; i < kPackLanes; ++i) {
         Flight<E>& flight = flights_[static_cast<std::size_t>(i)] = alone[i];
@@ -223,20 +219,16 @@ class Lanes {
 
   RngKey key() const { return {seed_, 0}; }
 
-  Outcome<float> step(Flight<E>& flight,
-                      const typename E::Action::template Value<float>& action) const {
-    CounterRandom<float> rng(key(), flight.environment, flight.episode, flight.elapsed,
-                             Purpose::kStep);
+  Outcome<float> step(Flight<E>& flight, const typename E::Action::template Value<float>& action) const {
+    CounterRandom<float> rng(key(), flight.environment, flight.episode, flight.elapsed, Purpose::kStep);
     return E::step(params_, flight.state, action, rng);
   }
 
   /// One step of a pack whose lane l holds flight which(l), from where it was before it stepped
   /// alone.
   template <class Which>
-  void compare_pack(const Flight<E> (&alone)[kPackLanes],
-                    const Outcome<float> (&outcomes)[kPackLanes],
-                    const typename E::Action::template Value<float> (&actions)[kPackLanes],
-                    Which which) {
+  void compare_pack(const Flight<E> (&alone)[kPackLanes], const Outcome<float> (&outcomes)[kPackLanes],
+                    const typename E::Action::template Value<float> (&actions)[kPackLanes], Which which) {
     typename E::template State<Pack> state;
     float rows[kFields][kPackLanes];
     PackUInt environment, episode, elapsed;
@@ -249,8 +241,7 @@ class Lanes {
       episode.value[lane] = before.episode;
       elapsed.value[lane] = before.elapsed;
       if constexpr (E::Action::kContinuous) {
-        for (int k = 0; k < E::Action::kCount; ++k)
-          action.at[k].value[lane] = actions[which(lane)].at[k];
+        for (int k = 0; k < E::Action::kCount; ++k) action.at[k].value[lane] = actions[which(lane)].at[k];
       } else {
         action.value[lane] = actions[which(lane)];
       }
@@ -264,13 +255,11 @@ class Lanes {
     for (int lane = 0; lane < kPackLanes; ++lane) {
       const Flight<E>& expected = alone[which(lane)];
       const auto here = [&] {
-        return testing::Message() << E::kId << ", seed " << seed_ << ", environment "
-                                  << expected.environment << ", episode " << expected.episode
-                                  << ", step " << expected.elapsed << ", lane " << lane
-                                  << (which(0) == which(1) ? " among copies" : " among others");
+        return testing::Message() << E::kId << ", seed " << seed_ << ", environment " << expected.environment
+                                  << ", episode " << expected.episode << ", step " << expected.elapsed << ", lane "
+                                  << lane << (which(0) == which(1) ? " among copies" : " among others");
       };
-      ASSERT_EQ(as_uint(float{outcome.reward[lane]}), as_uint(outcomes[which(lane)].reward))
-          << here();
+      ASSERT_EQ(as_uint(float{outcome.reward[lane]}), as_uint(outcomes[which(lane)].reward)) << here();
       ASSERT_TRUE(std::isfinite(outcome.reward[lane])) << here();
       ASSERT_EQ(outcome.terminated[lane], outcomes[which(lane)].terminated) << here();
       field = 0;
@@ -281,8 +270,7 @@ class Lanes {
         if (!same || !finite) return;  // field: the first that is not
         ++field;
       });
-      ASSERT_TRUE(same && finite) << here() << ", "
-                                  << E::kFieldNames[static_cast<std::size_t>(field)] << " is "
+      ASSERT_TRUE(same && finite) << here() << ", " << E::kFieldNames[static_cast<std::size_t>(field)] << " is "
                                   << (same ? "not finite" : "another than in float");
     }
   }
@@ -326,19 +314,13 @@ class FourLanesAreAlone : public LanesAreAlone {};
 #endif
 
 PERILUNE_LANES_TEST(CartPole) { check<CartPole>({false}, 1, 20'000); }
-PERILUNE_LANES_TEST(LunarLander) {
-  check<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, false}, 2, 8000);
-}
-PERILUNE_LANES_TEST(LunarLanderWithTheFastSolver) {
-  check<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, true}, 3, 6000);
-}
+PERILUNE_LANES_TEST(LunarLander) { check<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, false}, 2, 8000); }
+PERILUNE_LANES_TEST(LunarLanderWithTheFastSolver) { check<LunarLander>({{-10.0f, false, 0.0f, 0.0f}, true}, 3, 6000); }
 PERILUNE_LANES_TEST(LunarLanderContinuousInWind) {
   check<LunarLanderContinuous>({{-10.0f, true, 15.0f, 1.5f}, true}, 4, 6000);
 }
 PERILUNE_LANES_TEST(Lander) { check<Lander>({-10.0f, false, 0.0f, 0.0f}, 5, 20'000); }
-PERILUNE_LANES_TEST(LanderContinuousInWind) {
-  check<LanderContinuous>({-10.0f, true, 15.0f, 1.5f}, 6, 20'000);
-}
+PERILUNE_LANES_TEST(LanderContinuousInWind) { check<LanderContinuous>({-10.0f, true, 15.0f, 1.5f}, 6, 20'000); }
 
 }  // namespace
 }  // namespace perilune

@@ -16,8 +16,7 @@ struct Layer {
   std::vector<float> weight, bias, x, dy, dweight, dbias;
   float& x_at(int feature, int sample) { return x[at(feature * samples + sample)]; }
 
-  Layer(int inputs, int outputs, int columns, std::uint64_t seed)
-      : in(inputs), out(outputs), samples(columns) {
+  Layer(int inputs, int outputs, int columns, std::uint64_t seed) : in(inputs), out(outputs), samples(columns) {
     Draws draws(seed);
     const auto fill = [&](std::vector<float>& to, int n) {
       for (int i = 0; i < n; ++i) to.push_back(draws.uniform(-1.0, 1.0));
@@ -58,12 +57,9 @@ struct Verbs {
       const Tile<B> x = carver.tile(In), y = carver.tile(Out), dy = carver.tile(Out);
       block.activate(layer.samples);
       block.lanes([&](Lane lane) {
-        for (int i = 0; i < In; ++i)
-          x.store(i, lane, block.load(&layer.x[at(i * layer.samples)], lane));
+        for (int i = 0; i < In; ++i) x.store(i, lane, block.load(&layer.x[at(i * layer.samples)], lane));
         for (int o = 0; o < Out; ++o) {
-          dy.store(o, lane,
-                   select(block.active(lane), block.load(&layer.dy[at(o * layer.samples)], lane),
-                          Real(0.0f)));
+          dy.store(o, lane, select(block.active(lane), block.load(&layer.dy[at(o * layer.samples)], lane), Real(0.0f)));
         }
       });
       block.sync();
@@ -95,8 +91,8 @@ Results run(Layer layer, Activation activation, bool hidden, Place place) {
   // A row's tail may be read: the last row's lies beyond the array.
   layer.x.resize(layer.x.size() + kTailPadding, std::nanf(""));
   layer.dy.resize(layer.dy.size() + kTailPadding, std::nanf(""));
-  Results results{std::vector<float>(at(Out * layer.samples)),
-                  std::vector<float>(at(In * layer.samples)), layer.dweight, layer.dbias};
+  Results results{std::vector<float>(at(Out * layer.samples)), std::vector<float>(at(In * layer.samples)),
+                  layer.dweight, layer.dbias};
   const Verbs::Args args{&layer,
                          &results,
                          activation,
@@ -113,17 +109,16 @@ Results run(Layer layer, Activation activation, bool hidden, Place place) {
     Queue queue{&pool, nullptr};
     launch_cpu<Kernel, Block>(args, 1, queue);
   } else {
-    launch_fibers<Kernel, 32>(
-        args, 1, (In + 2 * Out) * FiberBlock<32>::kStride,
-        place == Place::kFibersForward ? LaneOrder::kForward : LaneOrder::kReverse);
+    launch_fibers<Kernel, 32>(args, 1, (In + 2 * Out) * FiberBlock<32>::kStride,
+                              place == Place::kFibersForward ? LaneOrder::kForward : LaneOrder::kReverse);
   }
   return results;
 }
 
 template <int In, int Out>
 void check(int samples, Activation activation, bool hidden, Place place) {
-  SCOPED_TRACE(std::to_string(In) + " -> " + std::to_string(Out) + ", samples " +
-               std::to_string(samples) + ", place " + std::to_string(static_cast<int>(place)));
+  SCOPED_TRACE(std::to_string(In) + " -> " + std::to_string(Out) + ", samples " + std::to_string(samples) + ", place " +
+               std::to_string(static_cast<int>(place)));
   const Layer layer(In, Out, samples, static_cast<std::uint64_t>(In * 1000 + samples));
   const Results results = run<In, Out>(layer, activation, hidden, place);
   const auto x = [&](int i, int s) { return double{layer.x[at(i * samples + s)]}; };
@@ -135,9 +130,7 @@ void check(int samples, Activation activation, bool hidden, Place place) {
     for (int s = 0; s < samples; ++s) {
       double sum = layer.bias[at(o)];
       for (int i = 0; i < In; ++i) sum += w(o, i) * x(i, s);
-      y.push_back(!hidden                           ? sum
-                  : activation == Activation::kTanh ? std::tanh(sum)
-                                                    : std::max(0.0, sum));
+      y.push_back(!hidden ? sum : activation == Activation::kTanh ? std::tanh(sum) : std::max(0.0, sum));
       dbias_sum += dy(o, s);
     }
     dbias.push_back(dbias_sum);

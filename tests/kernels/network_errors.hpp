@@ -1,15 +1,16 @@
-// How far from the reference in double the results of a machine's networks may be: a few times as far as the reference itself
-// moves when its weights are off by what the machine's number formats make of them.
+// How far from the reference in double the results of a machine's networks may be: a few times as far as the reference
+// itself moves when its weights are off by what the machine's number formats make of them.
 //
-// Weights, because a number with a relative error e that is multiplied by one changes the sum as that error of the weight
-// would; sizes of layers, depth, losses and derivatives then do with it what they do, without an estimate of ours. A hidden
-// unit of magnitude 1 has
+// Weights, because a number with a relative error e that is multiplied by one changes the sum as that error of the
+// weight would; sizes of layers, depth, losses and derivatives then do with it what they do, without an estimate of
+// ours. A hidden unit of magnitude 1 has
 //   - the error of its activation: a function of its argument, so that all samples may have it alike;
-//   - where factors are rounded, the error of two of them, which differs from sample to sample. Rounded to nearest within a
-//     relative error u, it is uniform in +-u times the power of two below the number: a root mean square of u / sqrt(3), times
-//     0.74 for mantissas between 1 and 2 as logarithms have them, is 0.42 u.
-// What a sample adds to a weight's gradient is a product of two factors as well, and has the second error. To these comes what
-// float sums of some ten to hundred products round, 2^-21.
+//   - where factors are rounded, the error of two of them, which differs from sample to sample. Rounded to nearest
+//   within a
+//     relative error u, it is uniform in +-u times the power of two below the number: a root mean square of u /
+//     sqrt(3), times 0.74 for mantissas between 1 and 2 as logarithms have them, is 0.42 u.
+// What a sample adds to a weight's gradient is a product of two factors as well, and has the second error. To these
+// comes what float sums of some ten to hundred products round, 2^-21.
 #pragma once
 
 #include <cmath>
@@ -31,8 +32,8 @@ inline WeightErrors weight_errors(const Subject& subject, Activation activation)
           std::sqrt(2.0) * 0.42 * subject.rounding};
 }
 
-/// Tolerances are so many standard deviations: the largest of ten thousand normal numbers is 4, and a deviation is known from
-/// kTrials of them to within a fifth. Four had a network of one output too exact by a factor of five.
+/// Tolerances are so many standard deviations: the largest of ten thousand normal numbers is 4, and a deviation is
+/// known from kTrials of them to within a fifth. Four had a network of one output too exact by a factor of five.
 inline constexpr double kDeviations = 6.0;
 inline constexpr std::uint64_t kTrials = 16;
 

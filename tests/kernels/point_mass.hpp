@@ -2,8 +2,8 @@
 // dimensions that do not meet.
 //
 // e <- e + kPush clip(a, -1, 1) + kGust g per dimension, where e is the offset from the target and g the gust, which is
-// drawn anew after each step and observed before it acts. Reward -(e^2 + effort a^2), summed over the dimensions, of the
-// offset before the step. Without clipping the best action is linear in what is seen: best_gain (Bertsekas, Dynamic
+// drawn anew after each step and observed before it acts. Reward -(e^2 + effort a^2), summed over the dimensions, of
+// the offset before the step. Without clipping the best action is linear in what is seen: best_gain (Bertsekas, Dynamic
 // Programming and Optimal Control, section 4.1).
 #pragma once
 
@@ -88,8 +88,8 @@ struct PointMass {
 
 static_assert(Env<PointMass>);
 
-/// The best action for an offset and a gust where nothing clips: -k (e + kGust g). Discounted by gamma, with the cost to
-/// come p e^2 + ... that p = 1 + gamma p effort / (effort + gamma p kPush^2) says.
+/// The best action for an offset and a gust where nothing clips: -k (e + kGust g). Discounted by gamma, with the cost
+/// to come p e^2 + ... that p = 1 + gamma p effort / (effort + gamma p kPush^2) says.
 inline double best_gain(double effort, double gamma) {
   const double b = double{PointMass::kPush};
   double p = 1.0;

@@ -21,21 +21,20 @@ struct Point {
 
 /// The categorical policy's.
 template <int N>
-PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, double old,
-                            double advantage, double clip, double ent_coef, double (&gradient)[N]) {
+PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, double old, double advantage, double clip,
+                            double ent_coef, double (&gradient)[N]) {
   using Policy = Categorical<double, N>;
   typename Policy::Gradient gradient;
-  const auto terms =
-      perilune::policy_loss(Policy(logits, typename Policy::Spread(nullptr)), action, old,
-                            advantage, clip, ent_coef, gradient);
+  const auto terms = perilune::policy_loss(Policy(logits, typename Policy::Spread(nullptr)), action, old, advantage,
+                                           clip, ent_coef, gradient);
   for (int i = 0; i < N; ++i) gradient[i] = gradient.outputs[i];
   return terms;
 }
 
 template <int N>
 double total_loss(const Point<N>& point, double clip, double ent_coef, double (&gradient)[N]) {
-  const auto terms = loss_of<N>(point.logits, point.action, point.old_log_probability,
-                                point.advantage, clip, ent_coef, gradient);
+  const auto terms =
+      loss_of<N>(point.logits, point.action, point.old_log_probability, point.advantage, clip, ent_coef, gradient);
   return terms.loss - ent_coef * terms.entropy;
 }
 
@@ -62,11 +61,10 @@ void gradient_is_the_derivative() {
     ++checked;
     double gradient[N], ignored[N];
     total_loss<N>(point, clip, ent_coef, gradient);
-    const Sample sample{
-        {}, static_cast<int>(point.action), point.old_log_probability, 0.0, point.advantage, 0.0};
+    const Sample sample{{}, static_cast<int>(point.action), point.old_log_probability, 0.0, point.advantage, 0.0};
     const PolicyLoss expected = policy_loss(logits, sample, {clip, ent_coef, 0.0, false});
-    const auto terms = loss_of<N>(point.logits, point.action, point.old_log_probability,
-                                  point.advantage, clip, ent_coef, ignored);
+    const auto terms =
+        loss_of<N>(point.logits, point.action, point.old_log_probability, point.advantage, clip, ent_coef, ignored);
     clipped_points += terms.clipped;
     EXPECT_EQ(terms.clipped, expected.clipped);
     expect_close("loss", terms.loss, expected.loss, {1e-12, 1e-12});
@@ -159,8 +157,8 @@ struct GaussianPoint {
   PolicyTerms<double> loss(double clip, double ent_coef, Policy::Gradient& gradient) const {
     const double mean[3] = {inputs[0], inputs[1], inputs[2]};
     const Policy::Spread spread(inputs + 3);
-    return perilune::policy_loss(Policy(mean, spread), action, old_log_probability, advantage, clip,
-                                 ent_coef, gradient);
+    return perilune::policy_loss(Policy(mean, spread), action, old_log_probability, advantage, clip, ent_coef,
+                                 gradient);
   }
 };
 
@@ -207,8 +205,7 @@ TEST(GaussianPolicyLoss, GradientIsTheDerivative) {
       const double slope = i < 3 ? gradient.outputs[i] : gradient.spread[i - 3];
       // Standard deviations of 0.14 make the third derivative some thousands of the first: times 1e-10.
       expect_close("derivative", slope, numeric, {1e-6, 1e-6});
-      expect_close("gradient", slope, i < 3 ? expected.gradient[i] : expected.log_std_gradient[i - 3],
-                   {1e-11, 1e-11});
+      expect_close("gradient", slope, i < 3 ? expected.gradient[i] : expected.log_std_gradient[i - 3], {1e-11, 1e-11});
     }
   }
   EXPECT_GT(clipped_points, 50);
@@ -286,17 +283,12 @@ TEST(ValueLoss, GradientIsTheDerivative) {
     }
     ++checked;
     double gradient = 0.0, ignored = 0.0;
-    const double loss_here =
-        perilune::value_loss(value, old_value, target, clip, clip_vloss, gradient);
-    const ValueLoss expected =
-        value_loss(value, {{}, 0, 0.0, old_value, 0.0, target}, {clip, 0.0, 0.0, clip_vloss});
+    const double loss_here = perilune::value_loss(value, old_value, target, clip, clip_vloss, gradient);
+    const ValueLoss expected = value_loss(value, {{}, 0, 0.0, old_value, 0.0, target}, {clip, 0.0, 0.0, clip_vloss});
     expect_close("loss", loss_here, expected.loss, {0.0, 1e-12});
     expect_close("gradient", gradient, expected.gradient, {0.0, 1e-12});
     const double numeric = central_difference(
-        [&](double x) {
-          return perilune::value_loss(x, old_value, target, clip, clip_vloss, ignored);
-        },
-        value, kStep);
+        [&](double x) { return perilune::value_loss(x, old_value, target, clip, clip_vloss, ignored); }, value, kStep);
     expect_close("derivative", gradient, numeric, {1e-9, 1e-6});
     dead += gradient == 0.0;
   }

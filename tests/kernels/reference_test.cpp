@@ -18,8 +18,7 @@ class ReferenceGradient : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
   const Case& c = GetParam();
-  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation,
-                                           c.gaussian);
+  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation, c.gaussian);
   const LossSettings settings{0.2, 0.01, 0.5, c.clip_vloss};
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     Draws draws(seed);
@@ -51,13 +50,11 @@ TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Reference, ReferenceGradient,
-                         ::testing::Values(Case{Activation::kTanh, 1, 2, false, false},
-                                           Case{Activation::kTanh, 3, 1, true, false},
-                                           Case{Activation::kRelu, 2, 3, true, false},
-                                           Case{Activation::kRelu, 2, 2, false, false},
-                                           Case{Activation::kTanh, 2, 2, false, true},
-                                           Case{Activation::kRelu, 1, 2, true, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Reference, ReferenceGradient,
+    ::testing::Values(Case{Activation::kTanh, 1, 2, false, false}, Case{Activation::kTanh, 3, 1, true, false},
+                      Case{Activation::kRelu, 2, 3, true, false}, Case{Activation::kRelu, 2, 2, false, false},
+                      Case{Activation::kTanh, 2, 2, false, true}, Case{Activation::kRelu, 1, 2, true, true}));
 
 TEST(Reference, AdvantageOfAConstantRewardIsTheGeometricSum) {
   const std::vector<Step> steps(5, Step{1.0, 0.0, false, false, 0.0});

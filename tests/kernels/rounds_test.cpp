@@ -1,5 +1,5 @@
-// Environments of uneven steps: those that a block steps in rounds, and those that are fewer than its lanes, have the bits of
-// the same environments in the order of their places.
+// Environments of uneven steps: those that a block steps in rounds, and those that are fewer than its lanes, have the
+// bits of the same environments in the order of their places.
 #include "kernels/rounds.hpp"
 
 #include <gmock/gmock.h>
@@ -24,7 +24,7 @@ constexpr LaneOrder kOrders[] = {LaneOrder::kForward, LaneOrder::kReverse};
 struct SortArgs {
   const std::uint8_t* busy;  // [2][environments]: one sort after the other
   int environments;
-  int* places;               // [2][rounds][lanes]
+  int* places;  // [2][rounds][lanes]
 };
 
 struct SortTwice {
@@ -38,7 +38,8 @@ struct SortTwice {
       }
       rounds.sort(block);
       for (int round = 0; round < rounds.count(); ++round) {
-        args.places[(turn * rounds.count() + round) * B::kLanes + block.lane().number] = rounds.place(round, block.lane()).number;
+        args.places[(turn * rounds.count() + round) * B::kLanes + block.lane().number] =
+            rounds.place(round, block.lane()).number;
       }
     }
   }
@@ -67,7 +68,8 @@ void expect_busy_first() {
         std::vector<int> places(expected.size(), -1);
         launch_fibers<SortTwice, Lanes>(SortArgs{busy.data(), environments, places.data()}, 1,
                                         at(Rounds<FiberBlock<Lanes>>::storage_floats()), order);
-        EXPECT_EQ(places, expected) << environments << " environments of " << Lanes << " lanes, " << share << " of 16 are busy";
+        EXPECT_EQ(places, expected) << environments << " environments of " << Lanes << " lanes, " << share
+                                    << " of 16 are busy";
       }
     }
   }
@@ -167,8 +169,8 @@ TEST(Rounds, NoStepsLeaveSumsOfNone) {
   Environments environments(subjects().front(), kPointMass, 40, {5, 1}, 15, kPointMass.parameters);
   using K = Simulate<UnevenPointMass>;
   launch_fibers<Reset<UnevenPointMass>, 32>(ResetArgs{environments.batch}, 2, 0, LaneOrder::kForward);
-  launch_fibers<K, 32>(SimulateArgs{environments.batch, environments.sums, 0}, 1, at(K::storage_floats<FiberBlock<32>>()),
-                       LaneOrder::kForward);
+  launch_fibers<K, 32>(SimulateArgs{environments.batch, environments.sums, 0}, 1,
+                       at(K::storage_floats<FiberBlock<32>>()), LaneOrder::kForward);
   EXPECT_THAT(environments.finished.copy(), ::testing::Each(0.0f));
 }
 

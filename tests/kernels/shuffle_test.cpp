@@ -52,8 +52,8 @@ TEST(Shuffle, PacksGiveTheSameOrder) {
 TEST(Shuffle, DiffersByEpochIterationAndSeed) {
   const std::uint32_t n = 1000;
   const std::vector<std::uint32_t> one = permutation(n, 1, 1, 1);
-  for (const auto& other : {permutation(n, 1, 1, 2), permutation(n, 1, 2, 1),
-                            permutation(n, 2, 1, 1), permutation(n, 1, 0, 1)}) {
+  for (const auto& other :
+       {permutation(n, 1, 1, 2), permutation(n, 1, 2, 1), permutation(n, 2, 1, 1), permutation(n, 1, 0, 1)}) {
     int same = 0;
     for (std::uint32_t i = 0; i < n; ++i) same += one[i] == other[i];
     EXPECT_LT(same, 10);
@@ -67,8 +67,8 @@ TEST(Shuffle, PutsEveryValueEverywhereEquallyOften) {
     const int epochs = 4000;
     std::vector<int> counts(n * n, 0);
     for (int epoch = 0; epoch < epochs; ++epoch) {
-      const auto order = permutation(n, 5, static_cast<std::uint32_t>(epoch) / 10,
-                                     static_cast<std::uint32_t>(epoch) % 10);
+      const auto order =
+          permutation(n, 5, static_cast<std::uint32_t>(epoch) / 10, static_cast<std::uint32_t>(epoch) % 10);
       for (std::uint32_t i = 0; i < n; ++i) ++counts[i * n + order[i]];
     }
     const double expected = epochs / static_cast<double>(n);

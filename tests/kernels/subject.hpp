@@ -74,15 +74,15 @@ inline constexpr Task kCartPole{"CartPole-v1", 4, 2, 4, false, {}};
 inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, {0.1f}, 32, 32};  // tests/kernels/point_mass.hpp
 // With wind, which draws random numbers, and with either solver.
 inline constexpr Task kLunarLander{"LunarLander-v3", 8, 4, 77, false, {-10, 1, 15, 1.5f, 0}, 64, 128, true};
-inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8, 2, 77, true, {-10, 1, 15, 1.5f, 1}, 64, 64, true};
+inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8,  2,  77,  true,
+                                             {-10, 1, 15, 1.5f, 1},      64, 64, true};
 inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, 64, true};
 inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, 64, true};
 
 /// width 0: layer by layer.
-inline const Kernels& kernels_of(const Machine& machine, const Task& task, int width,
-                                   Precision precision) {
-  const Kernels* found = width == 0 ? find_layerwise_kernels(machine, task.id)
-                                     : find_kernels(machine, task.id, width, precision);
+inline const Kernels& kernels_of(const Machine& machine, const Task& task, int width, Precision precision) {
+  const Kernels* found =
+      width == 0 ? find_layerwise_kernels(machine, task.id) : find_kernels(machine, task.id, width, precision);
   if (found == nullptr) throw std::runtime_error(std::string("no kernels for ") + task.id);
   return *found;
 }
@@ -106,7 +106,8 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
   void TearDown() override {
     if (IsSkipped() || HasFailure()) return;
     if (left_out_ > 0 && tested_ == 0) GTEST_SKIP() << why_left_out_;
-    if (!missing_matrices_.empty()) GTEST_SKIP() << "all but networks without fused kernels passed: " << missing_matrices_;
+    if (!missing_matrices_.empty())
+      GTEST_SKIP() << "all but networks without fused kernels passed: " << missing_matrices_;
   }
   const Subject& subject() const { return *GetParam(); }
   const Machine& machine() const { return subject().machine(); }
@@ -120,9 +121,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     return why_not.empty();
   }
   /// The width where any will do.
-  int small_width(const Task& task = kCartPole) const {
-    return std::max(task.min_width, subject().min_width);
-  }
+  int small_width(const Task& task = kCartPole) const { return std::max(task.min_width, subject().min_width); }
   /// The same, and 0 where layer-by-layer kernels are tested. Of up to two layers.
   std::vector<int> small_widths(const Task& task = kCartPole) {
     std::vector<int> result;
@@ -151,8 +150,8 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     }
     const std::size_t needed = kernels_for(width, task).block_storage(depth), most = on.max_block_storage();
     if (needed <= most) return "";
-    return std::to_string(depth) + " hidden layers of " + std::to_string(width) + " units need " + std::to_string(needed) +
-           " bytes of block storage, and this machine has " + std::to_string(most);
+    return std::to_string(depth) + " hidden layers of " + std::to_string(width) + " units need " +
+           std::to_string(needed) + " bytes of block storage, and this machine has " + std::to_string(most);
   }
 
   int tested_ = 0, left_out_ = 0;
@@ -168,18 +167,14 @@ inline std::vector<const Subject*> all_subjects(bool every_precision) {
   return result;
 }
 
-inline std::string subject_name(const ::testing::TestParamInfo<const Subject*>& info) {
-  return info.param->name;
-}
+inline std::string subject_name(const ::testing::TestParamInfo<const Subject*>& info) { return info.param->name; }
 
-#define PERILUNE_ON_EVERY_MACHINE(fixture)                                           \
-  INSTANTIATE_TEST_SUITE_P(On, fixture,                                              \
-                           ::testing::ValuesIn(::perilune::test::all_subjects(false)), \
+#define PERILUNE_ON_EVERY_MACHINE(fixture)                                                          \
+  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(::perilune::test::all_subjects(false)), \
                            ::perilune::test::subject_name)
 /// For what networks take part in.
-#define PERILUNE_IN_EVERY_PRECISION(fixture)                                        \
-  INSTANTIATE_TEST_SUITE_P(On, fixture,                                             \
-                           ::testing::ValuesIn(::perilune::test::all_subjects(true)), \
+#define PERILUNE_IN_EVERY_PRECISION(fixture)                                                       \
+  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(::perilune::test::all_subjects(true)), \
                            ::perilune::test::subject_name)
 
 /// An array in the subject's memory, with the tail that kernels may read: NaN, and checked to be
@@ -189,9 +184,7 @@ class Buffer {
  public:
   /// Filled with NaN (integers: all ones).
   Buffer(const Subject& subject, std::size_t size)
-      : subject_(&subject),
-        size_(size),
-        data_(static_cast<T*>(subject.allocate((size + kTailPadding) * sizeof(T)))) {
+      : subject_(&subject), size_(size), data_(static_cast<T*>(subject.allocate((size + kTailPadding) * sizeof(T)))) {
     std::memset(static_cast<void*>(data_), 0xFF, (size + kTailPadding) * sizeof(T));
   }
   template <class U>
@@ -251,34 +244,30 @@ inline double share_of(Tolerance tolerance, double actual, double reference) {
 /// one.
 template <class Actual, class Reference>
 requires requires(const Actual& a, const Reference& r) { a.size() == r.size(); }
-void expect_close(const std::string& what, const Actual& actual, const Reference& reference,
-                  Tolerance tolerance) {
+void expect_close(const std::string& what, const Actual& actual, const Reference& reference, Tolerance tolerance) {
   ASSERT_EQ(actual.size(), reference.size()) << what;
   std::size_t worst = 0;
   double worst_share = 0.0;
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    const double share =
-        share_of(tolerance, static_cast<double>(actual[i]), static_cast<double>(reference[i]));
+    const double share = share_of(tolerance, static_cast<double>(actual[i]), static_cast<double>(reference[i]));
     if (share > worst_share) {
       worst_share = share;
       worst = i;
     }
   }
   if (worst_share > 1.0) {
-    ADD_FAILURE() << what << " [" << worst << "]: " << actual[worst] << " for " << reference[worst]
-                  << ", " << 100.0 * worst_share << "% of tolerance";
+    ADD_FAILURE() << what << " [" << worst << "]: " << actual[worst] << " for " << reference[worst] << ", "
+                  << 100.0 * worst_share << "% of tolerance";
   }
 }
 
-inline void expect_close(const std::string& what, double actual, double reference,
-                         Tolerance tolerance) {
+inline void expect_close(const std::string& what, double actual, double reference, Tolerance tolerance) {
   expect_close(what, std::vector<double>{actual}, std::vector<double>{reference}, tolerance);
 }
 
 /// Equal bits.
 template <class T>
-void expect_same_bits(const std::string& what, const std::vector<T>& actual,
-                      const std::vector<T>& reference) {
+void expect_same_bits(const std::string& what, const std::vector<T>& actual, const std::vector<T>& reference) {
   ASSERT_EQ(actual.size(), reference.size()) << what;
   for (std::size_t i = 0; i < actual.size(); ++i) {
     if (std::memcmp(&actual[i], &reference[i], sizeof(T)) == 0) continue;

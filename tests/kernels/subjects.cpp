@@ -14,10 +14,10 @@
 namespace perilune {
 
 // 1 where tests/CMakeLists.txt built that level.
-#define PERILUNE_DECLARE_LEVEL(level)     \
-  namespace level {                       \
-  const Machine& level_machine();         \
-  const Machine& point_mass_machine();    \
+#define PERILUNE_DECLARE_LEVEL(level)  \
+  namespace level {                    \
+  const Machine& level_machine();      \
+  const Machine& point_mass_machine(); \
   }
 #if PERILUNE_BUILD_LEVEL_v4
 PERILUNE_DECLARE_LEVEL(v4)
@@ -71,15 +71,14 @@ std::string nothing_missing() { return ""; }
 
 Subject cpu_level(const char* name, const Machine& (*machine)(), std::string (*missing)()) {
   // 4e-6: the CPU network's rational tanh (kernels/machine/activation_cpu.hpp).
-  return {name, machine, kMaxFusedWidth, 4e-6, cpu_queue, missing, allocate, release, finish,
-          [] { return cpu_pool().storage_bytes(); }};
+  return {name,    machine,  kMaxFusedWidth, 4e-6,   cpu_queue,
+          missing, allocate, release,        finish, [] { return cpu_pool().storage_bytes(); }};
 }
 
 #if PERILUNE_BUILD_LEVEL_v4
 Subject cpu_bf16(const char* name, const Machine& (*machine)()) {
-  Subject subject = cpu_level(name, machine, [] {
-    return std::string(cpu_supports(Precision::kBf16) ? "" : "this CPU lacks AVX512_BF16");
-  });
+  Subject subject = cpu_level(
+      name, machine, [] { return std::string(cpu_supports(Precision::kBf16) ? "" : "this CPU lacks AVX512_BF16"); });
   subject.precision = Precision::kBf16;
   subject.tanh_error = 2.5e-4;
   subject.rounding = 0x1p-8;  // 8 significant bits
@@ -90,8 +89,11 @@ Subject cpu_bf16(const char* name, const Machine& (*machine)()) {
 
 Subject fibers(const char* name, const Machine& (*machine)()) {
   // 3e-7: the simulators' tanh (sims/math.hpp), a few ulp of 1.
-  Subject subject = {name, machine, 32, 3e-7, no_queue, nothing_missing, allocate, release, finish,
-                     [] { return std::numeric_limits<std::size_t>::max(); }};
+  Subject subject = {name,     machine,
+                     32,       3e-7,
+                     no_queue, nothing_missing,
+                     allocate, release,
+                     finish,   [] { return std::numeric_limits<std::size_t>::max(); }};
   subject.landers = false;
   subject.speed = Speed::kFibers;
   return subject;

@@ -1,8 +1,8 @@
 // Networks on tensor cores, over emulated ones on fibers, against the double reference.
 //
-// Weights and observations of these tests are numbers that a bf16 holds, so that staging them changes nothing. What is left
-// are the roundings of hidden activations and gradients between layers, and those of output gradients: to tf32, or to the 16
-// bits of a sum of two bf16 numbers.
+// Weights and observations of these tests are numbers that a bf16 holds, so that staging them changes nothing. What is
+// left are the roundings of hidden activations and gradients between layers, and those of output gradients: to tf32, or
+// to the 16 bits of a sum of two bf16 numbers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ constexpr int kLanes = 128;
 struct Args {
   const float* parameters;
   Network network;
-  const float* inputs;  ///< [tiles][inputs][kLanes]
+  const float* inputs;            ///< [tiles][inputs][kLanes]
   const float* output_gradients;  ///< [tiles][outputs][kLanes]
   int tiles;
   float *inferred, *outputs;  ///< [tiles][outputs][kLanes]
@@ -36,8 +36,8 @@ struct TrainOnce {
 
   template <class B>
   static int storage_floats(int depth) {
-    return Observations<B, In>::floats() + Outputs<B, Out>::training_floats() +
-           Net<B>::Hidden::training_floats(depth) + Net<B>::storage_floats(depth);
+    return Observations<B, In>::floats() + Outputs<B, Out>::training_floats() + Net<B>::Hidden::training_floats(depth) +
+           Net<B>::storage_floats(depth);
   }
 
   template <class B>
@@ -84,9 +84,8 @@ double unit_of(Precision precision) { return precision == Precision::kBf16 ? 0x1
 
 template <int In, int Width, int Out, Precision P>
 void check(int depth, int tiles, Activation activation, LaneOrder order, std::uint64_t seed) {
-  SCOPED_TRACE(::testing::Message() << In << " x " << Width << " x " << Out << ", depth " << depth
-                                    << ", tiles " << tiles << ", precision " << static_cast<int>(P)
-                                    << ", seed " << seed);
+  SCOPED_TRACE(::testing::Message() << In << " x " << Width << " x " << Out << ", depth " << depth << ", tiles "
+                                    << tiles << ", precision " << static_cast<int>(P) << ", seed " << seed);
   Draws draws(seed, 8), fine_draws(seed);
   int next = 0;
   place_mlp(3, 16, 1, 1, activation, next);  // so that the network does not begin at 0
@@ -97,9 +96,7 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
 
   const int samples = tiles * kLanes;
   std::vector<float> inputs(at(In * samples)), output_gradients(at(Out * samples));
-  const auto index = [](int features, int i, int s) {
-    return at((s / kLanes * features + i) * kLanes + s % kLanes);
-  };
+  const auto index = [](int features, int i, int s) { return at((s / kLanes * features + i) * kLanes + s % kLanes); };
   for (int s = 0; s < samples; ++s) {
     Vector x(In);
     do {  // no ReLU so near to 0 that rounding could decide whether it is on
@@ -112,10 +109,9 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
   const std::vector<float> weights(parameters.begin(), parameters.end());
   std::vector<float> gradient(at(next), std::numeric_limits<float>::quiet_NaN());
   using K = TrainOnce<In, Width, Out>;
-  launch_fibers<K, kLanes, P>(
-      Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), tiles, inferred.data(),
-           outputs.data(), gradient.data()},
-      1, at(K::template storage_floats<FiberBlock<kLanes, P>>(depth)), order);
+  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), tiles,
+                                   inferred.data(), outputs.data(), gradient.data()},
+                              1, at(K::template storage_floats<FiberBlock<kLanes, P>>(depth)), order);
 
   Vector expected_outputs(output_gradients.size()), expected_gradient(at(next), 0.0);
   for (int s = 0; s < samples; ++s) {
@@ -127,8 +123,9 @@ void check(int depth, int tiles, Activation activation, LaneOrder order, std::ui
     mlp.backward(parameters, layers, slope, expected_gradient);
   }
 
-  // An output sums Width activations with errors of up to one unit of about 1, times weights of up to 1.5 / sqrt(Width):
-  // sqrt(Width) of them add up at random, to at most 1.5 units a layer; four times that for the largest of all.
+  // An output sums Width activations with errors of up to one unit of about 1, times weights of up to 1.5 /
+  // sqrt(Width): sqrt(Width) of them add up at random, to at most 1.5 units a layer; four times that for the largest of
+  // all.
   const double unit = unit_of(P);
   const double error = 6.0 * unit * depth;
   expect_close("output", outputs, expected_outputs, {error, error});
@@ -154,8 +151,9 @@ void check_both(int depth, int tiles, Activation activation, LaneOrder order, st
   check<In, Width, Out, Precision::kBf16>(depth, tiles, activation, order, seed);
 }
 
-/// Numbers in [1, 2) * scale that lie just below the next one of the format: to nearest they are nearly right, and cut off they
-/// are wrong by as much as a number can be. All are positive, so that errors of one sign add up, and others average out.
+/// Numbers in [1, 2) * scale that lie just below the next one of the format: to nearest they are nearly right, and cut
+/// off they are wrong by as much as a number can be. All are positive, so that errors of one sign add up, and others
+/// average out.
 template <Precision P>
 void check_rounding_is_to_nearest() {
   constexpr int kIn = 4, kWidth = 32, kOut = 2, kDepth = 2;
@@ -163,18 +161,20 @@ void check_rounding_is_to_nearest() {
   SCOPED_TRACE(static_cast<int>(P));
   std::mt19937_64 engine(12);
   const auto draw = [&](int scale) {
-    return as_float(static_cast<std::uint32_t>(127 + scale) << 23 | (static_cast<std::uint32_t>(engine()) & 0x7FFFFFu) | kRest);
+    return as_float(static_cast<std::uint32_t>(127 + scale) << 23 | (static_cast<std::uint32_t>(engine()) & 0x7FFFFFu) |
+                    kRest);
   };
   int next = 0;
   const Mlp mlp = place_mlp(kIn, kWidth, kOut, kDepth, Activation::kRelu, next);
-  std::vector<float> weights(at(next), 0.0f), inputs(kIn * kLanes), output_gradients(kOut * kLanes), inferred(output_gradients), outputs(output_gradients);
+  std::vector<float> weights(at(next), 0.0f), inputs(kIn * kLanes), output_gradients(kOut * kLanes),
+      inferred(output_gradients), outputs(output_gradients);
   for (const int i : mlp.positions()) weights[at(i)] = draw(-5);
   for (float& x : inputs) x = draw(0);
   for (float& x : output_gradients) x = draw(-7);
   std::vector<float> gradient(at(next));
   using K = TrainOnce<kIn, kWidth, kOut>;
-  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), 1, inferred.data(), outputs.data(),
-                                   gradient.data()},
+  launch_fibers<K, kLanes, P>(Args{weights.data(), mlp.network, inputs.data(), output_gradients.data(), 1,
+                                   inferred.data(), outputs.data(), gradient.data()},
                               1, at(K::template storage_floats<FiberBlock<kLanes, P>>(kDepth)), LaneOrder::kForward);
   const Vector parameters(weights.begin(), weights.end());
   Vector expected_outputs(output_gradients.size()), expected_gradient(at(next), 0.0);
@@ -196,7 +196,8 @@ void check_rounding_is_to_nearest() {
   for (int l = 0; l <= kDepth; ++l) {
     SCOPED_TRACE(l);
     Vector actual, reference;
-    for (const int i : mlp.positions(l)) actual.push_back(gradient[at(i)]), reference.push_back(expected_gradient[at(i)]);
+    for (const int i : mlp.positions(l))
+      actual.push_back(gradient[at(i)]), reference.push_back(expected_gradient[at(i)]);
     EXPECT_NEAR(mean_error(actual, reference), 0.0, 0.1);
   }
 }

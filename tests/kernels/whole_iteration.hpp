@@ -20,8 +20,8 @@ class WholeIteration {
                  const Task& task = kCartPole)
       : machine(on),
         kernels(kernels_of(on, task, layerwise ? 0 : width(subject, task), subject.precision)),
-        networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2,
-                                Activation::kTanh, task.continuous)),
+        networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2, Activation::kTanh,
+                                task.continuous)),
         partials(partial_count),
         environments(subject, task, kEnvironments, {7, 0}, 15, task.parameters),
         records(subject, at(kBatch * kernels.record_floats)),
@@ -65,44 +65,63 @@ class WholeIteration {
     const Network &actor = networks.actor.network, &critic = networks.critic.network;
     const int count = networks.parameter_count;
     machine.begin_iteration({hyper, control.data(), running.data()}, queue);
-    kernels.rollout(
-        {environments.batch, environments.sums, parameters.data(), actor, critic, kSteps,
-         hyper.gamma, 0, records.data(), rewards.data(), values.data(), ends.data(), nullptr,
-         {workspace.data(), kColumns}},
-        queue);
-    machine.gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(),
-                 gae_moments.data(), kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
+    kernels.rollout({environments.batch,
+                     environments.sums,
+                     parameters.data(),
+                     actor,
+                     critic,
+                     kSteps,
+                     hyper.gamma,
+                     0,
+                     records.data(),
+                     rewards.data(),
+                     values.data(),
+                     ends.data(),
+                     nullptr,
+                     {workspace.data(), kColumns}},
+                    queue);
+    machine.gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(), gae_moments.data(),
+                 kEnvironments, kSteps, hyper.gamma, hyper.gae_lambda, 0},
                 queue);
     const auto sampling_of = [](std::uint32_t epoch) {
       return Sampling{kBatch, kBatch / kMinibatches, 1, epoch, {7, 0}};
     };
-    machine.advantage_moments({sampling_of(0), control.data(), rewards.data(), moments.data(),
-                               scales.data(), kMinibatches, kEpochs},
-                              queue);
+    machine.advantage_moments(
+        {sampling_of(0), control.data(), rewards.data(), moments.data(), scales.data(), kMinibatches, kEpochs}, queue);
     for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
       const Sampling sampling = sampling_of(epoch);
       const float* epoch_scales = scales.data() + epoch * kMinibatches * 2;
       for (int minibatch = 0; minibatch < kMinibatches; ++minibatch) {
         const Losses both = Losses::kBoth;
         const int size = sampling.minibatch_size;
-        kernels.update({sampling, hyper, control.data(), both, minibatch, partials,
-                        parameters.data(), actor, critic, records.data(), rewards.data(),
-                        values.data(), epoch_scales, gradients.data(), sums.data(),
+        kernels.update({sampling,
+                        hyper,
+                        control.data(),
+                        both,
+                        minibatch,
+                        partials,
+                        parameters.data(),
+                        actor,
+                        critic,
+                        records.data(),
+                        rewards.data(),
+                        values.data(),
+                        epoch_scales,
+                        gradients.data(),
+                        sums.data(),
                         {workspace.data(), kColumns}},
                        queue);
         const std::uint32_t last = minibatch + 1 == kMinibatches ? 1u : 0u;
-        machine.reduce_gradients(
-            {hyper, control.data(), both, size, partials, count, 0, count, actor.end, last,
-             last != 0 && epoch + 1 < kEpochs ? 1u : 0u, gradients.data(), sums.data(),
-             gradient.data(), square_sums.data(), step.data(), running.data()},
-            queue);
-        machine.apply_gradients({hyper, step.data(), gradient.data(), 0, count, actor.end,
-                                 parameters.data(), first_moment.data(), second_moment.data()},
+        machine.reduce_gradients({hyper, control.data(), both, size, partials, count, 0, count, actor.end, last,
+                                  last != 0 && epoch + 1 < kEpochs ? 1u : 0u, gradients.data(), sums.data(),
+                                  gradient.data(), square_sums.data(), step.data(), running.data()},
+                                 queue);
+        machine.apply_gradients({hyper, step.data(), gradient.data(), 0, count, actor.end, parameters.data(),
+                                 first_moment.data(), second_moment.data()},
                                 queue);
       }
     }
-    machine.end_iteration(
-        {control.data(), environments.sums, running.data(), ring.data(), kEnvironments}, queue);
+    machine.end_iteration({control.data(), environments.sums, running.data(), ring.data(), kEnvironments}, queue);
   }
 
   /// Everything that the next iteration and the user see.
@@ -134,8 +153,8 @@ class WholeIteration {
   int partials;
   Hyperparameters hyper = plain_hyperparameters();
   Environments environments;
-  Buffer<float> records, rewards, values, gae_moments, moments, scales, gradients, gradient, square_sums,
-      sums, parameters, first_moment, second_moment, running;
+  Buffer<float> records, rewards, values, gae_moments, moments, scales, gradients, gradient, square_sums, sums,
+      parameters, first_moment, second_moment, running;
   Buffer<std::uint8_t> ends;
   Buffer<Control> control;
   Buffer<AdamStep> step;
@@ -145,9 +164,7 @@ class WholeIteration {
  private:
   static constexpr int kColumns = 500;
 
-  static int width(const Subject& subject, const Task& task) {
-    return std::max(task.min_width, subject.min_width);
-  }
+  static int width(const Subject& subject, const Task& task) { return std::max(task.min_width, subject.min_width); }
 
   std::size_t workspace_floats() const {
     RolloutArgs rollout{};

@@ -43,25 +43,26 @@ TEST(PtxCopies, OfEachSize) {
   for (const auto& [instruction, expected] :
        {Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 4;", {1004, 7, 7, 7}},
         Case{"cp.async.ca.shared.global [table+16], [%rd1+16], 16;", {1004, 1005, 1006, 1007}}}) {
-    SmallKernel kernel(text_of(
-        "\tmov.u32 %r7, 7;\n\tst.shared.v4.u32 [table+16], {%r7, %r7, %r7, %r7};\n\t" + std::string(instruction) +
-        "\n\tcp.async.wait_all;\n\tld.shared.v4.u32 {%r3, %r4, %r5, %r6}, [table+16];\n"
-        "\tst.global.v4.u32 [%rd1], {%r3, %r4, %r5, %r6};\n\tret;"));
+    SmallKernel kernel(text_of("\tmov.u32 %r7, 7;\n\tst.shared.v4.u32 [table+16], {%r7, %r7, %r7, %r7};\n\t" +
+                               std::string(instruction) +
+                               "\n\tcp.async.wait_all;\n\tld.shared.v4.u32 {%r3, %r4, %r5, %r6}, [table+16];\n"
+                               "\tst.global.v4.u32 [%rd1], {%r3, %r4, %r5, %r6};\n\tret;"));
     filled(kernel, 1).run();
     EXPECT_EQ(std::vector(&kernel[0], &kernel[0] + 4), expected) << instruction;
   }
 }
 
 TEST(PtxCopies, AreNotThereBeforeTheirThreadWaits) {
-  const auto early = AllOf(
-      HasSubstr("thread 0: reads what thread 0 copies and has not waited for (?:7: `cp.async.ca.shared.global [%r4], [%rd2], 4`)"),
-      HasSubstr("at ?:7: `ld.shared.u32 %r3, [%r4]`"));
+  const auto early = AllOf(HasSubstr("thread 0: reads what thread 0 copies and has not waited for (?:7: "
+                                     "`cp.async.ca.shared.global [%r4], [%rd2], 4`)"),
+                           HasSubstr("at ?:7: `ld.shared.u32 %r3, [%r4]`"));
   EXPECT_EQ(fault_of(kCopy + kWait + kOwn), "no fault");
   EXPECT_THAT(fault_of(kCopy + kOwn + kWait), early);
   EXPECT_THAT(fault_of(kCopy + kBarrier + kOwn), early) << "a barrier does not wait for copies";
   EXPECT_THAT(fault_of(kCopy + "\tst.shared.u32 [%r4], %r1;\n" + kWait),
               HasSubstr("writes what thread 0 copies and has not waited for"));
-  EXPECT_THAT(fault_of(kCopy + kCopy + kWait), HasSubstr("writes what thread 0 copies and has not waited for")) << "twice";
+  EXPECT_THAT(fault_of(kCopy + kCopy + kWait), HasSubstr("writes what thread 0 copies and has not waited for"))
+      << "twice";
   EXPECT_THAT(fault_of(kCopy + kBarrier + kOthers), HasSubstr("reads what thread 63 copies and has not waited for"));
 }
 
@@ -82,7 +83,8 @@ TEST(PtxCopies, AreOthersAfterABarrierThatComesLater) {
 }
 
 TEST(PtxCopies, AWaitIsForThoseBegunBefore) {
-  const std::string more = "\tcp.async.ca.shared.global [%r4+256], [%rd2], 4;\n", other = "\tld.shared.u32 %r3, [%r4+256];\n";
+  const std::string more = "\tcp.async.ca.shared.global [%r4+256], [%rd2], 4;\n",
+                    other = "\tld.shared.u32 %r3, [%r4+256];\n";
   EXPECT_EQ(fault_of(kCopy + more + kWait + kOwn + other), "no fault");
   EXPECT_EQ(fault_of(kCopy + kWait + more + kOwn + kWait + other), "no fault");
   EXPECT_THAT(fault_of(kCopy + kWait + more + other), HasSubstr("reads what thread 0 copies and has not waited for"));
@@ -93,7 +95,8 @@ TEST(PtxCopies, AWaitIsForThoseBegunBefore) {
 
 /// The first warp copies to where the second one reads.
 TEST(PtxCopies, WhatTheyReplaceIsNotReadAnyMore) {
-  const std::string written = "\tshl.b32 %r4, %r1, 2;\n\tst.shared.u32 [%r4], %r1;\n" + kBarrier + "\tsetp.gt.u32 %p1, %r1, 31;\n";
+  const std::string written =
+      "\tshl.b32 %r4, %r1, 2;\n\tst.shared.u32 [%r4], %r1;\n" + kBarrier + "\tsetp.gt.u32 %p1, %r1, 31;\n";
   const std::string read = "\tmov.u32 %r6, 252;\n\tsub.s32 %r5, %r6, %r4;\n\t@%p1 ld.shared.u32 %r3, [%r5];\n";
   const std::string copy = "\t@!%p1 cp.async.ca.shared.global [%r4], [%rd2], 4;\n";
   EXPECT_EQ(fault_of(written + read + kBarrier + copy), "no fault");
@@ -110,15 +113,17 @@ TEST(PtxCopies, WhatTheyReadMustNotChange) {
 }
 
 TEST(PtxCopies, OfABlockBeforeAreForgotten) {
-  SmallKernel kernel(
-      text_of("\tsetp.ne.s32 %p1, %r2, 0;\n\tshl.b32 %r4, %r1, 2;\n\t@!%p1 cp.async.ca.shared.global [%r4], [%rd1], 4;\n\t@%p1 "
-              "st.shared.u32 [%r4], %r1;\n\tret;"));
+  SmallKernel kernel(text_of(
+      "\tsetp.ne.s32 %p1, %r2, 0;\n\tshl.b32 %r4, %r1, 2;\n\t@!%p1 cp.async.ca.shared.global [%r4], [%rd1], 4;\n\t@%p1 "
+      "st.shared.u32 [%r4], %r1;\n\tret;"));
   kernel.launch.blocks = 2;
   EXPECT_EQ(kernel.fault(), "no fault");
 }
 
 TEST(PtxCopies, BoundsAndAlignment) {
-  const auto of = [](const std::string& operands) { return fault_of("\tcp.async.ca.shared.global " + operands + ";\n", 1); };
+  const auto of = [](const std::string& operands) {
+    return fault_of("\tcp.async.ca.shared.global " + operands + ";\n", 1);
+  };
   EXPECT_THAT(of("[table+8], [%rd1], 16"), HasSubstr("copies to an address that is no multiple of the size"));
   EXPECT_THAT(of("[table], [%rd1+8], 16"), HasSubstr("copies from an address that is no multiple of the size"));
   EXPECT_THAT(of("[table+512], [%rd1], 16"), HasSubstr("writes 16 bytes at 512 of 512 of shared memory"));

@@ -27,7 +27,10 @@ constexpr Predicate predicate(bool value) { return static_cast<Predicate>(value 
 constexpr bool is_set(Predicate p) { return p != Predicate{0}; }
 
 template <class T>
-constexpr char kClass = std::is_same_v<T, Predicate> ? 'p' : sizeof(T) == 2 ? 'h' : sizeof(T) == 4 ? 'w' : 'd';
+constexpr char kClass = std::is_same_v<T, Predicate> ? 'p'
+                        : sizeof(T) == 2             ? 'h'
+                        : sizeof(T) == 4             ? 'w'
+                                                     : 'd';
 template <class... T>
 constexpr char kLetters[] = {kClass<T>..., 0};
 
@@ -80,7 +83,9 @@ i32 truncate(float x) {
 }
 
 template <class T>
-T shift_left(T x, u32 by) { return by < sizeof(T) * 8 ? static_cast<T>(x << by) : T{0}; }
+T shift_left(T x, u32 by) {
+  return by < sizeof(T) * 8 ? static_cast<T>(x << by) : T{0};
+}
 template <class T>
 T shift_right(T x, u32 by) {
   constexpr u32 kBits = sizeof(T) * 8;
@@ -108,7 +113,9 @@ void divide(Warp& warp, const Instruction& instruction, Mask mask) {
     if (b[lane] == 0) warp.fault(instruction, lane, "divides by nought");
     if constexpr (std::is_signed_v<T>) {
       if (b[lane] == -1) {
-        d[lane] = Remainder ? T{0} : static_cast<T>(std::make_unsigned_t<T>{0} - static_cast<std::make_unsigned_t<T>>(a[lane]));
+        d[lane] = Remainder
+                      ? T{0}
+                      : static_cast<T>(std::make_unsigned_t<T>{0} - static_cast<std::make_unsigned_t<T>>(a[lane]));
         continue;
       }
     }
@@ -120,7 +127,8 @@ Opcode division() {
   return {divide<T, Remainder>, kLetters<T, T, T>};
 }
 
-/// tanh.approx: at most 2^-10.987 off, relatively. The worst is pseudo-random in sign, so that errors cannot cancel by design.
+/// tanh.approx: at most 2^-10.987 off, relatively. The worst is pseudo-random in sign, so that errors cannot cancel by
+/// design.
 void approximate_tanh(Warp& warp, const Instruction& instruction, Mask mask) {
   float* d = warp.lanes<float>(instruction.operands[0]);
   const float* a = warp.lanes<float>(instruction.operands[1]);
@@ -173,7 +181,8 @@ void load(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     const u64 at = warp.address(instruction.address, lane);
-    if (at % (sizeof(Element) * instruction.elements) != 0) warp.fault(instruction, lane, "reads a vector at an address that is no multiple of its size");
+    if (at % (sizeof(Element) * instruction.elements) != 0)
+      warp.fault(instruction, lane, "reads a vector at an address that is no multiple of its size");
     Register values[4];
     for (std::size_t i = 0; i < instruction.elements; ++i) {
       Element value;
@@ -182,7 +191,8 @@ void load(Warp& warp, const Instruction& instruction, Mask mask) {
       if (warp.take_uncertain()) value = another(value);
       values[i] = static_cast<Register>(value);
     }
-    for (std::size_t i = 0; i < instruction.elements; ++i) warp.lanes<Register>(instruction.operands[i])[lane] = values[i];
+    for (std::size_t i = 0; i < instruction.elements; ++i)
+      warp.lanes<Register>(instruction.operands[i])[lane] = values[i];
   }
 }
 template <class Element, class Register>
@@ -191,7 +201,8 @@ void store(Warp& warp, const Instruction& instruction, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     const u64 at = warp.address(instruction.address, lane);
-    if (at % (sizeof(Element) * instruction.elements) != 0) warp.fault(instruction, lane, "writes a vector at an address that is no multiple of its size");
+    if (at % (sizeof(Element) * instruction.elements) != 0)
+      warp.fault(instruction, lane, "writes a vector at an address that is no multiple of its size");
     for (std::size_t i = 0; i < instruction.elements; ++i) {
       const auto value = static_cast<Element>(warp.lanes<Register>(instruction.operands[i])[lane]);
       const Range range{space, at + i * sizeof(Element), sizeof(Element)};
@@ -257,7 +268,8 @@ void add_integers(OpcodeTable& table, const std::string& type) {
   using U = std::make_unsigned_t<T>;  // in which nothing overflows
   table["add." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) + static_cast<U>(b)); });
   table["sub." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) - static_cast<U>(b)); });
-  table["mul.lo." + type] = plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) * static_cast<U>(b)); });
+  table["mul.lo." + type] =
+      plain<T, T, T>([](T a, T b) { return static_cast<T>(static_cast<U>(a) * static_cast<U>(b)); });
   table["mad.lo." + type] = plain<T, T, T, T>(
       [](T a, T b, T c) { return static_cast<T>(static_cast<U>(a) * static_cast<U>(b) + static_cast<U>(c)); });
   table["neg." + type] = plain<T, T>([](T a) { return static_cast<T>(U{0} - static_cast<U>(a)); });
@@ -315,9 +327,12 @@ OpcodeTable make_table() {
   table["setp.nan.f32"] = plain<Predicate, float, float>([](float a, float b) { return predicate(a != a || b != b); });
   table["mov.pred"] = plain<Predicate, Predicate>([](Predicate a) { return a; });
   table["not.pred"] = plain<Predicate, Predicate>([](Predicate a) { return predicate(!is_set(a)); });
-  table["and.pred"] = plain<Predicate, Predicate, Predicate>([](Predicate a, Predicate b) { return predicate(is_set(a) && is_set(b)); });
-  table["or.pred"] = plain<Predicate, Predicate, Predicate>([](Predicate a, Predicate b) { return predicate(is_set(a) || is_set(b)); });
-  table["xor.pred"] = plain<Predicate, Predicate, Predicate>([](Predicate a, Predicate b) { return predicate(is_set(a) != is_set(b)); });
+  table["and.pred"] = plain<Predicate, Predicate, Predicate>(
+      [](Predicate a, Predicate b) { return predicate(is_set(a) && is_set(b)); });
+  table["or.pred"] = plain<Predicate, Predicate, Predicate>(
+      [](Predicate a, Predicate b) { return predicate(is_set(a) || is_set(b)); });
+  table["xor.pred"] = plain<Predicate, Predicate, Predicate>(
+      [](Predicate a, Predicate b) { return predicate(is_set(a) != is_set(b)); });
 
   table["add.rn.f32"] = table["add.f32"] = plain<float, float, float>([](float a, float b) { return a + b; });
   table["sub.rn.f32"] = table["sub.f32"] = plain<float, float, float>([](float a, float b) { return a - b; });
@@ -342,7 +357,8 @@ OpcodeTable make_table() {
   table["cvt.rn.f32.s32"] = plain<float, i32>([](i32 a) { return static_cast<float>(a); });
   table["cvt.rn.f32.u32"] = plain<float, u32>([](u32 a) { return static_cast<float>(a); });
   table["cvt.rzi.s32.f32"] = plain<i32, float>([](float a) { return truncate(a); });
-  table["cvt.rna.tf32.f32"] = plain<u32, float>([](float a) { return std::bit_cast<u32>(EmulatedTensorCore::round_tf32(a)); });
+  table["cvt.rna.tf32.f32"] =
+      plain<u32, float>([](float a) { return std::bit_cast<u32>(EmulatedTensorCore::round_tf32(a)); });
   table["cvt.rn.bf16x2.f32"] =
       plain<u32, float, float>([](float high, float low) { return EmulatedTensorCore::pack_bf16(low, high); });
 
@@ -351,14 +367,15 @@ OpcodeTable make_table() {
   table["mov.u32 %ctaid.x"] = special([](Warp& warp, int) { return warp.block().index; });
   table["mov.u32 %ntid.x"] = special([](Warp& warp, int) { return warp.block().threads; });
   table["mov.u32 %nctaid.x"] = special([](Warp& warp, int) { return warp.machine().launch->blocks; });
-  table["mov.u64 local"] = table["mov.b64 local"] = {
-      [](Warp& warp, const Instruction& instruction, Mask mask) {
-        u64* d = warp.lanes<u64>(instruction.operands[0]);
-        for (int lane = 0; lane < kLanes; ++lane) {
-          if (mask >> lane & 1) d[lane] = warp.local_stack(lane) + static_cast<u64>(instruction.address.offset);
-        }
-      },
-      "d"};
+  table["mov.u64 local"] =
+      table["mov.b64 local"] = {[](Warp& warp, const Instruction& instruction, Mask mask) {
+                                  u64* d = warp.lanes<u64>(instruction.operands[0]);
+                                  for (int lane = 0; lane < kLanes; ++lane) {
+                                    if (mask >> lane & 1)
+                                      d[lane] = warp.local_stack(lane) + static_cast<u64>(instruction.address.offset);
+                                  }
+                                },
+                                "d"};
   table["cvta.to.global.u64"] = plain<u64, u64>([](u64 a) { return a; });
   table["cvta.shared.u64"] = plain<u64, u64>([](u64 a) { return a + kSharedWindow; });
   table["cvta.to.shared.u64"] = plain<u64, u64>([](u64 a) { return a - kSharedWindow; });
@@ -392,7 +409,8 @@ template <class Register>
 Handler access_with(bool is_store, std::string_view type) {
   const bool is_signed = type[0] == 's';
   const std::string_view bits = type.substr(1);
-  if (bits == "8") return is_signed ? access_of<std::int8_t, Register>(is_store) : access_of<std::uint8_t, Register>(is_store);
+  if (bits == "8")
+    return is_signed ? access_of<std::int8_t, Register>(is_store) : access_of<std::uint8_t, Register>(is_store);
   if (bits == "16") return is_signed ? access_of<i16, Register>(is_store) : access_of<u16, Register>(is_store);
   if constexpr (sizeof(Register) >= 4) {
     if (bits == "32") return is_signed ? access_of<i32, Register>(is_store) : access_of<u32, Register>(is_store);
@@ -427,10 +445,14 @@ const Opcode* find_opcode(std::string_view name) {
 
 Handler find_access(bool is_store, std::string_view type, char register_class) {
   switch (register_class) {
-    case 'd': return access_with<u64>(is_store, type);
-    case 'w': return access_with<u32>(is_store, type);
-    case 'h': return access_with<u16>(is_store, type);
-    default: return nullptr;
+    case 'd':
+      return access_with<u64>(is_store, type);
+    case 'w':
+      return access_with<u32>(is_store, type);
+    case 'h':
+      return access_with<u16>(is_store, type);
+    default:
+      return nullptr;
   }
 }
 

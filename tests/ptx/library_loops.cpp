@@ -1,4 +1,5 @@
-// CUB's side of bench/libraries.cpp in plain loops: what CUB launches is not among the kernels that the PTX machine has.
+// CUB's side of bench/libraries.cpp in plain loops: what CUB launches is not among the kernels that the PTX machine
+// has.
 #include "bench/libraries.hpp"
 #include "tests/ptx/runtime.hpp"
 
@@ -13,7 +14,8 @@ T* seen(T* device) {
 
 }  // namespace
 
-void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result, void* stream) {
+void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int count, BatchMoments* result,
+                 void* stream) {
   bytes = 1;
   if (temporary == nullptr) return;
   ptx::enqueue(stream, [=] {
@@ -26,7 +28,8 @@ void cub_moments(void* temporary, std::size_t& bytes, const float* samples, int 
   });
 }
 
-void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count, void* stream) {
+void cub_scan(void* temporary, std::size_t& bytes, const int* keys, const Step* steps, Step* result, int count,
+              void* stream) {
   bytes = 1;
   if (temporary == nullptr) return;
   ptx::enqueue(stream, [=] {

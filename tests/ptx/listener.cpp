@@ -15,7 +15,8 @@ namespace {
 class Recorder : public ::testing::EmptyTestEventListener {
   void OnTestStart(const ::testing::TestInfo&) override {
     runtime_machine().instructions.clear();
-    // As tests are, one by one and in any order: launches take turns, and a failure comes again when a test is run alone.
+    // As tests are, one by one and in any order: launches take turns, and a failure comes again when a test is run
+    // alone.
     restart_orders();
   }
   void OnTestEnd(const ::testing::TestInfo& test) override {

@@ -38,7 +38,8 @@ Frame::Frame(const Function& of)
 
 // ---- a warp ----
 
-Warp::Warp(Machine& machine, Block& block, int number, int threads) : machine_(machine), block_(block), number_(number) {
+Warp::Warp(Machine& machine, Block& block, int number, int threads)
+    : machine_(machine), block_(block), number_(number) {
   const int lanes = std::min(kLanes, threads - number * kLanes);
   alive_ = lanes == kLanes ? kAllLanes : (Mask{1} << lanes) - 1;
   enter(alive_, *machine.launch->kernel);
@@ -86,8 +87,9 @@ void Warp::run() {
     for_lanes(ready, [&](int lane) {
       const Call &best = calls_[chosen].back(), &mine = calls_[lane].back();
       const std::size_t best_depth = calls_[chosen].size(), depth = calls_[lane].size();
-      if (depth != best_depth ? depth > best_depth
-                              : mine.function == best.function ? mine.place < best.place : mine.function < best.function) {
+      if (depth != best_depth              ? depth > best_depth
+          : mine.function == best.function ? mine.place < best.place
+                                           : mine.function < best.function) {
         chosen = lane;
       }
     });
@@ -106,7 +108,8 @@ void Warp::run_group(Mask group) {
   std::uint32_t meeting = ~std::uint32_t{0};
   for_lanes(others, [&](int lane) {
     const Call& other = calls_[lane].back();
-    if (calls_[lane].size() == calls_[first].size() && other.function == &function) meeting = std::min(meeting, other.place);
+    if (calls_[lane].size() == calls_[first].size() && other.function == &function)
+      meeting = std::min(meeting, other.place);
   });
   const auto count = static_cast<std::uint64_t>(std::popcount(group));
   const std::uint64_t last = machine_.launch_time + machine_.options.most_instructions;
@@ -180,7 +183,8 @@ bool Warp::meet(const Instruction& instruction, Mask group) {
     fault(instruction, first, "waits for lane " + std::to_string(first_lane(members & ~alive_)) + ", which has ended");
   }
   if ((group & ~members) != 0) {
-    fault(instruction, first_lane(group & ~members), "its mask " + std::to_string(members) + " does not name the lane itself");
+    fault(instruction, first_lane(group & ~members),
+          "its mask " + std::to_string(members) + " does not name the lane itself");
   }
   if ((arrived & members) != members) {
     warp_sync_ |= group;
@@ -201,9 +205,11 @@ void Warp::call(const Instruction& instruction, Mask lanes) {
     const auto at = static_cast<std::size_t>(lane);
     for (std::size_t i = 0; i < callee.parameters.size(); ++i) {
       const Function::Parameter& parameter = callee.parameters[i];
-      std::memcpy(&frame.parameters[at * callee.parameter_bytes + static_cast<std::size_t>(parameter.byte)],
-                  &caller.call_parameters[at * caller.function->call_bytes + static_cast<std::size_t>(instruction.arguments[i])],
-                  static_cast<std::size_t>(parameter.size));
+      std::memcpy(
+          &frame.parameters[at * callee.parameter_bytes + static_cast<std::size_t>(parameter.byte)],
+          &caller
+               .call_parameters[at * caller.function->call_bytes + static_cast<std::size_t>(instruction.arguments[i])],
+          static_cast<std::size_t>(parameter.size));
     }
   });
 }
@@ -284,7 +290,8 @@ Warp::Place Warp::locate(const Instruction& instruction, int lane, const Range& 
   const auto outside = [&](const std::string& of) {
     fault(instruction, lane, (write ? "writes " : "reads ") + std::to_string(range.bytes) + " bytes " + of);
   };
-  if (at % bytes != 0) outside("at an address that is no multiple of it (" + std::to_string(at % 4096) + " in its page)");
+  if (at % bytes != 0)
+    outside("at an address that is no multiple of it (" + std::to_string(at % 4096) + " in its page)");
   const auto row = static_cast<std::size_t>(lane);
   const Function& function = *frame_->function;
   switch (space) {
@@ -303,10 +310,12 @@ Warp::Place Warp::locate(const Instruction& instruction, int lane, const Range& 
       const bool dynamic = at >= static_cast<std::uint64_t>(kDynamicShared);
       const std::uint64_t from = dynamic ? at - static_cast<std::uint64_t>(kDynamicShared) : at;
       std::vector<std::byte>& memory = dynamic ? block_.dynamic_shared : block_.static_shared;
-      if (from + bytes > memory.size()) outside("at " + std::to_string(from) + " of " + std::to_string(memory.size()) + " of shared memory");
+      if (from + bytes > memory.size())
+        outside("at " + std::to_string(from) + " of " + std::to_string(memory.size()) + " of shared memory");
       return {&memory[from], &(dynamic ? block_.dynamic_words : block_.static_words)[from / 4], block_.start_time};
     }
-    case Space::kGlobal: break;
+    case Space::kGlobal:
+      break;
   }
   if (machine_.launch->overlaps && block_.has_waited[thread(lane)] == 0) {
     outside("of global memory before the launches before have ended (griddepcontrol.wait)");
@@ -327,8 +336,13 @@ std::byte* Warp::access(const Instruction& instruction, int lane, const Range& r
     if (space == Space::kShared && value == nullptr && place.words[i].write.time < place.since) {
       fault(instruction, lane, "reads " + std::to_string(bytes) + " bytes of shared memory that nobody has written");
     }
-    const Machine::Touch touch{.instruction = instruction, .lane = lane, .space = space, .bytes = mask,
-                               .write = value != nullptr || atomic, .atomic = atomic, .same_value = same};
+    const Machine::Touch touch{.instruction = instruction,
+                               .lane = lane,
+                               .space = space,
+                               .bytes = mask,
+                               .write = value != nullptr || atomic,
+                               .atomic = atomic,
+                               .same_value = same};
     uncertain_ |= machine_.touch(*this, place.words[i], touch, place.since);
   }
   return place.data;
@@ -339,8 +353,12 @@ void Warp::begin_copy(int lane, std::uint64_t to, Copy copy) {
   copy.data = place.data;
   copy.words = place.words;
   for (std::size_t i = 0; i < copy.bytes / 4; ++i) {
-    const Machine::Touch touch{.instruction = *copy.instruction, .lane = lane, .space = Space::kShared, .bytes = 0xF,
-                               .write = true, .copy = true};
+    const Machine::Touch touch{.instruction = *copy.instruction,
+                               .lane = lane,
+                               .space = Space::kShared,
+                               .bytes = 0xF,
+                               .write = true,
+                               .copy = true};
     machine_.touch(*this, place.words[i], touch, place.since);
   }
   copies_[lane].push_back(copy);
@@ -371,7 +389,8 @@ bool Machine::ordered(const Access& before, const Warp& warp, const Block& block
   }
   const Published& there = published_[before.thread / block.threads];
   const std::uint32_t mine = thread % block.threads;
-  return there.time != 0 && before.time < there.fences[before.thread % block.threads] && there.time <= block.acquire_time &&
+  return there.time != 0 && before.time < there.fences[before.thread % block.threads] &&
+         there.time <= block.acquire_time &&
          (mine == block.acquiring_thread || block.barrier_time > block.acquire_time) &&
          block.fence_time[mine] > block.acquire_time;
 }
@@ -451,7 +470,8 @@ void Machine::run(const Launch& given) {
     block.has_waited.assign(given.threads, 0);
     block.warps.clear();
     block.warps.reserve(warps);
-    for (std::size_t i = 0; i < warps; ++i) block.warps.emplace_back(*this, block, static_cast<int>(i), static_cast<int>(given.threads));
+    for (std::size_t i = 0; i < warps; ++i)
+      block.warps.emplace_back(*this, block, static_cast<int>(i), static_cast<int>(given.threads));
     std::uint64_t count = 0;
     do {
       run_block(block, make_order(options.warps, warps, random));
@@ -477,8 +497,9 @@ void Machine::run_block(Block& block, const std::vector<int>& order) {
   const int first = first_lane(waiting->at_barrier());
   const Instruction& barrier = waiting->instruction_of(first);
   if (waits != block.threads) {
-    waiting->fault(barrier, first, std::to_string(block.threads - waits) + " of " + std::to_string(block.threads) +
-                                       " threads have ended, and this one waits for them");
+    waiting->fault(barrier, first,
+                   std::to_string(block.threads - waits) + " of " + std::to_string(block.threads) +
+                       " threads have ended, and this one waits for them");
   }
   bool any = false;
   for (Warp& warp : block.warps) {
@@ -487,7 +508,8 @@ void Machine::run_block(Block& block, const std::vector<int>& order) {
       if (&other != &barrier) {
         const std::string there = warp.frame().function->where(other);
         waiting->instruction_of(first);
-        waiting->fault(barrier, first, "waits here, and thread " + std::to_string(warp.thread(lane)) + " at " + there + "; this one");
+        waiting->fault(barrier, first,
+                       "waits here, and thread " + std::to_string(warp.thread(lane)) + " at " + there + "; this one");
       }
     });
     if (barrier.run != nullptr) any = any || (warp.predicate(barrier.operands[1]) & warp.at_barrier()) != 0;

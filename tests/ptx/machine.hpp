@@ -1,20 +1,21 @@
 // A GPU for tests: runs PTX on one CPU core, warp by warp, and checks what a sanitizer would check.
 //
-// A warp's instruction is carried out for all its lanes at once. Lanes that have parted run in the order of where they are in
-// the code, the hindmost first, so that they meet again where their ways do. A warp runs until all its lanes wait for the
-// block or have ended; blocks run one after the other. In which order warps and blocks take turns is an option: results must
-// not depend on it. Arithmetic is IEEE's; tensor cores add products in fp32 one after the other, as on fibers.
+// A warp's instruction is carried out for all its lanes at once. Lanes that have parted run in the order of where they
+// are in the code, the hindmost first, so that they meet again where their ways do. A warp runs until all its lanes
+// wait for the block or have ended; blocks run one after the other. In which order warps and blocks take turns is an
+// option: results must not depend on it. Arithmetic is IEEE's; tensor cores add products in fp32 one after the other,
+// as on fibers.
 //
-// Errors are Faults, which name the kernel, the thread and both lines of source: accesses outside of what was allocated or
-// unaligned, shared memory read before it was written, two threads that touch one word, one of them writing, with nothing that
-// orders them (no barrier between two threads of a block; no fence, ticket and fence between two blocks), barriers that not all
-// threads reach, shuffles that name lanes which do not come, copies (cp.async) that are touched, or whose source is, before their
-// thread has waited for them, memory touched before the launches before have ended
+// Errors are Faults, which name the kernel, the thread and both lines of source: accesses outside of what was allocated
+// or unaligned, shared memory read before it was written, two threads that touch one word, one of them writing, with
+// nothing that orders them (no barrier between two threads of a block; no fence, ticket and fence between two blocks),
+// barriers that not all threads reach, shuffles that name lanes which do not come, copies (cp.async) that are touched,
+// or whose source is, before their thread has waited for them, memory touched before the launches before have ended
 // (griddepcontrol.wait), integers divided by nought, and kernels that do not end.
 //
-// One kind of race is no Fault: global memory that a thread reads while another of its block may write it. Idle lanes of a
-// block read the last environment's numbers so, and lanes of the advantage scan what lies before their part; neither uses what
-// it read. So that a result which hangs on such a read is wrong, what it gives is another number.
+// One kind of race is no Fault: global memory that a thread reads while another of its block may write it. Idle lanes
+// of a block read the last environment's numbers so, and lanes of the advantage scan what lies before their part;
+// neither uses what it read. So that a result which hangs on such a read is wrong, what it gives is another number.
 #pragma once
 
 #include <array>
@@ -38,7 +39,8 @@ class Fault : public std::runtime_error {
 
 enum class Order { kForward, kReverse, kShuffled };
 
-/// What tanh.approx gives: the result that fibers have, or one that is off by as much as NVIDIA allows, this way or that.
+/// What tanh.approx gives: the result that fibers have, or one that is off by as much as NVIDIA allows, this way or
+/// that.
 enum class Approximation { kExact, kWorst };
 
 struct Options {
@@ -51,9 +53,9 @@ struct Options {
 struct Launch {
   const Function* kernel = nullptr;
   std::uint32_t blocks = 1, threads = 32;
-  std::size_t shared_bytes = 0;            ///< besides what the kernel declares
-  std::vector<std::byte> arguments;        ///< [kernel->parameter_bytes]
-  bool overlaps = false;                   ///< may begin before the launches before it have ended
+  std::size_t shared_bytes = 0;      ///< besides what the kernel declares
+  std::vector<std::byte> arguments;  ///< [kernel->parameter_bytes]
+  bool overlaps = false;             ///< may begin before the launches before it have ended
 };
 
 struct Block;
@@ -66,13 +68,14 @@ struct Range {
   std::size_t bytes;
 };
 
-/// One that goes on beside its thread, of global memory into shared memory. It takes place when its thread waits for it.
+/// One that goes on beside its thread, of global memory into shared memory. It takes place when its thread waits for
+/// it.
 struct Copy {
   const Instruction* instruction;
   std::size_t bytes;
-  const std::byte* source = nullptr; ///< as it was read, it must still be; null: another thread writes there
+  const std::byte* source = nullptr;  ///< as it was read, it must still be; null: another thread writes there
   std::array<std::byte, 16> value{};
-  std::byte* data = nullptr;         ///< where to
+  std::byte* data = nullptr;  ///< where to
   Word* words = nullptr;
 };
 
@@ -80,8 +83,8 @@ struct Copy {
 struct Frame {
   explicit Frame(const Function& of);
   const Function* function;
-  std::vector<std::byte> memory;        // [registers]
-  std::byte* registers;                 // aligned
+  std::vector<std::byte> memory;                       // [registers]
+  std::byte* registers;                                // aligned
   std::vector<std::byte> call_parameters, parameters;  // [lane][bytes]
 };
 
@@ -109,7 +112,8 @@ class Warp {
   std::uint64_t address(const Address& address, int lane);
   /// Where a lane's access goes, checked and remembered.
   /// value: what will be written; null: it is a read, or atomic.
-  std::byte* access(const Instruction& instruction, int lane, const Range& range, const void* value, bool atomic = false);
+  std::byte* access(const Instruction& instruction, int lane, const Range& range, const void* value,
+                    bool atomic = false);
   /// To an address in shared memory, which nobody may touch before the lane has waited.
   void begin_copy(int lane, std::uint64_t to, Copy copy);
   /// For all that these lanes have begun.
@@ -134,8 +138,8 @@ class Warp {
  private:
   struct Call {
     const Function* function;
-    std::uint32_t place;   // of the next instruction
-    std::uint64_t stack;   // first byte of its local memory
+    std::uint32_t place;  // of the next instruction
+    std::uint64_t stack;  // first byte of its local memory
   };
   struct Place {
     std::byte* data;
@@ -158,12 +162,12 @@ class Warp {
   Block& block_;
   int number_;
   Mask alive_ = 0, barrier_ = 0, warp_sync_ = 0;
-  std::vector<Call> calls_[kLanes];                     // the running function last
-  std::uint64_t stack_[kLanes] = {};                    // of the running function
+  std::vector<Call> calls_[kLanes];   // the running function last
+  std::uint64_t stack_[kLanes] = {};  // of the running function
   std::map<std::pair<std::size_t, const Function*>, Frame> frames_;
   Frame* frame_ = nullptr;
-  std::vector<std::byte> local_;                        // [lane][kLocalBytes], from the first use on
-  std::vector<Copy> copies_[kLanes];                    // that it has not waited for
+  std::vector<std::byte> local_;      // [lane][kLocalBytes], from the first use on
+  std::vector<Copy> copies_[kLanes];  // that it has not waited for
   std::uint64_t sync_time_ = 0, thread_instructions_ = 0, instructions_ = 0;
   bool uncertain_ = false;
 };
@@ -178,10 +182,10 @@ struct Block {
   std::vector<std::byte> static_shared, dynamic_shared;
   std::vector<Word> static_words, dynamic_words;
   std::uint64_t start_time = 0, barrier_time = 0;
-  std::uint64_t acquire_time = 0;                 // of its last atomic access
+  std::uint64_t acquire_time = 0;  // of its last atomic access
   std::uint32_t acquiring_thread = 0;
-  std::vector<std::uint64_t> fence_time;          // of each thread
-  std::vector<std::uint8_t> has_waited;           // of each thread: griddepcontrol.wait
+  std::vector<std::uint64_t> fence_time;  // of each thread
+  std::vector<std::uint8_t> has_waited;   // of each thread: griddepcontrol.wait
   std::vector<Warp> warps;
 };
 
@@ -208,8 +212,8 @@ class Machine {
     std::uint8_t bytes;  // of the word
     bool write = false, atomic = false, same_value = false, copy = false;
   };
-  /// Remembers it. Throws Fault where it is not ordered with what another thread did to the word; true: a read that is not,
-  /// and may be, if what it gives is not used.
+  /// Remembers it. Throws Fault where it is not ordered with what another thread did to the word; true: a read that is
+  /// not, and may be, if what it gives is not used.
   bool touch(Warp& warp, Word& word, const Touch& touch, std::uint64_t since);
   void publish(Block& block, std::uint32_t thread);
 
@@ -218,8 +222,9 @@ class Machine {
   bool ordered(const Access& before, const Warp& warp, const Block& block, std::uint32_t thread) const;
 
   struct Published {
-    std::vector<std::uint64_t> fences;  // of each thread: what it did before is seen by who reads the ticket after `time`
-    std::uint64_t time = 0;             // 0: never
+    std::vector<std::uint64_t>
+        fences;              // of each thread: what it did before is seen by who reads the ticket after `time`
+    std::uint64_t time = 0;  // 0: never
   };
   std::vector<Published> published_;  // of each block of the launch
 };

@@ -12,7 +12,8 @@ namespace perilune::ptx {
 
 namespace {
 
-constexpr std::size_t kReserved = std::size_t{1} << 34;  // of addresses; memory is taken page by page, when it is touched
+constexpr std::size_t kReserved = std::size_t{1}
+                                  << 34;  // of addresses; memory is taken page by page, when it is touched
 constexpr std::size_t kAlignment = 256, kPage = 4096;
 
 std::size_t aligned(std::size_t x, std::size_t to) { return (x + to - 1) / to * to; }
@@ -110,7 +111,8 @@ std::string Memory::describe(std::uintptr_t address) const {
     }
   }
   if (after != allocations_.end() && after->first - address < kPage) {
-    text += ", " + std::to_string(after->first - address) + " bytes before one of " + std::to_string(after->second.bytes);
+    text +=
+        ", " + std::to_string(after->first - address) + " bytes before one of " + std::to_string(after->second.bytes);
   }
   return text;
 }

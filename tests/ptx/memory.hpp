@@ -1,8 +1,9 @@
 // The memory of the PTX machine, and who touched which word of it when.
 //
-// Device memory has two addresses: the one that kernels are given, where the host can touch nothing, and the one that the
-// machine works with; a host that follows a device pointer dies of it, as it would with a GPU. No address is given out twice.
-// Whatever else kernels are given (managed, page-locked) is memory of the process, at the same address for both.
+// Device memory has two addresses: the one that kernels are given, where the host can touch nothing, and the one that
+// the machine works with; a host that follows a device pointer dies of it, as it would with a GPU. No address is given
+// out twice. Whatever else kernels are given (managed, page-locked) is memory of the process, at the same address for
+// both.
 #pragma once
 
 #include <cstddef>
@@ -31,11 +32,11 @@ struct Word {
 };
 
 struct Allocation {
-  std::uintptr_t begin = 0;      ///< as kernels know it
+  std::uintptr_t begin = 0;  ///< as kernels know it
   std::size_t bytes = 0;
-  std::byte* data = nullptr;     ///< as the machine does
+  std::byte* data = nullptr;  ///< as the machine does
   bool is_device = false;
-  std::unique_ptr<Word[]> words; ///< made when it is touched first
+  std::unique_ptr<Word[]> words;  ///< made when it is touched first
 
   bool holds(std::uintptr_t address) const { return address - begin < bytes; }
   Word& word(std::uintptr_t address);
@@ -56,8 +57,8 @@ class Memory {
   bool release(void* pointer);
   /// Null: the address lies in none.
   Allocation* find(std::uintptr_t address);
-  /// Where the bytes from a kernel's address on are. Null: not all of them are in one allocation. Any address of the host's
-  /// that is no device memory is itself.
+  /// Where the bytes from a kernel's address on are. Null: not all of them are in one allocation. Any address of the
+  /// host's that is no device memory is itself.
   std::byte* host_view(const void* pointer, std::size_t bytes);
   /// The nearest allocation, in words.
   std::string describe(std::uintptr_t address) const;
@@ -68,7 +69,7 @@ class Memory {
  private:
   std::map<std::uintptr_t, Allocation> allocations_;
   int file_ = -1;
-  std::byte* device_ = nullptr;   // as kernels know it
+  std::byte* device_ = nullptr;  // as kernels know it
   std::byte* mirror_ = nullptr;
   std::size_t next_ = 0, used_ = 0;
 };

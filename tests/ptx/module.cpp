@@ -20,8 +20,10 @@ std::string Function::where(const Instruction& instruction) const {
   std::string statement;
   for (const std::string_view word = trimmed(instruction.text); const char c : word) {
     const bool space = c == '\n' || c == '\t' || c == ' ' || c == '\r';
-    if (!space) statement += c;
-    else if (!statement.empty() && statement.back() != ' ') statement += ' ';
+    if (!space)
+      statement += c;
+    else if (!statement.empty() && statement.back() != ' ')
+      statement += ' ';
   }
   return text + ": `" + statement + "`";
 }
@@ -34,7 +36,8 @@ std::unique_ptr<Module> Module::open(const std::string& path) {
 }
 
 void Module::fail(std::size_t at, const std::string& what) const {
-  const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(std::min(at, text_.size())), '\n');
+  const auto line =
+      1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(std::min(at, text_.size())), '\n');
   throw ReadError(name_ + ":" + std::to_string(line) + ": " + what);
 }
 
@@ -81,7 +84,8 @@ Module::Module(std::string name, std::string text) : name_(std::move(name)), tex
       depth = 1;
     } else if (c == ';') {
       const std::string_view words = std::string_view(text_).substr(statement, i - statement);
-      constexpr std::array<std::string_view, 6> kSkipped = {".global", ".extern", ".const", ".weak", ".visible", ".func"};
+      constexpr std::array<std::string_view, 6> kSkipped = {".global", ".extern",  ".const",
+                                                            ".weak",   ".visible", ".func"};
       if (std::none_of(kSkipped.begin(), kSkipped.end(), [&](auto word) { return words.starts_with(word); })) {
         fail(statement, "an unknown directive: " + std::string(words.substr(0, 60)));
       }
@@ -92,10 +96,12 @@ Module::Module(std::string name, std::string text) : name_(std::move(name)), tex
       const auto words = words_of(line);
       if (line.starts_with(".version")) {
         int major = 0;
-        if (words.size() < 2 || !parse_number(words[1].substr(0, words[1].find('.')), major)) fail(statement, "no version");
+        if (words.size() < 2 || !parse_number(words[1].substr(0, words[1].find('.')), major))
+          fail(statement, "no version");
         if (major < 7 || major > 9) {
-          fail(statement, "PTX of version " + std::string(words[1]) + " - this reader knows 7.0 to 9.x: look through what is new "
-                          "in it, then raise the number in tests/ptx/reader.cpp");
+          fail(statement, "PTX of version " + std::string(words[1]) +
+                              " - this reader knows 7.0 to 9.x: look through what is new "
+                              "in it, then raise the number in tests/ptx/reader.cpp");
         }
         has_version = true;
       } else if (line.starts_with(".address_size")) {
@@ -103,7 +109,8 @@ Module::Module(std::string name, std::string text) : name_(std::move(name)), tex
       } else if (line.starts_with(".file")) {
         std::size_t number = 0;
         const std::size_t from = line.find('"'), to = line.rfind('"');
-        if (words.size() < 3 || !parse_number(words[1], number) || from >= to) fail(statement, "a .file that is not understood");
+        if (words.size() < 3 || !parse_number(words[1], number) || from >= to)
+          fail(statement, "a .file that is not understood");
         files_.resize(std::max(files_.size(), number + 1));
         std::string path(line.substr(from + 1, to - from - 1));
         for (const char* folder : {"/kernels/", "/sims/", "/cccl/"}) {  // as a reader of the repository names it

@@ -1,8 +1,9 @@
-// PTX as nvcc writes it, read into a form that machine.hpp runs: a kernel or function is a list of instructions whose operands
-// are places in a frame of registers.
+// PTX as nvcc writes it, read into a form that machine.hpp runs: a kernel or function is a list of instructions whose
+// operands are places in a frame of registers.
 //
-// Read is what kernels/*.cu use, no more: an instruction, a directive or an operand that is not known is an error that names
-// it. Text is read function by function, when one is asked for: a file of kernels has some hundred thousand lines.
+// Read is what kernels/*.cu use, no more: an instruction, a directive or an operand that is not known is an error that
+// names it. Text is read function by function, when one is asked for: a file of kernels has some hundred thousand
+// lines.
 #pragma once
 
 #include <array>
@@ -51,7 +52,7 @@ struct SourceLine {
 
 struct Address {
   Space space = Space::kGlobal;
-  char base = 0;            ///< the class of its register; 0: it has none
+  char base = 0;  ///< the class of its register; 0: it has none
   Operand reg = 0;
   std::int64_t offset = 0;  ///< in bytes
 };
@@ -60,12 +61,12 @@ struct Instruction {
   Handler run = nullptr;
   Kind kind = Kind::kPlain;
   bool guarded = false, guard_negated = false;
-  std::uint8_t elements = 1;             ///< of a load or store
-  std::int32_t guard = 0;                ///< its predicate
-  std::array<Operand, 14> operands{};    ///< those that are no addresses
-  Address address, from;                 ///< from: the second one, of a copy
-  std::uint32_t target = 0;              ///< of a branch: an index of Function::code; of kWarpSync: see Opcode::mask_operand
-  const Function* callee = nullptr;      ///< of a call; null: a function of CUDA's own, which `run` stands for
+  std::uint8_t elements = 1;           ///< of a load or store
+  std::int32_t guard = 0;              ///< its predicate
+  std::array<Operand, 14> operands{};  ///< those that are no addresses
+  Address address, from;               ///< from: the second one, of a copy
+  std::uint32_t target = 0;  ///< of a branch: an index of Function::code; of kWarpSync: see Opcode::mask_operand
+  const Function* callee = nullptr;              ///< of a call; null: a function of CUDA's own, which `run` stands for
   std::vector<std::int32_t> arguments, results;  ///< of a call: bytes of the caller's call parameters
   SourceLine source;
   std::string_view text;
@@ -82,11 +83,11 @@ struct Function {
   };
   std::size_t parameter_bytes = 0;
   std::vector<Parameter> results, parameters;
-  std::size_t call_bytes = 0;            ///< what this function needs to pass arguments to others
+  std::size_t call_bytes = 0;  ///< what this function needs to pass arguments to others
   std::size_t local_bytes = 0;
   std::size_t static_shared_bytes = 0;
-  int max_threads = 0;                   ///< .maxntid; 0: not said
-  bool waits = false;                    ///< has griddepcontrol.wait
+  int max_threads = 0;  ///< .maxntid; 0: not said
+  bool waits = false;   ///< has griddepcontrol.wait
   const std::vector<std::string>* files = nullptr;
 
   /// "kernels/gae.hpp:83: `st.shared.f32 [%r1], %f2`".
@@ -131,8 +132,8 @@ class Module {
 
 /// What the reader asks of an opcode: which registers it takes (instructions.cpp).
 ///
-/// operands: one letter each: h 16 bits, w 32, d 64, p a predicate, @ an address in global memory, s one in shared memory,
-/// 0 the number nought.
+/// operands: one letter each: h 16 bits, w 32, d 64, p a predicate, @ an address in global memory, s one in shared
+/// memory, 0 the number nought.
 struct Opcode {
   Handler run = nullptr;
   const char* operands = "";
@@ -141,7 +142,8 @@ struct Opcode {
 };
 /// Null where there is none of this name. Loads and stores are not among them.
 const Opcode* find_opcode(std::string_view name);
-/// The handler of ld or st for an element of `type` ("u8", "f32") and registers of a class ('h', 'w', 'd'); null: no such one.
+/// The handler of ld or st for an element of `type` ("u8", "f32") and registers of a class ('h', 'w', 'd'); null: no
+/// such one.
 Handler find_access(bool store, std::string_view type, char register_class);
 /// Stands for a function of CUDA's own; null: not known.
 Handler find_external(std::string_view function);

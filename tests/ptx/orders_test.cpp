@@ -1,5 +1,5 @@
-// Whole iterations of training: the same bits in whatever order warps and blocks run, and the policy that fibers train, which
-// run the same bodies as g++ compiled them.
+// Whole iterations of training: the same bits in whatever order warps and blocks run, and the policy that fibers train,
+// which run the same bodies as g++ compiled them.
 #include "tests/kernels/fiber_machine.hpp"
 #include "tests/kernels/whole_iteration.hpp"
 #include "tests/ptx/runtime.hpp"
@@ -53,15 +53,16 @@ TEST_P(Orders, TenIterationsTrainThePolicyOfFibers) {
     here.launch(subject().queue());
     fibers.launch(none);
   }
-  // Sums over a grid are in another order, so that the last bits of gradients differ: parameters of magnitude 1 move by 0.07,
-  // and end as close as that. A weight whose last bits differ may be rounded to another operand, which is one of 64 that an
-  // output is made of: that changes what others move by.
+  // Sums over a grid are in another order, so that the last bits of gradients differ: parameters of magnitude 1 move by
+  // 0.07, and end as close as that. A weight whose last bits differ may be rounded to another operand, which is one of
+  // 64 that an output is made of: that changes what others move by.
   const double rounded = 2.0 * 0.07 * subject().rounding / 64.0;
   test::expect_close("parameter", here.parameters.copy(), fibers.parameters.copy(), {2e-6 + rounded, 0.0});
   test::expect_same_bits("state", here.environments.fields.copy(), fibers.environments.fields.copy());
   test::expect_same_bits("episode", here.environments.episode.copy(), fibers.environments.episode.copy());
   double moved = 0.0;
-  for (std::size_t k = 0; k < start.size(); ++k) moved = std::max(moved, std::abs(double{here.parameters[k]} - double{start[k]}));
+  for (std::size_t k = 0; k < start.size(); ++k)
+    moved = std::max(moved, std::abs(double{here.parameters[k]} - double{start[k]}));
   EXPECT_GT(moved, 0.05);
 }
 

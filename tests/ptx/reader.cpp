@@ -31,9 +31,9 @@ class FunctionReader {
  private:
   struct Symbol {
     enum class What { kRegister, kShared, kLocal, kParameter, kCallParameter } what;
-    char register_class = 0;      // of registers
-    std::int64_t at = 0;          // byte of the frame, the shared storage, or the parameters
-    std::int32_t size = 0;        // bytes of a parameter, or how many registers bear this name with a number
+    char register_class = 0;  // of registers
+    std::int64_t at = 0;      // byte of the frame, the shared storage, or the parameters
+    std::int32_t size = 0;    // bytes of a parameter, or how many registers bear this name with a number
     bool numbered = false;
   };
   struct Scope {
@@ -56,7 +56,8 @@ class FunctionReader {
     const auto words = words_of(text);
     for (std::size_t i = 1; i < words.size(); ++i) {
       if (words[i] == ".align") {
-        if (++i == words.size() || !parse_number(words[i], result.alignment)) fail("an alignment that is not understood");
+        if (++i == words.size() || !parse_number(words[i], result.alignment))
+          fail("an alignment that is not understood");
       } else if (words[i][0] == '.') {
         if (class_of(words[i]) != 0) result.type = words[i];
       } else if (result.name.empty()) {
@@ -73,7 +74,8 @@ class FunctionReader {
     return result;
   }
 
-  std::int32_t add_parameter(std::size_t& bytes, const Declaration& declared, std::vector<Function::Parameter>* list) const {
+  std::int32_t add_parameter(std::size_t& bytes, const Declaration& declared,
+                             std::vector<Function::Parameter>* list) const {
     const std::size_t element = static_cast<std::size_t>(bytes_of_class(class_of(declared.type)));
     const std::size_t size = element * declared.count;
     bytes = aligned(bytes, std::max(declared.alignment, element));
@@ -86,13 +88,14 @@ class FunctionReader {
   void read_header() {
     at_ = body_.header;
     const std::string_view header = std::string_view(module_.text_).substr(body_.header, body_.open - body_.header);
-    const std::size_t name = header.find(result_->name + "(") != std::string_view::npos ? header.find(result_->name + "(")
-                                                                                       : header.find(result_->name);
+    const std::size_t name = header.find(result_->name + "(") != std::string_view::npos
+                                 ? header.find(result_->name + "(")
+                                 : header.find(result_->name);
     for (std::size_t i = header.find(".param"); i != std::string_view::npos; i = header.find(".param", i + 1)) {
       const std::size_t end = std::min(header.find_first_of(",)", i), header.size());
       const Declaration declared = parse_declaration(header.substr(i, end - i));
-      const std::int32_t at = add_parameter(result_->parameter_bytes, declared,
-                                            i < name ? &result_->results : &result_->parameters);
+      const std::int32_t at =
+          add_parameter(result_->parameter_bytes, declared, i < name ? &result_->results : &result_->parameters);
       scopes_.back().names[declared.name] = {Symbol::What::kParameter, 0, at, 0, false};
     }
     if (const std::size_t i = header.find(".maxntid"); i != std::string_view::npos) {
@@ -237,7 +240,8 @@ class FunctionReader {
     for (const std::string_view word : words_of(rest)) {
       if (const Symbol* symbol = find(word)) {
         if (symbol->what != Symbol::What::kCallParameter) fail("a call with " + std::string(word));
-        (results && name.empty() ? instruction.results : instruction.arguments).push_back(static_cast<std::int32_t>(symbol->at));
+        (results && name.empty() ? instruction.results : instruction.arguments)
+            .push_back(static_cast<std::int32_t>(symbol->at));
       } else if (name.empty()) {
         name = word;
       } else {
@@ -251,7 +255,8 @@ class FunctionReader {
         fail("a call of " + std::string(name) + " with another number of arguments than it has");
       }
     } else if ((instruction.run = find_external(name)) == nullptr) {
-      fail("a call of " + std::string(name) + ", which is in no file and not known - tests/ptx/instructions.cpp lists those that are");
+      fail("a call of " + std::string(name) +
+           ", which is in no file and not known - tests/ptx/instructions.cpp lists those that are");
     }
   }
 
@@ -263,8 +268,10 @@ class FunctionReader {
       parts.push_back(name.substr(i, end - i));
       i = end + 1;
     }
-    instruction.address.space = parts[0] == "shared" ? Space::kShared : parts[0] == "local" ? Space::kLocal
-                      : parts[0] == "param"  ? Space::kParameter : Space::kGlobal;
+    instruction.address.space = parts[0] == "shared"  ? Space::kShared
+                                : parts[0] == "local" ? Space::kLocal
+                                : parts[0] == "param" ? Space::kParameter
+                                                      : Space::kGlobal;
     const bool known_space = instruction.address.space != Space::kGlobal || parts[0] == "global";
     if (parts.size() == 3 && (parts[1] == "v2" || parts[1] == "v4")) {
       instruction.elements = static_cast<std::uint8_t>(parts[1][1] - '0');
@@ -371,10 +378,13 @@ class FunctionReader {
         if (address.base != 'w' && address.base != 'd') fail("an address in " + std::string(name));
         address.reg = register_operand(name, *symbol);
         return;
-      case Symbol::What::kCallParameter: address.space = Space::kCallParameter; break;
+      case Symbol::What::kCallParameter:
+        address.space = Space::kCallParameter;
+        break;
       case Symbol::What::kShared:
       case Symbol::What::kLocal:
-      case Symbol::What::kParameter: break;
+      case Symbol::What::kParameter:
+        break;
     }
     address.offset += symbol->at;
   }
@@ -402,7 +412,8 @@ class FunctionReader {
   Operand register_operand(std::string_view name, const Symbol& symbol) const {
     std::int64_t number = 0;
     if (symbol.numbered) parse_number(name.substr(without_number(name).size()), number);
-    return static_cast<Operand>(symbol.at + number * static_cast<std::int64_t>(aligned(register_bytes(symbol.register_class), 64)));
+    return static_cast<Operand>(symbol.at +
+                                number * static_cast<std::int64_t>(aligned(register_bytes(symbol.register_class), 64)));
   }
 
   /// A register, or where a constant may stand: a number, or where a symbol lies.
@@ -431,7 +442,8 @@ class FunctionReader {
     if (is_new) {
       const std::size_t at = result_->constants.size(), width = register_bytes(register_class) / kLanes;
       result_->constants.resize(at + aligned(register_bytes(register_class), 64));
-      for (std::size_t lane = 0; lane < kLanes; ++lane) std::memcpy(&result_->constants[at + lane * width], &bits, width);
+      for (std::size_t lane = 0; lane < kLanes; ++lane)
+        std::memcpy(&result_->constants[at + lane * width], &bits, width);
       found->second = ~static_cast<Operand>(at);
     }
     return found->second;

@@ -1,4 +1,5 @@
-// What the reader of PTX refuses, and by which name. That it understands what nvcc writes is shown by every other test here.
+// What the reader of PTX refuses, and by which name. That it understands what nvcc writes is shown by every other test
+// here.
 #include <gmock/gmock.h>
 
 #include "tests/ptx/runtime.hpp"
@@ -23,7 +24,8 @@ std::string error_of(const std::string& text) {
 
 TEST(PtxReader, NamesWhatItDoesNotKnow) {
   EXPECT_EQ(error_of(text_of("ret;")), "no error");
-  EXPECT_THAT(error_of(text_of("\tfrobnicate.f32 %f1, %f2;\n\tret;")), AllOf(HasSubstr("some.ptx:"), HasSubstr("frobnicate.f32"), HasSubstr("instructions.cpp")));
+  EXPECT_THAT(error_of(text_of("\tfrobnicate.f32 %f1, %f2;\n\tret;")),
+              AllOf(HasSubstr("some.ptx:"), HasSubstr("frobnicate.f32"), HasSubstr("instructions.cpp")));
   EXPECT_THAT(error_of(text_of("\tadd.rz.f32 %f1, %f2, %f3;\n\tret;")), HasSubstr("add.rz.f32"));
   EXPECT_THAT(error_of(text_of("\tld.tensor.f32 %f1, [%rd1];\n\tret;")), HasSubstr("ld.tensor.f32"));
   EXPECT_THAT(error_of(text_of("\tld.global.v3.f32 {%f1, %f2, %f3}, [%rd1];\n\tret;")), HasSubstr("ld.global.v3.f32"));
@@ -44,16 +46,20 @@ TEST(PtxReader, NamesWhatIsMissing) {
   EXPECT_THAT(error_of(text_of("\tbra $nowhere;\n\tret;")), HasSubstr("$nowhere, which is nowhere"));
   EXPECT_THAT(error_of(text_of("\tadd.s32 %r3, %r1, %r99;\n\tret;")), HasSubstr("%r99"));
   EXPECT_THAT(error_of(text_of("\tadd.s32 %r3, %r1, %rd1;\n\tret;")), HasSubstr("%rd1 has another width"));
-  EXPECT_THAT(error_of(text_of("\tld.global.f32 %f1, [nothing];\n\tret;")), HasSubstr("nothing, which is not declared"));
+  EXPECT_THAT(error_of(text_of("\tld.global.f32 %f1, [nothing];\n\tret;")),
+              HasSubstr("nothing, which is not declared"));
   EXPECT_THAT(error_of(text_of("\tbar.sync 1;\n\tret;")), HasSubstr("barrier other than 0"));
   EXPECT_THAT(error_of(kHeader), HasSubstr("no function k"));
 }
 
 TEST(PtxReader, NamesAnotherVersion) {
-  EXPECT_THAT(error_of(".version 12.1\n.target sm_90\n.address_size 64\n"), HasSubstr("version 12.1 - this reader knows 7.0 to 9.x"));
+  EXPECT_THAT(error_of(".version 12.1\n.target sm_90\n.address_size 64\n"),
+              HasSubstr("version 12.1 - this reader knows 7.0 to 9.x"));
   EXPECT_THAT(error_of(".version x\n"), HasSubstr("no version"));
   EXPECT_THAT(error_of(".version 9.0\n.target sm_90\n.address_size 32\n"), HasSubstr("64 bits"));
-  EXPECT_THAT(error_of("\x7f" "ELF of another kind;"), HasSubstr("unknown directive"));
+  EXPECT_THAT(error_of("\x7f"
+                       "ELF of another kind;"),
+              HasSubstr("unknown directive"));
   EXPECT_THAT(error_of(""), HasSubstr("no .version"));
   EXPECT_THROW(Module::open("/no/such/file.ptx"), ReadError);
 }

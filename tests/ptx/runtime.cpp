@@ -24,7 +24,7 @@ struct Executable {
 };
 struct Stream {
   Graph* capture = nullptr;
-  bool after_kernel = false;   // what was enqueued last is a kernel
+  bool after_kernel = false;  // what was enqueued last is a kernel
   cudaGraphNode_t last = nullptr;
 };
 struct Event {
@@ -113,8 +113,8 @@ void take_turns() {
   options.tanh = Approximation::kWorst;
 }
 
-cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, void** arguments,
-                          bool overlaps) {
+cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream,
+                          void** arguments, bool overlaps) {
   Runtime& state = runtime();
   const auto found = state.kernels.find(symbol);
   if (found == state.kernels.end()) return result(cudaErrorInvalidDeviceFunction);
@@ -129,7 +129,8 @@ cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t
   if (grid.x == 0 || block.x == 0 || grid.y * grid.z * block.y * block.z != 1 || block.x > 1024) {
     return result(cudaErrorInvalidConfiguration);
   }
-  if (function.max_threads != 0 && static_cast<int>(block.x) > function.max_threads) return result(cudaErrorInvalidConfiguration);
+  if (function.max_threads != 0 && static_cast<int>(block.x) > function.max_threads)
+    return result(cudaErrorInvalidConfiguration);
   if (shared > kernel.allowed_shared || shared + function.static_shared_bytes > kSharedPerBlockOptin) {
     return result(cudaErrorInvalidValue);
   }
@@ -143,7 +144,8 @@ cudaError_t launch_kernel(const void* symbol, dim3 grid, dim3 block, std::size_t
   launch.arguments.resize(function.parameter_bytes);
   for (std::size_t i = 0; i < function.parameters.size(); ++i) {
     const Function::Parameter& parameter = function.parameters[i];
-    std::memcpy(&launch.arguments[static_cast<std::size_t>(parameter.byte)], arguments[i], static_cast<std::size_t>(parameter.size));
+    std::memcpy(&launch.arguments[static_cast<std::size_t>(parameter.byte)], arguments[i],
+                static_cast<std::size_t>(parameter.size));
   }
   return enqueue(stream, true, [launch = std::move(launch)] {
     try {
@@ -253,7 +255,8 @@ void** __cudaRegisterFatBinary(void*) {
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
 void __cudaRegisterVar(void**, char*, char*, const char*, int, std::size_t, int, int) {}
-void __cudaRegisterFunction(void**, const char* symbol, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*, int*) {
+void __cudaRegisterFunction(void**, const char* symbol, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*,
+                            int*) {
   runtime().kernels[symbol] = {name, nullptr, kSharedPerBlock};
 }
 cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* symbol) {
@@ -286,7 +289,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* sy
     if (config->attrs[i].id != cudaLaunchAttributeProgrammaticStreamSerialization) return result(cudaErrorNotSupported);
     overlaps = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
   }
-  return launch_kernel(symbol, config->gridDim, config->blockDim, config->dynamicSmemBytes, config->stream, arguments, overlaps);
+  return launch_kernel(symbol, config->gridDim, config->blockDim, config->dynamicSmemBytes, config->stream, arguments,
+                       overlaps);
 }
 cudaError_t cudaFuncSetAttribute(const void* symbol, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return result(cudaErrorNotSupported);
@@ -324,28 +328,53 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(kSharedPerBlockOptin); break;
-    case cudaDevAttrClockRate: *value = 1980000; break;
-    case cudaDevAttrMemoryClockRate: *value = 2619000; break;
-    case cudaDevAttrGlobalMemoryBusWidth: *value = 5120; break;
-    default: return result(cudaErrorNotSupported);
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(kSharedPerBlockOptin);
+      break;
+    case cudaDevAttrClockRate:
+      *value = 1980000;
+      break;
+    case cudaDevAttrMemoryClockRate:
+      *value = 2619000;
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *value = 5120;
+      break;
+    default:
+      return result(cudaErrorNotSupported);
   }
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() { return refused_in_capture() ? result(cudaErrorStreamCaptureUnsupported) : cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() {
+  return refused_in_capture() ? result(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
 const char* cudaGetErrorName(cudaError_t status) {
   switch (status) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    default: return "cudaErrorUnknown";
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorNotSupported:
+      return "cudaErrorNotSupported";
+    default:
+      return "cudaErrorUnknown";
   }
 }
 const char* cudaGetErrorString(cudaError_t status) {
@@ -459,8 +488,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long*,
-                                     cudaGraph_t* graph, const cudaGraphNode_t** dependencies, const cudaGraphEdgeData**,
-                                     std::size_t* count) {
+                                     cudaGraph_t* graph, const cudaGraphNode_t** dependencies,
+                                     const cudaGraphEdgeData**, std::size_t* count) {
   Stream& on = stream_of(stream);
   *status = on.capture != nullptr ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   if (graph != nullptr) *graph = reinterpret_cast<cudaGraph_t>(on.capture);
@@ -468,12 +497,13 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatu
   if (count != nullptr) *count = on.capture != nullptr && !on.capture->nodes.empty() ? 1 : 0;
   return cudaSuccess;
 }
-cudaError_t cudaStreamUpdateCaptureDependencies(cudaStream_t stream, cudaGraphNode_t*, const cudaGraphEdgeData*, std::size_t,
-                                                unsigned) {
+cudaError_t cudaStreamUpdateCaptureDependencies(cudaStream_t stream, cudaGraphNode_t*, const cudaGraphEdgeData*,
+                                                std::size_t, unsigned) {
   stream_of(stream).after_kernel = false;
   return cudaSuccess;
 }
-cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle* handle, cudaGraph_t, unsigned value, unsigned) {
+cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle* handle, cudaGraph_t, unsigned value,
+                                             unsigned) {
   *handle = runtime().next_condition++;
   runtime().machine.conditions[*handle] = value;
   return cudaSuccess;
@@ -505,7 +535,8 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
   return enqueue(stream, false, [] { return cudaSuccess; });
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  return enqueue(stream, false, [graph = reinterpret_cast<Executable*>(executable)->graph] { return run_graph(*graph); });
+  return enqueue(stream, false,
+                 [graph = reinterpret_cast<Executable*>(executable)->graph] { return run_graph(*graph); });
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete &graph_of(graph);

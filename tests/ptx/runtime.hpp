@@ -1,10 +1,10 @@
-// A CUDA runtime whose device is the PTX machine: programs that are linked with it instead of NVIDIA's run the kernels they
-// were built with on the CPU. Launch tables, arguments and host code are those of the program; PTX is read from the files
-// that its build kept beside the object files that PERILUNE_PTX_OBJECTS lists.
+// A CUDA runtime whose device is the PTX machine: programs that are linked with it instead of NVIDIA's run the kernels
+// they were built with on the CPU. Launch tables, arguments and host code are those of the program; PTX is read from
+// the files that its build kept beside the object files that PERILUNE_PTX_OBJECTS lists.
 //
-// What is enqueued on a stream is carried out at once, or when its graph is launched. A kernel's Fault is the text of the
-// error that its launch returns. Also an error, as on a GPU or worse: a launch that may overlap with what is no kernel, more
-// shared memory than was asked for, a synchronisation or an allocation while a graph is captured.
+// What is enqueued on a stream is carried out at once, or when its graph is launched. A kernel's Fault is the text of
+// the error that its launch returns. Also an error, as on a GPU or worse: a launch that may overlap with what is no
+// kernel, more shared memory than was asked for, a synchronisation or an allocation while a graph is captured.
 #pragma once
 
 #include <functional>

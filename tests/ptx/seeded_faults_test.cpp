@@ -1,5 +1,5 @@
-// Faults are put into copies of the program's own kernels, one at a time, and whole iterations of training are run with each:
-// every one is found, as a Fault that says where, or in the bits of the results.
+// Faults are put into copies of the program's own kernels, one at a time, and whole iterations of training are run with
+// each: every one is found, as a Fault that says where, or in the bits of the results.
 #include <gmock/gmock.h>
 
 #include <array>
@@ -30,7 +30,8 @@ std::string kernel_named(const std::vector<std::string>& parts) {
     const auto has = [&](const std::string& part) { return name.find(part) != std::string::npos; };
     if (std::all_of(parts.begin(), parts.end(), has)) found.push_back(name);
   }
-  if (found.size() != 1) throw std::logic_error(std::to_string(found.size()) + " kernels have " + parts.front() + " in their names");
+  if (found.size() != 1)
+    throw std::logic_error(std::to_string(found.size()) + " kernels have " + parts.front() + " in their names");
   return found.front();
 }
 
@@ -73,7 +74,8 @@ class SeededFaults : public ::testing::Test {
     for (std::size_t k = 0; k < count; ++k) {
       const std::smatch& match = matches[k * matches.size() / count];  // spread over the kernel
       std::string text = original.text();
-      text.replace(open + static_cast<std::size_t>(match.position()), static_cast<std::size_t>(match.length()), match.format(by));
+      text.replace(open + static_cast<std::size_t>(match.position()), static_cast<std::size_t>(match.length()),
+                   match.format(by));
       Module changed("with a fault", text);
       replace_kernel(kernel, changed);
       outcomes.push_back(run(on));
@@ -86,8 +88,8 @@ class SeededFaults : public ::testing::Test {
     return outcomes;
   }
   /// Of those matches alone that these iterations come to, which a division by nought in their places shows.
-  static std::vector<Outcome> with_each_that_runs(const Subject& on, const std::string& kernel, const std::string& pattern,
-                                                  const std::string& by, std::size_t most) {
+  static std::vector<Outcome> with_each_that_runs(const Subject& on, const std::string& kernel,
+                                                  const std::string& pattern, const std::string& by, std::size_t most) {
     const std::vector<Outcome> marked = with_each(on, kernel, pattern, "div.u32 %r1, 1, 0; $&", most);
     const std::vector<Outcome> all = with_each(on, kernel, pattern, by, most);
     std::vector<Outcome> outcomes;
@@ -133,17 +135,22 @@ bool is_needed(const std::string& kernel, SourceLine at) {
 
 /// What is found is a race, and every barrier that is needed is found.
 TEST_F(SeededFaults, ARemovedBarrier) {
-  for (const auto& [name, kernel] : {std::pair{"Cuda", gae()}, {"Cuda", reduce()}, {"Cuda", rollout()},
-                                     {"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
+  for (const auto& [name, kernel] : {std::pair{"Cuda", gae()},
+                                     {"Cuda", reduce()},
+                                     {"Cuda", rollout()},
+                                     {"CudaTf32", update("PrecisionE1")},
+                                     {"CudaBf16", update("PrecisionE2")}}) {
     SCOPED_TRACE(kernel);
     int needed = 0;
     for (const Outcome& outcome : with_each_that_runs(subject(name), kernel, R"(bar\.sync\s+0;)", "", 24)) {
       if (is_needed(kernel, outcome.changed)) {
         ++needed;
-        EXPECT_NE(outcome.fault, "") << "line " << outcome.changed.line << ", called in " << outcome.changed.caller_line;
+        EXPECT_NE(outcome.fault, "") << "line " << outcome.changed.line << ", called in "
+                                     << outcome.changed.caller_line;
       }
       if (outcome.fault.empty()) continue;
-      EXPECT_THAT(outcome.fault, ::testing::AnyOf(HasSubstr("nothing orders the two"), HasSubstr("nobody has written")));
+      EXPECT_THAT(outcome.fault,
+                  ::testing::AnyOf(HasSubstr("nothing orders the two"), HasSubstr("nobody has written")));
       EXPECT_THAT(outcome.fault, ::testing::ContainsRegex("kernels/[a-z_/]+\\.(hpp|cuh):[0-9]+"));
     }
     EXPECT_GE(needed, 2);
@@ -151,7 +158,8 @@ TEST_F(SeededFaults, ARemovedBarrier) {
 }
 
 TEST_F(SeededFaults, ARemovedWaitForCopies) {
-  for (const auto& [name, kernel] : {std::pair{"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
+  for (const auto& [name, kernel] :
+       {std::pair{"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
     const std::vector<Outcome> outcomes = with_each_that_runs(subject(name), kernel, R"(cp\.async\.wait_all;)", "", 9);
     EXPECT_EQ(outcomes.size(), 2u) << "the actor's and the critic's";
     for (const Outcome& outcome : outcomes) EXPECT_THAT(outcome.fault, HasSubstr("copies and has not waited for"));
@@ -162,7 +170,9 @@ TEST_F(SeededFaults, ARemovedFence) {
   for (const std::string& kernel : {gae(), reduce()}) {
     const std::vector<Outcome> outcomes = with_each(subject("Cuda"), kernel, R"(membar\.gl;)", "", 9);
     EXPECT_EQ(outcomes.size(), 2u);  // one before the ticket, one after it
-    for (const Outcome& outcome : outcomes) EXPECT_THAT(outcome.fault, ::testing::ContainsRegex("what thread [0-9]+ of block [0-9]+ wrote, and nothing orders"));
+    for (const Outcome& outcome : outcomes)
+      EXPECT_THAT(outcome.fault,
+                  ::testing::ContainsRegex("what thread [0-9]+ of block [0-9]+ wrote, and nothing orders"));
   }
 }
 
@@ -173,9 +183,11 @@ TEST_F(SeededFaults, ARemovedWaitForTheKernelBefore) {
 }
 
 TEST_F(SeededFaults, SwappedFragmentRows) {
-  for (const auto& [name, kernel] : {std::pair{"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
+  for (const auto& [name, kernel] :
+       {std::pair{"CudaTf32", update("PrecisionE1")}, {"CudaBf16", update("PrecisionE2")}}) {
     const std::vector<std::uint32_t> right = run(subject(name)).bits;
-    for (const Outcome& outcome : with_each_that_runs(subject(name), kernel, R"((mma\.sync[^{]*\{[^}]*\},\s*\{)(%r\d+), (%r\d+))", "$1$3, $2", 6)) {
+    for (const Outcome& outcome : with_each_that_runs(
+             subject(name), kernel, R"((mma\.sync[^{]*\{[^}]*\},\s*\{)(%r\d+), (%r\d+))", "$1$3, $2", 6)) {
       EXPECT_EQ(outcome.fault, "");
       EXPECT_NE(outcome.bits, right) << kernel;
     }
@@ -185,14 +197,16 @@ TEST_F(SeededFaults, SwappedFragmentRows) {
 TEST_F(SeededFaults, AWrongStride) {
   for (const auto& [name, kernel] : {std::pair{"Cuda", rollout()}, {"Cuda", gae()}}) {
     const std::vector<std::uint32_t> right = run(subject(name)).bits;
-    for (const Outcome& outcome : with_each(subject(name), kernel, R"((mul\.wide\.[us]32\s+%rd\d+, %r\d+, )4;)", "$012;", 6)) {
+    for (const Outcome& outcome :
+         with_each(subject(name), kernel, R"((mul\.wide\.[us]32\s+%rd\d+, %r\d+, )4;)", "$012;", 6)) {
       EXPECT_TRUE(!outcome.fault.empty() || outcome.bits != right) << kernel;
     }
   }
 }
 
 TEST_F(SeededFaults, ALaneThatAShuffleDoesNotName) {
-  for (const Outcome& outcome : with_each(subject("Cuda"), gae(), R"((shfl\.sync\.bfly\.b32 [^;]*, )%r\d+;)", "$012147483647;", 3)) {
+  for (const Outcome& outcome :
+       with_each(subject("Cuda"), gae(), R"((shfl\.sync\.bfly\.b32 [^;]*, )%r\d+;)", "$012147483647;", 3)) {
     EXPECT_THAT(outcome.fault, HasSubstr("does not name the lane itself"));
     EXPECT_THAT(outcome.fault, HasSubstr("shfl.sync"));
   }
@@ -218,9 +232,11 @@ TEST_F(SeededFaults, AShrunkAllocation) {
     return fault;
   };
   using W = WholeIteration;
-  const auto expected = ::testing::AnyOf(HasSubstr("bytes into an allocation of"), HasSubstr("across the end of an allocation"));
-  for (auto member : {&W::records, &W::rewards, &W::values, &W::gae_moments, &W::moments, &W::scales, &W::gradients, &W::gradient,
-                      &W::square_sums, &W::sums, &W::parameters, &W::first_moment, &W::second_moment, &W::running}) {
+  const auto expected =
+      ::testing::AnyOf(HasSubstr("bytes into an allocation of"), HasSubstr("across the end of an allocation"));
+  for (auto member :
+       {&W::records, &W::rewards, &W::values, &W::gae_moments, &W::moments, &W::scales, &W::gradients, &W::gradient,
+        &W::square_sums, &W::sums, &W::parameters, &W::first_moment, &W::second_moment, &W::running}) {
     EXPECT_THAT(fault_with_less(member), expected);
   }
   EXPECT_THAT(fault_with_less(&W::ends), expected);

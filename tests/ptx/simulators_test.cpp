@@ -1,4 +1,5 @@
-// Every simulator, for a thousand steps and more: the CPU machine's bits, from the PTX. And what uneven steps cost a warp.
+// Every simulator, for a thousand steps and more: the CPU machine's bits, from the PTX. And what uneven steps cost a
+// warp.
 #include "kernels/cpu_levels.hpp"
 #include "kernels/machine/fiber_block.hpp"
 #include "kernels/machine/thread_pool.hpp"
@@ -23,7 +24,8 @@ class Simulators : public ::testing::TestWithParam<Simulated> {};
 TEST_P(Simulators, StepAsOnTheCpu) {
   const auto& [task, count, num_steps, most_steps] = GetParam();
   const test::Subject& on = test::subjects().front();
-  Environments here(on, task, count, {21, 0}, most_steps, task.parameters), there(on, task, count, {21, 0}, most_steps, task.parameters);
+  Environments here(on, task, count, {21, 0}, most_steps, task.parameters),
+      there(on, task, count, {21, 0}, most_steps, task.parameters);
   const Kernels& kernels = test::kernels_of(on.machine(), task, std::max(task.min_width, 16), Precision::kFp32);
   const Kernels& cpu_kernels = test::kernels_of(cpu_machine(), task, std::max(task.min_width, 16), Precision::kFp32);
   ThreadPool pool(1, cpu_kernels.block_storage(1));
@@ -80,7 +82,8 @@ TEST(UnevenSteps, KeepFewLanesWaiting) {
   test::expect_same_bits("state in rounds", in_rounds.fields, in_order.fields);
   test::expect_same_bits("state alone", alone.fields, in_order.fields);
   EXPECT_LT(static_cast<double>(in_rounds.warp_instructions), 0.75 * static_cast<double>(in_order.warp_instructions));
-  EXPECT_LT(static_cast<double>(alone.warp_instructions) / 256, 0.25 * static_cast<double>(in_order.warp_instructions) / 8);
+  EXPECT_LT(static_cast<double>(alone.warp_instructions) / 256,
+            0.25 * static_cast<double>(in_order.warp_instructions) / 8);
 }
 
 constexpr Task with_other_solver(Task task) {
@@ -94,11 +97,13 @@ INSTANTIATE_TEST_SUITE_P(OfLandersInRounds, Simulators,
                          ::testing::Values(Simulated{with_other_solver(test::kLunarLander), 1600, 6, 5}));
 
 INSTANTIATE_TEST_SUITE_P(Of, Simulators,
-                         ::testing::Values(Simulated{test::kCartPole, 301, 2000, 500}, Simulated{test::kCartPole, 1 << 20, 2, 1},
+                         ::testing::Values(Simulated{test::kCartPole, 301, 2000, 500},
+                                           Simulated{test::kCartPole, 1 << 20, 2, 1},
                                            Simulated{test::kLunarLander, 13, 1000, 1000},
                                            Simulated{with_other_solver(test::kLunarLander), 31, 1000, 1000},
                                            Simulated{test::kLunarLanderContinuous, 17, 1000, 300},
-                                           Simulated{test::kLander, 97, 1500, 1000}, Simulated{test::kLanderContinuous, 33, 1500, 200}));
+                                           Simulated{test::kLander, 97, 1500, 1000},
+                                           Simulated{test::kLanderContinuous, 33, 1500, 200}));
 
 }  // namespace
 }  // namespace perilune::ptx

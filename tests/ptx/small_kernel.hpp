@@ -13,14 +13,15 @@ namespace perilune::ptx {
 
 inline const std::string kHeader = ".version 9.0\n.target sm_90\n.address_size 64\n";
 
-/// A text with the kernel `k`, which takes an array (%rd1) and knows its thread (%r1), its block (%r2) and where its own word of
-/// the array is (%rd2).
+/// A text with the kernel `k`, which takes an array (%rd1) and knows its thread (%r1), its block (%r2) and where its
+/// own word of the array is (%rd2).
 inline std::string text_of(const std::string& body, const std::string& more = "") {
   return kHeader + ".extern .shared .align 64 .b8 storage[];\n" + more +
          ".visible .entry k(\n\t.param .u64 k_param_0\n)\n.maxntid 1024, 1, 1\n{\n"
          "\t.reg .pred %p<9>;\n\t.reg .b16 %rs<9>;\n\t.reg .b32 %r<30>;\n\t.reg .f32 %f<30>;\n\t.reg .b64 %rd<30>;\n"
          "\t.shared .align 4 .b8 table[512];\n"
-         "\tld.param.u64 %rd1, [k_param_0];\n\tmov.u32 %r1, %tid.x;\n\tmov.u32 %r2, %ctaid.x;\n\tmov.u32 %r20, %ntid.x;\n"
+         "\tld.param.u64 %rd1, [k_param_0];\n\tmov.u32 %r1, %tid.x;\n\tmov.u32 %r2, %ctaid.x;\n\tmov.u32 %r20, "
+         "%ntid.x;\n"
          "\tmad.lo.s32 %r21, %r2, %r20, %r1;\n\tmul.wide.u32 %rd3, %r21, 4;\n\tadd.s64 %rd2, %rd1, %rd3;\n" +
          body + "\n}\n";
 }

@@ -29,14 +29,16 @@ void multiply(Warp& warp, const Instruction& instruction, Mask) {
   }
 }
 
-/// Matrices of 8 x 8 elements of 16 bits, one in each register: lane 8 i + r says where row r of matrix i lies, and lane l has
-/// elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4; Transposed: of column l / 4. Whoever has an element is who reads it.
+/// Matrices of 8 x 8 elements of 16 bits, one in each register: lane 8 i + r says where row r of matrix i lies, and
+/// lane l has elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4; Transposed: of column l / 4. Whoever has an element is
+/// who reads it.
 template <int Matrices, bool Transposed>
 void load_matrices(Warp& warp, const Instruction& instruction, Mask) {
   std::uint64_t rows[kLanes];
   for (int lane = 0; lane < 8 * Matrices; ++lane) {
     rows[lane] = warp.address(instruction.address, lane);
-    if (rows[lane] % 16 != 0) warp.fault(instruction, lane, "names a matrix row at an address that is no multiple of 16");
+    if (rows[lane] % 16 != 0)
+      warp.fault(instruction, lane, "names a matrix row at an address that is no multiple of 16");
   }
   // A lane's two elements lie side by side, or in rows one after the other.
   constexpr std::size_t kBytes = Transposed ? 2 : 4;
@@ -60,8 +62,10 @@ void load_matrices(Warp& warp, const Instruction& instruction, Mask) {
 }  // namespace
 
 void add_matrix_opcodes(OpcodeTable& table) {
-  table["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = {multiply<Tf32Fragment>, "wwwwwwwwwwwwww", Kind::kWarpSync};
-  table["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = {multiply<Bf16Fragment>, "wwwwwwwwwwwwww", Kind::kWarpSync};
+  table["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = {multiply<Tf32Fragment>, "wwwwwwwwwwwwww",
+                                                                 Kind::kWarpSync};
+  table["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = {multiply<Bf16Fragment>, "wwwwwwwwwwwwww",
+                                                                  Kind::kWarpSync};
   const std::string load = "ldmatrix.sync.aligned.m8n8";
   table[load + ".x2.shared.b16"] = {load_matrices<2, false>, "wws", Kind::kWarpSync};
   table[load + ".x2.trans.shared.b16"] = {load_matrices<2, true>, "wws", Kind::kWarpSync};

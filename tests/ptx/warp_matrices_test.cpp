@@ -24,7 +24,8 @@ const std::string kRows =
 const std::string kAddresses = "\tmul.lo.s32 %r9, %r1, 112;\n\tadd.s32 %r9, %r9, 48;\n\tand.b32 %r9, %r9, 511;\n";
 const std::string kSync = "\tbar.warp.sync -1;\n";
 const std::string kResults =
-    "\tmul.wide.u32 %rd4, %r1, 16;\n\tadd.s64 %rd4, %rd1, %rd4;\n\tst.global.v4.u32 [%rd4], {%r10, %r11, %r12, %r13};\n\tret;";
+    "\tmul.wide.u32 %rd4, %r1, 16;\n\tadd.s64 %rd4, %rd1, %rd4;\n\tst.global.v4.u32 [%rd4], {%r10, %r11, %r12, "
+    "%r13};\n\tret;";
 
 /// "{%r10, %r11}"
 std::string registers_of(int count, int first) {
@@ -33,8 +34,8 @@ std::string registers_of(int count, int first) {
   return "{" + list + "}";
 }
 std::string load_of(int matrices, const std::string& more = "", const std::string& address = "%r9") {
-  return "\tldmatrix.sync.aligned.m8n8.x" + std::to_string(matrices) + more + ".b16 " + registers_of(matrices, 10) + ", [" +
-         address + "];\n";
+  return "\tldmatrix.sync.aligned.m8n8.x" + std::to_string(matrices) + more + ".b16 " + registers_of(matrices, 10) +
+         ", [" + address + "];\n";
 }
 
 /// Which thread has element (row, column) of a matrix, and in which half of its register.
@@ -68,7 +69,8 @@ TEST(PtxMatrices, LoadsAreThoseOfTheIsa) {
 
 TEST(PtxMatrices, AddressesOfGenericPointersAndOffsets) {
   const std::string generic =
-      "\tmov.u64 %rd4, table;\n\tcvta.shared.u64 %rd5, %rd4;\n\t{ .reg .u64 t; cvta.to.shared.u64 t, %rd5; cvt.u32.u64 %r8, t; }\n";
+      "\tmov.u64 %rd4, table;\n\tcvta.shared.u64 %rd5, %rd4;\n\t{ .reg .u64 t; cvta.to.shared.u64 t, %rd5; cvt.u32.u64 "
+      "%r8, t; }\n";
   for (const std::string address : {"%r8+496", "table+496", "%rd4+496"}) {
     SmallKernel kernel(text_of(kRows + kSync + generic + load_of(2, ".shared", address) + kResults), 128);
     kernel.run();
@@ -86,10 +88,12 @@ std::string fault_of(const std::string& body, int threads = 32, Order warps = Or
 TEST(PtxMatrices, FaultsOfLoads) {
   const std::string load = load_of(4, ".shared");
   EXPECT_EQ(fault_of(kRows + kAddresses + kSync + load + "\tret;"), "no fault");
-  EXPECT_THAT(fault_of(kAddresses + load + "\tret;"),
-              AllOf(HasSubstr("thread 0: reads 4 bytes of shared memory that nobody has written"), HasSubstr("ldmatrix")));
-  EXPECT_THAT(fault_of(kRows + kAddresses + load + "\tret;"),
-              AllOf(HasSubstr("thread 0: reads what thread 3 wrote, and nothing orders the two"), HasSubstr("ldmatrix")));
+  EXPECT_THAT(
+      fault_of(kAddresses + load + "\tret;"),
+      AllOf(HasSubstr("thread 0: reads 4 bytes of shared memory that nobody has written"), HasSubstr("ldmatrix")));
+  EXPECT_THAT(
+      fault_of(kRows + kAddresses + load + "\tret;"),
+      AllOf(HasSubstr("thread 0: reads what thread 3 wrote, and nothing orders the two"), HasSubstr("ldmatrix")));
   EXPECT_THAT(fault_of(kRows + kAddresses + kSync + load_of(4, ".shared", "%r9+8") + "\tret;"),
               HasSubstr("a matrix row at an address that is no multiple of 16"));
   EXPECT_THAT(fault_of(kRows + kAddresses + kSync + load_of(4, ".shared", "%r9+16") + "\tret;"),
@@ -130,14 +134,23 @@ struct Shape {
 };
 const Shape kShapes[] = {
     {"k8.row.col.f32.tf32.tf32.f32", 8, 1,
-     [](int g, int t, int i) -> Cell { return {i == 0 || i == 2 ? g : g + 8, i < 2 ? t : t + 4}; },
-     [](int g, int t, int i) -> Cell { return {i == 0 ? t : t + 4, g}; }},
+     [](int g, int t, int i) -> Cell {
+       return {i == 0 || i == 2 ? g : g + 8, i < 2 ? t : t + 4};
+     },
+     [](int g, int t, int i) -> Cell {
+       return {i == 0 ? t : t + 4, g};
+     }},
     {"k16.row.col.f32.bf16.bf16.f32", 16, 2,
-     [](int g, int t, int i) -> Cell { return {i < 2 || (4 <= i && i < 6) ? g : g + 8, t * 2 + (i & 1) + (i < 4 ? 0 : 8)}; },
-     [](int g, int t, int i) -> Cell { return {t * 2 + (i & 1) + (i < 2 ? 0 : 8), g}; }},
+     [](int g, int t, int i) -> Cell {
+       return {i < 2 || (4 <= i && i < 6) ? g : g + 8, t * 2 + (i & 1) + (i < 4 ? 0 : 8)};
+     },
+     [](int g, int t, int i) -> Cell {
+       return {t * 2 + (i & 1) + (i < 2 ? 0 : 8), g};
+     }},
 };
 
-/// Of whole numbers, whose products have no rounding errors. Of tf32 operands the last 13 bits, which are full here, are cut off.
+/// Of whole numbers, whose products have no rounding errors. Of tf32 operands the last 13 bits, which are full here,
+/// are cut off.
 TEST(PtxMatrices, ProductsAreThoseOfTheIsa) {
   for (const Shape& shape : kShapes) {
     SCOPED_TRACE(shape.name);
@@ -176,7 +189,8 @@ TEST(PtxMatrices, ProductsAreThoseOfTheIsa) {
         const int row = i < 2 ? lane / 4 : lane / 4 + 8, column = lane % 4 * 2 + (i & 1);
         int expected = lane - i;
         for (int k = 0; k < shape.depth; ++k) expected += a(row, k) * b(k, column);
-        EXPECT_EQ(std::bit_cast<float>(kernel[static_cast<std::size_t>(16 * lane + 6 + i)]), static_cast<float>(expected))
+        EXPECT_EQ(std::bit_cast<float>(kernel[static_cast<std::size_t>(16 * lane + 6 + i)]),
+                  static_cast<float>(expected))
             << lane << " " << i;
       }
     }

@@ -17,7 +17,8 @@ inline std::string_view trimmed(std::string_view text) {
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 inline bool is_name(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '%' || c == '.';
+  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '%' ||
+         c == '.';
 }
 
 /// Words of a text, without what stands between them.
@@ -44,8 +45,10 @@ bool parse_number(std::string_view text, T& value, int base = 10) {
 /// 12, -4, 0x1F, 0f3F800000, 0d3FF0000000000000: its bits.
 inline bool parse_literal(std::string_view text, std::uint64_t& bits) {
   if (text.empty()) return false;
-  if (text.starts_with("0f") || text.starts_with("0F")) return text.size() == 10 && parse_number(text.substr(2), bits, 16);
-  if (text.starts_with("0d") || text.starts_with("0D")) return text.size() == 18 && parse_number(text.substr(2), bits, 16);
+  if (text.starts_with("0f") || text.starts_with("0F"))
+    return text.size() == 10 && parse_number(text.substr(2), bits, 16);
+  if (text.starts_with("0d") || text.starts_with("0D"))
+    return text.size() == 18 && parse_number(text.substr(2), bits, 16);
   const bool negative = text[0] == '-';
   if (negative) text.remove_prefix(1);
   if (text.ends_with("U")) text.remove_suffix(1);

@@ -19,8 +19,8 @@ constexpr float kDefaults[] = {0.0f};
 
 template <class Real>
 CartPole::State<Real> state_at(const std::vector<double>& row, std::size_t column) {
-  return {static_cast<Real>(row[column]), static_cast<Real>(row[column + 1]),
-          static_cast<Real>(row[column + 2]), static_cast<Real>(row[column + 3])};
+  return {static_cast<Real>(row[column]), static_cast<Real>(row[column + 1]), static_cast<Real>(row[column + 2]),
+          static_cast<Real>(row[column + 3])};
 }
 
 template <class Real>
@@ -52,14 +52,12 @@ TEST(CartPole, FloatStepMatchesRecordedTransitions) {
     const auto& row = rows[i];
     auto state = state_at<float>(row, 0);
     TapeRandom<float> unused({});
-    const auto outcome =
-        CartPole::step(kStandard, state, static_cast<std::uint32_t>(row[4]), unused);
+    const auto outcome = CartPole::step(kStandard, state, static_cast<std::uint32_t>(row[4]), unused);
     const auto values = fields_of(state);
     for (std::size_t k = 0; k < 4; ++k) {
       const double error = std::abs(static_cast<double>(values[k]) - row[5 + k]);
-      EXPECT_LE(error, kTolerance)
-          << "row " << i << " field " << k << ": " << values[k] << " for " << row[5 + k] << ", "
-          << 100 * error / kTolerance << "% of tolerance";
+      EXPECT_LE(error, kTolerance) << "row " << i << " field " << k << ": " << values[k] << " for " << row[5 + k]
+                                   << ", " << 100 * error / kTolerance << "% of tolerance";
     }
     EXPECT_EQ(outcome.reward, static_cast<float>(row[13])) << "row " << i;
     if (!near_a_limit(row)) {
@@ -80,14 +78,12 @@ TEST(CartPole, DoubleStepIsGymnasiumsFloat64Step) {
     const auto& row = rows[i];
     auto state = state_at<double>(row, 0);
     TapeRandom<double> unused({});
-    const auto outcome =
-        CartPole::step(kStandard, state, static_cast<std::uint32_t>(row[4]), unused);
+    const auto outcome = CartPole::step(kStandard, state, static_cast<std::uint32_t>(row[4]), unused);
     const auto values = fields_of(state);
     for (std::size_t k = 0; k < 4; ++k) {
       const double error = std::abs(values[k] - row[5 + k]);
-      EXPECT_LE(error, kTolerance)
-          << "row " << i << " field " << k << ": " << values[k] << " for " << row[5 + k] << ", "
-          << 100 * error / kTolerance << "% of tolerance";
+      EXPECT_LE(error, kTolerance) << "row " << i << " field " << k << ": " << values[k] << " for " << row[5 + k]
+                                   << ", " << 100 * error / kTolerance << "% of tolerance";
       // Positions do not depend on sin and cos.
       if (k % 2 == 0) {
         EXPECT_EQ(values[k], row[5 + k]) << "row " << i << " field " << k;
@@ -111,8 +107,7 @@ TEST(CartPole, DoubleReplaysRecordedEpisodes) {
     auto state = state_at<double>(steps[0], 2);
     for (std::size_t t = 0; t < steps.size(); ++t) {
       if (!open_loop) state = state_at<double>(steps[t], 2);
-      const auto outcome =
-          CartPole::step(kStandard, state, static_cast<std::uint32_t>(steps[t][6]), unused);
+      const auto outcome = CartPole::step(kStandard, state, static_cast<std::uint32_t>(steps[t][6]), unused);
       const auto values = fields_of(state);
       for (std::size_t k = 0; k < 4; ++k) {
         EXPECT_NEAR(values[k], steps[t][7 + k], 1e-12) << "episode " << number << " step " << t;

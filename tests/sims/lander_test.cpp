@@ -42,7 +42,8 @@ TEST(LanderTask, SideEnginesMirrorEachOther) {
   const auto fired = [](float direction, double sideways) {
     Body<float> body = {{10, 5}, 0, {0, 0}, 0};
     TapeRandom<float> tape({0.25, sideways});
-    lunar::fire_engines(lunar::Throttle<float>{0, 1, direction}, lunar::lander_mass(), lunar::draw_dispersion<float>(tape), body);
+    lunar::fire_engines(lunar::Throttle<float>{0, 1, direction}, lunar::lander_mass(),
+                        lunar::draw_dispersion<float>(tape), body);
     return body;
   };
   const auto left = fired(-1, 0.5), right = fired(1, -0.5);

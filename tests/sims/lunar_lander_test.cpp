@@ -9,8 +9,8 @@
 #include <limits>
 #include <vector>
 
-#include "sims/tape_random.hpp"
 #include "sims/box2d_float.hpp"
+#include "sims/tape_random.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/lander.hpp"
 
@@ -86,15 +86,24 @@ TEST(LunarLander, ResetIsAffineInTheStartingForce) {
     EXPECT_EQ(tape.remaining(), 0u);
     float bodies[test::kBodyValues];
     LunarLander::bodies(state, bodies);
-    const double expected[test::kBodyValues] = {
-        10 + 7.98268e-5 * fx, 13.3355 + 8.06632e-5 * fy, 6.6e-6 - 9.24994e-6 * fx,
-        .0040428 * fx, -.2 + .00403316 * fy, -4.57877e-4 * fx,
-        10.8710 + 7.72661e-5 * fx, 13.1215 - 1.04485e-5 * fx + 8.06632e-5 * fy,
-        .491885 - 1.19931e-5 * fx, .00370677 * fx, -.2 - 2.91139e-4 * fx + .00403316 * fy,
-        -4.57878e-4 * fx,
-        9.12896 + 7.72542e-5 * fx, 13.1217 + 1.04532e-5 * fx + 8.06634e-5 * fy,
-        -.492146 - 1.20033e-5 * fx, .00370677 * fx, -.2 + 2.9114e-4 * fx + .00403316 * fy,
-        -4.57878e-4 * fx};
+    const double expected[test::kBodyValues] = {10 + 7.98268e-5 * fx,
+                                                13.3355 + 8.06632e-5 * fy,
+                                                6.6e-6 - 9.24994e-6 * fx,
+                                                .0040428 * fx,
+                                                -.2 + .00403316 * fy,
+                                                -4.57877e-4 * fx,
+                                                10.8710 + 7.72661e-5 * fx,
+                                                13.1215 - 1.04485e-5 * fx + 8.06632e-5 * fy,
+                                                .491885 - 1.19931e-5 * fx,
+                                                .00370677 * fx,
+                                                -.2 - 2.91139e-4 * fx + .00403316 * fy,
+                                                -4.57878e-4 * fx,
+                                                9.12896 + 7.72542e-5 * fx,
+                                                13.1217 + 1.04532e-5 * fx + 8.06634e-5 * fy,
+                                                -.492146 - 1.20033e-5 * fx,
+                                                .00370677 * fx,
+                                                -.2 + 2.9114e-4 * fx + .00403316 * fy,
+                                                -4.57878e-4 * fx};
     for (int i = 0; i < test::kBodyValues; ++i) {
       // The fit's own residual is up to 5e-5.
       EXPECT_NEAR(static_cast<double>(bodies[i]), expected[i], 1e-4) << "value " << i;
@@ -151,8 +160,7 @@ TEST(LunarLander, EpisodesReplayInOurArithmetic) {
             << "seed " << episode.seed << " step " << t << " value " << i;
       }
       if (t > 0) {
-        ASSERT_NEAR(ours.steps[t].reward, episode.steps[t].reward, 1e-2)
-            << "seed " << episode.seed << " step " << t;
+        ASSERT_NEAR(ours.steps[t].reward, episode.steps[t].reward, 1e-2) << "seed " << episode.seed << " step " << t;
       }
     }
   }
@@ -200,8 +208,10 @@ TEST(LunarLander, StaysFiniteAndAboveTheGround) {
   // Pilots that push one way, push at random, or land, near the bounds of all parameters, with either
   // solver. Beyond the ends of
   // the ground a leg may swing below it, as in Gymnasium; from there on nothing is said.
-  const float parameters[][5] = {{-12.0f, 1.0f, 20.0f, 2.0f, 0.0f}, {-12.0f, 1.0f, 20.0f, 2.0f, 1.0f},
-                                 {-0.0f, 1.0f, -20.0f, -2.0f, 0.0f}, {-0.0f, 1.0f, -20.0f, -2.0f, 1.0f},
+  const float parameters[][5] = {{-12.0f, 1.0f, 20.0f, 2.0f, 0.0f},
+                                 {-12.0f, 1.0f, 20.0f, 2.0f, 1.0f},
+                                 {-0.0f, 1.0f, -20.0f, -2.0f, 0.0f},
+                                 {-0.0f, 1.0f, -20.0f, -2.0f, 1.0f},
                                  {-10.0f, 0.0f, 0.0f, 0.0f, 1.0f}};
   int slept = 0;
   for (std::uint32_t k = 0; k < std::size(parameters); ++k) {
@@ -216,9 +226,8 @@ TEST(LunarLander, StaysFiniteAndAboveTheGround) {
         CounterRandom<float> pilot({3, k}, 0, episode, episode % 8 < 4 ? 0 : t, Purpose::kAction);
         float observation[LunarLander::kObsDim];
         LunarLander::observe(params, state, observation);
-        const std::uint32_t action = episode % 8 == 7
-                                         ? test::heuristic_action<LunarLander>(observation)
-                                         : pilot.bits() >> 30;
+        const std::uint32_t action =
+            episode % 8 == 7 ? test::heuristic_action<LunarLander>(observation) : pilot.bits() >> 30;
         const auto outcome = LunarLander::step(params, state, action, rng);
         terminated = outcome.terminated;
         state.fields([&](float field) { ASSERT_TRUE(std::isfinite(field)) << "step " << t; });

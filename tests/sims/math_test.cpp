@@ -32,8 +32,7 @@ struct WorstError {
 /// Errors of `ours` against `reference` over every `stride`-th float of both signs with low <= |x|
 /// <= high.
 template <class Ours, class Reference>
-WorstError measure(Ours ours, Reference reference, float low, float high, std::uint32_t stride,
-                   bool negative = true) {
+WorstError measure(Ours ours, Reference reference, float low, float high, std::uint32_t stride, bool negative = true) {
   WorstError worst;
   for (std::uint64_t bits = as_uint(low); bits <= as_uint(high); bits += stride) {
     for (std::uint32_t sign = 0; sign <= (negative ? 1u : 0u); ++sign) {
@@ -51,13 +50,12 @@ WorstError measure(Ours ours, Reference reference, float low, float high, std::u
 }
 
 void expect_ulps(const WorstError& worst, double bound) {
-  EXPECT_LE(worst.ulps, bound) << "at " << worst.at_ulps << ": " << 100 * worst.ulps / bound
-                               << "% of the stated bound";
+  EXPECT_LE(worst.ulps, bound) << "at " << worst.at_ulps << ": " << 100 * worst.ulps / bound << "% of the stated bound";
 }
 
 void expect_absolute(const WorstError& worst, double bound) {
-  EXPECT_LE(worst.absolute, bound) << "at " << worst.at_absolute << ": "
-                                   << 100 * worst.absolute / bound << "% of the stated bound";
+  EXPECT_LE(worst.absolute, bound) << "at " << worst.at_absolute << ": " << 100 * worst.absolute / bound
+                                   << "% of the stated bound";
 }
 
 double sin_of(double x) { return std::sin(x); }
@@ -111,9 +109,9 @@ TEST(Math, Log) {
   const auto log = [](float x) { return math::log(x); };
   const auto reference = [](double x) { return std::log(x); };
   expect_ulps(measure(log, reference, 0.25f, 4.0f, 7, false), 0.86);
-  expect_ulps(measure(log, reference, std::numeric_limits<float>::denorm_min(),
-                      std::numeric_limits<float>::max(), 997, false),
-              0.86);
+  expect_ulps(
+      measure(log, reference, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max(), 997, false),
+      0.86);
   EXPECT_EQ(log(1.0f), 0.0f);
   EXPECT_EQ(log(0.0f), -kInfinity);
   EXPECT_EQ(log(-0.0f), -kInfinity);

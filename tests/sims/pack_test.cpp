@@ -22,8 +22,7 @@ class PackEqualsFloat : public test::PackTest {};
 /// Equal bits, or both NaN (whose bits are unspecified).
 void expect_same(float pack_lane, float alone, const char* what, int lane) {
   if (std::isnan(alone) && std::isnan(pack_lane)) return;
-  EXPECT_EQ(as_uint(pack_lane), as_uint(alone))
-      << what << " lane " << lane << ": " << pack_lane << " for " << alone;
+  EXPECT_EQ(as_uint(pack_lane), as_uint(alone)) << what << " lane " << lane << ": " << pack_lane << " for " << alone;
 }
 
 /// Compares over random bit patterns: all exponents, both signs, NaN and infinities.
@@ -114,8 +113,7 @@ void compare_environment(const typename E::Params& params, std::uint32_t steps, 
     for (int lane = 0; lane < kPackLanes; ++lane) {
       SCOPED_TRACE("step " + std::to_string(step));
       CounterRandom<float> mine({9, 0}, environments[lane], episodes[lane], step, Purpose::kStep);
-      const auto expected =
-          E::step(params, alone[lane], action(environments[lane], episodes[lane], step, 0.0f), mine);
+      const auto expected = E::step(params, alone[lane], action(environments[lane], episodes[lane], step, 0.0f), mine);
       expect_same(outcome.reward[lane], expected.reward, "reward", lane);
       ASSERT_EQ(outcome.terminated[lane], expected.terminated);
       count = 0;

@@ -53,29 +53,27 @@ double distance(const std::vector<Point>& polygon, Point a, Point b) {
   bool a_inside = true, crosses = false;
   for (std::size_t i = 0; i < polygon.size(); ++i) {
     const Point p = polygon[i], q = polygon[(i + 1) % polygon.size()];
-    least = std::min({least, distance_to_segment(p, a, b), distance_to_segment(a, p, q),
-                      distance_to_segment(b, p, q)});
+    least = std::min({least, distance_to_segment(p, a, b), distance_to_segment(a, p, q), distance_to_segment(b, p, q)});
     a_inside = a_inside && cross(q - p, a - p) > 0;
-    crosses = crosses || (cross(b - a, p - a) * cross(b - a, q - a) < 0 &&
-                          cross(q - p, a - p) * cross(q - p, b - p) < 0);
+    crosses =
+        crosses || (cross(b - a, p - a) * cross(b - a, q - a) < 0 && cross(q - p, a - p) * cross(q - p, b - p) < 0);
   }
   return a_inside || crosses ? 0 : least;
 }
 
 Edge<float> edge(Point a, Point b) {
-  return {{static_cast<float>(a.x), static_cast<float>(a.y)},
-          {static_cast<float>(b.x), static_cast<float>(b.y)}};
+  return {{static_cast<float>(a.x), static_cast<float>(a.y)}, {static_cast<float>(b.x), static_cast<float>(b.y)}};
 }
 
 class RigidBody : public ::testing::Test {
  protected:
-  double draw(double low, double high) {
-    return std::uniform_real_distribution<double>(low, high)(generator_);
-  }
+  double draw(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator_); }
   float drawf(double low, double high) { return static_cast<float>(draw(low, high)); }
   Body<float> body(double x, double y, double angle, double speed, double spin) {
-    return {{static_cast<float>(x), static_cast<float>(y)}, static_cast<float>(angle),
-            {drawf(-speed, speed), drawf(-speed, speed)}, drawf(-spin, spin)};
+    return {{static_cast<float>(x), static_cast<float>(y)},
+            static_cast<float>(angle),
+            {drawf(-speed, speed), drawf(-speed, speed)},
+            drawf(-spin, spin)};
   }
   std::mt19937 generator_{20};
 };
@@ -258,8 +256,8 @@ TEST_F(RigidBody, JointBlockSolvesPointLimitAndMotorAtOnce) {
     const Vec2<float> apart = b.velocity_at(rb) - a.velocity_at(ra);
     // Ten roundings of what cancels: the impulse's two components turn the light leg by hundreds of rad/s against each
     // other, and the determinant of the point's matrix is a difference, which its condition number tells.
-    const float turned = leg_mass().inverse_inertia * (std::abs(rb.x * given.point.y) + std::abs(rb.y * given.point.x) +
-                                                       std::abs(given.motor));
+    const float turned = leg_mass().inverse_inertia *
+                         (std::abs(rb.x * given.point.y) + std::abs(rb.y * given.point.x) + std::abs(given.motor));
     const float condition = (k.k11 + k.k22) * (k.k11 + k.k22) * k.inverse_determinant2;
     const float rounding = 10 * 0x1p-24f * (turned * length(rb) + condition * before);
     EXPECT_LE(length(apart), rounding) << i;
@@ -325,8 +323,10 @@ TEST_F(RigidBody, TimeOfImpactIsTheFirstTimeAtTheTargetDistance) {
     const Point a{0, draw(-1, 1)}, b{2, draw(-1, 1)};
     const double x = draw(0, 2), ground = a.y + (b.y - a.y) * x / 2;
     const Sweep<float> sweep = {{static_cast<float>(x), static_cast<float>(ground + draw(0.3, 0.8))},
-                                drawf(-6, 6), {drawf(0, 2), static_cast<float>(ground + draw(-0.8, 0.8))},
-                                drawf(-6, 6), 0};
+                                drawf(-6, 6),
+                                {drawf(0, 2), static_cast<float>(ground + draw(-0.8, 0.8))},
+                                drawf(-6, 6),
+                                0};
     Sweep<float> narrow = sweep;  // little turning: Box2D looks for touches at both ends of an arc
     narrow.to_angle = narrow.from_angle + 0.02f * (sweep.to_angle - sweep.from_angle);
     const auto gap = [&](double t) {

@@ -30,16 +30,13 @@ TEST(Philox, KnownAnswers) {
   constexpr std::uint32_t kOnes = 0xffffffffu;
   const std::array<KnownAnswer, 3> known = {{
       {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-      {{kOnes, kOnes, kOnes, kOnes},
-       {kOnes, kOnes},
-       {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
       {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
        {0xa4093822, 0x299f31d0},
        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
   }};
   for (const auto& [counter, key, answer] : known) {
-    const auto block = philox4x32<std::uint32_t>({{counter[0], counter[1], counter[2], counter[3]}},
-                                                 key[0], key[1]);
+    const auto block = philox4x32<std::uint32_t>({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
     for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(block.word[i], answer[i]) << "word " << i;
   }
 }
@@ -48,16 +45,15 @@ TEST(CounterRandom, LaysOutKeyAndCounterAsDocumented) {
   CounterRandom<float> rng(kKey, 11u, 22u, 33u, Purpose::kShuffle);
   const auto purpose = static_cast<std::uint32_t>(Purpose::kShuffle) << 16;
   for (std::uint32_t block = 0; block < 3; ++block) {
-    const auto expected =
-        philox4x32<std::uint32_t>({{11u, 22u, 33u, purpose | block}}, kKey.seed, kKey.stream);
+    const auto expected = philox4x32<std::uint32_t>({{11u, 22u, 33u, purpose | block}}, kKey.seed, kKey.stream);
     for (const std::uint32_t word : expected.word) EXPECT_EQ(rng.bits(), word) << block;
   }
 }
 
 TEST(CounterRandom, EveryCoordinateGivesAnotherSequence) {
   std::set<std::uint32_t> seen;
-  const auto add = [&](RngKey key, std::uint32_t environment, std::uint32_t episode,
-                       std::uint32_t step, Purpose purpose) {
+  const auto add = [&](RngKey key, std::uint32_t environment, std::uint32_t episode, std::uint32_t step,
+                       Purpose purpose) {
     CounterRandom<float> rng(key, environment, episode, step, purpose);
     for (int i = 0; i < 8; ++i) seen.insert(rng.bits());
   };
@@ -177,14 +173,13 @@ TEST(CounterRandom, NormalDouble) { check_normal<double>(); }
 TEST(SampleCategorical, FrequenciesAreTheProbabilities) {
   const float probabilities[4] = {0.1f, 0.0f, 0.6f, 0.3f};
   std::vector<int> counts(4);
-  for (const double index : draws<float>(
-           [&](auto& rng) { return sample_categorical(probabilities, 4, rng.uniform()); })) {
+  for (const double index :
+       draws<float>([&](auto& rng) { return sample_categorical(probabilities, 4, rng.uniform()); })) {
     ++counts.at(static_cast<std::size_t>(index));
   }
   for (std::size_t i = 0; i < 4; ++i) {
     const double p = probabilities[i];
-    EXPECT_NEAR(counts[i] / static_cast<double>(kDraws), p,
-                4 * std::sqrt(p * (1 - p) / kDraws) + 1e-7)
+    EXPECT_NEAR(counts[i] / static_cast<double>(kDraws), p, 4 * std::sqrt(p * (1 - p) / kDraws) + 1e-7)
         << "index " << i;
   }
 }

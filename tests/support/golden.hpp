@@ -26,10 +26,9 @@ inline std::vector<std::vector<double>> read_golden(const std::string& name) {
     std::istringstream cells(line);
     for (std::string cell; std::getline(cells, cell, ',');) row.push_back(std::stod(cell));
     if (!rows.empty() && row.size() != rows[0].size()) {
-      throw std::runtime_error("malformed golden data (" + path + ", data row " +
-                               std::to_string(rows.size()) + ": " + std::to_string(row.size()) +
-                               " cells) - every row has " + std::to_string(rows[0].size()) +
-                               " - copy the file again");
+      throw std::runtime_error("malformed golden data (" + path + ", data row " + std::to_string(rows.size()) + ": " +
+                               std::to_string(row.size()) + " cells) - every row has " +
+                               std::to_string(rows[0].size()) + " - copy the file again");
     }
     rows.push_back(row);
   }

@@ -20,8 +20,7 @@ class NaiveMatrixLibrary : public MatrixLibrary {
         float& c = p.c[std::ptrdiff_t{i} * p.c_stride + j];
         double sum = p.accumulate ? double{c} : 0.0;
         for (int k = 0; k < p.inner; ++k) {
-          sum += element(p.a, p.a_stride, p.a_transposed, i, k) *
-                 element(p.b, p.b_stride, p.b_transposed, k, j);
+          sum += element(p.a, p.a_stride, p.a_transposed, i, k) * element(p.b, p.b_stride, p.b_transposed, k, j);
         }
         c = static_cast<float>(sum);
       }

@@ -65,9 +65,7 @@ struct Mlp {
           sum += parameters[at(network.weight[l] + o * in(l) + i)] * layers[at(l)][at(i)];
         }
         const bool hidden = l < network.depth;
-        y[at(o)] = !hidden                                   ? sum
-                   : network.activation == Activation::kTanh ? std::tanh(sum)
-                                                             : std::max(0.0, sum);
+        y[at(o)] = !hidden ? sum : network.activation == Activation::kTanh ? std::tanh(sum) : std::max(0.0, sum);
       }
       layers.push_back(y);
     }
@@ -91,8 +89,7 @@ struct Mlp {
   }
 
   /// Adds d(loss)/d(parameter) to gradient, given what forward returned and d(loss)/d(output).
-  void backward(const Vector& parameters, const std::vector<Vector>& layers, Vector slope,
-                Vector& gradient) const {
+  void backward(const Vector& parameters, const std::vector<Vector>& layers, Vector slope, Vector& gradient) const {
     for (int l = network.depth; l >= 0; --l) {
       Vector previous(at(in(l)), 0.0);
       for (int o = 0; o < out(l); ++o) {
@@ -106,8 +103,7 @@ struct Mlp {
       if (l == 0) return;
       for (int i = 0; i < in(l); ++i) {
         const double h = layers[at(l)][at(i)];
-        previous[at(i)] *=
-            network.activation == Activation::kTanh ? 1.0 - h * h : (h > 0.0 ? 1.0 : 0.0);
+        previous[at(i)] *= network.activation == Activation::kTanh ? 1.0 - h * h : (h > 0.0 ? 1.0 : 0.0);
       }
       slope = previous;
     }
@@ -165,8 +161,7 @@ struct Networks {
 inline constexpr int kOddWidths[kMaxHiddenLayers] = {7, 33, 5, 20, 9, 17, 1, 6};
 
 /// width 0: kOddWidths.
-inline Mlp place_mlp(int inputs, int width, int outputs, int depth, Activation activation,
-                     int& next) {
+inline Mlp place_mlp(int inputs, int width, int outputs, int depth, Activation activation, int& next) {
   Mlp mlp{{}, inputs, outputs};
   mlp.network.depth = depth;
   mlp.network.activation = activation;
@@ -186,8 +181,8 @@ inline Mlp place_mlp(int inputs, int width, int outputs, int depth, Activation a
 }
 
 /// gaussian: the actor is one of continuous actions.
-inline Networks place_networks(int inputs, int width, int actions, int actor_depth,
-                               int critic_depth, Activation activation, bool gaussian = false) {
+inline Networks place_networks(int inputs, int width, int actions, int actor_depth, int critic_depth,
+                               Activation activation, bool gaussian = false) {
   int next = 0;
   Networks networks{};
   networks.actor = place_mlp(inputs, width, actions, actor_depth, activation, next);
@@ -248,10 +243,14 @@ inline PolicyLoss surrogate_loss(double log_p, const Sample& sample, const LossS
   const double clipped_ratio = std::clamp(ratio, 1.0 - s.clip, 1.0 + s.clip);
   const double plain = -sample.advantage * ratio, limited = -sample.advantage * clipped_ratio;
   // A clipped ratio is a constant; d(ratio)/d(log p) = ratio.
-  return {std::max(plain, limited),       0.0,
-          -log_ratio,                     ratio - 1.0 - log_ratio,
-          std::abs(ratio - 1.0) > s.clip, plain >= limited ? -sample.advantage * ratio : 0.0,
-          {},                             {}};
+  return {std::max(plain, limited),
+          0.0,
+          -log_ratio,
+          ratio - 1.0 - log_ratio,
+          std::abs(ratio - 1.0) > s.clip,
+          plain >= limited ? -sample.advantage * ratio : 0.0,
+          {},
+          {}};
 }
 
 inline PolicyLoss policy_loss(const Vector& logits, const Sample& sample, const LossSettings& s) {
@@ -302,18 +301,16 @@ struct LossTotals {
 };
 
 /// The losses of a minibatch; adds the gradient of loss(...) below to *gradient when not null.
-inline LossTotals loss_totals(const Networks& networks, const Vector& parameters,
-                              const std::vector<Sample>& samples, const LossSettings& s,
-                              Vector* gradient = nullptr) {
+inline LossTotals loss_totals(const Networks& networks, const Vector& parameters, const std::vector<Sample>& samples,
+                              const LossSettings& s, Vector* gradient = nullptr) {
   LossTotals sums{};
   const double n = static_cast<double>(samples.size());
   for (const Sample& sample : samples) {
     const auto actor = networks.actor.forward(parameters, sample.observation);
     const auto critic = networks.critic.forward(parameters, sample.observation);
-    PolicyLoss policy =
-        networks.actor.is_gaussian()
-            ? gaussian_loss(actor.back(), networks.actor.log_std(parameters), sample, s)
-            : policy_loss(actor.back(), sample, s);
+    PolicyLoss policy = networks.actor.is_gaussian()
+                            ? gaussian_loss(actor.back(), networks.actor.log_std(parameters), sample, s)
+                            : policy_loss(actor.back(), sample, s);
     const ValueLoss value = value_loss(critic.back()[0], sample, s);
     sums.policy += policy.loss;
     sums.entropy += policy.entropy;
@@ -332,11 +329,10 @@ inline LossTotals loss_totals(const Networks& networks, const Vector& parameters
   return sums;
 }
 
-inline double loss(const Networks& networks, const Vector& parameters,
-                   const std::vector<Sample>& samples, const LossSettings& s) {
+inline double loss(const Networks& networks, const Vector& parameters, const std::vector<Sample>& samples,
+                   const LossSettings& s) {
   const LossTotals sums = loss_totals(networks, parameters, samples, s);
-  return (sums.policy - s.ent_coef * sums.entropy + s.vf_coef * sums.value) /
-         static_cast<double>(samples.size());
+  return (sums.policy - s.ent_coef * sums.entropy + s.vf_coef * sums.value) / static_cast<double>(samples.size());
 }
 
 /// df/dx by a central difference.
@@ -345,11 +341,10 @@ inline double central_difference(const std::function<double(double)>& f, double 
 }
 
 /// Random samples for these networks whose losses are smooth around them: no ratio, value or error
-/// is within `margin` of where the clipping switches, and no ReLU within `kink_margin` of 0, so that rounding cannot choose
-/// another branch.
-inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters,
-                                        int count, double clip, Draws& draws,
-                                        double margin = 1e-3, double kink_margin = 0.0) {
+/// is within `margin` of where the clipping switches, and no ReLU within `kink_margin` of 0, so that rounding cannot
+/// choose another branch.
+inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters, int count, double clip,
+                                        Draws& draws, double margin = 1e-3, double kink_margin = 0.0) {
   std::vector<Sample> samples;
   while (static_cast<int>(samples.size()) < count) {
     Sample sample{};
@@ -383,9 +378,9 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
     sample.target = draws.uniform(-1.0, 1.0);
     sample.advantage = draws.normal();
     const double limited = sample.old_value + std::clamp(moved, -clip, clip);
-    const double distance = std::min(
-        {std::abs(std::exp(log_ratio) - 1.0 - clip), std::abs(std::exp(log_ratio) - 1.0 + clip),
-         std::abs(std::abs(moved) - clip), std::abs(value + limited - 2.0 * sample.target)});
+    const double distance =
+        std::min({std::abs(std::exp(log_ratio) - 1.0 - clip), std::abs(std::exp(log_ratio) - 1.0 + clip),
+                  std::abs(std::abs(moved) - clip), std::abs(value + limited - 2.0 * sample.target)});
     if (distance > margin) samples.push_back(sample);
   }
   return samples;
@@ -420,8 +415,8 @@ struct Advantage {
 /// Generalised advantages from the definition A_t = sum_k (gamma lambda)^k delta_(t+k), and
 /// discounted returns R_t = sum_k gamma^k r_(t+k), both up to the episode's end; last_value follows
 /// the last step.
-inline std::vector<Advantage> advantages_of(const std::vector<Step>& steps, double last_value,
-                                            double gamma, double lambda) {
+inline std::vector<Advantage> advantages_of(const std::vector<Step>& steps, double last_value, double gamma,
+                                            double lambda) {
   const auto value_after = [&](std::size_t t) {
     if (steps[t].terminated) return 0.0;
     if (steps[t].truncated) return steps[t].final_value;
@@ -433,10 +428,8 @@ inline std::vector<Advantage> advantages_of(const std::vector<Step>& steps, doub
     double advantage_weight = 1.0, return_weight = 1.0;
     for (std::size_t t = start; t < steps.size(); ++t) {
       const bool end = steps[t].terminated || steps[t].truncated || t + 1 == steps.size();
-      sums.advantage +=
-          advantage_weight * (steps[t].reward + gamma * value_after(t) - steps[t].value);
-      sums.discounted_return +=
-          return_weight * (steps[t].reward + (end ? gamma * value_after(t) : 0.0));
+      sums.advantage += advantage_weight * (steps[t].reward + gamma * value_after(t) - steps[t].value);
+      sums.discounted_return += return_weight * (steps[t].reward + (end ? gamma * value_after(t) : 0.0));
       if (end) break;
       advantage_weight *= gamma * lambda;
       return_weight *= gamma;
@@ -451,8 +444,8 @@ struct Adam {
   double beta1, beta2, epsilon;
   int steps = 0;
 
-  void apply(const Vector& gradient, double learning_rate, int begin, int end, Vector& parameters,
-             Vector& first, Vector& second) {
+  void apply(const Vector& gradient, double learning_rate, int begin, int end, Vector& parameters, Vector& first,
+             Vector& second) {
     ++steps;
     for (std::size_t i = at(begin); i < at(end); ++i) {
       first[i] = beta1 * first[i] + (1.0 - beta1) * gradient[i];

@@ -1,4 +1,5 @@
-// Proximal policy optimisation as host/training/trainer.cpp runs it, naively and in double: one environment, one sample at a time.
+// Proximal policy optimisation as host/training/trainer.cpp runs it, naively and in double: one environment, one sample
+// at a time.
 //
 // It shares with the kernels only what has tests of its own: the simulators, the counters of the random numbers, the
 // order in which samples are visited, and where parameters lie. Simulators run in float32, whose bits are the same on
@@ -161,7 +162,9 @@ class ReferenceTraining {
     CounterRandom<float> random(key_, static_cast<std::uint32_t>(n), episode, 0, Purpose::kReset);
     return {E::template reset<float>(params_, random), episode, 0, 0.0};
   }
-  double value_of(const Vector& observation) const { return networks.critic.forward(parameters, observation).back()[0]; }
+  double value_of(const Vector& observation) const {
+    return networks.critic.forward(parameters, observation).back()[0];
+  }
 
   void roll_out() {
     batch_samples_.assign(at(batch_), {});
@@ -343,8 +346,9 @@ struct PlayedEpisode {
 
 /// Episode `set` of environments 0 .. episodes - 1, as evaluate() plays them.
 template <class E>
-std::vector<PlayedEpisode> reference_evaluation(const Config& config, const std::vector<float>& parameters, int episodes,
-                                                std::uint32_t seed, std::uint32_t set, bool greedy, Closeness& closeness) {
+std::vector<PlayedEpisode> reference_evaluation(const Config& config, const std::vector<float>& parameters,
+                                                int episodes, std::uint32_t seed, std::uint32_t set, bool greedy,
+                                                Closeness& closeness) {
   const Networks networks = reference_networks(config);
   const Vector exact = to_double(parameters);
   const RngKey key{seed, kEvaluationStream};

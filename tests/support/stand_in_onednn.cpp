@@ -1,4 +1,5 @@
-// A shared library with the functions of oneDNN and its OpenMP that host/device/matrix_library.cpp calls, each at its plainest.
+// A shared library with the functions of oneDNN and its OpenMP that host/device/matrix_library.cpp calls, each at its
+// plainest.
 #include <cmath>
 #include <cstdint>
 
@@ -12,9 +13,9 @@ int omp_get_max_threads() { return threads_of_this_thread; }
 void omp_set_num_threads(int threads) { threads_of_this_thread = threads; }
 
 // Row-major. Not a number where more than one thread would multiply: the pool has cut the product already.
-int dnnl_sgemm(char transpose_a, char transpose_b, std::int64_t rows, std::int64_t columns, std::int64_t inner, float alpha,
-               const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride, float beta, float* c,
-               std::int64_t c_stride) {
+int dnnl_sgemm(char transpose_a, char transpose_b, std::int64_t rows, std::int64_t columns, std::int64_t inner,
+               float alpha, const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride, float beta,
+               float* c, std::int64_t c_stride) {
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
       double sum = 0.0;

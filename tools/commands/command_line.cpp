@@ -80,8 +80,8 @@ class HelpFormatter : public CLI::Formatter {
   HelpFormatter() { label("Positionals", "Arguments"); }
 
   std::string make_option(const CLI::Option* option, bool is_positional) const override {
-    const std::string name = is_positional ? option->get_type_name()
-                                           : make_option_name(option, false) + make_option_opts(option);
+    const std::string name =
+        is_positional ? option->get_type_name() : make_option_name(option, false) + make_option_opts(option);
     return entry("  " + name, option->get_description());
   }
   std::string make_subcommand(const CLI::App* command) const override {
@@ -142,8 +142,8 @@ class HelpFormatter : public CLI::Formatter {
 std::int64_t parse_whole(std::string_view option, std::string_view text, std::int64_t min, std::int64_t max) {
   const std::optional<std::int64_t> value = read_integer(text);
   if (!value || *value < min || *value > max) {
-    throw UsageError(formatted("{} {} is not possible - allowed: a whole number, {} .. {}", option, in_quotes(text),
-                               min, max));
+    throw UsageError(
+        formatted("{} {} is not possible - allowed: a whole number, {} .. {}", option, in_quotes(text), min, max));
   }
   return *value;
 }
@@ -167,8 +167,10 @@ std::filesystem::path parse_path(std::string_view option, const std::string& tex
 Setting parse_setting(const std::string& text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
-    throw UsageError(formatted("--set {} is not KEY=VALUE - for example --set learning_rate=3e-4 - `perilune list "
-                               "keys` shows all keys", in_quotes(text)));
+    throw UsageError(
+        formatted("--set {} is not KEY=VALUE - for example --set learning_rate=3e-4 - `perilune list "
+                  "keys` shows all keys",
+                  in_quotes(text)));
   }
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
@@ -185,7 +187,8 @@ struct Texts {
 };
 
 void add_device_options(CLI::App& command, Texts& texts) {
-  command.add_option("--device", texts.device, "where to run: auto, cpu or cuda (default auto: where it is done sooner)")
+  command
+      .add_option("--device", texts.device, "where to run: auto, cpu or cuda (default auto: where it is done sooner)")
       ->type_name("NAME");
   command.add_option("--threads", texts.threads, "CPU threads (default: one per core; results do not depend on it)")
       ->type_name("N");
@@ -212,16 +215,19 @@ void add_train(CLI::App& app, Texts& texts) {
   add_device_options(train, texts);
   train.add_option("--run-dir", texts.run_directory, "directory of this run (default: a fresh one in runs/)")
       ->type_name("DIR");
-  train.add_option("--resume", texts.resume,
-                   "go on with a run, with its own settings; --set changes those that are not fixed for a run")
+  train
+      .add_option("--resume", texts.resume,
+                  "go on with a run, with its own settings; --set changes those that are not fixed for a run")
       ->type_name("DIR");
-  train.add_option("--from", texts.from,
-                   "begin with the weights of a policy file, checkpoint or run, also of another environment with the "
-                   "same observations and actions")
+  train
+      .add_option("--from", texts.from,
+                  "begin with the weights of a policy file, checkpoint or run, also of another environment with the "
+                  "same observations and actions")
       ->type_name("POLICY");
-  train.add_option("--graph", texts.graph,
-                   "on: replay each iteration as one CUDA graph; off: launch its kernels one by one (default on; "
-                   "same results)")
+  train
+      .add_option("--graph", texts.graph,
+                  "on: replay each iteration as one CUDA graph; off: launch its kernels one by one (default on; "
+                  "same results)")
       ->type_name("on|off");
   train.add_flag("--print-config", texts.print_config, "print the resolved settings as TOML and stop");
   train.add_flag("-q,--quiet", texts.quiet, "print nothing but errors");
@@ -252,11 +258,13 @@ void add_eval(CLI::App& app, Texts& texts) {
 void add_sweep(CLI::App& app, Texts& texts) {
   CLI::App& sweep = *app.add_subcommand("sweep", "train with combinations of settings, and compare");
   add_settings_options(sweep, texts);
-  sweep.add_option("--seeds", texts.seeds, "how many seeds, from 1 on, or which ones: 3,5,8 (default 5)")->type_name("N");
+  sweep.add_option("--seeds", texts.seeds, "how many seeds, from 1 on, or which ones: 3,5,8 (default 5)")
+      ->type_name("N");
   sweep.add_option("--jobs", texts.jobs, "runs at a time (default: one per core; on a GPU one)")->type_name("N");
   add_device_options(sweep, texts);
   sweep.get_option("--threads")->description("CPU threads of each run (default 1; results do not depend on it)");
-  sweep.add_option("--output", texts.output, "write the table to this file as JSON, after every run")->type_name("FILE");
+  sweep.add_option("--output", texts.output, "write the table to this file as JSON, after every run")
+      ->type_name("FILE");
   sweep.add_option("--keep", texts.keep, "keep the run directories in this new directory")->type_name("DIR");
   add_json_option(sweep, texts);
   sweep.footer(std::string(kSweepExamples) + std::string(kExitCodes));
@@ -269,7 +277,8 @@ void add_profile(CLI::App& app, Texts& texts) {
   add_device_options(profile, texts);
   profile.add_option("--graph", texts.graph, "off: phases are timed between launches, which a CUDA graph hides")
       ->type_name("off");
-  profile.add_option("--predict", texts.predict, "run nothing: what the model says of this GPU (h200, a100, rtx-4090 ...)")
+  profile
+      .add_option("--predict", texts.predict, "run nothing: what the model says of this GPU (h200, a100, rtx-4090 ...)")
       ->type_name("GPU");
   add_json_option(profile, texts);
   profile.footer(std::string(kProfileExamples) + std::string(kExitCodes));
@@ -326,12 +335,14 @@ TrainCommand train_command(const Texts& texts) {
   TrainCommand command;
   if (texts.resume) {
     if (texts.from) {
-      throw UsageError("--resume goes on with a run, --from begins another with a policy's weights - leave one of "
-                       "them out");
+      throw UsageError(
+          "--resume goes on with a run, --from begins another with a policy's weights - leave one of "
+          "them out");
     }
     if (texts.preset || texts.config || texts.seed || texts.run_directory) {
-      throw UsageError("--resume goes on with the settings of the run itself, in its directory - leave out PRESET, "
-                       "--config, --seed and --run-dir (--set changes what may change)");
+      throw UsageError(
+          "--resume goes on with the settings of the run itself, in its directory - leave out PRESET, "
+          "--config, --seed and --run-dir (--set changes what may change)");
     }
     command.resume = parse_path("--resume", *texts.resume);
   }
@@ -395,8 +406,9 @@ SweepCommand sweep_command(const Texts& texts) {
 ProfileCommand profile_command(const Texts& texts) {
   ProfileCommand command;
   if (texts.graph && parse_word("--graph", *texts.graph, kSwitch) == 1) {
-    throw UsageError("--graph on: a graph is one launch, in which no phase can be timed - allowed: off - leave it out "
-                     "(the iteration as a graph is timed beside the phases)");
+    throw UsageError(
+        "--graph on: a graph is one launch, in which no phase can be timed - allowed: off - leave it out "
+        "(the iteration as a graph is timed beside the phases)");
   }
   if (texts.predict && (texts.iterations || texts.device || texts.threads)) {
     throw UsageError("--predict runs nothing - leave out --iterations, --device and --threads");
@@ -404,7 +416,8 @@ ProfileCommand profile_command(const Texts& texts) {
   if (texts.preset) command.preset = *texts.preset;
   if (texts.config) command.config_file = parse_path("--config", *texts.config);
   for (const std::string& text : texts.settings) command.settings.push_back(parse_setting(text));
-  if (texts.iterations) command.iterations = static_cast<int>(parse_whole("--iterations", *texts.iterations, 1, 100000));
+  if (texts.iterations)
+    command.iterations = static_cast<int>(parse_whole("--iterations", *texts.iterations, 1, 100000));
   command.device = device_options(texts);
   command.predict = texts.predict;
   command.json = texts.json;
@@ -418,9 +431,7 @@ ListCommand list_command(const Texts& texts) {
   return command;
 }
 
-std::string version_text() {
-  return formatted("perilune {} ({})\n", build_info().version, build_info().commit);
-}
+std::string version_text() { return formatted("perilune {} ({})\n", build_info().version, build_info().commit); }
 
 }  // namespace
 
@@ -450,8 +461,9 @@ Command parse_command_line(std::span<const std::string> arguments) {
   } catch (const CLI::CallForHelp&) {
     return ShowText{app.help()};
   } catch (const CLI::RequiredError&) {
-    throw UsageError("RUN_OR_FILE is missing - give a run directory, a checkpoint or a policy file - `perilune eval "
-                     "--help` explains");
+    throw UsageError(
+        "RUN_OR_FILE is missing - give a run directory, a checkpoint or a policy file - `perilune eval "
+        "--help` explains");
   } catch (const CLI::Error& error) {
     throw UsageError(formatted("{} - `perilune --help` explains", error.what()));
   }
@@ -463,7 +475,8 @@ Command parse_command_line(std::span<const std::string> arguments) {
   const std::vector<std::string> extra = unexpected_arguments(app);
   if (!extra.empty()) fail_unexpected(app, extra.front());
   if (version) return ShowText{version_text()};
-  if (chosen.empty()) throw UsageError("no command - allowed: train, eval, sweep, profile, info, list - `perilune --help` explains");
+  if (chosen.empty())
+    throw UsageError("no command - allowed: train, eval, sweep, profile, info, list - `perilune --help` explains");
   if (chosen.size() > 1) fail_unexpected(*chosen.front(), chosen.back()->get_name());
 
   const std::string name = chosen.front()->get_name();

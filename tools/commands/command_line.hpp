@@ -11,8 +11,8 @@
 #include <variant>
 #include <vector>
 
-#include "host/settings/config.hpp"
 #include "host/device/device.hpp"
+#include "host/settings/config.hpp"
 
 namespace perilune {
 
@@ -39,7 +39,7 @@ struct TrainCommand {
 
 struct EvalCommand {
   std::filesystem::path run_or_file;
-  bool best = false;  // of a run: the policy of its best evaluation, else the newest
+  bool best = false;              // of a run: the policy of its best evaluation, else the newest
   std::vector<Setting> settings;  // of the task
   int episodes = 100;
   bool deterministic = true;
@@ -53,8 +53,8 @@ struct SweepCommand {
   std::optional<std::filesystem::path> config_file;
   std::vector<Setting> settings;  // values may name alternatives
   std::vector<std::int64_t> seeds = {1, 2, 3, 4, 5};
-  DeviceOptions device;           // threads: of each run, 0 for one
-  int jobs = 0;                   // runs at a time; 0: as many as there are cores for
+  DeviceOptions device;  // threads: of each run, 0 for one
+  int jobs = 0;          // runs at a time; 0: as many as there are cores for
   std::optional<std::filesystem::path> output;
   std::optional<std::filesystem::path> keep;  // where run directories stay; else they are removed
   bool json = false;
@@ -85,7 +85,8 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, SweepCommand, ProfileCommand, InfoCommand, ListCommand, ShowText>;
+using Command =
+    std::variant<TrainCommand, EvalCommand, SweepCommand, ProfileCommand, InfoCommand, ListCommand, ShowText>;
 
 // `arguments` are those after the program's name. Throws UsageError that names the argument, what is allowed and, for
 // an unknown command or option, the nearest known one. Reads no file and opens no device.

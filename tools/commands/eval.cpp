@@ -1,9 +1,9 @@
 // `perilune eval`.
 
-#include "host/planning/device_choice.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/base/format.hpp"
+#include "host/planning/device_choice.hpp"
 #include "host/runs/policy.hpp"
+#include "host/settings/environment_settings.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/results_json.hpp"
 #include "tools/commands/terminal.hpp"

@@ -4,16 +4,16 @@
 #include <string_view>
 #include <vector>
 
-#include "host/device/arena.hpp"
 #include "host/base/build_info.hpp"
-#include "host/settings/config.hpp"
-#include "host/settings/environments.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/json.hpp"
+#include "host/base/text.hpp"
+#include "host/device/arena.hpp"
 #include "host/networks/networks.hpp"
 #include "host/planning/precision.hpp"
-#include "host/base/text.hpp"
+#include "host/settings/config.hpp"
+#include "host/settings/environments.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
@@ -22,7 +22,8 @@ namespace {
 
 std::vector<std::string_view> precision_names(const Device& device, std::string_view environment) {
   std::vector<std::string_view> names;
-  for (const Precision precision : available_precisions(device, environment)) names.push_back(precision_name(precision));
+  for (const Precision precision : available_precisions(device, environment))
+    names.push_back(precision_name(precision));
   return names;
 }
 
@@ -51,13 +52,15 @@ struct LevelsInProgram {
 
 LevelsInProgram levels_in_program() {
   LevelsInProgram levels;
-  for (const CpuLevel& level : cpu_levels()) (level.machine != nullptr ? levels.built : levels.left_out).push_back(level.name);
+  for (const CpuLevel& level : cpu_levels())
+    (level.machine != nullptr ? levels.built : levels.left_out).push_back(level.name);
   return levels;
 }
 
 std::string levels_text(const LevelsInProgram& levels) {
   if (levels.left_out.empty()) return joined(levels.built);
-  return formatted("{}; left out: {} (cmake --preset every-cpu builds all)", joined(levels.built), joined(levels.left_out));
+  return formatted("{}; left out: {} (cmake --preset every-cpu builds all)", joined(levels.built),
+                   joined(levels.left_out));
 }
 
 std::vector<std::string_view> words_of(std::string_view text) {
@@ -104,10 +107,9 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
   json["precision"] = {{"auto", precision_name(fastest.precision)}, {"reason", fastest.reason}};
   json["instances"] = Json::array();
   for (const EnvironmentInfo& environment : environments()) {
-    json["instances"].push_back(
-        {{"env", environment.id},
-         {"hidden_widths", built_widths(cpu.machine(), environment.id)},
-         {"precisions", precision_names(*automatic.device, environment.id)}});
+    json["instances"].push_back({{"env", environment.id},
+                                 {"hidden_widths", built_widths(cpu.machine(), environment.id)},
+                                 {"precisions", precision_names(*automatic.device, environment.id)}});
   }
   return json.dump(2) + "\n";
 }
@@ -115,27 +117,29 @@ std::string info_json(const BuildInfo& build, const Device& cpu, const Machine* 
 std::string info_text(const Terminal& out, const BuildInfo& build, const Device& cpu, const Machine* cuda,
                       const SelectedDevice& automatic) {
   std::string text = formatted("{} {}\n", out.styled(Style::kBold, "perilune"), build.version);
-  text += labelled(out, "build", formatted("{}, {}, {}, commit {}", build.build_type, build.compiler,
-                                           cuda != nullptr ? formatted("CUDA {}", build.cuda) : "no CUDA",
-                                           build.commit));
+  text += labelled(out, "build",
+                   formatted("{}, {}, {}, commit {}", build.build_type, build.compiler,
+                             cuda != nullptr ? formatted("CUDA {}", build.cuda) : "no CUDA", build.commit));
   text += labelled(out, "levels", levels_text(levels_in_program()));
   if (cuda != nullptr) text += labelled(out, "GPUs", joined(words_of(build.gpus)));
   text += labelled(out, "CUDA", describe_cuda());
-  text += labelled(out, "CPU", formatted("{}, {} cores, {} free", cpu.machine().name, available_cores(),
-                                         format_bytes(cpu.free_memory())));
+  text += labelled(
+      out, "CPU",
+      formatted("{}, {} cores, {} free", cpu.machine().name, available_cores(), format_bytes(cpu.free_memory())));
   text += labelled(out, "auto", formatted("{} - {}", automatic.device->description(), automatic.reason));
   Table fused = {{{"fused kernels for"}, {"hidden_width"}, {"hidden_layers"}, {"precision"}}, {}};
   for (const EnvironmentInfo& environment : environments()) {
-    fused.rows.push_back({{std::string(environment.id), joined(built_widths(cpu.machine(), environment.id)),
-                           formatted("1 to {}", kMaxFusedLayers),
-                           joined(precision_names(*automatic.device, environment.id))}});
+    fused.rows.push_back(
+        {{std::string(environment.id), joined(built_widths(cpu.machine(), environment.id)),
+          formatted("1 to {}", kMaxFusedLayers), joined(precision_names(*automatic.device, environment.id))}});
   }
   const Device::Fastest fastest = automatic.device->fastest_precision();
-  text += labelled(out, "precision", formatted("auto is {} where it is built - {}", precision_name(fastest.precision),
-                                               fastest.reason));
-  text += labelled(out, "networks", formatted("in fused kernels as below; others, up to {} hidden layers of any sizes, layer "
-                                              "by layer with {}",
-                                              kMaxHiddenLayers, matrix_library_of(*automatic.device).text));
+  text += labelled(out, "precision",
+                   formatted("auto is {} where it is built - {}", precision_name(fastest.precision), fastest.reason));
+  text += labelled(out, "networks",
+                   formatted("in fused kernels as below; others, up to {} hidden layers of any sizes, layer "
+                             "by layer with {}",
+                             kMaxHiddenLayers, matrix_library_of(*automatic.device).text));
   return text + "\n" + table_text(out, fused);
 }
 

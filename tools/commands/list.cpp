@@ -2,11 +2,11 @@
 #include <string>
 #include <vector>
 
-#include "host/settings/config.hpp"
-#include "host/settings/environments.hpp"
 #include "host/base/format.hpp"
 #include "host/base/json.hpp"
 #include "host/base/text.hpp"
+#include "host/settings/config.hpp"
+#include "host/settings/environments.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/terminal.hpp"
 
@@ -56,10 +56,11 @@ Json keys_json() {
 std::string environments_text(const Terminal& out) {
   Table table = {{{"environment"}, {"observation"}, {"actions"}, {"time limit"}, {"solved at", true}}, {}};
   for (const EnvironmentInfo& environment : environments()) {
-    table.rows.push_back({{std::string(environment.id), formatted("{} numbers", environment.obs_dim),
-                           formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
-                           formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return)},
-                          formatted("also called {}", joined(environment.aliases))});
+    table.rows.push_back(
+        {{std::string(environment.id), formatted("{} numbers", environment.obs_dim),
+          formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
+          formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return)},
+         formatted("also called {}", joined(environment.aliases))});
   }
   return table_text(out, table);
 }

@@ -43,8 +43,8 @@ NsightCommands nsight_commands(const ProfileCommand& command, const std::string&
       "  -c cudaProfilerApi --capture-range-end=stop \\\n"
       "  {} --iterations {}",
       own, command.iterations);
-  // Each kernel is replayed some forty times, so one iteration and few of its kernels. ncu would lock the GPU's clocks, which
-  // others may share and which are then not those that training has.
+  // Each kernel is replayed some forty times, so one iteration and few of its kernels. ncu would lock the GPU's clocks,
+  // which others may share and which are then not those that training has.
   const std::string ncu = formatted(
       "ncu -o perilune -f --clock-control none --profile-from-start off --set full --import-source on \\\n"
       "  --nvtx --nvtx-include \"perilune@update/\" --launch-count 12 \\\n"
@@ -158,7 +158,7 @@ Cells row_cells(const Profile& profile, const ProfileRow& row, bool counted) {
   if (counted) {
     cells.push_back(rate_text(static_cast<double>(row.counters.cycles)));
     cells.push_back(formatted("{:.2f}", static_cast<double>(row.counters.instructions) /
-                                              std::max(1.0, static_cast<double>(row.counters.cycles))));
+                                            std::max(1.0, static_cast<double>(row.counters.cycles))));
   }
   return cells;
 }
@@ -225,15 +225,13 @@ std::string profile_text(const Terminal& out, const Profile& profile, const std:
   std::string text = formatted("{} {}\n", out.styled(Style::kBold, config.env_id), config.name);
   text += labelled(out, "device", profile.device + (profile.iterations > 0 ? "" : " (a prediction: nothing was run)"));
   text += labelled(out, "peak", hardware_text(profile));
-  text += labelled(out, "batch", formatted("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)),
-                                           config.num_steps,
-                                           profile.iterations > 0 ? formatted("; the faster half of {} iterations",
-                                                                              profile.iterations)
-                                                                    : ""));
+  text += labelled(
+      out, "batch",
+      formatted("{} environments x {} steps{}", grouped(static_cast<std::uint64_t>(config.num_envs)), config.num_steps,
+                profile.iterations > 0 ? formatted("; the faster half of {} iterations", profile.iterations) : ""));
   if (profile.iterations > 0) {
     text += labelled(out, "iteration",
-                     formatted("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain),
-                               rate(profile.plain),
+                     formatted("{}, {} (timing its phases: {:+.1f}%)", time_text(profile.plain), rate(profile.plain),
                                100.0 * (profile.marked / profile.plain - 1.0)));
     if (profile.graph > 0.0) {
       text += labelled(out, "as a graph", formatted("{}, {}", time_text(profile.graph), rate(profile.graph)));
@@ -251,8 +249,9 @@ std::string profile_text(const Terminal& out, const Profile& profile, const std:
 }
 
 std::string commands_text(const Terminal& out, const NsightCommands& commands) {
-  return formatted("\n{}\n{}\n\n{}\n{}\n", out.styled(Style::kDim, "the timeline in Nsight Systems, on a machine with a GPU:"),
-                   commands.nsys, out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
+  return formatted("\n{}\n{}\n\n{}\n{}\n",
+                   out.styled(Style::kDim, "the timeline in Nsight Systems, on a machine with a GPU:"), commands.nsys,
+                   out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
 }
 
 }  // namespace

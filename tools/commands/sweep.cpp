@@ -1,7 +1,8 @@
 // `perilune sweep`: a preset trained with every combination of alternative settings and several seeds, as one table.
 //
 // Runs are independent, so several go on at a time, each on a device of its own; what a run gives does not depend on
-// that. The table is written again after every run, so that an interrupted sweep loses only the runs that were going on.
+// that. The table is written again after every run, so that an interrupted sweep loses only the runs that were going
+// on.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -18,13 +19,13 @@
 #include <unistd.h>
 
 #include "host/base/build_info.hpp"
-#include "host/planning/device_choice.hpp"
 #include "host/base/error.hpp"
 #include "host/base/files.hpp"
 #include "host/base/format.hpp"
 #include "host/base/json.hpp"
-#include "host/networks/networks.hpp"
 #include "host/base/text.hpp"
+#include "host/networks/networks.hpp"
+#include "host/planning/device_choice.hpp"
 #include "host/runs/training.hpp"
 #include "tools/commands/commands.hpp"
 #include "tools/commands/interrupt.hpp"
@@ -66,7 +67,8 @@ std::vector<Combination> combinations_of(const SweepCommand& command, std::vecto
   if (command.config_file) apply_toml_file(base, *command.config_file);
   std::vector<Combination> combinations = {{{}, base, {}, {}}};
   for (const Setting& setting : command.settings) {
-    if (setting.key == "seed") throw UsageError("seed is not for --set here - every combination is trained with every one of --seeds");
+    if (setting.key == "seed")
+      throw UsageError("seed is not for --set here - every combination is trained with every one of --seeds");
     const Alternatives alternatives = alternatives_of(setting);
     const bool varies = alternatives.values.size() > 1;
     if (varies) varying.push_back(setting.key);
@@ -170,7 +172,8 @@ class Sweep {
  private:
   std::size_t count() const { return combinations_.size() * command_.seeds.size(); }
   void work(Device& device);
-  void finish(std::size_t combination, std::size_t seed, std::optional<TrainingResult> result, const std::string& failure);
+  void finish(std::size_t combination, std::size_t seed, std::optional<TrainingResult> result,
+              const std::string& failure);
   std::string label(const Combination& combination) const;
   Json json() const;
   std::string table(const Terminal& out) const;
@@ -181,9 +184,9 @@ class Sweep {
   RunsDirectory runs_;
   std::string device_;
   const std::atomic<bool>* interrupt_ = nullptr;
-  std::mutex mutex_;                // of what follows, and of results and failures
+  std::mutex mutex_;  // of what follows, and of results and failures
   std::size_t next_ = 0, done_ = 0;
-  std::exception_ptr error_;        // ends the sweep: nothing of a run, but of the sweep itself
+  std::exception_ptr error_;  // ends the sweep: nothing of a run, but of the sweep itself
 };
 
 std::string Sweep::label(const Combination& combination) const {
@@ -204,12 +207,8 @@ Json Sweep::json() const {
     for (std::size_t i = 0; i < combination.results.size(); ++i) {
       const std::optional<TrainingResult>& result = combination.results[i];
       if (!result) continue;
-      Json seed = {{"seed", command_.seeds[i]},
-                   {"solved", result->solved},
-                   {"steps", result->steps},
-                   {"seconds", result->seconds},
-                   {"mean", result->evaluation.mean},
-                   {"std", result->evaluation.std},
+      Json seed = {{"seed", command_.seeds[i]},    {"solved", result->solved},        {"steps", result->steps},
+                   {"seconds", result->seconds},   {"mean", result->evaluation.mean}, {"std", result->evaluation.std},
                    {"min", result->evaluation.min}};
       if (runs_.kept()) seed["run_dir"] = result->run_directory.string();
       seeds.push_back(seed);
@@ -229,10 +228,14 @@ Json Sweep::json() const {
   for (const Setting& setting : command_.settings) {
     if (std::find(varying_.begin(), varying_.end(), setting.key) == varying_.end()) fixed[setting.key] = setting.value;
   }
-  return {{"benchmark", "sweep"},     {"preset", command_.preset},
-          {"version", build_info().commit}, {"env", combinations_.front().config.env_id},
-          {"device", device_},        {"set", fixed},
-          {"varied", varying_},       {"rows", rows}};
+  return {{"benchmark", "sweep"},
+          {"preset", command_.preset},
+          {"version", build_info().commit},
+          {"env", combinations_.front().config.env_id},
+          {"device", device_},
+          {"set", fixed},
+          {"varied", varying_},
+          {"rows", rows}};
 }
 
 std::string Sweep::table(const Terminal& out) const {
@@ -252,7 +255,8 @@ std::string Sweep::table(const Terminal& out) const {
     }
     cells.push_back(summary.runs == 0 ? "-" : scaled(summary.median_steps));
     cells.push_back(summary.runs == 0 ? "-" : duration_text(summary.median_seconds));
-    if (any_failed) cells.push_back(combination.failures.empty() ? "" : formatted("{} failed", combination.failures.size()));
+    if (any_failed)
+      cells.push_back(combination.failures.empty() ? "" : formatted("{} failed", combination.failures.size()));
     table.rows.push_back({std::move(cells)});
   }
   return table_text(out, table);

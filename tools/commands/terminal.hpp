@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "host/training/evaluation.hpp"
 #include "host/base/table.hpp"
+#include "host/training/evaluation.hpp"
 
 namespace perilune {
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "host/planning/device_choice.hpp"
 #include "host/base/format.hpp"
 #include "host/networks/networks.hpp"
+#include "host/planning/device_choice.hpp"
 #include "host/runs/resume.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/training.hpp"

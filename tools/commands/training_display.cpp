@@ -5,8 +5,8 @@
 #include <cmath>
 #include <string_view>
 
-#include "host/device/arena.hpp"
 #include "host/base/format.hpp"
+#include "host/device/arena.hpp"
 #include "host/planning/precision.hpp"
 
 namespace perilune {
@@ -36,26 +36,24 @@ std::string progress_text(const TrainingProgress& progress) {
   const std::string episodic_return =
       std::isnan(progress.episodic_return) ? "-" : formatted("{:.1f}", progress.episodic_return);
   const std::string kl = std::isnan(progress.approx_kl) ? "-" : formatted("{:.4f}", progress.approx_kl);
-  return formatted("{:>6} steps  {:>6}/s  return {:<5}  KL {:<6}  {} left",
-                   scaled(static_cast<double>(progress.step)), scaled(progress.steps_per_second), episodic_return, kl,
-                   duration_text(progress.seconds_left));
+  return formatted("{:>6} steps  {:>6}/s  return {:<5}  KL {:<6}  {} left", scaled(static_cast<double>(progress.step)),
+                   scaled(progress.steps_per_second), episodic_return, kl, duration_text(progress.seconds_left));
 }
 
 }  // namespace
 
 void TrainingDisplay::show_plan(const Config& config, const TrainingPlan& plan, const std::string& reason,
                                 std::size_t free_memory, bool memory_table) {
-  std::string text =
-      formatted("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
+  std::string text = formatted("{}, {}, seed {}\n", out_.styled(Style::kBold, config.env_id), config.name, config.seed);
   text += labelled(out_, "device", formatted("{}, {} - {}", plan.device, precision_name(plan.precision), reason));
   text += labelled(out_, "networks", plan.networks);
-  text += labelled(out_, "memory", formatted("{} of {} free", format_bytes(plan.device_bytes),
-                                             format_bytes(free_memory)));
+  text +=
+      labelled(out_, "memory", formatted("{} of {} free", format_bytes(plan.device_bytes), format_bytes(free_memory)));
   if (memory_table) text += plan.memory_table;
   text += labelled(out_, "run", plan.run_directory.string());
   if (plan.first_step > 0) {
-    text += labelled(out_, "resumed", formatted("at step {} of {}", grouped(plan.first_step),
-                                                grouped(plan.total_steps)));
+    text +=
+        labelled(out_, "resumed", formatted("at step {} of {}", grouped(plan.first_step), grouped(plan.total_steps)));
   }
   for (const std::string& note : plan.notes) text += labelled(out_, "note", note);
   out_.print(text + "\n");
@@ -101,13 +99,14 @@ void TrainingDisplay::show_result(const TrainingResult& result, double seconds, 
   const std::string run = shell_quoted(result.run_directory.string());
   const std::string verdict =
       result.solved ? out_.styled(Style::kGood, "Solved") : out_.styled(Style::kWarning, "Not solved");
-  std::string text = formatted("{} (a mean return of {:.0f} or more, over {} new episodes)\n", verdict, result.solved_threshold,
-                               result.evaluation.episodes);
+  std::string text = formatted("{} (a mean return of {:.0f} or more, over {} new episodes)\n", verdict,
+                               result.solved_threshold, result.evaluation.episodes);
   text += labelled(out_, "evaluation", evaluation_text(out_, result.evaluation));
   const bool is_last_best = !result.best || result.best->step == result.steps;
   if (!is_last_best) {
-    text += labelled(out_, "best", formatted("{:.1f} at step {}, in best.safetensors", result.best->mean,
-                                             grouped(result.best->step)));
+    text +=
+        labelled(out_, "best",
+                 formatted("{:.1f} at step {}, in best.safetensors", result.best->mean, grouped(result.best->step)));
   }
   text += labelled(out_, "steps", grouped(result.steps));
   text += labelled(out_, "seconds", formatted("{:.3f} from the start of the process", seconds));

@@ -17,7 +17,8 @@ class TrainingDisplay {
   // `reason`: why this device; `free_memory`: of the device, in bytes. memory_table: also print the plan's arrays.
   void show_plan(const Config& config, const TrainingPlan& plan, const std::string& reason, std::size_t free_memory,
                  bool memory_table);
-  // Redraws the live line, at most ten times a second; where lines cannot be redrawn, a line at most every five seconds.
+  // Redraws the live line, at most ten times a second; where lines cannot be redrawn, a line at most every five
+  // seconds.
   void show_progress(const TrainingProgress& progress);
   // Leaves the live line as it is at the end; what is printed next begins on a fresh line.
   void finish_progress();

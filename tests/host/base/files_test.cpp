@@ -24,8 +24,7 @@ using testing::HasSubstr;
 constexpr std::size_t kLargeBytes = 1 << 20;
 
 std::size_t entries_in(const std::filesystem::path& directory) {
-  return static_cast<std::size_t>(
-      std::distance(std::filesystem::directory_iterator(directory), {}));
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(directory), {}));
 }
 
 void replace_keeping_previous(const test::TemporaryDirectory& directory, const std::string& text) {
@@ -61,8 +60,7 @@ TEST(Files, FullDeviceIsAnError) {
     full.write("text");
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(),
-                HasSubstr("cannot write /dev/full: No space left on device - free some space"));
+    EXPECT_THAT(error.what(), HasSubstr("cannot write /dev/full: No space left on device - free some space"));
   }
 }
 
@@ -87,8 +85,7 @@ TEST(Files, FullDiskLeavesTheOldFiles) {
   const test::TemporaryDirectory directory;
   const std::string result = test::in_child([&] {
     // A small disk of the child's own, gone with it.
-    if (unshare(CLONE_NEWNS) != 0 ||
-        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") != 0) {
       return std::string("skip");
     }
@@ -100,8 +97,8 @@ TEST(Files, FullDiskLeavesTheOldFiles) {
     } catch (const Error& error) {
       message = error.what();
     }
-    return message + "|" + read_text(directory / "file") + "|" + read_text(directory / "previous") +
-           "|" + std::to_string(entries_in(directory.path()));
+    return message + "|" + read_text(directory / "file") + "|" + read_text(directory / "previous") + "|" +
+           std::to_string(entries_in(directory.path()));
   });
   if (result == "skip") GTEST_SKIP() << "cannot mount a file system here";
   EXPECT_THAT(result, HasSubstr("No space left on device - free some space"));

@@ -113,7 +113,8 @@ class Tables {
     }
     for (int row = number(1, kMaxRows), r = 1; r <= row; ++r) {
       table.rows.emplace_back();
-      for (int c = 0; c < columns; ++c) table.rows.back().cells.push_back(cell(r, c, c == 0 ? 1 : 0, most, longest[static_cast<std::size_t>(c)]));
+      for (int c = 0; c < columns; ++c)
+        table.rows.back().cells.push_back(cell(r, c, c == 0 ? 1 : 0, most, longest[static_cast<std::size_t>(c)]));
       if (number(0, 1) == 0) table.rows.back().note = cell(r, kNote, 1, 20, 9);
     }
     return table;
@@ -178,7 +179,9 @@ void check(const Table& table, Tables& made, std::size_t width, bool styled, boo
         EXPECT_EQ(found[i]->letter.code, word[k]) << text;
         if (k == 0) {
           EXPECT_TRUE(i == 0 || found[i]->line > found[i - 1]->line ||
-                      found[i]->begin > found[i - 1]->begin + found[i - 1]->letter.width()) << "words touch\n" << text;
+                      found[i]->begin > found[i - 1]->begin + found[i - 1]->letter.width())
+              << "words touch\n"
+              << text;
         } else if (found[i]->line != found[i - 1]->line) {
           EXPECT_GT(width_of(word), widths[at.second]) << "a word is broken that would have fitted\n" << text;
         } else {
@@ -211,16 +214,18 @@ TEST(Table, WidthsAreTheCLibrarys) {
   const locale_t utf = newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
   ASSERT_NE(utf, nullptr);
   const locale_t before = uselocale(utf);
-  for (char32_t letter : U"az\u00e9\u00b1\u0301\u03c0\u0436\u2192\u2501\u2014\u200b\u3042\u30a2\u4e2d\u9fa5\uac00\ud7a3\uff21\uff5e\u3000\u20ac\ufe0f") {
+  for (char32_t letter :
+       U"az\u00e9\u00b1\u0301\u03c0\u0436\u2192\u2501\u2014\u200b\u3042\u30a2\u4e2d\u9fa5\uac00\ud7a3\uff21\uff5e\u3000"
+       U"\u20ac\ufe0f") {
     if (letter == 0) break;
     EXPECT_EQ(display_width(utf8(letter)), static_cast<std::size_t>(wcwidth(static_cast<wchar_t>(letter))))
         << std::hex << static_cast<std::uint32_t>(letter);
   }
   uselocale(before);
   freelocale(utf);
-  EXPECT_EQ(display_width("\xF0\x9F\x98\x80"), 2u);         // an emoji
+  EXPECT_EQ(display_width("\xF0\x9F\x98\x80"), 2u);  // an emoji
   EXPECT_EQ(display_width("\x1b[1;31mab\x1b[0m"), 2u);
-  EXPECT_EQ(display_width("\xFF\xC3("), 3u);                 // no UTF-8
+  EXPECT_EQ(display_width("\xFF\xC3("), 3u);  // no UTF-8
   EXPECT_EQ(display_width("\xE4\xB8"), 2u);
 }
 

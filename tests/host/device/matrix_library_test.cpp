@@ -1,5 +1,5 @@
-// The CPU's libraries behind MatrixLibrary: products of odd shapes, the same bits for any number of threads, and which of
-// them is taken. oneDNN need not be installed: tests/support/stand_in_onednn.cpp has its functions.
+// The CPU's libraries behind MatrixLibrary: products of odd shapes, the same bits for any number of threads, and which
+// of them is taken. oneDNN need not be installed: tests/support/stand_in_onednn.cpp has its functions.
 #include "host/device/matrix_library.hpp"
 
 #include <dlfcn.h>
@@ -43,8 +43,18 @@ class Problem {
       for (float& x : values) x = draws.uniform(-1.0, 1.0);
       return values;
     };
-    product = {c.rows, c.columns, c.inner, nullptr, (a_transposed ? c.rows : c.inner) + 3, a_transposed,
-               nullptr, (b_transposed ? c.inner : c.columns) + 5, b_transposed, nullptr, c.columns + 2, accumulate};
+    product = {c.rows,
+               c.columns,
+               c.inner,
+               nullptr,
+               (a_transposed ? c.rows : c.inner) + 3,
+               a_transposed,
+               nullptr,
+               (b_transposed ? c.inner : c.columns) + 5,
+               b_transposed,
+               nullptr,
+               c.columns + 2,
+               accumulate};
     a = matrix(a_transposed ? c.inner : c.rows, product.a_stride);
     b = matrix(b_transposed ? c.columns : c.inner, product.b_stride);
     start = matrix(c.rows, product.c_stride);
@@ -109,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(, CpuMatricesTest,
 
 TEST_P(CpuMatricesTest, EqualsTheReferenceForAnyNumberOfThreads) {
   // The last ones are cut: along rows, along columns, both ways.
-  const Case cases[] = {{1, 1, 1},    {7, 33, 5},    {5, 7, 33},     {65, 1, 31},   {2, 257, 129},
+  const Case cases[] = {{1, 1, 1},    {7, 33, 5},     {5, 7, 33},     {65, 1, 31},   {2, 257, 129},
                         {64, 64, 64}, {1001, 17, 65}, {3, 2000, 150}, {300, 290, 63}};
   test::NaiveMatrixLibrary naive;
   std::uint64_t seed = 0;
@@ -204,7 +214,8 @@ TEST(MatrixLibrary, NarrowProductsGoToTheLibraryForThem) {
   const auto taken_for = [&](int rows, int columns, int inner) {
     ThreadPool pool(1, 0);
     Queue queue{.pool = &pool};
-    library->multiply({rows, columns, inner, nullptr, inner, false, nullptr, columns, false, nullptr, columns, false}, queue);
+    library->multiply({rows, columns, inner, nullptr, inner, false, nullptr, columns, false, nullptr, columns, false},
+                      queue);
     return taken;
   };
   EXPECT_EQ(taken_for(1, 64, 64), "wide");
@@ -228,7 +239,8 @@ TEST(MatrixLibrary, CublasIsFoundInPythonsPackages) {
   fs::create_directories(scratch.path() / "system/bin");
   std::ofstream(scratch.path() / "system/bin/python3");
   const Variable environment("VIRTUAL_ENV", (scratch.path() / "venv").c_str());
-  const Variable path("PATH", ("/none:" + (scratch / "system/bin").string() + ":" + (scratch / "other/bin").string()).c_str());
+  const Variable path("PATH",
+                      ("/none:" + (scratch / "system/bin").string() + ":" + (scratch / "other/bin").string()).c_str());
   const std::vector<std::string> files = cublas_files();
   ASSERT_GE(files.size(), 4u);
   EXPECT_EQ(files[0], "libcublas.so.13");
@@ -255,7 +267,8 @@ TEST(MatrixLibrary, OneThatCannotBeOpenedIsNamedWithAWayOut) {
     FAIL() << "opened";
   } catch (const Error& error) {
     EXPECT_EQ(error.exit_code(), ExitCode::kFailed);
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("Product"), HasSubstr("no-such-library.so"), HasSubstr("install product-1")));
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("Product"), HasSubstr("no-such-library.so"), HasSubstr("install product-1")));
   }
 }
 

@@ -69,9 +69,9 @@ struct Stepped {
   template <class T>
   void step(const std::vector<T>& actions) {
     clear();
-    const StepOutputs outputs = {observations.data(),       rewards.data(),         terminated.data(),
-                                 truncated.data(),          final_observations.data(), episode_returns.data(),
-                                 episode_lengths.data()};
+    const StepOutputs outputs = {
+        observations.data(),       rewards.data(),         terminated.data(),     truncated.data(),
+        final_observations.data(), episode_returns.data(), episode_lengths.data()};
     constexpr ActionType kType = std::is_same_v<T, std::int64_t>   ? ActionType::kInt64
                                  : std::is_same_v<T, std::int32_t> ? ActionType::kInt32
                                  : std::is_same_v<T, float>        ? ActionType::kFloat32
@@ -90,7 +90,8 @@ struct Stepped {
 /// Some actions: the same for environment i whatever the batch.
 std::vector<std::int64_t> some_actions(std::size_t count, int step) {
   std::vector<std::int64_t> actions(count);
-  for (std::size_t i = 0; i < count; ++i) actions[i] = static_cast<std::int64_t>(i * 7 + static_cast<std::size_t>(step) * 5 + i * i / 3) / 4 % 2;
+  for (std::size_t i = 0; i < count; ++i)
+    actions[i] = static_cast<std::int64_t>(i * 7 + static_cast<std::size_t>(step) * 5 + i * i / 3) / 4 % 2;
   return actions;
 }
 
@@ -324,13 +325,14 @@ TEST(VectorEnv, WhatIsRefusedChangesNothing) {
     EXPECT_TRUE(stepped.untouched());
     expect_equal(stepped.env.states(), before);
   };
-  for (const std::int64_t wrong : {std::int64_t{2}, std::int64_t{-1}, std::int64_t{1} << 32,
-                                   std::numeric_limits<std::int64_t>::min()}) {
+  for (const std::int64_t wrong :
+       {std::int64_t{2}, std::int64_t{-1}, std::int64_t{1} << 32, std::numeric_limits<std::int64_t>::min()}) {
     for (const std::size_t place : {0u, 7u, 8u, 32u}) {
       std::vector<std::int64_t> actions = right;
       actions[place] = wrong;
-      refused([&] { stepped.step(actions); },
-              AllOf(HasSubstr("actions[" + std::to_string(place) + "] = " + std::to_string(wrong)), HasSubstr("0 .. 1")));
+      refused(
+          [&] { stepped.step(actions); },
+          AllOf(HasSubstr("actions[" + std::to_string(place) + "] = " + std::to_string(wrong)), HasSubstr("0 .. 1")));
     }
   }
   std::vector<std::int32_t> narrow(33, 0);

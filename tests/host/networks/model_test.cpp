@@ -114,8 +114,7 @@ TEST(Model, FirstWeightsAreOrthogonal) {
         continue;
       }
       const bool head = tensor.shape[0] <= 2;
-      expect_orthogonal(tensor, parameters,
-                        !head ? std::sqrt(2.0) : tensor.name.starts_with("actor") ? 0.01 : 1.0);
+      expect_orthogonal(tensor, parameters, !head ? std::sqrt(2.0) : tensor.name.starts_with("actor") ? 0.01 : 1.0);
     }
   }
 }

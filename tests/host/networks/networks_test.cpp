@@ -35,8 +35,11 @@ TEST(Networks, FusedWhereThereAreKernelsElseLayerwise) {
   EXPECT_EQ(width_of(with({{"hidden_width", "100"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_layers", "4"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_sizes", "64,32"}})), 0);
-  EXPECT_THAT([&] { width_of(with({{"hidden_width", "100"}, {"fused", "true"}})); },
-              testing::ThrowsMessage<UsageError>(AllOf(HasSubstr("100, 100"), HasSubstr("fused = auto"))));
+  EXPECT_THAT(
+      [&] {
+        width_of(with({{"hidden_width", "100"}, {"fused", "true"}}));
+      },
+      testing::ThrowsMessage<UsageError>(AllOf(HasSubstr("100, 100"), HasSubstr("fused = auto"))));
 }
 
 TEST(Networks, WorkspaceIsBoundedAndNeverEmpty) {
@@ -71,8 +74,11 @@ class LayerwiseTraining : public testing::Test {
 };
 
 TEST_F(LayerwiseTraining, ThreadsDoNotChangeTheBits) {
-  const Config config = with({{"hidden_sizes", "300,257"}, {"num_envs", "37"}, {"num_steps", "9"},
-                              {"num_minibatches", "1"}, {"target_kl", "0.5"}});
+  const Config config = with({{"hidden_sizes", "300,257"},
+                              {"num_envs", "37"},
+                              {"num_steps", "9"},
+                              {"num_minibatches", "1"},
+                              {"target_kl", "0.5"}});
   const TrainerState one = trained(config, 1, 3);
   EXPECT_EQ(one.iteration, 3u);
   for (const int threads : {2, 3}) {
@@ -85,8 +91,11 @@ TEST_F(LayerwiseTraining, ThreadsDoNotChangeTheBits) {
 
 /// Through OpenBLAS or in one kernel: the same but for rounding, which Adam's epsilon of 1 keeps small.
 TEST_F(LayerwiseTraining, IsCloseToFused) {
-  const Config config = with({{"num_envs", "33"}, {"num_steps", "20"}, {"precision", "fp32"},
-                              {"adam_epsilon", "1"}, {"learning_rate", "0.1"}});
+  const Config config = with({{"num_envs", "33"},
+                              {"num_steps", "20"},
+                              {"precision", "fp32"},
+                              {"adam_epsilon", "1"},
+                              {"learning_rate", "0.1"}});
   Config layerwise = config;
   set_key(layerwise, "fused", "false");
   const TrainerState a = trained(config, 1, 2), b = trained(layerwise, 1, 2);

@@ -5,9 +5,9 @@
 #include <filesystem>
 #include <string>
 
-#include "host/settings/environments.hpp"
 #include "host/base/format.hpp"
 #include "host/planning/performance_model.hpp"
+#include "host/settings/environments.hpp"
 
 namespace perilune {
 namespace {
@@ -100,7 +100,8 @@ TEST(DeviceChoice, LandersTakeAboutWhatWasMeasured) {
     const char* preset;
     double fast_solver, steps_per_second;
   };
-  for (const Row& row : {Row{"lander", -1.0, 814e3}, Row{"lunar-lander", 1.0, 599e3}, Row{"lunar-lander", 0.0, 441e3}}) {
+  for (const Row& row :
+       {Row{"lander", -1.0, 814e3}, Row{"lunar-lander", 1.0, 599e3}, Row{"lunar-lander", 0.0, 441e3}}) {
     Config config = preset(row.preset);
     config.num_envs = 1920;
     config.num_steps = 128;
@@ -132,7 +133,8 @@ TEST(DeviceChoice, WhatIsAskedForIsTaken) {
 
 // Where no GPU can be, `auto` says why there is none and nothing of the work.
 TEST(DeviceChoice, WithoutAGpuTheReasonIsThat) {
-  if (std::filesystem::exists("/dev/nvidiactl") || std::filesystem::exists("/dev/dxg")) GTEST_SKIP() << "may have a GPU";
+  if (std::filesystem::exists("/dev/nvidiactl") || std::filesystem::exists("/dev/dxg"))
+    GTEST_SKIP() << "may have a GPU";
   const Work work = training_work(preset("cartpole"));
   const SelectedDevice with = select_device(DeviceChoice::kAuto, 1, {&work, 1});
   EXPECT_FALSE(with.device->is_cuda());

@@ -29,7 +29,8 @@ double steps_per_second(const Config& config, const Hardware& hardware, Precisio
 }
 
 const PhasePrediction& phase_of(const std::vector<PhasePrediction>& phases, Phase phase) {
-  return *std::find_if(phases.begin(), phases.end(), [&](const PhasePrediction& row) { return row.work.phase == phase; });
+  return *std::find_if(phases.begin(), phases.end(),
+                       [&](const PhasePrediction& row) { return row.work.phase == phase; });
 }
 
 double seconds_of(Phase phase, const Config& config, const Hardware& hardware, Precision precision) {
@@ -64,16 +65,17 @@ Config lunar_lander(int envs, double fast_solver) {
   return config;
 }
 
-// Data sheets (dense, without sparsity). Their tensor rates are at a lower clock than their fp32 rates (8% on H100), and the
-// consumer chips' boost clocks are rounded.
+// Data sheets (dense, without sparsity). Their tensor rates are at a lower clock than their fp32 rates (8% on H100),
+// and the consumer chips' boost clocks are rounded.
 TEST(Hardware, AgreesWithTheDataSheets) {
   struct Sheet {
     const char* name;
     double fp32, tf32, bf16, memory;
   };
-  for (const Sheet& sheet : {Sheet{"h200", 67e12, 495e12, 989e12, 4.8e12}, Sheet{"a100", 19.5e12, 156e12, 312e12, 2.0e12},
-                             Sheet{"rtx-4090", 82.6e12, 82.6e12, 165.2e12, 1.008e12},
-                             Sheet{"rtx-5090", 104.8e12, 104.8e12, 209.5e12, 1.792e12}}) {
+  for (const Sheet& sheet :
+       {Sheet{"h200", 67e12, 495e12, 989e12, 4.8e12}, Sheet{"a100", 19.5e12, 156e12, 312e12, 2.0e12},
+        Sheet{"rtx-4090", 82.6e12, 82.6e12, 165.2e12, 1.008e12},
+        Sheet{"rtx-5090", 104.8e12, 104.8e12, 209.5e12, 1.792e12}}) {
     const Hardware& gpu = find_hardware(sheet.name);
     EXPECT_NEAR(gpu.flops[0], sheet.fp32, 0.03 * sheet.fp32) << sheet.name;
     EXPECT_NEAR(gpu.flops[1], sheet.tf32, 0.09 * sheet.tf32) << sheet.name;
@@ -117,7 +119,8 @@ TEST(PerformanceModel, SeparateIterationsTrainOneNetworkEach) {
   config.policy_iterations = 3;
   config.value_iterations = 5;
   const double actor = 4610.0, critic = 4545.0;
-  EXPECT_DOUBLE_EQ(flop_per_step(model_of(config), config), 2.0 * (actor + critic) + 6.0 * (3.0 * actor + 5.0 * critic));
+  EXPECT_DOUBLE_EQ(flop_per_step(model_of(config), config),
+                   2.0 * (actor + critic) + 6.0 * (3.0 * actor + 5.0 * critic));
   EXPECT_DOUBLE_EQ(iteration_work(config, find_hardware("h200"), Precision::kFp32)[2].launches, 8.0);
 }
 

@@ -24,8 +24,12 @@ using testing::ThrowsMessage;
 class TableDevice : public Device {
  public:
   TableDevice(bool cuda, bool tensor_cores, std::vector<Kernels> instances)
-      : fastest(cuda && tensor_cores ? Precision::kTf32 : cuda ? Precision::kFp32 : Precision::kBf16),
-        cuda_(cuda), tensor_cores_(tensor_cores), kernels_(std::move(instances)) {
+      : fastest(cuda && tensor_cores ? Precision::kTf32
+                : cuda               ? Precision::kFp32
+                                     : Precision::kBf16),
+        cuda_(cuda),
+        tensor_cores_(tensor_cores),
+        kernels_(std::move(instances)) {
     machine_.name = "table";
     machine_.kernels = kernels_.data();
     machine_.kernel_count = static_cast<int>(kernels_.size());
@@ -66,8 +70,8 @@ Kernels kernels(int width, Precision precision, const char* environment = "CartP
 }
 
 const std::vector<Kernels> kAll = {
-    kernels(64, Precision::kFp32),  kernels(64, Precision::kTf32), kernels(64, Precision::kBf16),
-    kernels(16, Precision::kFp32),  kernels(16, Precision::kBf16), kernels(32, Precision::kTf32, "Other"),
+    kernels(64, Precision::kFp32), kernels(64, Precision::kTf32), kernels(64, Precision::kBf16),
+    kernels(16, Precision::kFp32), kernels(16, Precision::kBf16), kernels(32, Precision::kTf32, "Other"),
 };
 
 Config asks_for(const char* precision, int width = 64) {
@@ -94,12 +98,12 @@ TEST(Precision, AutoIsWhatIsFasterOnTheProcessor) {
   EXPECT_EQ(choose_precision(asks_for("bf16"), device), Precision::kBf16);
   EXPECT_EQ(with_chosen_precision(asks_for("auto"), device).precision, Config::Precision::kFp32);
 
-  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 17}));      // Genoa, Zen 4
-  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 97}));      // Raphael
-  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 143}));     // Sapphire Rapids: not measured
-  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 207}));     // Emerald Rapids
-  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 25, 17}));     // a number of another vendor
-  EXPECT_FALSE(bf16_is_faster({"AuthenticAMD", 26, 2}));      // Zen 5: not measured
+  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 17}));   // Genoa, Zen 4
+  EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 97}));   // Raphael
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 143}));  // Sapphire Rapids: not measured
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 6, 207}));  // Emerald Rapids
+  EXPECT_FALSE(bf16_is_faster({"GenuineIntel", 25, 17}));  // a number of another vendor
+  EXPECT_FALSE(bf16_is_faster({"AuthenticAMD", 26, 2}));   // Zen 5: not measured
   EXPECT_FALSE(bf16_is_faster({"", 0, 0}));
 }
 
@@ -125,7 +129,8 @@ TEST(Precision, AutoTakesWhatFitsIntoABlock) {
   set_key(config, "hidden_layers", "3");
   Kernels small = kernels(64, Precision::kFp32);
   small.block_storage = [](int) -> std::size_t { return 50; };
-  EXPECT_EQ(choose_precision(config, TableDevice(true, true, {small, kernels(64, Precision::kTf32)})), Precision::kFp32);
+  EXPECT_EQ(choose_precision(config, TableDevice(true, true, {small, kernels(64, Precision::kTf32)})),
+            Precision::kFp32);
 }
 
 TEST(Precision, AskedForIsWhatOneGets) {
@@ -140,8 +145,9 @@ TEST(Precision, WhatTheDeviceLacksIsAnErrorThatNamesWhatItHas) {
   EXPECT_THAT([] { choose_precision(asks_for("tf32"), TableDevice(true, false, kAll)); },
               ThrowsMessage<UsageError>(
                   AllOf(HasSubstr("precision tf32: a table of kernels has fp32 "), Not(HasSubstr("has fp32, ")))));
-  EXPECT_THAT([] { choose_precision(asks_for("tf32", 16), TableDevice(true, true, kAll)); },
-              ThrowsMessage<UsageError>(AllOf(HasSubstr("has fp32, bf16 for CartPole-v1 with hidden layers of 16, 16 units"))));
+  EXPECT_THAT(
+      [] { choose_precision(asks_for("tf32", 16), TableDevice(true, true, kAll)); },
+      ThrowsMessage<UsageError>(AllOf(HasSubstr("has fp32, bf16 for CartPole-v1 with hidden layers of 16, 16 units"))));
 }
 
 /// Networks without fused kernels go through a matrix library, which multiplies in fp32, and on a GPU in tf32.

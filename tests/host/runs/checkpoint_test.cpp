@@ -21,8 +21,8 @@ void write_policy(const std::filesystem::path& path, const char* more) {
   const std::vector<float> parameters = initial_parameters(model, config);
   std::vector<Tensor> tensors;
   for (const ModelTensor& tensor : model.tensors) {
-    tensors.push_back(make_tensor<float>(tensor.name, tensor.shape,
-                                         std::span(parameters).subspan(tensor.offset, tensor.size)));
+    tensors.push_back(
+        make_tensor<float>(tensor.name, tensor.shape, std::span(parameters).subspan(tensor.offset, tensor.size)));
   }
   const std::vector<float> log_std = {0.0f, 0.0f};
   if (more != nullptr) tensors.push_back(make_tensor<float>(more, {2}, std::span(log_std)));
@@ -41,8 +41,7 @@ TEST(Checkpoint, AContinuousPolicyIsNotTakenForADiscreteOne) {
   write_policy(root / "policy.safetensors", "actor.log_std");
   EXPECT_THAT([&] { load_policy(root / "policy.safetensors"); },
               testing::ThrowsMessage<Error>(AllOf(HasSubstr("holds a policy of continuous actions"),
-                                                  HasSubstr("actor.log_std"),
-                                                  HasSubstr("CartPole-v1 are discrete"))));
+                                                  HasSubstr("actor.log_std"), HasSubstr("CartPole-v1 are discrete"))));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A run that is stopped or killed after any iteration and then goes on leaves the same files, but for times, as one that is
-// not; and what they say of evaluations agrees with evaluations that are made apart from the run.
+// A run that is stopped or killed after any iteration and then goes on leaves the same files, but for times, as one
+// that is not; and what they say of evaluations agrees with evaluations that are made apart from the run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -13,8 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "host/runs/checkpoint.hpp"
 #include "host/base/error.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/policy.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/run_evaluations.hpp"
@@ -35,8 +35,10 @@ struct Schedule {
   const char* target;  // of the return
 };
 
-// Periods that coincide and do not, runs that reach their target in the middle and at once, and one evaluation at the end.
-constexpr Schedule kSchedules[] = {{3, 2, "none"}, {2, 4, "20"}, {3, 3, "9"}, {4, 0, "22"}, {0, 5, "none"}, {1, 1, "25"}};
+// Periods that coincide and do not, runs that reach their target in the middle and at once, and one evaluation at the
+// end.
+constexpr Schedule kSchedules[] = {{3, 2, "none"}, {2, 4, "20"},   {3, 3, "9"},
+                                   {4, 0, "22"},   {0, 5, "none"}, {1, 1, "25"}};
 
 TrainingOptions short_run(const fs::path& directory, const Schedule& schedule) {
   TrainingOptions options;
@@ -101,7 +103,8 @@ std::map<std::string, std::string> files_of(const fs::path& run) {
   return files;
 }
 
-void expect_same_files(const fs::path& run, const std::map<std::string, std::string>& expected, const std::string& what) {
+void expect_same_files(const fs::path& run, const std::map<std::string, std::string>& expected,
+                       const std::string& what) {
   const std::map<std::string, std::string> files = files_of(run);
   for (const auto& [name, bytes] : expected) EXPECT_TRUE(files.contains(name)) << what << ": no " << name;
   for (const auto& [name, bytes] : files) {
@@ -212,7 +215,8 @@ TEST(RunEvaluations, TheBestPolicyIsKeptWithItsStep) {
     ASSERT_EQ(rows.size(), 7u);
     EXPECT_EQ(rows.rbegin()->first, result.steps);
     EXPECT_EQ(rows.rbegin()->second.at("eval/episodes"), kFinalEpisodes);
-    EXPECT_FLOAT_EQ(rows.rbegin()->second.at("eval/mean_return").get<float>(), static_cast<float>(result.evaluation.mean));
+    EXPECT_FLOAT_EQ(rows.rbegin()->second.at("eval/mean_return").get<float>(),
+                    static_cast<float>(result.evaluation.mean));
     const auto best = std::max_element(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
       return a.second.at("eval/mean_return") < b.second.at("eval/mean_return");
     });
@@ -243,7 +247,8 @@ TEST(RunEvaluations, ARunWithoutAnEvaluationHasNoBestPolicy) {
   EXPECT_THAT([&] { best_policy(scratch / "run" / "policy.safetensors"); },
               testing::ThrowsMessage<UsageError>(HasSubstr("is no run directory")));
   resume(scratch / "run");
-  EXPECT_EQ(load_policy(best_policy(scratch / "run")).parameters, load_policy(scratch / "run" / "policy.safetensors").parameters);
+  EXPECT_EQ(load_policy(best_policy(scratch / "run")).parameters,
+            load_policy(scratch / "run" / "policy.safetensors").parameters);
 }
 
 TEST(RunEvaluations, TheVerdictRestsOnEpisodesOfItsOwn) {

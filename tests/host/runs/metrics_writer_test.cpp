@@ -33,8 +33,7 @@ void write_row(MetricsWriter& writer, std::uint64_t iteration) {
 
 void write_rows(const fs::path& run, std::uint64_t first, std::uint64_t last) {
   MetricsWriter writer(run, {first - 1, (first - 1) * 512, 1});
-  for (std::uint64_t iteration = first; iteration <= last; ++iteration)
-    write_row(writer, iteration);
+  for (std::uint64_t iteration = first; iteration <= last; ++iteration) write_row(writer, iteration);
 }
 
 fs::path events_file(const fs::path& run) {
@@ -82,11 +81,10 @@ TEST(MetricsWriter, JsonLines) {
     writer.write({1, 512, 1700000000.5, metrics});
     writer.write({2, 1024, 1700000001.5, {}});
   }
-  EXPECT_EQ(
-      read_text(run / "metrics.jsonl"),
-      "{\"iteration\":1,\"step\":512,\"time\":1700000000.5,\"charts/episodic_return\":22.25,"
-      "\"losses/approx_kl\":null,\"losses/entropy\":0.1,\"x\":0.1,\"inf\":null,\"big\":1e+300}\n"
-      "{\"iteration\":2,\"step\":1024,\"time\":1700000001.5}\n");
+  EXPECT_EQ(read_text(run / "metrics.jsonl"),
+            "{\"iteration\":1,\"step\":512,\"time\":1700000000.5,\"charts/episodic_return\":22.25,"
+            "\"losses/approx_kl\":null,\"losses/entropy\":0.1,\"x\":0.1,\"inf\":null,\"big\":1e+300}\n"
+            "{\"iteration\":2,\"step\":1024,\"time\":1700000001.5}\n");
 }
 
 TEST(MetricsWriter, EventBytes) {
@@ -105,9 +103,7 @@ TEST(MetricsWriter, EventBytes) {
       25);
   const std::size_t begin = bytes.size() - 4 - event.size();
   EXPECT_EQ(bytes.substr(begin, event.size()), event);
-  const auto masked = [](std::string_view data) {
-    return std::rotr(naive_crc32c(data), 15) + 0xA282EAD8u;
-  };
+  const auto masked = [](std::string_view data) { return std::rotr(naive_crc32c(data), 15) + 0xA282EAD8u; };
   std::uint64_t length = 0;
   std::uint32_t length_crc = 0;
   std::uint32_t data_crc = 0;
@@ -129,8 +125,7 @@ TEST(MetricsWriter, ResumedRunHasTheSameFilesAsAnUninterruptedOne) {
   write_rows(resumed.path(), 9, 20);  // the checkpoint was at iteration 8
   EXPECT_EQ(read_text(straight / "metrics.jsonl"), read_text(resumed / "metrics.jsonl"));
   // The first record (24 bytes and 12 + 4 of framing) holds the time at which the file was made.
-  EXPECT_EQ(read_text(events_file(straight.path())).substr(40),
-            read_text(events_file(resumed.path())).substr(40));
+  EXPECT_EQ(read_text(events_file(straight.path())).substr(40), read_text(events_file(resumed.path())).substr(40));
 }
 
 TEST(MetricsWriter, OfTheLastIterationOnlyTheRowsOfTheCheckpointStay) {
@@ -165,8 +160,7 @@ TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
   for (std::size_t missing = 1; missing < 60; missing += 7) {
     const test::TemporaryDirectory run;
     test::write_text(run / "metrics.jsonl", json.substr(0, json.size() - missing));
-    test::write_text(run / "events.out.tfevents.1.perilune",
-                     events.substr(0, events.size() - missing));
+    test::write_text(run / "events.out.tfevents.1.perilune", events.substr(0, events.size() - missing));
     { MetricsWriter writer(run.path(), {4, 4 * 512, 1}); }
     write_rows(run.path(), 5, 5);
     EXPECT_EQ(read_text(run / "metrics.jsonl"), json) << missing;
@@ -176,8 +170,7 @@ TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
 
 TEST(MetricsWriter, SurvivesForeignAndDamagedFiles) {
   const test::TemporaryDirectory run;
-  test::write_text(run / "metrics.jsonl",
-                   "{\"iteration\":1}\n{\"iteration\":x}\n{\"iteration\":2}\n");
+  test::write_text(run / "metrics.jsonl", "{\"iteration\":1}\n{\"iteration\":x}\n{\"iteration\":2}\n");
   test::write_text(run / "events.out.tfevents.1.perilune", std::string(100, '\xff'));
   { MetricsWriter writer(run.path(), {9, 9, 1}); }
   EXPECT_EQ(read_text(run / "metrics.jsonl"), "{\"iteration\":1}\n");

@@ -9,12 +9,12 @@
 #include <limits>
 #include <optional>
 
-#include "host/runs/checkpoint.hpp"
-#include "host/settings/environment_settings.hpp"
 #include "host/base/error.hpp"
 #include "host/device/matrix_library.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/training.hpp"
+#include "host/settings/environment_settings.hpp"
 #include "tests/kernels/environments.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -241,8 +241,11 @@ TEST(Policy, WhatIsRefused) {
   rows[9] = std::nanf("");
   std::vector<std::int64_t> choices(3, 77);
   const auto refused = [&](std::int64_t count, const ActOptions& options, const auto& matcher) {
-    EXPECT_THAT([&] { policy.act(rows.data(), count, options, {choices.data(), nullptr, nullptr}); },
-                ThrowsMessage<UsageError>(matcher));
+    EXPECT_THAT(
+        [&] {
+          policy.act(rows.data(), count, options, {choices.data(), nullptr, nullptr});
+        },
+        ThrowsMessage<UsageError>(matcher));
     EXPECT_THAT(choices, testing::Each(77));
   };
   refused(3, {}, HasSubstr("observations[2, 1] = nan"));

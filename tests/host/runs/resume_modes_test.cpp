@@ -1,11 +1,11 @@
-// A run that was interrupted and resumed is the run that was not: every array that is kept, and every metric after it, in
-// every mode.
+// A run that was interrupted and resumed is the run that was not: every array that is kept, and every metric after it,
+// in every mode.
 #include <gtest/gtest.h>
 
 #include <atomic>
 
-#include "host/runs/checkpoint.hpp"
 #include "host/planning/precision.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/run_directory.hpp"
 #include "host/runs/training.hpp"
 #include "tests/support/run_files.hpp"
@@ -26,11 +26,17 @@ struct Mode {
 const std::vector<Mode> kModes = {
     {"joint", {}},
     {"annealed, a critic's own rate",
-     {{"anneal_lr", "linear"}, {"anneal_clip_coef", "linear"}, {"critic_learning_rate", "0.003"}, {"epoch_lr_decay", "0.8"}}},
+     {{"anneal_lr", "linear"},
+      {"anneal_clip_coef", "linear"},
+      {"critic_learning_rate", "0.003"},
+      {"epoch_lr_decay", "0.8"}}},
     {"stopped by KL", {{"target_kl", "1e-3"}, {"update_epochs", "5"}}},
     {"separate", {{"update_mode", "separate"}, {"policy_iterations", "7"}, {"value_iterations", "3"}}},
     {"separate, stopped by KL",
-     {{"update_mode", "separate"}, {"kl_stop", "iteration"}, {"target_kl", "1e-3"}, {"policy_iterations", "9"},
+     {{"update_mode", "separate"},
+      {"kl_stop", "iteration"},
+      {"target_kl", "1e-3"},
+      {"policy_iterations", "9"},
       {"value_iterations", "2"}}},
     {"batch normalisation, another reward, a time limit",
      {{"norm_adv", "batch"}, {"env.sutton_barto_reward", "true"}, {"max_episode_steps", "21"}}},
@@ -38,7 +44,8 @@ const std::vector<Mode> kModes = {
     {"layerwise, separate",
      {{"hidden_sizes", "9,5"}, {"update_mode", "separate"}, {"policy_iterations", "4"}, {"value_iterations", "3"}}},
     {"continuous actions", {{"env_id", "lander-continuous"}, {"hidden_width", "64"}, {"log_std_init", "-0.5"}}},
-    {"a fixed deviation, layerwise", {{"env_id", "lander-continuous"}, {"learn_std", "false"}, {"hidden_sizes", "9,5"}}},
+    {"a fixed deviation, layerwise",
+     {{"env_id", "lander-continuous"}, {"learn_std", "false"}, {"hidden_sizes", "9,5"}}},
     {"the exact lander", {{"env_id", "lunar-lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}}},
     {"bf16", {{"precision", "bf16"}, {"hidden_width", "64"}}},
 };

@@ -48,9 +48,9 @@ TEST(Resume, KeysThatAreFixedForARun) {
   for (const KeyInfo& key : config_keys()) {
     if (!key.may_change && !key.name.starts_with("env.")) fixed.push_back(key.name);
   }
-  EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs", "num_steps",
-                                 "hidden_width", "hidden_layers", "hidden_sizes", "activation", "log_std_init", "precision",
-                                 "fused"));
+  EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs",
+                                 "num_steps", "hidden_width", "hidden_layers", "hidden_sizes", "activation",
+                                 "log_std_init", "precision", "fused"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }
@@ -74,13 +74,17 @@ TEST(Resume, FixedKeysAreNamedWithBothValues) {
 
   // What is written into config.toml by hand is held against the checkpoint.
   for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
-           {"\"tanh\"", "\"relu\""}, {"hidden_width = 16", "hidden_width = 32"}, {"seed = 1", "seed = 2"},
-           {"max_episode_steps = 0", "max_episode_steps = 7"}, {"sutton_barto_reward = false", "sutton_barto_reward = true"}}) {
+           {"\"tanh\"", "\"relu\""},
+           {"hidden_width = 16", "hidden_width = 32"},
+           {"seed = 1", "seed = 2"},
+           {"max_episode_steps = 0", "max_episode_steps = 7"},
+           {"sutton_barto_reward = false", "sutton_barto_reward = true"}}) {
     std::string text = before;
     text.replace(text.find(from), from.size(), to);
     test::write_text(scratch / "run" / "config.toml", text);
-    EXPECT_THAT([&] { train(resumed(scratch / "run"), *device); },
-                ThrowsMessage<UsageError>(AllOf(HasSubstr("checkpoint.safetensors has "), HasSubstr("fixed for a run"))))
+    EXPECT_THAT(
+        [&] { train(resumed(scratch / "run"), *device); },
+        ThrowsMessage<UsageError>(AllOf(HasSubstr("checkpoint.safetensors has "), HasSubstr("fixed for a run"))))
         << to;
     EXPECT_TRUE(std::filesystem::exists(scratch / "run" / "checkpoint.safetensors")) << "it was set aside as damaged";
   }
@@ -95,9 +99,10 @@ TEST(Resume, ARunThatHadEndedGoesOnWithMoreStepsAndKeepsThem) {
   more.on_plan = [&](const TrainingPlan& plan) { notes = plan.notes; };
   EXPECT_EQ(train(more, *device).new_steps, 660u);
   // The rate had come down to a tenth of 2.5e-4; after 10 of 30 iterations it is two thirds of it.
-  EXPECT_THAT(notes, ElementsAre("total_timesteps = 990 from here on, 330 before", "gamma = 0.5 from here on, 0.99 before",
-                                 "learning_rate: 2.5e-05 in the last iteration, 0.000167 in the next, then linearly to 0 at "
-                                 "step 990"));
+  EXPECT_THAT(notes,
+              ElementsAre("total_timesteps = 990 from here on, 330 before", "gamma = 0.5 from here on, 0.99 before",
+                          "learning_rate: 2.5e-05 in the last iteration, 0.000167 in the next, then linearly to 0 at "
+                          "step 990"));
   const Config written = read_run_config(scratch / "run");
   EXPECT_EQ(written.total_timesteps, 990);
   EXPECT_EQ(written.gamma, 0.5);
@@ -182,7 +187,8 @@ TEST(Resume, ARunFromAPolicyResumesBeforeItsFirstCheckpointToo) {
                        [&](const auto& run) { save_initial_policy(run, *options.initial_policy); });
   std::filesystem::remove_all(scratch / "source");
   train(resumed(scratch / "killed"), *device);
-  EXPECT_EQ(file_of(scratch / "killed", "checkpoint.safetensors"), file_of(scratch / "whole", "checkpoint.safetensors"));
+  EXPECT_EQ(file_of(scratch / "killed", "checkpoint.safetensors"),
+            file_of(scratch / "whole", "checkpoint.safetensors"));
 }
 
 TEST(Resume, PoliciesThatDoNotFit) {

@@ -61,10 +61,8 @@ TEST(RunDirectory, TakesANewOrEmptyDirectoryButNoOther) {
               AllOf(HasSubstr("already holds a run"), HasSubstr("--resume")));
   fs::create_directory(root / "other");
   test::write_text(root / "other/file", "text");
-  EXPECT_THAT(error_of([&] { RunDirectory::create(config, root / "other"); }),
-              HasSubstr("is not empty"));
-  EXPECT_THAT(error_of([&] { RunDirectory::create(config, root / "other/file"); }),
-              HasSubstr("Not a directory"));
+  EXPECT_THAT(error_of([&] { RunDirectory::create(config, root / "other"); }), HasSubstr("is not empty"));
+  EXPECT_THAT(error_of([&] { RunDirectory::create(config, root / "other/file"); }), HasSubstr("Not a directory"));
   EXPECT_THAT(error_of([&] { RunDirectory::create(config, root / "other/file/run"); }),
               HasSubstr("cannot make run directory"));
   EXPECT_EQ(test::read_text(root / "other/file"), "text");
@@ -75,11 +73,9 @@ TEST(RunDirectory, InUseNamesTheProcess) {
   {
     const RunDirectory run = RunDirectory::create(Config(), root / "run");
     EXPECT_THAT(error_of([&] { RunDirectory::resume(root / "run"); }),
-                AllOf(HasSubstr("is in use by process " + std::to_string(getpid())),
-                      HasSubstr("--run-dir")));
-    EXPECT_THAT(
-        test::in_child([&] { return error_of([&] { RunDirectory::resume(root / "run"); }); }),
-        HasSubstr("is in use by process"));
+                AllOf(HasSubstr("is in use by process " + std::to_string(getpid())), HasSubstr("--run-dir")));
+    EXPECT_THAT(test::in_child([&] { return error_of([&] { RunDirectory::resume(root / "run"); }); }),
+                HasSubstr("is in use by process"));
   }
   EXPECT_EQ(error_of([&] { RunDirectory::resume(root / "run"); }), "no error");
 }
@@ -87,21 +83,20 @@ TEST(RunDirectory, InUseNamesTheProcess) {
 TEST(RunDirectory, NotWritable) {
   const test::TemporaryDirectory root;
   { const RunDirectory run = RunDirectory::create(Config(), root / "run"); }
-  fs::permissions(root.path(), fs::perms::owner_read | fs::perms::owner_exec |
-                                   fs::perms::others_read | fs::perms::others_exec);
+  fs::permissions(root.path(),
+                  fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
   const auto as_user = [&](const std::function<void()>& action) {
     return test::in_child([&] {
       constexpr uid_t kNobody = 65534;
-      if (getuid() == 0 &&
-          (setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 || setuid(kNobody) != 0))
+      if (getuid() == 0 && (setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 || setuid(kNobody) != 0))
         return std::string("cannot change user");
       return error_of(action);
     });
   };
   EXPECT_THAT(as_user([&] { RunDirectory::create(Config(), root / "new"); }),
               AllOf(HasSubstr("Permission denied"), HasSubstr("use --run-dir")));
-  fs::permissions(root / "run", fs::perms::owner_read | fs::perms::owner_exec |
-                                    fs::perms::others_read | fs::perms::others_exec);
+  fs::permissions(root / "run",
+                  fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
   fs::permissions(root / "run/.lock", fs::perms::owner_read);
   EXPECT_THAT(as_user([&] { RunDirectory::resume(root / "run"); }),
               AllOf(HasSubstr("cannot write to run directory"), HasSubstr("Permission denied")));
@@ -120,19 +115,15 @@ TEST(RunDirectory, ResumeFindsCheckpointsAndClearsTemporaries) {
   test::write_text(previous_checkpoint_path(path), "1");
   EXPECT_THAT(existing_checkpoints(path), ElementsAre(previous_checkpoint_path(path)));
   test::write_text(checkpoint_path(path), "2");
-  EXPECT_THAT(existing_checkpoints(path),
-              ElementsAre(checkpoint_path(path), previous_checkpoint_path(path)));
+  EXPECT_THAT(existing_checkpoints(path), ElementsAre(checkpoint_path(path), previous_checkpoint_path(path)));
 }
 
 TEST(RunDirectory, ResumeOfSomethingElse) {
   const test::TemporaryDirectory root;
-  EXPECT_THAT(error_of([&] { RunDirectory::resume(root / "missing"); }),
-              HasSubstr("is not a run directory"));
-  EXPECT_THAT(error_of([&] { RunDirectory::resume(root.path()); }),
-              HasSubstr("has no config.toml"));
+  EXPECT_THAT(error_of([&] { RunDirectory::resume(root / "missing"); }), HasSubstr("is not a run directory"));
+  EXPECT_THAT(error_of([&] { RunDirectory::resume(root.path()); }), HasSubstr("has no config.toml"));
   test::write_text(root / "config.toml", "gamma = 5");
-  EXPECT_THAT(error_of([&] { RunDirectory::resume(root.path()); }),
-              HasSubstr("config.toml:1: gamma"));
+  EXPECT_THAT(error_of([&] { RunDirectory::resume(root.path()); }), HasSubstr("config.toml:1: gamma"));
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 #include <functional>
 #include <set>
 
-#include "host/training/trainer.hpp"
 #include "host/runs/training.hpp"
+#include "host/training/trainer.hpp"
 #include "tests/support/forwarding_device.hpp"
 #include "tests/support/run_files.hpp"
 
@@ -76,11 +76,11 @@ class SpyDevice : public ForwardingDevice {
 /// Episodes of some 20 steps that return -1 each.
 TrainingOptions small_run(const std::filesystem::path& directory) {
   TrainingOptions options;
-  for (const auto& [key, value] : {std::pair("num_envs", "8"), std::pair("num_steps", "16"), std::pair("hidden_width", "16"),
-                                   std::pair("total_timesteps", "1280"), std::pair("eval_every", "2"),
-                                   std::pair("eval_episodes", "9"), std::pair("precision", "fp32"),
-                                   std::pair("critic_learning_rate", "0.01"), std::pair("target_kl", "1e-3"),
-                                   std::pair("env.sutton_barto_reward", "true")}) {
+  for (const auto& [key, value] :
+       {std::pair("num_envs", "8"), std::pair("num_steps", "16"), std::pair("hidden_width", "16"),
+        std::pair("total_timesteps", "1280"), std::pair("eval_every", "2"), std::pair("eval_episodes", "9"),
+        std::pair("precision", "fp32"), std::pair("critic_learning_rate", "0.01"), std::pair("target_kl", "1e-3"),
+        std::pair("env.sutton_barto_reward", "true")}) {
     set_key(options.config, key, value);
   }
   options.run_directory = directory;
@@ -180,7 +180,8 @@ TEST(RunMetrics, EvaluationsAreTheEpisodesThatWerePlayed) {
   EXPECT_EQ(result.evaluation.mean, json.at("eval").at("mean").get<double>());
 }
 
-/// No two evaluations of a run play the same episodes, though it was interrupted and resumed, and none those of training.
+/// No two evaluations of a run play the same episodes, though it was interrupted and resumed, and none those of
+/// training.
 TEST(RunMetrics, EvaluationSetsNeverRepeat) {
   const TemporaryDirectory scratch;
   SpyDevice device;
@@ -220,10 +221,14 @@ TEST(RunMetrics, TargetsAndThresholdsFromBothSides) {
   };
   const float below = std::nextafter(475.0f, 0.0f), short_of_target = std::nextafter(100.0f, 0.0f);
   const std::vector<Case> cases = {
-      {100.0, 100.0f, 100.0f, 100.0f, 2, false},           {100.0, short_of_target, 100.0f, 100.0f, 10, false},
-      {100.0, 100.0f, short_of_target, 100.0f, 10, false}, {100.0, 100.0f, 100.0f, 475.0f, 2, true},
-      {475.0, 475.0f, 475.0f, below, 2, false},            {480.0, 475.0f, 475.0f, 475.0f, 10, true},
-      {std::nullopt, 0.0f, 0.0f, 475.0f, 10, true},        {std::nullopt, 500.0f, 500.0f, below, 10, false},
+      {100.0, 100.0f, 100.0f, 100.0f, 2, false},
+      {100.0, short_of_target, 100.0f, 100.0f, 10, false},
+      {100.0, 100.0f, short_of_target, 100.0f, 10, false},
+      {100.0, 100.0f, 100.0f, 475.0f, 2, true},
+      {475.0, 475.0f, 475.0f, below, 2, false},
+      {480.0, 475.0f, 475.0f, 475.0f, 10, true},
+      {std::nullopt, 0.0f, 0.0f, 475.0f, 10, true},
+      {std::nullopt, 500.0f, 500.0f, below, 10, false},
   };
   for (std::size_t i = 0; i < cases.size(); ++i) {
     SCOPED_TRACE("case " + std::to_string(i));
@@ -271,7 +276,8 @@ TEST(RunMetrics, ProgressIsTheRunSoFar) {
       EXPECT_NEAR(seen[i].episodic_return, total / episodes, 1e-6);
     }
     EXPECT_GT(seen[i].seconds, i > 0 ? seen[i - 1].seconds : 0.0);
-    EXPECT_NEAR(seen[i].steps_per_second, static_cast<double>(seen[i].step) / seen[i].seconds, 1e-6 * seen[i].steps_per_second);
+    EXPECT_NEAR(seen[i].steps_per_second, static_cast<double>(seen[i].step) / seen[i].seconds,
+                1e-6 * seen[i].steps_per_second);
     const double left = static_cast<double>(rows.size() - i - 1);
     EXPECT_NEAR(seen[i].seconds_left, seen[i].seconds * left / static_cast<double>(i + 1), 1e-9);
   }

@@ -25,8 +25,7 @@ std::vector<std::byte> file_bytes(const std::string& header, const std::string& 
   std::vector<std::byte> bytes(sizeof(length) + header.size() + data.size());
   std::memcpy(bytes.data(), &length, sizeof(length));
   std::memcpy(bytes.data() + sizeof(length), header.data(), header.size());
-  if (!data.empty())
-    std::memcpy(bytes.data() + sizeof(length) + header.size(), data.data(), data.size());
+  if (!data.empty()) std::memcpy(bytes.data() + sizeof(length) + header.size(), data.data(), data.size());
   return bytes;
 }
 
@@ -46,15 +45,12 @@ std::string parse_error(const std::string& header, const std::string& data = "")
 }
 
 // One float tensor with this entry in the header and four bytes of data.
-std::string entry_error(const std::string& entry) {
-  return parse_error("{\"a\":" + entry + "}", "1234");
-}
+std::string entry_error(const std::string& entry) { return parse_error("{\"a\":" + entry + "}", "1234"); }
 
 TEST(Safetensors, RoundTripsEveryType) {
   const test::TemporaryDirectory directory;
   const std::vector<float> f32 = {
-      1.5f, -0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::infinity(),
-      2.0f, 3.0f};
+      1.5f, -0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::infinity(), 2.0f, 3.0f};
   const std::vector<double> f64 = {0.1};
   const std::vector<std::uint8_t> u8 = {1, 2, 255};
   const std::vector<std::int32_t> i32 = {-1};
@@ -106,15 +102,13 @@ TEST(Safetensors, CopyRefusesOtherNamesShapesAndTypes) {
   };
   EXPECT_EQ(copy_error(0.0f, "a", {2}), "no error");
   EXPECT_THAT(copy_error(0.0f, "b", {2}), HasSubstr("has no tensor 'b'"));
-  EXPECT_THAT(copy_error(0.0f, "a", {1, 2}),
-              HasSubstr("tensor 'a' is F32 [2], expected F32 [1, 2]"));
+  EXPECT_THAT(copy_error(0.0f, "a", {1, 2}), HasSubstr("tensor 'a' is F32 [2], expected F32 [1, 2]"));
   EXPECT_THAT(copy_error(std::int32_t{0}, "a", {2}), HasSubstr("expected I32 [2]"));
 }
 
 TEST(Safetensors, WriterRefusesImpossibleTensors) {
   const std::vector<float> values = {1, 2};
-  const std::vector<Tensor> twice = {make_tensor<float>("a", {2}, values),
-                                     make_tensor<float>("a", {2}, values)};
+  const std::vector<Tensor> twice = {make_tensor<float>("a", {2}, values), make_tensor<float>("a", {2}, values)};
   EXPECT_THROW(safetensors_header(twice, {}), Error);
   const std::vector<Tensor> wrong_size = {make_tensor<float>("a", {3}, values)};
   EXPECT_THROW(safetensors_header(wrong_size, {}), Error);
@@ -142,30 +136,22 @@ TEST(Safetensors, DamagedEntries) {
   EXPECT_EQ(entry_error(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})"), "no error");
   EXPECT_THAT(entry_error(R"({"dtype":"F16","shape":[2],"data_offsets":[0,4]})"),
               HasSubstr("dtype 'F16' - allowed: U8"));
-  EXPECT_THAT(entry_error(R"({"dtype":1,"shape":[1],"data_offsets":[0,4]})"),
-              HasSubstr("no dtype"));
+  EXPECT_THAT(entry_error(R"({"dtype":1,"shape":[1],"data_offsets":[0,4]})"), HasSubstr("no dtype"));
   EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})"),
               HasSubstr("4 bytes, which is not F32"));
-  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})"),
-              HasSubstr("whole numbers in shape"));
+  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})"), HasSubstr("whole numbers in shape"));
   EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1.0],"data_offsets":[0,4]})"),
               HasSubstr("whole numbers in shape"));
   EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]})"),
               HasSubstr("which is not F32 of shape"));  // the byte count overflows to 4
-  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"),
-              HasSubstr("impossible data_offsets"));
-  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})"),
-              HasSubstr("impossible data_offsets"));
+  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"), HasSubstr("impossible data_offsets"));
+  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})"), HasSubstr("impossible data_offsets"));
   EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1]})"), HasSubstr("something but dtype"));
-  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"offsets":[0,4]})"),
-              HasSubstr("no array data_offsets"));
+  EXPECT_THAT(entry_error(R"({"dtype":"F32","shape":[1],"offsets":[0,4]})"), HasSubstr("no array data_offsets"));
   EXPECT_THAT(entry_error("5"), HasSubstr("something but dtype"));
-  EXPECT_THAT(entry_error(R"({"dtype":"U8","shape":[3],"data_offsets":[1,4]})"),
-              HasSubstr("begins at byte 1"));
-  EXPECT_THAT(entry_error(R"({"dtype":"U8","shape":[3],"data_offsets":[0,3]})"),
-              HasSubstr("1 bytes at its end"));
-  EXPECT_THAT(entry_error(R"({"dtype":"F64","shape":[1],"data_offsets":[0,8]})"),
-              HasSubstr("is truncated"));
+  EXPECT_THAT(entry_error(R"({"dtype":"U8","shape":[3],"data_offsets":[1,4]})"), HasSubstr("begins at byte 1"));
+  EXPECT_THAT(entry_error(R"({"dtype":"U8","shape":[3],"data_offsets":[0,3]})"), HasSubstr("1 bytes at its end"));
+  EXPECT_THAT(entry_error(R"({"dtype":"F64","shape":[1],"data_offsets":[0,8]})"), HasSubstr("is truncated"));
 }
 
 TEST(Safetensors, OverlapsDuplicatesAndMetadata) {
@@ -211,8 +197,7 @@ TEST(Safetensors, ArbitraryTensorsRoundTrip) {
     const std::string header = safetensors_header(tensors, {});
     std::vector<std::byte> bytes(header.size());
     std::memcpy(bytes.data(), header.data(), header.size());
-    for (const Tensor& tensor : tensors)
-      bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
+    for (const Tensor& tensor : tensors) bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
     const SafetensorsFile file = SafetensorsFile::parse(std::move(bytes), "x");
     RC_ASSERT(file.tensors().size() == names.size());
     for (std::size_t i = 0; i < names.size(); ++i) {

@@ -11,10 +11,10 @@
 #include <sstream>
 #include <vector>
 
-#include "host/runs/checkpoint.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/networks/model.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "tests/support/forwarding_device.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -39,9 +39,7 @@ class ScarceDevice : public test::ForwardingDevice {
 /// Launches what a KL stop or a NaN makes pointless, as a GPU does without a graph: kernels see for themselves.
 class EagerDevice : public test::ForwardingDevice {
  public:
-  void unless_stopped(Queue& queue, const Control*, const std::function<void(Queue&)>& body) override {
-    body(queue);
-  }
+  void unless_stopped(Queue& queue, const Control*, const std::function<void(Queue&)>& body) override { body(queue); }
 };
 
 TrainingOptions small_run(const std::filesystem::path& directory) {
@@ -123,7 +121,8 @@ TEST(Training, MinibatchesOfOneSampleTeachTheActor) {
       ScarceDevice cpu(-1);
       train(options, cpu);
       const std::vector<double> losses = metric(scratch / "run", "losses/policy_loss");
-      EXPECT_EQ(std::count(losses.begin(), losses.end(), 0.0), 0) << c.norm_adv << ' ' << c.mode << ' ' << c.minibatches;
+      EXPECT_EQ(std::count(losses.begin(), losses.end(), 0.0), 0)
+          << c.norm_adv << ' ' << c.mode << ' ' << c.minibatches;
     }
   }
 }
@@ -181,8 +180,8 @@ TEST(Training, LaunchesAfterAKlStopChangeNothing) {
   }
 }
 
-/// What stops a run that goes on from `options`' checkpoint after one of its environments was spoilt: fields[field, n], in an
-/// episode that has `elapsed` steps if given.
+/// What stops a run that goes on from `options`' checkpoint after one of its environments was spoilt: fields[field, n],
+/// in an episode that has `elapsed` steps if given.
 std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_t n,
                    std::optional<std::uint32_t> elapsed = std::nullopt) {
   const std::filesystem::path path = *options.run_directory / "checkpoint.safetensors";

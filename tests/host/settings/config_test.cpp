@@ -12,32 +12,23 @@
 
 #include <rapidcheck.h>
 
-#include "host/device/device.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
+#include "host/device/device.hpp"
 #include "tests/support/temporary_directory.hpp"
+#include "tests/support/usage_error.hpp"
 
 namespace perilune {
 namespace {
 
+using test::usage_error;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
 constexpr std::array kWidths = {16, 32, 64, 128};
-
-// The message of the UsageError that `action` throws, or "no error".
-std::string usage_error(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UsageError& error) {
-    EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string set_error(const std::string& key, const std::string& value) {
   Config config;
@@ -109,12 +100,10 @@ TEST(Config, SetsEveryTypeOfKey) {
 }
 
 TEST(Config, UnknownKeyNamesTheNearest) {
-  EXPECT_THAT(set_error("num_env", "8"),
-              AllOf(HasSubstr("'num_env'"), HasSubstr("nearest known key is num_envs")));
+  EXPECT_THAT(set_error("num_env", "8"), AllOf(HasSubstr("'num_env'"), HasSubstr("nearest known key is num_envs")));
   EXPECT_THAT(set_error("learning-rate", "8"), HasSubstr("nearest known key is learning_rate"));
   EXPECT_THAT(set_error("env", "x"), HasSubstr("nearest known key is env_id"));
-  EXPECT_THAT(set_error("env.suton_barto_reward", "1"),
-              HasSubstr("nearest known key is env.sutton_barto_reward"));
+  EXPECT_THAT(set_error("env.suton_barto_reward", "1"), HasSubstr("nearest known key is env.sutton_barto_reward"));
   EXPECT_THAT(set_error("", "1"), HasSubstr("unknown key ''"));
 }
 
@@ -170,29 +159,44 @@ TEST(Config, NearestKeyKnowsOtherNames) {
   EXPECT_THAT(set_error("lr", "1e-3"), HasSubstr("unknown key 'lr' - the nearest known key is learning_rate"));
   // No key is taken for another, and every suggestion is a key.
   for (const KeyInfo& info : config_keys()) EXPECT_EQ(nearest_key(info.name), info.name);
-  for (const char* name : {"lr", "step_size", "critic_lr", "lr_schedule", "steps", "time_limit", "env", "envs", "horizon",
-                           "batch_size", "epochs", "train_pi_iters", "train_v_iters", "discount", "lambda", "clip",
-                           "vf_clip", "entropy", "value_coef", "kl", "eps", "beta1", "beta2", "grad_clip",
-                           "normalize_advantage", "layers", "width", "depth", "nonlinearity", "log_std", "dtype",
-                           "eval_freq", "n_eval_episodes", "reward_threshold", "save_freq", "exp_name"}) {
+  for (const char* name : {"lr",
+                           "step_size",
+                           "critic_lr",
+                           "lr_schedule",
+                           "steps",
+                           "time_limit",
+                           "env",
+                           "envs",
+                           "horizon",
+                           "batch_size",
+                           "epochs",
+                           "train_pi_iters",
+                           "train_v_iters",
+                           "discount",
+                           "lambda",
+                           "clip",
+                           "vf_clip",
+                           "entropy",
+                           "value_coef",
+                           "kl",
+                           "eps",
+                           "beta1",
+                           "beta2",
+                           "grad_clip",
+                           "normalize_advantage",
+                           "layers",
+                           "width",
+                           "depth",
+                           "nonlinearity",
+                           "log_std",
+                           "dtype",
+                           "eval_freq",
+                           "n_eval_episodes",
+                           "reward_threshold",
+                           "save_freq",
+                           "exp_name"}) {
     EXPECT_EQ(find_key(nearest_key(name)).name, nearest_key(name)) << name;
   }
-}
-
-TEST(Device, NamesAsPeopleWriteThem) {
-  for (const char* name : {"cuda", "CUDA", "gpu", "GPU", "cuda:0", "gpu:0"}) {
-    EXPECT_EQ(device_choice("--device", name), DeviceChoice::kCuda) << name;
-  }
-  EXPECT_EQ(device_choice("--device", "CPU"), DeviceChoice::kCpu);
-  EXPECT_EQ(device_choice("--device", "auto"), DeviceChoice::kAuto);
-  const auto error = [](const char* name) { return usage_error([&] { device_choice("--device", name); }); };
-  EXPECT_THAT(error("cuda:12"), HasSubstr("--device 'cuda:12' is not possible - allowed: auto, cpu, cuda - cuda is the "
-                                          "first GPU that this process sees: set the environment variable "
-                                          "CUDA_VISIBLE_DEVICES=12"));
-  EXPECT_THAT(error("cuda:x"), HasSubstr("did you mean cuda?"));
-  EXPECT_THAT(error("cuda:"), HasSubstr("did you mean cuda?"));
-  EXPECT_THAT(error("cpuu"), HasSubstr("'cpuu' is unknown - allowed: auto, cpu, cuda - did you mean cpu?"));
-  EXPECT_THAT(error(""), HasSubstr("'' is unknown"));
 }
 
 TEST(Config, WrongTypeNamesKeyValueAndAllowed) {
@@ -201,25 +205,21 @@ TEST(Config, WrongTypeNamesKeyValueAndAllowed) {
   EXPECT_THAT(set_error("num_envs", "2.5"), HasSubstr("is not an integer"));
   EXPECT_THAT(set_error("num_envs", ""), HasSubstr("is not an integer"));
   EXPECT_THAT(set_error("num_envs", "8 "), HasSubstr("is not an integer"));
-  EXPECT_THAT(set_error("gamma", "high"),
-              HasSubstr("gamma = 'high' is not a number - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("gamma", "high"), HasSubstr("gamma = 'high' is not a number - allowed: 0 .. 1"));
   EXPECT_THAT(set_error("gamma", "nan"), HasSubstr("is not a number"));
   EXPECT_THAT(set_error("gamma", "inf"), HasSubstr("is not a number"));
   EXPECT_THAT(set_error("clip_vloss", "maybe"), HasSubstr("allowed: true | false"));
-  EXPECT_THAT(set_error("activation", "gelu"),
-              HasSubstr("activation = 'gelu' is unknown - allowed: tanh | relu"));
+  EXPECT_THAT(set_error("activation", "gelu"), HasSubstr("activation = 'gelu' is unknown - allowed: tanh | relu"));
   EXPECT_THAT(set_error("update_mode", "true"), HasSubstr("allowed: joint | separate"));
   EXPECT_THAT(set_error("name", "../x"), HasSubstr("cannot be part of a directory name"));
 }
 
 TEST(Config, OutOfRangeNamesTheRange) {
-  EXPECT_THAT(set_error("num_envs", "0"),
-              HasSubstr("num_envs = '0' is out of range - allowed: a whole number, 1 .. "));
+  EXPECT_THAT(set_error("num_envs", "0"), HasSubstr("num_envs = '0' is out of range - allowed: a whole number, 1 .. "));
   EXPECT_THAT(set_error("num_envs", "99999999999999999999"), HasSubstr("out of range"));
   EXPECT_THAT(set_error("seed", "-1"), HasSubstr("0 .. 4294967295"));
   EXPECT_THAT(set_error("seed", "4294967296"), HasSubstr("out of range"));
-  EXPECT_THAT(set_error("gamma", "1.01"),
-              HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
+  EXPECT_THAT(set_error("gamma", "1.01"), HasSubstr("gamma = '1.01' is out of range - allowed: 0 .. 1"));
   EXPECT_THAT(set_error("hidden_layers", "9"), HasSubstr("1 .. 8"));
   EXPECT_THAT(set_error("hidden_width", "16385"), HasSubstr("1 .. 16384"));
 }
@@ -250,12 +250,12 @@ TEST(Config, HiddenSizesReplaceWidthAndLayersAndAreReplacedByThem) {
 TEST(Config, HiddenSizesThatCannotBe) {
   constexpr const char* kAllowed = "allowed: 1 to 8 whole numbers separated by commas, each 1 .. 16384";
   for (const char* sizes : {"0", "-5", "64,0", "16385", "99999999999999999999"}) {
-    EXPECT_THAT(set_error("hidden_sizes", sizes), AllOf(HasSubstr(std::string("hidden_sizes = '") + sizes),
-                                                        HasSubstr(kAllowed)));
+    EXPECT_THAT(set_error("hidden_sizes", sizes),
+                AllOf(HasSubstr(std::string("hidden_sizes = '") + sizes), HasSubstr(kAllowed)));
   }
   for (const char* sizes : {"", "[]", "wide", "64,", ",64", "64 32", "64;32", "6.5", "1e3", "[64", "[[64]]"}) {
-    EXPECT_THAT(set_error("hidden_sizes", sizes), AllOf(HasSubstr("is not a list of whole numbers"),
-                                                        HasSubstr(kAllowed)));
+    EXPECT_THAT(set_error("hidden_sizes", sizes),
+                AllOf(HasSubstr("is not a list of whole numbers"), HasSubstr(kAllowed)));
   }
   EXPECT_THAT(set_error("hidden_sizes", "1,2,3,4,5,6,7,8,9"), HasSubstr("has too many layers"));
   EXPECT_EQ(set_error("hidden_sizes", "1,2,3,4,5,6,7,8"), "no error");
@@ -275,21 +275,18 @@ TEST(Config, UnknownEnvironmentAndPresetListTheKnown) {
   EXPECT_THAT(set_error("env_id", "CartPole-v0"),
               AllOf(HasSubstr("unknown environment 'CartPole-v0'"), HasSubstr("known: CartPole-v1"),
                     HasSubstr("did you mean CartPole-v1?")));
-  EXPECT_THAT(usage_error([] { preset("cartpol"); }),
-              AllOf(HasSubstr("unknown preset 'cartpol'"), HasSubstr("cartpole-zoo"),
-                    HasSubstr("did you mean cartpole?")));
+  EXPECT_THAT(
+      usage_error([] { preset("cartpol"); }),
+      AllOf(HasSubstr("unknown preset 'cartpol'"), HasSubstr("cartpole-zoo"), HasSubstr("did you mean cartpole?")));
 }
 
 TEST(Config, TomlErrorsNameSourceAndLine) {
-  EXPECT_THAT(toml_error("seed = 2\n\nnum_env = 8\n"),
-              StartsWith("run.toml:3: unknown key 'num_env'"));
-  EXPECT_THAT(toml_error("seed = 2\ngamma = 2.0\n"),
-              StartsWith("run.toml:2: gamma = '2' is out of range"));
+  EXPECT_THAT(toml_error("seed = 2\n\nnum_env = 8\n"), StartsWith("run.toml:3: unknown key 'num_env'"));
+  EXPECT_THAT(toml_error("seed = 2\ngamma = 2.0\n"), StartsWith("run.toml:2: gamma = '2' is out of range"));
   EXPECT_THAT(toml_error("seed = 2\ngamma = \n"), StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("seed = 1\nseed = 2\n"), StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("[.v]"), StartsWith("run.toml: not valid TOML"));
-  EXPECT_THAT(toml_error("num_envs = \"8\""),
-              StartsWith("run.toml:1: num_envs = '8' is text, not an integer"));
+  EXPECT_THAT(toml_error("num_envs = \"8\""), StartsWith("run.toml:1: num_envs = '8' is text, not an integer"));
   EXPECT_THAT(toml_error("name = 5"), HasSubstr("name = 5 is a number, not a text"));
   EXPECT_THAT(toml_error("gamma = true"), HasSubstr("gamma = true is a boolean, not a number"));
   EXPECT_THAT(toml_error("gamma = [1]"), HasSubstr("gamma is an array or a date"));
@@ -315,8 +312,7 @@ TEST(Config, TomlBeyondAscii) {
   Config config;
   apply_toml(config, "\xEF\xBB\xBF# Größe\nnum_envs = 8  # π\n", "run.toml");
   EXPECT_EQ(config.num_envs, 8);
-  EXPECT_THAT(toml_error("gamma = 0.9\nnum_envs = 5\u0420\n"),
-              StartsWith("run.toml:2: not valid TOML"));
+  EXPECT_THAT(toml_error("gamma = 0.9\nnum_envs = 5\u0420\n"), StartsWith("run.toml:2: not valid TOML"));
   EXPECT_THAT(toml_error("name = \"Größe\"\n"), HasSubstr("cannot be part of a directory name"));
 }
 
@@ -334,15 +330,11 @@ TEST(Config, FilesThatCannotBeRead) {
 
 TEST(Config, CombinationsThatCannotRun) {
   EXPECT_THAT(validation_error({{"num_envs", "8"}, {"num_steps", "33"}, {"num_minibatches", "5"}}),
-              AllOf(HasSubstr("8 * 33 = 264 is not divisible by num_minibatches = 5"),
-                    HasSubstr("are 4 and 6")));
+              AllOf(HasSubstr("8 * 33 = 264 is not divisible by num_minibatches = 5"), HasSubstr("are 4 and 6")));
   EXPECT_THAT(validation_error({{"num_minibatches", "1000000"}}),
               HasSubstr("the nearest that divide it are 512 and 512"));
-  EXPECT_EQ(validation_error(
-                {{"num_steps", "33"}, {"num_minibatches", "5"}, {"update_mode", "separate"}}),
-            "no error");
-  EXPECT_THAT(validation_error({{"num_envs", "4194304"}, {"num_steps", "1048576"}}),
-              HasSubstr("is too large"));
+  EXPECT_EQ(validation_error({{"num_steps", "33"}, {"num_minibatches", "5"}, {"update_mode", "separate"}}), "no error");
+  EXPECT_THAT(validation_error({{"num_envs", "4194304"}, {"num_steps", "1048576"}}), HasSubstr("is too large"));
   EXPECT_THAT(validation_error({{"total_timesteps", "100"}}),
               HasSubstr("total_timesteps = 100 is less than one iteration"));
   for (const char* sizes : {"48", "16,16,16,16", "64,32"}) {
@@ -355,13 +347,10 @@ TEST(Config, CombinationsThatCannotRun) {
   EXPECT_EQ(validation_error({{"hidden_sizes", "32,32,32"}, {"fused", "true"}}), "no error");
   EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"epoch_lr_decay", "0.9"}}),
               HasSubstr("epoch_lr_decay = 0.9"));
-  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}),
-              HasSubstr("kl_stop = epoch"));
-  EXPECT_THAT(validation_error({{"kl_stop", "iteration"}, {"target_kl", "0.01"}}),
-              HasSubstr("kl_stop = iteration"));
+  EXPECT_THAT(validation_error({{"update_mode", "separate"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = epoch"));
+  EXPECT_THAT(validation_error({{"kl_stop", "iteration"}, {"target_kl", "0.01"}}), HasSubstr("kl_stop = iteration"));
   EXPECT_EQ(validation_error({{"kl_stop", "iteration"}}), "no error");
-  EXPECT_THAT(validation_error({{"target_return", "400"}}),
-              HasSubstr("target_return = 400 is never looked at"));
+  EXPECT_THAT(validation_error({{"target_return", "400"}}), HasSubstr("target_return = 400 is never looked at"));
 }
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
@@ -402,14 +391,17 @@ TEST(Config, AdvantagesOfOneSampleAreNotNormalised) {
     Config::Normalization wanted;
   };
   using enum Config::Normalization;
-  for (const Case& c : {Case{"minibatch", "joint", "4", "4", "16", kNone},
-                        Case{"minibatch", "joint", "4", "4", "8", kMinibatch},
-                        Case{"minibatch", "joint", "1", "1", "1", kNone}, Case{"batch", "joint", "1", "1", "1", kNone},
-                        Case{"batch", "joint", "4", "4", "16", kBatch}, Case{"none", "joint", "4", "4", "8", kNone},
-                        Case{"minibatch", "separate", "4", "4", "16", kMinibatch},
-                        Case{"minibatch", "separate", "1", "1", "1", kNone}}) {
-    const Config config = with({{"norm_adv", c.norm_adv}, {"update_mode", c.mode}, {"num_envs", c.envs},
-                                {"num_steps", c.steps}, {"num_minibatches", c.minibatches}});
+  for (const Case& c :
+       {Case{"minibatch", "joint", "4", "4", "16", kNone}, Case{"minibatch", "joint", "4", "4", "8", kMinibatch},
+        Case{"minibatch", "joint", "1", "1", "1", kNone}, Case{"batch", "joint", "1", "1", "1", kNone},
+        Case{"batch", "joint", "4", "4", "16", kBatch}, Case{"none", "joint", "4", "4", "8", kNone},
+        Case{"minibatch", "separate", "4", "4", "16", kMinibatch},
+        Case{"minibatch", "separate", "1", "1", "1", kNone}}) {
+    const Config config = with({{"norm_adv", c.norm_adv},
+                                {"update_mode", c.mode},
+                                {"num_envs", c.envs},
+                                {"num_steps", c.steps},
+                                {"num_minibatches", c.minibatches}});
     EXPECT_EQ(advantage_normalization(config), c.wanted) << c.norm_adv << ' ' << c.mode << ' ' << c.minibatches;
     const bool says_so = config_warnings(config, config) != std::vector<std::string>();
     EXPECT_EQ(says_so, config.norm_adv != c.wanted);
@@ -502,8 +494,9 @@ TEST(Config, DifferingKeysAreThoseOfOtherValues) {
   EXPECT_THAT(differing_keys(with({{"env.sutton_barto_reward", "true"}}), Config()),
               testing::ElementsAre("env.sutton_barto_reward"));
   EXPECT_THAT(differing_keys(with({{"env.sutton_barto_reward", "false"}}), Config()), testing::IsEmpty());
-  EXPECT_THAT(differing_keys(with({{"env_id", "lander"}}), with({{"env_id", "lunar-lander"}, {"env.fast_solver", "true"}})),
-              testing::ElementsAre("env_id"));
+  EXPECT_THAT(
+      differing_keys(with({{"env_id", "lander"}}), with({{"env_id", "lunar-lander"}, {"env.fast_solver", "true"}})),
+      testing::ElementsAre("env_id"));
 }
 
 TEST(Config, GaussianKeysAreForContinuousActions) {
@@ -511,8 +504,7 @@ TEST(Config, GaussianKeysAreForContinuousActions) {
   EXPECT_THAT(validation_error({{"log_std_init", "-0.5"}}),
               AllOf(HasSubstr("log_std_init = -0.5 is for continuous actions"),
                     HasSubstr("CartPole-v1 are discrete (2 choices)")));
-  EXPECT_THAT(validation_error({{"learn_std", "false"}}),
-              HasSubstr("learn_std = false is for continuous actions"));
+  EXPECT_THAT(validation_error({{"learn_std", "false"}}), HasSubstr("learn_std = false is for continuous actions"));
   EXPECT_EQ(validation_error({{"log_std_init", "0"}, {"learn_std", "true"}}), "no error");
   EXPECT_THAT(set_error("log_std_init", "6"), HasSubstr("allowed: -10 .. 5"));
 }
@@ -547,8 +539,7 @@ TEST(Config, RoundTripsThroughToml) {
 }
 
 double arbitrary_in(double min, double max) {
-  const double part =
-      static_cast<double>(*rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 53)) / 0x1p53;
+  const double part = static_cast<double>(*rc::gen::inRange<std::int64_t>(0, std::int64_t{1} << 53)) / 0x1p53;
   return std::min(max, min + (max - min) * part);
 }
 
@@ -564,7 +555,8 @@ TEST(Config, ArbitraryValuesRoundTrip) {
     config.max_grad_norm = arbitrary_in(0, 1e6);
     if (*rc::gen::arbitrary<bool>()) config.target_return = arbitrary_in(-1e9, 1e9);
     if (*rc::gen::arbitrary<bool>()) {
-      config.hidden_sizes = *rc::gen::resize(8, rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 16385))));
+      config.hidden_sizes =
+          *rc::gen::resize(8, rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 16385))));
       if (config.hidden_sizes.size() > 8) config.hidden_sizes.resize(8);
     }
     config.clip_vloss = *rc::gen::arbitrary<bool>();
@@ -575,15 +567,6 @@ TEST(Config, ArbitraryValuesRoundTrip) {
     apply_toml(again, to_toml(config), "written");
     RC_ASSERT(again == config);
   }));
-}
-
-TEST(Text, NearestPrefersFewerEditsThenTheLongerCommonBeginning) {
-  constexpr std::array<std::string_view, 3> kNames = {"name", "env_id", "gamma"};
-  EXPECT_EQ(nearest("gama", kNames), "gamma");
-  EXPECT_EQ(nearest("GAMMA", kNames), "gamma");
-  EXPECT_EQ(nearest("env", kNames), "env_id");
-  EXPECT_EQ(in_quotes("a\nb"), "'a\\x0ab'");
-  EXPECT_EQ(in_quotes(std::string(100, 'x')), "'" + std::string(60, 'x') + "...'");
 }
 
 }  // namespace

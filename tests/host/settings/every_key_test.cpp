@@ -7,8 +7,8 @@
 
 #include "host/base/error.hpp"
 #include "host/runs/run_directory.hpp"
-#include "host/training/trainer.hpp"
 #include "host/runs/training.hpp"
+#include "host/training/trainer.hpp"
 #include "tests/support/run_files.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -216,8 +216,9 @@ TEST(EveryKey, KeepsToItsBounds) {
     }
     for (const std::string& value : {bounds.below, bounds.above}) {
       Config config = start;
-      EXPECT_THAT([&] { set_key(config, bounds.key, value); },
-                  testing::ThrowsMessage<UsageError>(testing::HasSubstr(bounds.key + " = '" + value + "' is out of range")));
+      EXPECT_THAT(
+          [&] { set_key(config, bounds.key, value); },
+          testing::ThrowsMessage<UsageError>(testing::HasSubstr(bounds.key + " = '" + value + "' is out of range")));
     }
   }
   for (const KeyInfo& info : config_keys()) {

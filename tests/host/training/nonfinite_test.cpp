@@ -41,8 +41,7 @@ struct MadeUp {
       episode[n] = random() % 10;
       elapsed[n] = random() % 10;
       // The rest of a record may be anything: it is not looked at.
-      for (std::size_t t = 0; t < num_steps; ++t)
-        records[(t * count + n) * kRecord + kObservation] = kNaN;
+      for (std::size_t t = 0; t < num_steps; ++t) records[(t * count + n) * kRecord + kObservation] = kNaN;
     }
     for (std::size_t t = 0; t <= num_steps; ++t) {
       for (std::size_t n = 0; n < count; ++n) {
@@ -62,8 +61,8 @@ struct MadeUp {
     records[(t * count + n) * kRecord + i] = value;
   }
   void expect(std::size_t t, std::size_t n, std::optional<std::size_t> field) const {
-    const auto found = find_nonfinite_environment({count, num_steps, kRecord, kObservation, records,
-                                                   ends, ended_lengths, fields, episode, elapsed});
+    const auto found = find_nonfinite_environment(
+        {count, num_steps, kRecord, kObservation, records, ends, ended_lengths, fields, episode, elapsed});
     ASSERT_TRUE(found);
     EXPECT_EQ(found->environment, n);
     EXPECT_EQ(found->episode, places[t * count + n].episode) << "before step " << t;
@@ -97,9 +96,8 @@ TEST(FindNonfinite, NamesAStateThatNoObservationShows) {
 
 TEST(FindNonfinite, FindsNothingWhereAllIsFinite) {
   const MadeUp rollout(5, 9, 1);
-  EXPECT_FALSE(find_nonfinite_environment({5, 9, kRecord, kObservation, rollout.records,
-                                           rollout.ends, rollout.ended_lengths, rollout.fields,
-                                           rollout.episode, rollout.elapsed}));
+  EXPECT_FALSE(find_nonfinite_environment({5, 9, kRecord, kObservation, rollout.records, rollout.ends,
+                                           rollout.ended_lengths, rollout.fields, rollout.episode, rollout.elapsed}));
 }
 
 }  // namespace

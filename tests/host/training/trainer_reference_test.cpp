@@ -24,10 +24,10 @@ struct Case {
 /// Odd sizes, several episodes within the run, and a learning rate that moves the policy over its clip range.
 Config config_of(const char* env_id, const Settings& settings, int seed) {
   Config config;
-  const Settings base = {{"env_id", env_id},       {"num_envs", "7"},         {"num_steps", "20"},
-                         {"num_minibatches", "5"}, {"update_epochs", "3"},    {"total_timesteps", "420"},
-                         {"hidden_width", "16"},   {"learning_rate", "0.01"}, {"adam_epsilon", "1e-3"},
-                         {"precision", "fp32"},    {"seed", std::to_string(seed)}};
+  const Settings base = {
+      {"env_id", env_id},       {"num_envs", "7"},          {"num_steps", "20"},           {"num_minibatches", "5"},
+      {"update_epochs", "3"},   {"total_timesteps", "420"}, {"hidden_width", "16"},        {"learning_rate", "0.01"},
+      {"adam_epsilon", "1e-3"}, {"precision", "fp32"},      {"seed", std::to_string(seed)}};
   for (const auto& [key, value] : base) set_key(config, key, value);
   for (const auto& [key, value] : settings) set_key(config, key, value);
   return config;
@@ -121,8 +121,13 @@ TEST(TrainerReference, CartPole) {
       {"discounted targets, batch normalisation",
        {{"value_target", "discounted"}, {"norm_adv", "batch"}, {"gamma", "0.9"}, {"gae_lambda", "0.8"}}},
       {"neither normalised nor clipped, short episodes",
-       {{"norm_adv", "none"}, {"max_grad_norm", "0"}, {"max_episode_steps", "13"},
-        {"ent_coef", "0.2"}, {"learning_rate", "0.003"}, {"adam_beta1", "0.8"}, {"adam_beta2", "0.99"}}},
+       {{"norm_adv", "none"},
+        {"max_grad_norm", "0"},
+        {"max_episode_steps", "13"},
+        {"ent_coef", "0.2"},
+        {"learning_rate", "0.003"},
+        {"adam_beta1", "0.8"},
+        {"adam_beta2", "0.99"}}},
       {"another reward, cut rollouts",
        {{"env.sutton_barto_reward", "true"}, {"truncate_at_rollout_end", "true"}, {"hidden_layers", "3"}}},
       {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
@@ -135,7 +140,10 @@ TEST(TrainerReference, FourChoices) {
   follow<Lander>({
       {"the defaults", {{"hidden_width", "64"}, {"num_steps", "10"}, {"total_timesteps", "140"}}},
       {"wind, time limit",
-       {{"hidden_width", "64"}, {"num_steps", "10"}, {"total_timesteps", "140"}, {"env.enable_wind", "true"},
+       {{"hidden_width", "64"},
+        {"num_steps", "10"},
+        {"total_timesteps", "140"},
+        {"env.enable_wind", "true"},
         {"max_episode_steps", "8"}}},
   });
 }
@@ -177,9 +185,8 @@ void evaluates(const Settings& settings, bool greedy) {
       lengths.push_back(played.length);
     }
     const double variance = sample_variance_of(returns) * (kEpisodes - 1) / kEpisodes;
-    const EvaluationResult result =
-        evaluate(config, *device, arena.at(weights),
-                 {.episodes = kEpisodes, .deterministic = greedy, .seed = 11, .set = set});
+    const EvaluationResult result = evaluate(config, *device, arena.at(weights),
+                                             {.episodes = kEpisodes, .deterministic = greedy, .seed = 11, .set = set});
     EXPECT_EQ(result.episodes, kEpisodes);
     expect_near("mean", result.mean, mean(returns), 1e-4, 1e-5);
     expect_near("std", result.std, std::sqrt(variance), 1e-3, 1e-4);

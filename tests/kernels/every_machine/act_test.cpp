@@ -18,9 +18,8 @@ class ActTest : public EveryMachine {
   // Both: false where rounding may choose otherwise.
   static bool likeliest(const Vector& logits, int& choice) {
     choice = static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    return std::none_of(logits.begin(), logits.end(), [&](const double& x) {
-      return &x != &logits[at(choice)] && logits[at(choice)] - x < 1e-4;
-    });
+    return std::none_of(logits.begin(), logits.end(),
+                        [&](const double& x) { return &x != &logits[at(choice)] && logits[at(choice)] - x < 1e-4; });
   }
   static bool drawn(const Vector& logits, double u, int& choice) {
     const Vector log_probabilities = log_softmax(logits);
@@ -130,8 +129,7 @@ void ActTest::numbers_are_means_or_draws(const Task& task, int width) {
       rows.emplace_back(row, row + task.observations);
       const Vector mean = networks.actor.forward(exact, rows.back()).back();
       means.insert(means.end(), mean.begin(), mean.end());
-      CounterRandom<float> random({8, kActStream}, static_cast<std::uint32_t>(n), 6, 0,
-                                  Purpose::kAction);
+      CounterRandom<float> random({8, kActStream}, static_cast<std::uint32_t>(n), 6, 0, Purpose::kAction);
       for (int k = 0; k < 2; ++k) {
         const float mean_k = outputs[at(2 * n + k)];
         const float std = math::exp(parameters[at(args.actor.log_std + k)]);

@@ -46,8 +46,7 @@ class AdvantageTest : public EveryMachine {
         const std::size_t i = at(t * count + n);
         // What a rollout stores: the value of a truncated episode's last observation is in the
         // reward.
-        rewards[i] =
-            static_cast<float>(step.reward + (step.truncated ? gamma * step.final_value : 0.0));
+        rewards[i] = static_cast<float>(step.reward + (step.truncated ? gamma * step.final_value : 0.0));
         values[i] = static_cast<float>(step.value);
         ends[i] = step.terminated || step.truncated;
         const Advantage& a = expected[at(t)];
@@ -58,17 +57,14 @@ class AdvantageTest : public EveryMachine {
       values[size + at(n)] = static_cast<float>(trajectories.last_values[at(n)]);
     }
     // The advantages take the place of the rewards, as the contract allows.
-    machine().gae(
-        {control.data(), rewards.data(), values.data(), ends.data(), rewards.data(),
-         moments.data(), count, num_steps, static_cast<float>(gamma), static_cast<float>(lambda),
-         discounted ? 1u : 0u},
-        queue());
+    machine().gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(), moments.data(), count,
+                   num_steps, static_cast<float>(gamma), static_cast<float>(lambda), discounted ? 1u : 0u},
+                  queue());
     finish();
     // Sums of up to 50 terms around 1, each rounded to 6e-8; stored rewards are rounded once more.
     const Tolerance tolerance{1e-5, 1e-6};
     std::vector<float> got_targets = values.copy();
-    const std::vector<float> last(got_targets.begin() + static_cast<std::ptrdiff_t>(size),
-                                  got_targets.end());
+    const std::vector<float> last(got_targets.begin() + static_cast<std::ptrdiff_t>(size), got_targets.end());
     got_targets.resize(size);
     expect_close("advantage", rewards.copy(), advantages, tolerance);
     expect_close("target", got_targets, targets, tolerance);
@@ -83,8 +79,8 @@ class AdvantageTest : public EveryMachine {
       return Tolerance{1e-5 * squares / (n - 1.0), 1e-5};
     };
     expect_close("advantage mean", control[0].advantage_mean, mean(advantages), {2e-6, 1e-5});
-    expect_close("advantage variance", std::pow(double{control[0].advantage_std}, 2),
-                 sample_variance_of(advantages), variance_tolerance(advantages));
+    expect_close("advantage variance", std::pow(double{control[0].advantage_std}, 2), sample_variance_of(advantages),
+                 variance_tolerance(advantages));
     expect_close("target variance", control[0].target_variance, sample_variance_of(targets),
                  variance_tolerance(targets));
     expect_close("residual variance", control[0].residual_variance, sample_variance_of(residuals),

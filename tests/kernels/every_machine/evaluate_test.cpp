@@ -16,8 +16,8 @@ class EvaluateTest : public EveryMachine {
     Task task = kCartPole;
   };
 
-  /// What is played of these outputs, by draws as kernels make them. certain becomes false where rounding may choose otherwise:
-  /// within 1e-4 of another choice.
+  /// What is played of these outputs, by draws as kernels make them. certain becomes false where rounding may choose
+  /// otherwise: within 1e-4 of another choice.
   template <class E>
   static typename ByHandOf<E>::Action action_of(const Case& c, const ByHandOf<E>& one, const Mlp& actor,
                                                 const Vector& parameters, const Vector& outputs, bool& certain) {
@@ -59,8 +59,8 @@ class EvaluateTest : public EveryMachine {
 
   template <class E>
   void check_as(const Case& c, std::uint32_t seed) {
-    const Networks networks = place_networks(c.task.observations, c.width, c.task.actions, c.depth, 1,
-                                             c.activation, c.task.continuous);
+    const Networks networks =
+        place_networks(c.task.observations, c.width, c.task.actions, c.depth, 1, c.activation, c.task.continuous);
     Draws draws(seed);
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
@@ -104,7 +104,8 @@ class EvaluateTest : public EveryMachine {
     }
     EXPECT_GT(static_cast<int>(want_returns.size()) * 10, c.episodes * 8 - 10);
     if (c.task.continuous) {
-      // A mean's error of 1e-5 changes a point mass's offset by a quarter of it, and each of 30 rewards by 4 times that.
+      // A mean's error of 1e-5 changes a point mass's offset by a quarter of it, and each of 30 rewards by 4 times
+      // that.
       expect_close("return", got_returns, want_returns, {1e-3, 1e-5});
     } else {
       expect_same_bits("return", got_returns, want_returns);

@@ -45,8 +45,8 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
       total_return.push_back(draws.normal());
       total_length.push_back(draws.below(500));
     }
-    Buffer<float> counts(subject(), finished), returns(subject(), total_return),
-        lengths(subject(), total_length), running(subject(), kRunningMetrics);
+    Buffer<float> counts(subject(), finished), returns(subject(), total_return), lengths(subject(), total_length),
+        running(subject(), kRunningMetrics);
     Buffer<IterationMetrics> ring(subject(), kMetricsRing);
     Buffer<Control> control(subject(), 1);
     for (int k = 0; k < kRunningMetrics; ++k) running[at(k)] = static_cast<float>(k + 1) * 0.5f;
@@ -56,12 +56,8 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
     control[0].policy_steps = 9;
     const std::uint32_t iteration = kMetricsRing + 5;
     control[0].iteration = iteration;
-    machine().end_iteration({control.data(),
-                             {counts.data(), returns.data(), lengths.data()},
-                             running.data(),
-                             ring.data(),
-                             count},
-                            queue());
+    machine().end_iteration(
+        {control.data(), {counts.data(), returns.data(), lengths.data()}, running.data(), ring.data(), count}, queue());
     finish();
     EXPECT_EQ(control[0].iteration, iteration + 1);
     const IterationMetrics& row = ring[5];
@@ -69,8 +65,7 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
     EXPECT_EQ(row.nonfinite, 0u);
     EXPECT_EQ(row.episodes, mean(finished) * count);  // whole numbers: exact
     EXPECT_EQ(row.episode_length_sum, mean(total_length) * count);
-    expect_close("return", row.episode_return_sum, mean(total_return) * count,
-                 {1e-7 * count + 1e-6, 1e-6});
+    expect_close("return", row.episode_return_sum, mean(total_return) * count, {1e-7 * count + 1e-6, 1e-6});
     EXPECT_EQ(row.policy_loss, running[kRunPolicyLoss]);
     EXPECT_EQ(row.value_loss, running[kRunValueLoss]);
     EXPECT_EQ(row.entropy, running[kRunEntropy]);
@@ -93,9 +88,8 @@ TEST_P(IterationTest, NoPolicyStepHasNoClipFraction) {
   Buffer<Control> control(subject(), 1);
   control[0] = fresh_control();
   control[0].nonfinite = 3;
-  machine().end_iteration(
-      {control.data(), {sums.data(), sums.data(), sums.data()}, running.data(), ring.data(), 33},
-      queue());
+  machine().end_iteration({control.data(), {sums.data(), sums.data(), sums.data()}, running.data(), ring.data(), 33},
+                          queue());
   finish();
   EXPECT_EQ(ring[0].clip_fraction, 0.0f);
   EXPECT_EQ(ring[0].nonfinite, 3u);

@@ -50,13 +50,12 @@ class Problem {
     begin = losses == Losses::kValue ? networks.critic.network.begin : 0;
     end = losses == Losses::kPolicy ? networks.actor.network.end : networks.parameter_count;
     const int actor_end = networks.actor.network.end;
-    machine.reduce_gradients(
-        {hyper, control.data(), losses, kMinibatch, partials, networks.parameter_count, begin, end,
-         actor_end, last_of_epoch ? 1u : 0u, decay_after ? 1u : 0u, gradients.data(), sums.data(),
-         gradient.data(), square_sums.data(), adam.data(), running.data()},
-        queue);
-    machine.apply_gradients({hyper, adam.data(), gradient.data(), begin, end, actor_end,
-                             parameters.data(), first_moment.data(), second_moment.data()},
+    machine.reduce_gradients({hyper, control.data(), losses, kMinibatch, partials, networks.parameter_count, begin, end,
+                              actor_end, last_of_epoch ? 1u : 0u, decay_after ? 1u : 0u, gradients.data(), sums.data(),
+                              gradient.data(), square_sums.data(), adam.data(), running.data()},
+                             queue);
+    machine.apply_gradients({hyper, adam.data(), gradient.data(), begin, end, actor_end, parameters.data(),
+                             first_moment.data(), second_moment.data()},
                             queue);
     subject.finish();
   }
@@ -78,8 +77,7 @@ class Problem {
   int partials, begin = 0, end = 0;
   std::size_t count;
   Hyperparameters hyper = plain_hyperparameters();
-  Buffer<float> gradients, gradient, square_sums, sums, parameters, first_moment, second_moment,
-      running;
+  Buffer<float> gradients, gradient, square_sums, sums, parameters, first_moment, second_moment, running;
   Buffer<Control> control;
   Buffer<AdamStep> adam;
   Draws draws;
@@ -112,8 +110,7 @@ class OptimizerTest : public EveryMachine {
       }
       const int boundary = p.networks.actor.network.end;
       if (losses != Losses::kValue) {
-        actor.apply(gradient, double{control.actor_learning_rate}, 0, boundary, parameters, first,
-                    second);
+        actor.apply(gradient, double{control.actor_learning_rate}, 0, boundary, parameters, first, second);
         clip_fractions += p.mean_of(kClipped);
         ++policy_steps;
         expect_close("policy loss", p.running[kRunPolicyLoss], p.mean_of(kPolicyLoss), {0.0, 1e-6});
@@ -122,8 +119,8 @@ class OptimizerTest : public EveryMachine {
         expect_close("kl3", p.running[kRunKl3], p.mean_of(kKl3), {0.0, 1e-6});
       }
       if (losses != Losses::kPolicy) {
-        critic.apply(gradient, double{control.critic_learning_rate}, boundary,
-                     p.networks.parameter_count, parameters, first, second);
+        critic.apply(gradient, double{control.critic_learning_rate}, boundary, p.networks.parameter_count, parameters,
+                     first, second);
         expect_close("value loss", p.running[kRunValueLoss], p.mean_of(kValueLoss), {0.0, 1e-6});
       }
       expect_close("gradient norm", p.running[kRunGradientNorm], norm, {0.0, 1e-5});
@@ -134,20 +131,17 @@ class OptimizerTest : public EveryMachine {
       EXPECT_EQ(control.reduce_ticket, 0u) << "the next launch would miss its last block";
       // A parameter is rounded (6e-8) at each step, and its step of size lr has a relative error
       // around 1e-5 where sums of the gradient cancelled.
-      expect_close("parameter", p.parameters.copy(), parameters,
-                   {2e-7 * step + 1e-5 * 2e-3 * step, 0.0});
+      expect_close("parameter", p.parameters.copy(), parameters, {2e-7 * step + 1e-5 * 2e-3 * step, 0.0});
       double largest = 0.0;
       for (double m : first) largest = std::max(largest, std::abs(m));
       expect_close("first moment", p.first_moment.copy(), first, {1e-6 * largest, 1e-5});
-      expect_close("second moment", p.second_moment.copy(), second,
-                   {1e-6 * largest * largest, 1e-5});
+      expect_close("second moment", p.second_moment.copy(), second, {1e-6 * largest * largest, 1e-5});
       // c <- beta c + (1 - beta) with beta itself rounded to float, 3e-8.
       for (int k = 0; k < 2; ++k) {
         const double beta = k == 0 ? 0.9 : 0.999;
-        expect_close("actor correction", control.actor_correction[k],
-                     1.0 - std::pow(beta, actor.steps), {0.0, 3e-6});
-        expect_close("critic correction", control.critic_correction[k],
-                     1.0 - std::pow(beta, critic.steps), {0.0, 3e-6});
+        expect_close("actor correction", control.actor_correction[k], 1.0 - std::pow(beta, actor.steps), {0.0, 3e-6});
+        expect_close("critic correction", control.critic_correction[k], 1.0 - std::pow(beta, critic.steps),
+                     {0.0, 3e-6});
       }
     }
   }
@@ -161,8 +155,7 @@ TEST_P(OptimizerTest, FollowsAdamInDouble) {
   // 2560 sums of two normals: a norm of 71.6, within 2. Just above the limit, and just below.
   follow(both, 68.0f, 1.0, 2, 12);
   follow(both, 75.0f, 1.0, 2, 12);
-  follow({Losses::kPolicy, Losses::kValue, Losses::kValue, Losses::kPolicy, Losses::kValue}, 0.5f,
-         1.0, 2, 4);
+  follow({Losses::kPolicy, Losses::kValue, Losses::kValue, Losses::kPolicy, Losses::kValue}, 0.5f, 1.0, 2, 4);
 }
 
 TEST_P(OptimizerTest, TouchesOnlyTheTrainedRange) {
@@ -284,9 +277,7 @@ TEST_P(OptimizerTest, NothingIsAppliedAfterNanOrInf) {
       {NonFinite::kValueLoss, [](Problem& p, float x) { p.sums[at(kValueLoss * p.partials + 1)] = x; }},
       {NonFinite::kActorGradient, [](Problem& p, float x) { p.gradients[3] = x; }},
       {NonFinite::kActorGradient,
-       [](Problem& p, float x) {
-         p.gradients[p.count + at(p.networks.actor.network.end) - 1] = x;
-       }},
+       [](Problem& p, float x) { p.gradients[p.count + at(p.networks.actor.network.end) - 1] = x; }},
       {NonFinite::kCriticGradient, [](Problem& p, float x) { p.gradients[p.count - 1] = x; }},
   };
   for (const Fault& fault : faults) {

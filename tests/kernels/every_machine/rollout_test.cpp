@@ -23,8 +23,8 @@ class Problem {
  public:
   Problem(const Subject& on, const Case& c, std::uint32_t seed)
       : record(c.task.record_floats()),
-        networks(place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth,
-                                c.critic_depth, c.activation, c.task.continuous)),
+        networks(place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth, c.critic_depth,
+                                c.activation, c.task.continuous)),
         environments(on, c.task, c.count, {seed, 0}, c.max_episode_steps, c.task.parameters),
         records(on, at(c.num_steps) * at(c.count) * at(record)),
         rewards(on, at(c.num_steps) * at(c.count)),
@@ -62,7 +62,8 @@ class Problem {
 
 class RolloutTest : public EveryMachine {
  protected:
-  static constexpr int kColumns = 48;  // of a layer-by-layer network's workspace: fewer than some cases have environments
+  static constexpr int kColumns =
+      48;  // of a layer-by-layer network's workspace: fewer than some cases have environments
 
   void run(const Case& c, Problem& problem) {
     const Kernels& kernels = kernels_for(c.width, c.task);
@@ -92,14 +93,15 @@ class RolloutTest : public EveryMachine {
   /// What records say of actions, and what follows from the draws of environments stepped by hand.
   struct Actions {
     Vector numbers, drawn_numbers;  // continuous
-    Vector misses;                  // discrete: how far the draw lies beyond the probabilities that give the recorded choice
+    Vector misses;  // discrete: how far the draw lies beyond the probabilities that give the recorded choice
     Vector log_probabilities, expected_log_probabilities;
   };
 
   /// The recorded action, as environments take it; with it goes what outputs of the actor say of it.
   template <class E>
   static typename ByHandOf<E>::Action recorded_action(const float* record, const ByHandOf<E>& one, const Mlp& actor,
-                                                      const Vector& parameters, const Vector& outputs, Actions& actions) {
+                                                      const Vector& parameters, const Vector& outputs,
+                                                      Actions& actions) {
     CounterRandom<float> draws = one.random(Purpose::kAction);
     if constexpr (E::Action::kContinuous) {
       typename ByHandOf<E>::Action action;
@@ -114,7 +116,8 @@ class RolloutTest : public EveryMachine {
       actions.expected_log_probabilities.push_back(log_density(outputs, log_std, numbers));
       return action;
     } else {
-      const bool valid = record[0] >= 0.0f && record[0] < float{E::Action::kCount} && record[0] == std::floor(record[0]);
+      const bool valid =
+          record[0] >= 0.0f && record[0] < float{E::Action::kCount} && record[0] == std::floor(record[0]);
       EXPECT_TRUE(valid) << "an action of " << record[0];
       const int choice = valid ? static_cast<int>(record[0]) : 0;
       const Vector log_p = log_softmax(outputs);
@@ -160,8 +163,7 @@ class RolloutTest : public EveryMachine {
         const bool truncated = !outcome.terminated && (one.out_of_time() || last);
         double reward = outcome.reward;
         if (truncated) {
-          reward += double{p.args.gamma} *
-                    nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
+          reward += double{p.args.gamma} * nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
         }
         rewards.push_back(reward);
         ends.push_back(outcome.terminated || truncated);
@@ -183,9 +185,10 @@ class RolloutTest : public EveryMachine {
     // 1e-6: float sums of a few probabilities, or of a mean and a draw.
     expect_close("action", actions.numbers, actions.drawn_numbers, {actor, 1e-6});
     // A sum of probabilities moves by at most half as much as the logits.
-    expect_close("draw beyond its choice", actions.misses, Vector(actions.misses.size(), 0.0), {1e-6 + 0.5 * actor, 0.0});
-    // A log-probability moves with its logit and with the mean of all of them. A density's slope by the mean is its distance,
-    // of which one in many is 4, divided by as little as 0.6.
+    expect_close("draw beyond its choice", actions.misses, Vector(actions.misses.size(), 0.0),
+                 {1e-6 + 0.5 * actor, 0.0});
+    // A log-probability moves with its logit and with the mean of all of them. A density's slope by the mean is its
+    // distance, of which one in many is 4, divided by as little as 0.6.
     const double steepest = c.task.continuous ? 4.0 / 0.6 : 2.0;
     expect_close("log-probability", actions.log_probabilities, actions.expected_log_probabilities,
                  {1e-6 + steepest * actor, 2e-6});
@@ -286,8 +289,7 @@ TEST_P(RolloutTest, TwoLaunchesAreOneLongLaunch) {
     expect_same_bits("value", parts.values.copy(), whole.values.copy());
     expect_same_bits("ends", parts.ends.copy(), whole.ends.copy());
     expect_same_bits("state", parts.environments.fields.copy(), whole.environments.fields.copy());
-    expect_same_bits("elapsed", parts.environments.elapsed.copy(),
-                     whole.environments.elapsed.copy());
+    expect_same_bits("elapsed", parts.environments.elapsed.copy(), whole.environments.elapsed.copy());
     for (std::size_t n = 0; n < finished.size(); ++n) {
       finished[n] += parts.environments.finished[n];
     }
@@ -305,8 +307,7 @@ TEST_P(RolloutTest, EnvironmentsAreIndependent) {
   run(few, some);
   for (int t = 0; t < few.num_steps; ++t) {
     for (int i = 0; i < few.count * all.record; ++i) {
-      ASSERT_EQ(some.records[at(t * few.count * all.record + i)],
-                all.records[at(t * many.count * all.record + i)])
+      ASSERT_EQ(some.records[at(t * few.count * all.record + i)], all.records[at(t * many.count * all.record + i)])
           << "step " << t << ", float " << i;
     }
   }
@@ -316,8 +317,7 @@ TEST_P(RolloutTest, EnvironmentsAreIndependent) {
 TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
   const Case c{4001, 0, small_width(), 1, 1, Activation::kTanh, 500, false};
   Problem problem(subject(), c, 6);
-  for (int i = problem.networks.critic.network.begin; i < problem.networks.critic.network.end;
-       ++i) {
+  for (int i = problem.networks.critic.network.begin; i < problem.networks.critic.network.end; ++i) {
     (*problem.parameters)[at(i)] = 0.0f;
   }
   (*problem.parameters)[at(problem.networks.critic.network.weight[0])] = 1.0f;
@@ -332,8 +332,8 @@ TEST_P(RolloutTest, NetworkTanhStaysWithinItsErrorBound) {
   }
   kernels_for(c.width).rollout(problem.args, queue());
   finish();
-  // Of a rounded input x and a rounded result tanh x the errors are at most (|x| / cosh^2 x + |tanh x|) of a rounding, which
-  // is 1.2 of it at x = 1.2.
+  // Of a rounded input x and a rounded result tanh x the errors are at most (|x| / cosh^2 x + |tanh x|) of a rounding,
+  // which is 1.2 of it at x = 1.2.
   expect_close("tanh", problem.values.copy(), expected, {subject().tanh_error + 1.2 * subject().rounding, 0.0});
 }
 

@@ -37,8 +37,7 @@ TEST_P(SimulateTest, StepsAsByHand) {
   for (int count : {1, 31, 97, 257}) {
     for (const bool sutton_barto : {false, true}) {
       // A limit of 15 steps truncates some episodes; others fall before it.
-      Environments environments(subject(), count, {static_cast<std::uint32_t>(count), 1}, 15,
-                                sutton_barto);
+      Environments environments(subject(), count, {static_cast<std::uint32_t>(count), 1}, 15, sutton_barto);
       kernels_for(small_width()).reset({environments.batch}, queue());
       std::vector<ByHand> expected;
       for (int n = 0; n < count; ++n) expected.emplace_back(environments.batch, n);

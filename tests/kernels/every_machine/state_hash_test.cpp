@@ -1,5 +1,5 @@
-// A million steps of every environment with random actions: the hash of all that is remembered between steps is the same
-// on every machine, at every instruction set, with any number of threads, and the committed one.
+// A million steps of every environment with random actions: the hash of all that is remembered between steps is the
+// same on every machine, at every instruction set, with any number of threads, and the committed one.
 //
 // A hash that changes on all machines at once means that the simulation has changed. If that was meant, the tests of
 // sims/ and tests/gymnasium say whether it is still right; the new hash is in the failure's text.
@@ -14,7 +14,8 @@ namespace perilune::test {
 namespace {
 
 constexpr int kEnvironments = 512;
-// Of each environment: sixteen thousand in all, a hundred thousand, and a million. The first are whole words of random bits.
+// Of each environment: sixteen thousand in all, a hundred thousand, and a million. The first are whole words of random
+// bits.
 constexpr int kSteps[] = {32, 200, 2000};
 
 struct Flight {
@@ -29,7 +30,10 @@ const std::vector<Flight>& flights() {
       {"CartPole-v1", {0}, 500, {"7b197925fa3c80f7", "c1da9544d05dcea0", "cc5aa89ecf5f22d1"}},
       {"LunarLander-v3", {-10, 0, 0, 0, 0}, 1000, {"b3add861e7f7eca3", "fc338d35de2532d7", "e9f6e824d7e9a455"}},
       {"LunarLander-v3", {-10, 1, 15, 1.5f, 1}, 1000, {"026b9de4274f81a8", "5afba01aae252155", "09d94928c2d0d813"}},
-      {"LunarLanderContinuous-v3", {-10, 1, 15, 1.5f, 0}, 1000, {"26cf80ca3adcb6a3", "2319c3ecd2e00098", "05f215c47e49b8c3"}},
+      {"LunarLanderContinuous-v3",
+       {-10, 1, 15, 1.5f, 0},
+       1000,
+       {"26cf80ca3adcb6a3", "2319c3ecd2e00098", "05f215c47e49b8c3"}},
       {"Lander-v0", {-10, 0, 0, 0}, 1000, {"19f3fb403f4dff15", "7b67ed2abe6ff32f", "45afbd7719ec9a61"}},
       {"LanderContinuous-v0", {-10, 1, 15, 1.5f}, 1000, {"6ad5b26641062e5f", "b68922c2c0c0d8f8", "ccd8cf4daab8bd27"}},
   };

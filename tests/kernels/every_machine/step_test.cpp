@@ -161,8 +161,8 @@ struct Written {
     const Vector observation = one.observation();
     for (int k = 0; k < kObs; ++k) rows[at(kObs * i + k)] = static_cast<float>(observation[at(k)]);
   }
-  void step(int i, ByHandOf<E>& one, std::uint8_t& ended,
-            const typename ByHandOf<E>::Action& action, Autoreset autoreset) {
+  void step(int i, ByHandOf<E>& one, std::uint8_t& ended, const typename ByHandOf<E>::Action& action,
+            Autoreset autoreset) {
     if (autoreset == Autoreset::kNextStep && ended != 0) {
       one.end_episode();
       ended = 0;
@@ -254,8 +254,8 @@ class StepTest : public EveryMachine {
   }
 
   template <class E>
-  void restart_ended(Stepping<E>& actual, std::vector<ByHandOf<E>>& expected,
-                     std::vector<std::uint8_t>& ended, Written<E>& written) {
+  void restart_ended(Stepping<E>& actual, std::vector<ByHandOf<E>>& expected, std::vector<std::uint8_t>& ended,
+                     Written<E>& written) {
     for (int i = 0; i < actual.count; ++i) {
       actual.restart[at(i)] = ended[at(i)];
       if (ended[at(i)] != 0) expected[at(i)].end_episode();
@@ -329,8 +329,7 @@ TEST_P(StepTest, OutputsThatAreNotWantedAreNotWritten) {
 /// host has seen it.
 template <class E>
 void expect_fault(Stepping<E>& actual, Autoreset autoreset, ActionType type, std::uint64_t fault,
-                  const std::vector<ByHandOf<E>>& expected,
-                  const std::vector<std::uint8_t>& ended) {
+                  const std::vector<ByHandOf<E>>& expected, const std::vector<std::uint8_t>& ended) {
   actual.launch_step(autoreset, type);
   EXPECT_EQ(actual.flags[0].fault, fault);
   for (int again = 0; again < 2; ++again) {
@@ -356,8 +355,7 @@ TEST_P(StepTest, TheLowestFaultIsReportedAndNothingIsStepped) {
                                    {{{33, std::numeric_limits<std::int64_t>::min()}}, 33, kLeast},
                                    {{{7, -(std::int64_t{1} << 32)}}, 7, kLeast}};
   const auto fault = [](int place, std::int64_t value) {
-    return static_cast<std::uint64_t>(place) << 33 |
-           static_cast<std::uint32_t>(static_cast<std::int32_t>(value));
+    return static_cast<std::uint64_t>(place) << 33 | static_cast<std::uint32_t>(static_cast<std::int32_t>(value));
   };
   Stepping<CartPole> actual(subject(), 65, 500, 0.0f);
   actual.launch_restart(actual.restart.data());
@@ -366,8 +364,7 @@ TEST_P(StepTest, TheLowestFaultIsReportedAndNothingIsStepped) {
   for (const Case& c : cases) {
     actual.choices.fill(1);
     for (const auto& [place, value] : c.wrong) actual.choices[at(place)] = value;
-    expect_fault(actual, Autoreset::kNextStep, ActionType::kInt64, fault(c.place, c.value),
-                 expected, ended);
+    expect_fault(actual, Autoreset::kNextStep, ActionType::kInt64, fault(c.place, c.value), expected, ended);
   }
   actual.narrow_choices.fill(0);
   actual.narrow_choices[31] = -3;
@@ -386,9 +383,8 @@ TEST_P(StepTest, NaNIsAFaultAndInfinityIsNot) {
   std::vector<ByHandOf<PointMass>> expected = actual.by_hand();
   actual.numbers.fill(0.25f);
   for (const int place : {129, 40, 41}) actual.numbers[at(place)] = std::nanf("");
-  expect_fault(actual, Autoreset::kNextStep, ActionType::kFloat32,
-               std::uint64_t{40} << 33 | as_uint(std::nanf("")), expected,
-               std::vector<std::uint8_t>(65, 0));
+  expect_fault(actual, Autoreset::kNextStep, ActionType::kFloat32, std::uint64_t{40} << 33 | as_uint(std::nanf("")),
+               expected, std::vector<std::uint8_t>(65, 0));
   actual.numbers[3] = std::numeric_limits<float>::infinity();
   actual.numbers[129] = -std::numeric_limits<float>::infinity();
   Written<PointMass> written(65);

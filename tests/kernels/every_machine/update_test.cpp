@@ -27,9 +27,8 @@ class Problem {
  public:
   /// no_weights: all outputs of the networks are their biases, which no format rounds.
   Problem(const Subject& on, const Case& c, std::uint32_t seed, bool no_weights = false)
-      : networks(
-            place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth,
-                           c.critic_depth, c.activation, c.task.continuous)),
+      : networks(place_networks(c.task.observations, c.width, c.task.actions, c.actor_depth, c.critic_depth,
+                                c.activation, c.task.continuous)),
         gradients(on, at(c.partials) * at(networks.parameter_count)),
         sums(on, at(c.partials) * kLossSums),
         moments(on, at(c.num_minibatches * on.machine().moment_chunks(c.minibatch_size) * kChunkMoments)),
@@ -88,8 +87,7 @@ class Problem {
   /// The minibatch's samples as the reference sees them, advantages normalised.
   std::vector<Sample> minibatch() const {
     const Sampling& s = args.sampling;
-    const Shuffle shuffle(static_cast<std::uint32_t>(s.batch_size), s.key, control[0].iteration,
-                          s.epoch);
+    const Shuffle shuffle(static_cast<std::uint32_t>(s.batch_size), s.key, control[0].iteration, s.epoch);
     std::vector<Sample> result;
     for (int p = 0; p < s.minibatch_size; ++p) {
       const auto position = static_cast<std::uint32_t>(args.minibatch * s.minibatch_size + p);
@@ -146,10 +144,9 @@ class UpdateTest : public EveryMachine {
  protected:
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == 1) {
-      machine().advantage_moments(
-          {p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(), p.scales.data(),
-           c.num_minibatches, 1},
-          queue());
+      machine().advantage_moments({p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(),
+                                   p.scales.data(), c.num_minibatches, 1},
+                                  queue());
     }
     const Kernels& kernels = kernels_for(c.width, c.task);
     // Fewer columns than most cases have samples, so that they come in chunks.
@@ -205,7 +202,8 @@ Vector deviations_of(const Subject& on, const Problem& p, const Case& c, const s
     }
     return results_of(sums, gradient);
   };
-  return deviations({&p.networks.actor, &p.networks.critic}, p.exact_parameters, weight_errors(on, c.activation), results);
+  return deviations({&p.networks.actor, &p.networks.critic}, p.exact_parameters, weight_errors(on, c.activation),
+                    results);
 }
 
 void UpdateTest::equals_the_reference(const Case& c, std::uint32_t seed) {
@@ -280,8 +278,8 @@ TEST_P(UpdateTest, EqualsTheReference) {
   for (const Case& c : cases) {
     if (!tests(c.width, std::max(c.actor_depth, c.critic_depth), c.task)) continue;
     for (std::uint32_t seed = 1; seed <= (c.width <= 32 ? 3u : 1u); ++seed) {
-      SCOPED_TRACE("minibatch " + std::to_string(c.minibatch_size) + ", width " +
-                   std::to_string(c.width) + ", seed " + std::to_string(seed) + ", " + c.task.id);
+      SCOPED_TRACE("minibatch " + std::to_string(c.minibatch_size) + ", width " + std::to_string(c.width) + ", seed " +
+                   std::to_string(seed) + ", " + c.task.id);
       equals_the_reference(c, seed);
     }
   }
@@ -305,11 +303,10 @@ TEST_P(UpdateTest, NormalisesAdvantagesFarFromZero) {
 /// Does not trust the reference's backward: differences of its loss.
 TEST_P(UpdateTest, EqualsCentralDifferences) {
   if (subject().rounding > 0.0) GTEST_SKIP() << "finer than this precision";
-  for (const auto& [activation, task] : {std::pair(Activation::kTanh, kCartPole),
-                                         std::pair(Activation::kRelu, kCartPole),
-                                         std::pair(Activation::kTanh, kPointMass)}) {
-    const Case c{65, 1,          0, small_width(task), 2, 3, activation, activation == Activation::kTanh,
-                 0,  0,          2, task};
+  for (const auto& [activation, task] :
+       {std::pair(Activation::kTanh, kCartPole), std::pair(Activation::kRelu, kCartPole),
+        std::pair(Activation::kTanh, kPointMass)}) {
+    const Case c{65, 1, 0, small_width(task), 2, 3, activation, activation == Activation::kTanh, 0, 0, 2, task};
     Problem p(subject(), c, 8);
     run(c, p);
     const std::vector<Sample> samples = p.minibatch();
@@ -340,8 +337,7 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
 
 TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
   for (const Task& task : {kCartPole, kPointMass}) {
-    trains_only_what_it_is_asked_to(
-        {65, 1, 0, small_width(task), 2, 2, Activation::kTanh, false, 0, 0, 2, task});
+    trains_only_what_it_is_asked_to({65, 1, 0, small_width(task), 2, 2, Activation::kTanh, false, 0, 0, 2, task});
   }
 }
 
@@ -407,7 +403,8 @@ TEST_P(UpdateTest, AnEpochVisitsEverySample) {
 
 /// Against moments in double of the samples that each chunk and each minibatch has.
 void expect_advantage_moments(const Subject& on, int size, int minibatches, int epochs) {
-  SCOPED_TRACE(std::to_string(size) + " samples in each of " + std::to_string(minibatches) + " x " + std::to_string(epochs));
+  SCOPED_TRACE(std::to_string(size) + " samples in each of " + std::to_string(minibatches) + " x " +
+               std::to_string(epochs));
   const int groups = epochs * minibatches, chunks = on.machine().moment_chunks(size);
   const double offset = size % 4 == 1 ? 1000.0 : 0.0;
   Draws draws(static_cast<std::uint64_t>(size));
@@ -442,10 +439,11 @@ void expect_advantage_moments(const Subject& on, int size, int minibatches, int 
         expect_close("squares", number(2), sample_variance_of(part) * (n - 1.0), {1e-7 * n, 1e-5});
       }
       expect_close("mean of all", scales[at(2 * group)], mean(numbers), {3e-7, 1e-7});
-      // Half the relative error of the squares' sum; of deviations around 1 from chunks' means, which at 1000 float32 rounds by
-      // up to 3e-5.
+      // Half the relative error of the squares' sum; of deviations around 1 from chunks' means, which at 1000 float32
+      // rounds by up to 3e-5.
       const double deviation = size > 1 ? std::sqrt(sample_variance_of(numbers)) : 0.0;
-      expect_close("1 / deviation", scales[at(2 * group + 1)], 1.0 / (deviation + 1e-8), {0.0, offset > 0.0 ? 3e-5 : 5e-6});
+      expect_close("1 / deviation", scales[at(2 * group + 1)], 1.0 / (deviation + 1e-8),
+                   {0.0, offset > 0.0 ? 3e-5 : 5e-6});
     }
   }
 }

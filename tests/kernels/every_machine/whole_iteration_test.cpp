@@ -1,6 +1,6 @@
 // Whole iterations on every machine: the same bits run to run, and a value that is learned.
-#include "tests/kernels/point_mass.hpp"
 #include "tests/kernels/whole_iteration.hpp"
+#include "tests/kernels/point_mass.hpp"
 
 namespace perilune::test {
 namespace {

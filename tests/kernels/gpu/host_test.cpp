@@ -1,8 +1,8 @@
-// The host's classes on the CUDA device: environments have the CPU's bits, networks its results but for rounding, and a queue
-// always knows whether a kernel was enqueued last.
+// The host's classes on the CUDA device: environments have the CPU's bits, networks its results but for rounding, and a
+// queue always knows whether a kernel was enqueued last.
 //
-// The comparisons are also made with the portable CPU level in the place of the GPU, so that they are tried out wherever they
-// are built.
+// The comparisons are also made with the portable CPU level in the place of the GPU, so that they are tried out
+// wherever they are built.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,13 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "host/runs/checkpoint.hpp"
+#include "host/base/error.hpp"
 #include "host/device/device_array.hpp"
 #include "host/device/device_cuda.hpp"
-#include "host/base/error.hpp"
+#include "host/environments/vector_env.hpp"
+#include "host/runs/checkpoint.hpp"
 #include "host/runs/policy.hpp"
 #include "host/training/trainer.hpp"
-#include "host/environments/vector_env.hpp"
 #include "tests/kernels/network_errors.hpp"
 #include "tests/support/forwarding_device.hpp"
 
@@ -202,7 +202,8 @@ class PolicyOnDevice : public OnDevice {
       const Vector row = actor.forward(exact, rows.back()).back();
       expected.insert(expected.end(), row.begin(), row.end());
     }
-    const Tolerance tolerance = output_tolerance({4e-6, 0.0}, actor, exact, rows);  // the CPU's tanh, which is the worse one
+    const Tolerance tolerance =
+        output_tolerance({4e-6, 0.0}, actor, exact, rows);  // the CPU's tanh, which is the worse one
     for (const bool deterministic : {true, false}) {
       Acted acted(policy, observations, kCount, deterministic), cpu_acted(on_cpu, observations, kCount, deterministic);
       expect_close("outputs", acted.outputs, expected, tolerance);
@@ -256,8 +257,8 @@ class TrainerOnDevice : public OnDevice {
  protected:
   static constexpr std::uint32_t kIterations = 2;
 
-  /// Some iterations with gradients but nearly without steps: Adam's epsilon of 1 keeps it from turning the rounding of a
-  /// gradient near 0 into a whole step.
+  /// Some iterations with gradients but nearly without steps: Adam's epsilon of 1 keeps it from turning the rounding of
+  /// a gradient near 0 into a whole step.
   static Config small(Config config) {
     config.num_envs = 96;
     config.num_steps = 8;
@@ -293,8 +294,8 @@ TEST_P(TrainerOnDevice, IterationsAreThoseOfTheCpu) {
       EXPECT_EQ(rows[i].episodes, expected[i].episodes);
       EXPECT_GT(rows[i].episodes, 0.0f);
       EXPECT_EQ(rows[i].episode_length_sum, expected[i].episode_length_sum);
-      // The CPU's tanh is 4e-6 off, and so are an actor's and a critic's outputs by some of it, and a continuous action and
-      // what follows from it.
+      // The CPU's tanh is 4e-6 off, and so are an actor's and a critic's outputs by some of it, and a continuous action
+      // and what follows from it.
       expect_close("return", rows[i].episode_return_sum, expected[i].episode_return_sum, {1e-3, 1e-4});
       expect_close("value loss", rows[i].value_loss, expected[i].value_loss, {0.0, 1e-4});
       expect_close("policy loss", rows[i].policy_loss, expected[i].policy_loss, {2e-5, 0.0});
@@ -310,7 +311,8 @@ TEST_P(TrainerOnDevice, IterationsAreThoseOfTheCpu) {
   }
 }
 
-/// In every precision that the device has, and also where a KL stop ends the updates, which in a graph is a conditional node.
+/// In every precision that the device has, and also where a KL stop ends the updates, which in a graph is a conditional
+/// node.
 TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
   for (Config config : every_environment()) {
     config.num_envs = config.env_id.starts_with("LunarLander") ? 32 : 96;  // whose steps take long
@@ -324,13 +326,15 @@ TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
                                                                   {Precision::kTf32, Config::Precision::kTf32},
                                                                   {Precision::kBf16, Config::Precision::kBf16}};
     for (const auto& [precision, name] : precisions) {
-      const bool built = find_kernels(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
+      const bool built =
+          find_kernels(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
       if (!built || !device().supports(precision)) continue;
       SCOPED_TRACE(config.env_id + ", precision " + std::to_string(static_cast<int>(precision)));
       config.precision = name;
       Trainer graph(config, device()), eager(config, device());
       const std::vector<IterationMetrics> rows = train(graph, device(), true), expected = train(eager, device(), false);
-      EXPECT_LT(std::ranges::min(rows, {}, &IterationMetrics::policy_steps).policy_steps, 4.0f) << "nothing was stopped";
+      EXPECT_LT(std::ranges::min(rows, {}, &IterationMetrics::policy_steps).policy_steps, 4.0f)
+          << "nothing was stopped";
       for (std::size_t i = 0; i < rows.size(); ++i) {
         EXPECT_EQ(rows[i].nonfinite, 0u);
         EXPECT_EQ(std::memcmp(&rows[i], &expected[i], sizeof rows[i]), 0) << "iteration " << i;
@@ -372,9 +376,7 @@ TEST(CudaQueue, KnowsWhetherAKernelWasEnqueuedLast) {
       {"begin a phase", [&] { timer->begin(Phase::kRollout); }},
       {"end a phase", [&] { timer->end(Phase::kRollout); }},
       {"record what throws",
-       [&] {
-         EXPECT_THROW(device->record([&](Queue& on) { kernel(on), throw UsageError("no"); }, true), UsageError);
-       }},
+       [&] { EXPECT_THROW(device->record([&](Queue& on) { kernel(on), throw UsageError("no"); }, true), UsageError); }},
   };
   for (const auto& [name, operation] : operations) {
     kernel(queue);

@@ -31,8 +31,7 @@ const Machine& program_machine() { return *cuda_machine(); }
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  throw std::runtime_error(std::string("CUDA failed while ") + what + ": " +
-                           cudaGetErrorString(status));
+  throw std::runtime_error(std::string("CUDA failed while ") + what + ": " + cudaGetErrorString(status));
 }
 
 std::string missing() {
@@ -110,8 +109,11 @@ void finish() { check(cudaDeviceSynchronize(), "running kernels"); }
 const std::vector<Subject>& subjects() {
   // 3e-7: the simulators' tanh (sims/math.hpp), which is also the network's on this machine.
   static const std::vector<Subject> all = [] {
-    Subject plain = {"Cuda", joined_machine<program_machine, base::point_mass_machine>, kMaxFusedWidth,
-                     3e-7,   queue, missing, allocate, release, finish, max_block_storage};
+    Subject plain = {"Cuda",         joined_machine<program_machine, base::point_mass_machine>,
+                     kMaxFusedWidth, 3e-7,
+                     queue,          missing,
+                     allocate,       release,
+                     finish,         max_block_storage};
     plain.missing_matrices = missing_matrices;
     if (is_set("PERILUNE_GPU_IS_EMULATED")) plain.speed = Speed::kEmulated;
     Subject tf32 = plain, bf16 = plain;

@@ -102,8 +102,7 @@ void check_forward(Activation activation) {
   const Aligned<float> first = floats(In * Width, draws), bias = floats(Width, draws);
   const Aligned<float> input = floats(In * kStride, draws);
   Aligned<std::uint16_t> rows(kRows * Width), pairs(kRows * Width);
-  bf16::input_layer<In, Width, kStride>(first.data(), bias.data(), input.data(), rows.data(),
-                                        pairs.data(), activation);
+  bf16::input_layer<In, Width, kStride>(first.data(), bias.data(), input.data(), rows.data(), pairs.data(), activation);
   Vector expected;
   for (int s = 0; s < kRows; ++s) {
     for (int o = 0; o < Width; ++o) {
@@ -116,8 +115,8 @@ void check_forward(Activation activation) {
   EXPECT_EQ(values_of(pairs), in_pairs(values_of(rows), Width));
 
   const Bf16Matrix x(kRows, Width, draws), transposed(Width, Width, draws);
-  bf16::hidden_layer<Width>(transposed.as_pairs().data(), bias.data(), x.as_rows().data(),
-                            rows.data(), pairs.data(), activation);
+  bf16::hidden_layer<Width>(transposed.as_pairs().data(), bias.data(), x.as_rows().data(), rows.data(), pairs.data(),
+                            activation);
   expected.clear();
   for (int s = 0; s < kRows; ++s) {
     for (int o = 0; o < Width; ++o) {
@@ -217,14 +216,14 @@ void check_backward(int samples, Activation activation) {
 
   Aligned<std::uint16_t> pairs = h.as_pairs(), rows(kRows * Width);
   Aligned<float> dweight = before, dbias = bias_before;
-  bf16::first_backward<In, Width, kStride>(weight.as_pairs().data(), dy.as_rows().data(), pairs.data(),
-                                           input.data(), dweight.data(), dbias.data(), activation);
+  bf16::first_backward<In, Width, kStride>(weight.as_pairs().data(), dy.as_rows().data(), pairs.data(), input.data(),
+                                           dweight.data(), dbias.data(), activation);
   expect_close("first weights", values_of(dweight), expected_dweight, sums);
   expect_close("first bias", values_of(dbias), expected_dbias, sums);
 
   dbias = bias_before;
-  bf16::hidden_backward<Width>(weight.as_pairs().data(), dy.as_rows().data(), rows.data(), pairs.data(),
-                               dbias.data(), activation);
+  bf16::hidden_backward<Width>(weight.as_pairs().data(), dy.as_rows().data(), rows.data(), pairs.data(), dbias.data(),
+                               activation);
   expect_close("gradient below", values_of(rows), dx, {rounding(Width), kBf16Rounding});
   expect_close("bias below", values_of(dbias), expected_dbias, sums);
   EXPECT_EQ(values_of(pairs), in_pairs(values_of(rows), Width));

@@ -14,8 +14,8 @@ using Block = CpuBlock<96, Precision::kBf16>;
 struct Args {
   const float* parameters;
   Network network;
-  int tiles, last_tile;           ///< tiles of 96 samples, of which the last has fewer
-  const float *input, *slope;     ///< [features][tiles * 96]
+  int tiles, last_tile;        ///< tiles of 96 samples, of which the last has fewer
+  const float *input, *slope;  ///< [features][tiles * 96]
   float *inferred, *output, *gradient;
 };
 
@@ -24,8 +24,8 @@ struct Kernel {
   using Net = perilune::Mlp<Block, In, Width, Out>;
 
   static int storage_floats(int depth) {
-    return Block::kTransposedFloats + (In + Out) * Block::kStride +
-           HiddenLayers<Block, Width>::training_floats(depth) + Net::storage_floats(depth);
+    return Block::kTransposedFloats + (In + Out) * Block::kStride + HiddenLayers<Block, Width>::training_floats(depth) +
+           Net::storage_floats(depth);
   }
 
   static void run(Block& block, const Args& args) {
@@ -102,8 +102,9 @@ void check(int depth, int samples, Activation activation) {
   // Block storage begins as NaN: nothing may be used before it is written.
   const int floats = Launch::storage_floats(depth);
   Aligned<float> storage(floats, std::nanf(""));
-  const Args args{parameters.data(), exact.network, tiles, samples - (tiles - 1) * 96, input.data(), slope.data(),
-                  inferred.data(), output.data(), gradient.data()};
+  const Args args{parameters.data(), exact.network, tiles,           samples - (tiles - 1) * 96,
+                  input.data(),      slope.data(),  inferred.data(), output.data(),
+                  gradient.data()};
   Block block(0, 1, storage.data());
   Launch::run(block, args);
 

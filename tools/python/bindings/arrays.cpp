@@ -44,9 +44,7 @@ std::string shown(nb::handle value) {
   return nb::cast<std::string>(nb::module_::import_("perilune._arguments").attr("shown")(value));
 }
 
-void* legacy_stream() {
-  return reinterpret_cast<void*>(std::intptr_t{1});
-}  // NOLINT: CUDA's own handle
+void* legacy_stream() { return reinterpret_cast<void*>(std::intptr_t{1}); }  // NOLINT: CUDA's own handle
 
 // The stream of a DLPack exchange: none and 1 are CUDA's legacy default stream, 2 the thread's own,
 // others handles; nothing for -1, no synchronisation.
@@ -97,15 +95,13 @@ NumpyPool::Taken NumpyPool::make() const {
   // Views refer to this array and not to its owner, which is no array: its reference count tells of
   // all of them.
   const nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });
-  return {nb::cast(nb::ndarray<nb::numpy>(data, shape_.size(), shape_.data(), owner, nullptr,
-                                          dlpack_type(type_)),
+  return {nb::cast(nb::ndarray<nb::numpy>(data, shape_.size(), shape_.data(), owner, nullptr, dlpack_type(type_)),
                    nb::rv_policy::reference),
           data};
 }
 
 NumpyPool::Taken NumpyPool::take(bool zeroed) {
-  for (Taken& kept :
-       kept_) {  // the first that is free was written last, and may still be in a cache
+  for (Taken& kept : kept_) {  // the first that is free was written last, and may still be in a cache
     if (!kept.array.is_valid()) return kept = make();
     if (Py_REFCNT(kept.array.ptr()) > 1) continue;
     if (zeroed) std::memset(kept.data, 0, bytes_);
@@ -121,9 +117,7 @@ void SharedDevice::wait_for_readers() {
 }
 
 DeviceMemory::DeviceMemory(std::shared_ptr<SharedDevice> owner, std::size_t size)
-    : device(std::move(owner)),
-      data(device->device->allocate(std::max<std::size_t>(size, 1))),
-      bytes(size) {}
+    : device(std::move(owner)), data(device->device->allocate(std::max<std::size_t>(size, 1))), bytes(size) {}
 
 DeviceMemory::~DeviceMemory() { device->device->release(data); }
 
@@ -142,23 +136,19 @@ nb::object DeviceArray::dlpack(nb::handle stream, nb::kwargs arguments) const {
   }
   // nanobind makes the capsule; it keeps the memory, and not this object.
   auto* keep = new std::shared_ptr<DeviceMemory>(memory_);
-  const nb::capsule owner(keep, [](void* pointer) noexcept {
-    delete static_cast<std::shared_ptr<DeviceMemory>*>(pointer);
-  });
-  const nb::object array =
-      nb::cast(nb::ndarray<nb::array_api>(
-                   memory_->data, shape_.size(), shape_.data(), owner, nullptr, dlpack_type(type_),
-                   is_cuda() ? nb::device::cuda::value : nb::device::cpu::value, 0),
-               nb::rv_policy::reference);
+  const nb::capsule owner(keep,
+                          [](void* pointer) noexcept { delete static_cast<std::shared_ptr<DeviceMemory>*>(pointer); });
+  const nb::object array = nb::cast(
+      nb::ndarray<nb::array_api>(memory_->data, shape_.size(), shape_.data(), owner, nullptr, dlpack_type(type_),
+                                 is_cuda() ? nb::device::cuda::value : nb::device::cpu::value, 0),
+      nb::rv_policy::reference);
   return array.attr("__dlpack__")(**arguments);
 }
 
 nb::object DeviceArray::numpy() const {
-  const nb::object result =
-      nb::module_::import_("numpy").attr("empty")(shape(), nb::str(name_of(type_)));
+  const nb::object result = nb::module_::import_("numpy").attr("empty")(shape(), nb::str(name_of(type_)));
   Py_buffer view{};
-  if (PyObject_GetBuffer(result.ptr(), &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) != 0)
-    throw nb::python_error();
+  if (PyObject_GetBuffer(result.ptr(), &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) != 0) throw nb::python_error();
   {
     nb::gil_scoped_release unlocked;
     memory_->device->device->download(view.buf, memory_->data, memory_->bytes);
@@ -175,12 +165,8 @@ nb::tuple DeviceArray::shape() const {
 
 nb::str DeviceArray::dtype() const { return nb::str(name_of(type_)); }
 
-DevicePool::DevicePool(std::shared_ptr<SharedDevice> device, std::vector<std::size_t> shape,
-                       ArrayType type)
-    : device_(std::move(device)),
-      shape_(std::move(shape)),
-      type_(type),
-      bytes_(count_of(shape_) * bytes_of(type)) {}
+DevicePool::DevicePool(std::shared_ptr<SharedDevice> device, std::vector<std::size_t> shape, ArrayType type)
+    : device_(std::move(device)), shape_(std::move(shape)), type_(type), bytes_(count_of(shape_) * bytes_of(type)) {}
 
 DevicePool::Taken DevicePool::take() {
   const auto is_free = [](const auto& kept) { return kept.use_count() <= 1; };
@@ -211,8 +197,7 @@ namespace {
 
 char kind_of(const char* format) {
   if (format == nullptr) return 'u';
-  if (*format == '@' || *format == '=' || *format == '<')
-    ++format;  // little-endian, as this machine is
+  if (*format == '@' || *format == '=' || *format == '<') ++format;  // little-endian, as this machine is
   if (*format == '\0' || format[1] != '\0') return '?';
   if (std::strchr("bhilqn", *format) != nullptr) return 'i';
   if (std::strchr("BHILQN", *format) != nullptr) return 'u';
@@ -247,10 +232,7 @@ bool is_on_cuda(nb::handle value) {
 void read_cuda(nb::handle value, SharedDevice& device, const char* what, InputArray& array) {
   if (!device.device->is_cuda()) {
     throw nb::type_error(
-        formatted(
-            "{} lie on a GPU - this runs on the CPU - move them there, or use device=\"cuda\"",
-            what)
-            .c_str());
+        formatted("{} lie on a GPU - this runs on the CPU - move them there, or use device=\"cuda\"", what).c_str());
   }
   // The producer lets CUDA's legacy default stream wait for it, and this queue waits for that.
   using namespace nb::literals;
@@ -258,11 +240,9 @@ void read_cuda(nb::handle value, SharedDevice& device, const char* what, InputAr
   device.device->wait_for_stream(legacy_stream());
   auto tensor = nb::cast<nb::ndarray<nb::ro>>(capsule);
   std::int64_t expected = 1;
-  for (std::size_t i = tensor.ndim(); i-- > 0;
-       expected *= static_cast<std::int64_t>(tensor.shape(i))) {
+  for (std::size_t i = tensor.ndim(); i-- > 0; expected *= static_cast<std::int64_t>(tensor.shape(i))) {
     if (tensor.shape(i) > 1 && tensor.stride(i) != expected) {
-      throw nb::value_error(
-          formatted("{} are not contiguous - pass x.contiguous()", what).c_str());
+      throw nb::value_error(formatted("{} are not contiguous - pass x.contiguous()", what).c_str());
     }
   }
   for (std::size_t i = 0; i < tensor.ndim(); ++i) array.shape.push_back(tensor.shape(i));
@@ -291,18 +271,16 @@ InputArray read_array(nb::handle value, SharedDevice& device, const char* what) 
   const nb::module_ numpy = nb::module_::import_("numpy");
   const bool only_dlpack = nb::hasattr(value, "__dlpack__") && !nb::hasattr(value, "__array__");
   try {
-    array.owner = numpy.attr("asarray")(
-        only_dlpack ? numpy.attr("from_dlpack")(value) : nb::borrow(value), "order"_a = "C");
-    array.owner = array.owner.attr("astype")(
-        array.owner.attr("dtype").attr("newbyteorder")("="), "copy"_a = false);
+    array.owner =
+        numpy.attr("asarray")(only_dlpack ? numpy.attr("from_dlpack")(value) : nb::borrow(value), "order"_a = "C");
+    array.owner = array.owner.attr("astype")(array.owner.attr("dtype").attr("newbyteorder")("="), "copy"_a = false);
   } catch (const nb::python_error& error) {
     if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError) && !error.matches(PyExc_OverflowError))
       throw;
     array.owner.reset();
   }
   if (!array.owner.is_valid() || !read_buffer(array.owner, array)) {
-    throw nb::type_error(
-        formatted("{} = {} are no array of numbers - pass a NumPy array", what, shown(value)).c_str());
+    throw nb::type_error(formatted("{} = {} are no array of numbers - pass a NumPy array", what, shown(value)).c_str());
   }
   return array;
 }
@@ -329,8 +307,7 @@ void bind_arrays(nb::module_& module) {
           "A DLPack capsule. What `stream` holds from now on runs after what was enqueued here "
           "(DLPack's numbers: None or 1 "
           "the legacy default stream, 2 the thread's, -1 no ordering).")
-      .def("__dlpack_device__", &DeviceArray::dlpack_device,
-           nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
+      .def("__dlpack_device__", &DeviceArray::dlpack_device, nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
       .def("numpy", &DeviceArray::numpy, nb::sig("def numpy(self) -> numpy.ndarray"),
            "A copy as a NumPy array; waits for the device.")
       .def(
@@ -345,8 +322,7 @@ void bind_arrays(nb::module_& module) {
             return dtype.is_none() ? copied : nb::object(copied.attr("astype")(dtype));
           },
           "dtype"_a.none() = nb::none(), "copy"_a.none() = nb::none(),
-          nb::sig(
-              "def __array__(self, dtype: object = None, copy: object = None) -> numpy.ndarray"))
+          nb::sig("def __array__(self, dtype: object = None, copy: object = None) -> numpy.ndarray"))
       .def_prop_ro("shape", &DeviceArray::shape, nb::sig("def shape(self) -> tuple[int, ...]"))
       .def_prop_ro("dtype", &DeviceArray::dtype, nb::sig("def dtype(self) -> str"))
       .def_prop_ro("device", &DeviceArray::device);

@@ -45,7 +45,7 @@ class NumpyPool {
   ArrayType type_;
   std::size_t bytes_;
   std::array<Taken, kKept> kept_{};  // those made so far come first
-  std::size_t next_ = 0;  // is forgotten when all are in use
+  std::size_t next_ = 0;             // is forgotten when all are in use
 };
 
 // A device and who reads what was made on it.

@@ -14,8 +14,8 @@
 #include <optional>
 #include <string>
 
-#include "host/settings/config.hpp"
 #include "host/planning/device_choice.hpp"
+#include "host/settings/config.hpp"
 #include "host/training/evaluation.hpp"
 
 namespace perilune::python {

@@ -15,8 +15,7 @@ NB_MODULE(_native, module) {
   const nb::exception<NoDeviceError> no_device(module, "NoDeviceError", error.ptr());
   const nb::exception<OutOfMemoryError> out_of_memory(module, "OutOfMemoryError", error.ptr());
   const nb::exception<UsageError> usage(module, "UsageError", PyExc_ValueError);
-  error.attr("__doc__") =
-      "What failed though it was asked for rightly: files, devices, training that diverged.";
+  error.attr("__doc__") = "What failed though it was asked for rightly: files, devices, training that diverged.";
   no_device.attr("__doc__") = "The device that was asked for is not there.";
   out_of_memory.attr("__doc__") = "The device has less memory left than is needed.";
   usage.attr("__doc__") = "What was asked for is not possible; the text says what is allowed.";

@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "host/base/build_info.hpp"
-#include "host/settings/environment_settings.hpp"
-#include "host/settings/environments.hpp"
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
+#include "host/settings/environment_settings.hpp"
+#include "host/settings/environments.hpp"
 #include "tools/python/bindings/bindings.hpp"
 
 namespace perilune::python {
@@ -39,8 +39,8 @@ nb::list environments_list() {
       nb::dict entry;
       const bool is_boolean = parameter.type == ParameterType::kBoolean;
       entry["type"] = is_boolean ? "boolean" : "number";
-      entry["default"] = is_boolean ? nb::object(nb::bool_(parameter.default_value != 0.0))
-                                    : nb::float_(parameter.default_value);
+      entry["default"] =
+          is_boolean ? nb::object(nb::bool_(parameter.default_value != 0.0)) : nb::float_(parameter.default_value);
       entry["min"] = parameter.allowed.min;
       entry["max"] = parameter.allowed.max;
       entry["allowed"] = is_boolean ? "true | false" : range_text(parameter.allowed);
@@ -82,8 +82,7 @@ nb::list keys_list() {
     nb::dict entry;
     entry["name"] = key.name;
     entry["type"] = key.type;
-    entry["default"] =
-        key.name.starts_with("env.") ? text(key.default_value) : value_of(key, key.default_value);
+    entry["default"] = key.name.starts_with("env.") ? text(key.default_value) : value_of(key, key.default_value);
     entry["allowed"] = key.allowed;
     entry["may_change"] = key.may_change;
     entry["help"] = key.help;
@@ -167,8 +166,7 @@ nb::dict config_dict(const Config& config) {
     if (equals == std::string::npos || line.starts_with('#')) continue;
     const std::string name = prefix + line.substr(0, equals);
     std::string value = line.substr(equals + 3);
-    if (value.size() >= 2 && (value.front() == '"' || value.front() == '['))
-      value = value.substr(1, value.size() - 2);
+    if (value.size() >= 2 && (value.front() == '"' || value.front() == '[')) value = value.substr(1, value.size() - 2);
     entry[nb::str(name.c_str())] = value_of(find_key(name), value);
   }
   return entry;

@@ -52,8 +52,7 @@ nb::dict plan_dict(const TrainingPlan& plan) {
 // until the run is saved. `display` has the methods plan and progress, which get a dict.
 class Listener {
  public:
-  Listener(nb::object callback, nb::object display)
-      : callback_(std::move(callback)), display_(std::move(display)) {}
+  Listener(nb::object callback, nb::object display) : callback_(std::move(callback)), display_(std::move(display)) {}
 
   const std::atomic<bool>& stop() const { return stop_; }
   void raise_what_was_kept() {
@@ -76,8 +75,7 @@ class Listener {
         display_.attr("progress")(progress_dict(progress));
       }
       // None goes on, as does anything but False itself.
-      if (!callback_.is_none() && callback_(progress_dict(progress)).ptr() == Py_False)
-        stop_ = true;
+      if (!callback_.is_none() && callback_(progress_dict(progress)).ptr() == Py_False) stop_ = true;
     } catch (...) {
       error_ = std::current_exception();
       stop_ = true;
@@ -125,13 +123,11 @@ void warn(const std::vector<std::string>& warnings) {
 }
 
 nb::dict train_run(std::string preset_name, std::optional<std::string> config_file,
-                   std::vector<std::pair<std::string, std::string>> settings,
-                   std::optional<std::string> run_directory, std::optional<std::string> resume,
-                   std::optional<std::string> from_policy, const std::string& device,
+                   std::vector<std::pair<std::string, std::string>> settings, std::optional<std::string> run_directory,
+                   std::optional<std::string> resume, std::optional<std::string> from_policy, const std::string& device,
                    std::optional<int> threads, nb::object callback, nb::object display) {
-  const TrainArguments arguments = {std::move(preset_name), std::move(config_file),
-                                    std::move(settings), std::move(run_directory),
-                                    std::move(resume), std::move(from_policy)};
+  const TrainArguments arguments = {std::move(preset_name),   std::move(config_file), std::move(settings),
+                                    std::move(run_directory), std::move(resume),      std::move(from_policy)};
   Listener listener(std::move(callback), std::move(display));
   TrainingOptions options;
   TrainingResult result;
@@ -171,8 +167,7 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
     best["mean"] = result.best->mean;
     entry["best"] = best;
   }
-  entry["evaluation"] =
-      result.interrupted ? nb::object(nb::none()) : nb::object(evaluation_dict(result.evaluation));
+  entry["evaluation"] = result.interrupted ? nb::object(nb::none()) : nb::object(evaluation_dict(result.evaluation));
   return entry;
 }
 
@@ -185,13 +180,12 @@ nb::dict resolved_config(std::string preset_name, std::optional<std::string> con
 
 void bind_training(nb::module_& module) {
   using namespace nb::literals;
-  module.def("train", train_run, "preset"_a, "config_file"_a.none(), "settings"_a,
-             "run_dir"_a.none(), "resume"_a.none(), "from_policy"_a.none(), "device"_a, "threads"_a.none(),
-             "callback"_a.none(), "display"_a);
+  module.def("train", train_run, "preset"_a, "config_file"_a.none(), "settings"_a, "run_dir"_a.none(),
+             "resume"_a.none(), "from_policy"_a.none(), "device"_a, "threads"_a.none(), "callback"_a.none(),
+             "display"_a);
   module.def("resolve_config", resolved_config, "preset"_a, "config_file"_a.none(), "settings"_a);
   module.def(
-      "saved_config", [](const std::string& path) { return config_dict(saved_config(path)); },
-      "path"_a);
+      "saved_config", [](const std::string& path) { return config_dict(saved_config(path)); }, "path"_a);
 }
 
 }  // namespace perilune::python

@@ -10,8 +10,8 @@
 
 #include "host/base/error.hpp"
 #include "host/base/exclusive.hpp"
-#include "host/environments/vector_env.hpp"
 #include "host/base/format.hpp"
+#include "host/environments/vector_env.hpp"
 #include "tools/python/bindings/arrays.hpp"
 
 namespace perilune::python {
@@ -21,25 +21,20 @@ namespace {
 // it again.
 constexpr int kUnlockFrom = 512;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 Autoreset autoreset_of(const std::string& mode) {
   if (mode == "NextStep") return Autoreset::kNextStep;
   if (mode == "SameStep") return Autoreset::kSameStep;
   if (mode == "Disabled") return Autoreset::kDisabled;
-  throw UsageError(formatted(
-      "autoreset_mode \"{}\" is unknown - allowed: NextStep, SameStep, Disabled", mode));
+  throw UsageError(formatted("autoreset_mode \"{}\" is unknown - allowed: NextStep, SameStep, Disabled", mode));
 }
 
 template <class T>
 nb::object owned_array(std::vector<T> values, std::vector<std::size_t> shape) {
   auto* keep = new std::vector<T>(std::move(values));
-  const nb::capsule owner(
-      keep, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-  return nb::cast(nb::ndarray<nb::numpy, T>(keep->data(), shape.size(), shape.data(), owner),
-                  nb::rv_policy::reference);
+  const nb::capsule owner(keep, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
+  return nb::cast(nb::ndarray<nb::numpy, T>(keep->data(), shape.size(), shape.data(), owner), nb::rv_policy::reference);
 }
 
 template <class T>
@@ -70,8 +65,8 @@ class MaybeUnlocked {
 // The array a step writes: NumPy's of the CPU, or one of the device.
 class OutputPool {
  public:
-  OutputPool(const std::shared_ptr<SharedDevice>& device, bool as_numpy,
-             std::vector<std::size_t> shape, ArrayType type) {
+  OutputPool(const std::shared_ptr<SharedDevice>& device, bool as_numpy, std::vector<std::size_t> shape,
+             ArrayType type) {
     if (as_numpy) {
       numpy_.emplace(std::move(shape), type);
     } else {
@@ -100,12 +95,10 @@ class OutputPool {
 class PythonVectorEnv {
  public:
   PythonVectorEnv(const std::string& env_id, std::int64_t num_envs, Parameters parameters,
-                  std::int64_t max_episode_steps, const std::string& autoreset,
-                  const std::string& device, std::optional<int> threads,
-                  std::optional<bool> as_numpy, bool statistics)
+                  std::int64_t max_episode_steps, const std::string& autoreset, const std::string& device,
+                  std::optional<int> threads, std::optional<bool> as_numpy, bool statistics)
       : device_(std::make_shared<SharedDevice>(open_device(device, threads).device)),
-        options_{env_id, num_envs, std::move(parameters), max_episode_steps,
-                 autoreset_of(autoreset)},
+        options_{env_id, num_envs, std::move(parameters), max_episode_steps, autoreset_of(autoreset)},
         env_(std::make_shared<VectorEnv>(options_, *device_->device)),
         count_(static_cast<std::size_t>(env_->num_envs())),
         dim_(static_cast<std::size_t>(env_->observation_dim())),
@@ -134,11 +127,9 @@ class PythonVectorEnv {
   nb::tuple step(nb::handle actions);
   nb::object observe();
   nb::tuple states(std::optional<std::vector<std::int64_t>> indices);
-  void set_states(std::optional<std::vector<std::int64_t>> indices, Matrix<float> fields,
-                  Vector<std::uint32_t> episode, Vector<std::uint32_t> elapsed,
-                  Vector<float> episode_return, Vector<std::uint8_t> ended,
-                  Vector<std::uint32_t> seed, Vector<std::uint32_t> number,
-                  std::optional<Vector<double>> seconds);
+  void set_states(std::optional<std::vector<std::int64_t>> indices, Matrix<float> fields, Vector<std::uint32_t> episode,
+                  Vector<std::uint32_t> elapsed, Vector<float> episode_return, Vector<std::uint8_t> ended,
+                  Vector<std::uint32_t> seed, Vector<std::uint32_t> number, std::optional<Vector<double>> seconds);
   nb::object seconds() const;
   void check() {
     const std::shared_ptr<VectorEnv> env = this->env();
@@ -170,10 +161,10 @@ class PythonVectorEnv {
   ActionType action_type(const InputArray& actions);
   const void* converted(const InputArray& actions, ActionType& type);
   const void* on_device(const void* actions, ActionType type);
-  std::vector<std::uint32_t> mark_ended(const std::uint8_t* terminated,
-                                        const std::uint8_t* truncated, std::uint8_t* ended) const;
-  nb::dict infos(nb::object returns, nb::object lengths, nb::object final_observations,
-                 const std::uint8_t* terminated, const std::uint8_t* truncated);
+  std::vector<std::uint32_t> mark_ended(const std::uint8_t* terminated, const std::uint8_t* truncated,
+                                        std::uint8_t* ended) const;
+  nb::dict infos(nb::object returns, nb::object lengths, nb::object final_observations, const std::uint8_t* terminated,
+                 const std::uint8_t* truncated);
 
   std::shared_ptr<SharedDevice> device_;
   VectorEnvOptions options_;
@@ -190,8 +181,7 @@ class PythonVectorEnv {
   std::shared_ptr<DeviceMemory> staged_;  // actions on their way to a GPU
 };
 
-nb::object PythonVectorEnv::reset(std::optional<std::int64_t> seed,
-                                  std::vector<std::optional<std::int64_t>> seeds,
+nb::object PythonVectorEnv::reset(std::optional<std::int64_t> seed, std::vector<std::optional<std::int64_t>> seeds,
                                   std::optional<Vector<std::uint8_t>> mask) {
   const std::shared_ptr<VectorEnv> env = this->env();
   const Exclusive use(in_use_, "this VectorEnv");
@@ -223,23 +213,20 @@ ActionType PythonVectorEnv::action_type(const InputArray& actions) {
   const bool is_number = actions.kind == 'f';
   const bool is_integer = actions.kind == 'i' || actions.kind == 'u' || actions.kind == 'b';
   if (!(is_integer || (is_continuous_ && is_number && actions.item >= 4 && actions.item <= 8))) {
-    throw nb::type_error(
-        is_continuous_
-            ? "actions have a type that is no number - allowed: float32, float64"
-            : "actions have a type that is no integer - allowed: int64, int32 and other integers");
+    throw nb::type_error(is_continuous_
+                             ? "actions have a type that is no number - allowed: float32, float64"
+                             : "actions have a type that is no integer - allowed: int64, int32 and other integers");
   }
-  const bool fits = is_continuous_ ? actions.shape.size() == 2 && actions.shape[0] == count_ &&
-                                         actions.shape[1] == num_actions_
-                                   : actions.shape.size() == 1 && actions.shape[0] == count_;
+  const bool fits = is_continuous_
+                        ? actions.shape.size() == 2 && actions.shape[0] == count_ && actions.shape[1] == num_actions_
+                        : actions.shape.size() == 1 && actions.shape[0] == count_;
   if (!fits) {
-    const std::string allowed = is_continuous_ ? formatted("({}, {})", count_, num_actions_)
-                                               : formatted("({},)", count_);
-    throw UsageError(formatted("actions have shape {} - allowed: {}, {} per environment",
-                               shape_text(actions.shape), allowed,
-                               is_continuous_ ? "a row" : "one"));
+    const std::string allowed =
+        is_continuous_ ? formatted("({}, {})", count_, num_actions_) : formatted("({},)", count_);
+    throw UsageError(formatted("actions have shape {} - allowed: {}, {} per environment", shape_text(actions.shape),
+                               allowed, is_continuous_ ? "a row" : "one"));
   }
-  if (is_continuous_)
-    return actions.item == 4 && is_number ? ActionType::kFloat32 : ActionType::kFloat64;
+  if (is_continuous_) return actions.item == 4 && is_number ? ActionType::kFloat32 : ActionType::kFloat64;
   return actions.kind == 'i' && actions.item == 4 ? ActionType::kInt32 : ActionType::kInt64;
 }
 
@@ -274,8 +261,7 @@ const void* PythonVectorEnv::converted(const InputArray& actions, ActionType& ty
   const std::size_t count = count_ * (is_continuous_ ? num_actions_ : 1);
   if (actions.on_cuda) {
     if (!is_direct || type == ActionType::kFloat64) {
-      throw nb::type_error(
-          "actions on a GPU must have the type int32 or int64 (choices) or float32 (numbers)");
+      throw nb::type_error("actions on a GPU must have the type int32 or int64 (choices) or float32 (numbers)");
     }
     return actions.data;
   }
@@ -293,8 +279,7 @@ const void* PythonVectorEnv::converted(const InputArray& actions, ActionType& ty
 // Host actions where the device reads them. On a GPU that waits for the copy.
 const void* PythonVectorEnv::on_device(const void* actions, ActionType type) {
   if (!is_cuda_) return actions;
-  if (type == ActionType::kFloat64)
-    throw nb::type_error("actions for a GPU must have the type float32");
+  if (type == ActionType::kFloat64) throw nb::type_error("actions for a GPU must have the type float32");
   const std::size_t per_environment = is_continuous_ ? num_actions_ : 1;
   const std::size_t bytes = count_ * per_environment * (type == ActionType::kInt64 ? 8 : 4);
   if (!staged_ || staged_->bytes < bytes) staged_ = std::make_shared<DeviceMemory>(device_, bytes);
@@ -319,8 +304,7 @@ nb::tuple PythonVectorEnv::step(nb::handle given) {
     returns = returns_.take(outputs.episode_returns, true);
     std::int32_t* length = nullptr;
     lengths = lengths_.take(length, true);
-    outputs.episode_lengths =
-        reinterpret_cast<std::uint32_t*>(length);  // the same bits, as Python wants them
+    outputs.episode_lengths = reinterpret_cast<std::uint32_t*>(length);  // the same bits, as Python wants them
   }
   if (env->autoreset() == Autoreset::kSameStep)
     final_observations = final_observations_.take(outputs.final_observations);
@@ -336,10 +320,9 @@ nb::tuple PythonVectorEnv::step(nb::handle given) {
     for (const std::uint32_t i : pending_) started_[i] = time;
     pending_.clear();
   }
-  nb::dict infos =
-      any_ended ? this->infos(std::move(returns), std::move(lengths), std::move(final_observations),
-                              outputs.terminated, outputs.truncated)
-                : nb::dict();
+  nb::dict infos = any_ended ? this->infos(std::move(returns), std::move(lengths), std::move(final_observations),
+                                           outputs.terminated, outputs.truncated)
+                             : nb::dict();
   PyObject* result = PyTuple_New(5);
   if (result == nullptr) throw nb::python_error();
   PyTuple_SET_ITEM(result, 0, observations.release().ptr());
@@ -351,8 +334,7 @@ nb::tuple PythonVectorEnv::step(nb::handle given) {
 }
 
 // Writes terminated | truncated, 0 or 1 each; returns where that is 1. Eight at a time: few are.
-std::vector<std::uint32_t> PythonVectorEnv::mark_ended(const std::uint8_t* terminated,
-                                                       const std::uint8_t* truncated,
+std::vector<std::uint32_t> PythonVectorEnv::mark_ended(const std::uint8_t* terminated, const std::uint8_t* truncated,
                                                        std::uint8_t* ended) const {
   std::vector<std::uint32_t> indices;
   for (std::size_t begin = 0; begin < count_; begin += 8) {
@@ -365,8 +347,7 @@ std::vector<std::uint32_t> PythonVectorEnv::mark_ended(const std::uint8_t* termi
     std::uint64_t both = load(terminated) | load(truncated);
     std::memcpy(ended + begin, &both, count == 8 ? 8 : count);
     for (; both != 0; both &= both - 1) {
-      indices.push_back(
-          static_cast<std::uint32_t>(begin + static_cast<std::size_t>(std::countr_zero(both)) / 8));
+      indices.push_back(static_cast<std::uint32_t>(begin + static_cast<std::size_t>(std::countr_zero(both)) / 8));
     }
   }
   return indices;
@@ -374,9 +355,8 @@ std::vector<std::uint32_t> PythonVectorEnv::mark_ended(const std::uint8_t* termi
 
 // Of a step in which episodes ended. What lies on a device cannot be looked at without waiting for
 // it: there the arrays are handed out as they are, valid where terminated or truncated.
-nb::dict PythonVectorEnv::infos(nb::object returns, nb::object lengths,
-                                nb::object final_observations, const std::uint8_t* terminated,
-                                const std::uint8_t* truncated) {
+nb::dict PythonVectorEnv::infos(nb::object returns, nb::object lengths, nb::object final_observations,
+                                const std::uint8_t* terminated, const std::uint8_t* truncated) {
   nb::dict infos, episode;
   if (!as_numpy_) {
     if (statistics_) {
@@ -440,26 +420,22 @@ nb::tuple PythonVectorEnv::states(std::optional<std::vector<std::int64_t>> indic
   }
   const std::size_t count = states.episode.size();
   const std::size_t fields = env->field_names().size();
-  return nb::make_tuple(owned_array(std::move(states.fields), {count, fields}),
-                        owned_array(std::move(states.episode), {count}),
-                        owned_array(std::move(states.elapsed), {count}),
-                        owned_array(std::move(states.episode_return), {count}),
-                        owned_array(std::move(states.ended), {count}),
-                        owned_array(std::move(states.seed), {count}),
-                        owned_array(std::move(states.number), {count}));
+  return nb::make_tuple(
+      owned_array(std::move(states.fields), {count, fields}), owned_array(std::move(states.episode), {count}),
+      owned_array(std::move(states.elapsed), {count}), owned_array(std::move(states.episode_return), {count}),
+      owned_array(std::move(states.ended), {count}), owned_array(std::move(states.seed), {count}),
+      owned_array(std::move(states.number), {count}));
 }
 
-void PythonVectorEnv::set_states(std::optional<std::vector<std::int64_t>> indices,
-                                 Matrix<float> fields, Vector<std::uint32_t> episode,
-                                 Vector<std::uint32_t> elapsed, Vector<float> episode_return,
-                                 Vector<std::uint8_t> ended, Vector<std::uint32_t> seed,
-                                 Vector<std::uint32_t> number,
-                                 std::optional<Vector<double>> seconds) {
+void PythonVectorEnv::set_states(std::optional<std::vector<std::int64_t>> indices, Matrix<float> fields,
+                                 Vector<std::uint32_t> episode, Vector<std::uint32_t> elapsed,
+                                 Vector<float> episode_return, Vector<std::uint8_t> ended, Vector<std::uint32_t> seed,
+                                 Vector<std::uint32_t> number, std::optional<Vector<double>> seconds) {
   const std::shared_ptr<VectorEnv> env = this->env();
   const Exclusive use(in_use_, "this VectorEnv");
-  const EnvironmentStates states = {
-      to_vector(fields), to_vector(episode), to_vector(elapsed), to_vector(episode_return),
-      to_vector(ended),  to_vector(seed),    to_vector(number)};
+  const EnvironmentStates states = {to_vector(fields),         to_vector(episode), to_vector(elapsed),
+                                    to_vector(episode_return), to_vector(ended),   to_vector(seed),
+                                    to_vector(number)};
   {
     const nb::gil_scoped_release unlocked;
     if (indices) {
@@ -496,10 +472,10 @@ void bind_vector_env(nb::module_& module) {
   using namespace nb::literals;
   using Env = PythonVectorEnv;
   nb::class_<Env>(module, "VectorEnv", "What perilune.VectorEnv is written on.")
-      .def(nb::init<const std::string&, std::int64_t, Parameters, std::int64_t, const std::string&,
-                    const std::string&, std::optional<int>, std::optional<bool>, bool>(),
-           "env_id"_a, "num_envs"_a, "parameters"_a, "max_episode_steps"_a, "autoreset"_a,
-           "device"_a, "threads"_a.none(), "as_numpy"_a.none(), "statistics"_a)
+      .def(nb::init<const std::string&, std::int64_t, Parameters, std::int64_t, const std::string&, const std::string&,
+                    std::optional<int>, std::optional<bool>, bool>(),
+           "env_id"_a, "num_envs"_a, "parameters"_a, "max_episode_steps"_a, "autoreset"_a, "device"_a,
+           "threads"_a.none(), "as_numpy"_a.none(), "statistics"_a)
       .def("reset", &Env::reset, "seed"_a.none(), "seeds"_a, "mask"_a.none(),
            nb::sig("def reset(self, seed: int | None, seeds: collections.abc.Sequence[int | None], "
                    "mask: numpy.ndarray | None) "
@@ -511,9 +487,8 @@ void bind_vector_env(nb::module_& module) {
       .def("states", &Env::states, "indices"_a.none(),
            nb::sig("def states(self, indices: collections.abc.Sequence[int] | None) -> "
                    "tuple[numpy.ndarray, ...]"))
-      .def("set_states", &Env::set_states, "indices"_a.none(), "fields"_a, "episode"_a, "elapsed"_a,
-           "episode_return"_a, "ended"_a, "seed"_a, "number"_a,
-           "seconds"_a.none(),
+      .def("set_states", &Env::set_states, "indices"_a.none(), "fields"_a, "episode"_a, "elapsed"_a, "episode_return"_a,
+           "ended"_a, "seed"_a, "number"_a, "seconds"_a.none(),
            nb::sig("def set_states(self, indices: collections.abc.Sequence[int] | None, fields: "
                    "numpy.ndarray, episode: "
                    "numpy.ndarray, elapsed: numpy.ndarray, episode_return: numpy.ndarray, ended: "
