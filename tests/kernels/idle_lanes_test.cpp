@@ -150,7 +150,7 @@ void step_by_a_caller(int count) {
   const std::vector<std::uint8_t> all(static_cast<std::size_t>(count) + kTailPadding, 1);
   auto observations = padded(2 * count, 0.0f), rewards = padded(count, 0.0f);
   auto terminated = padded<std::uint8_t>(count), truncated = padded<std::uint8_t>(count);
-  lanes.template run<RestartEnvironments<E>>(RestartArgs{lanes.batch, more, all.data(), observations.data()});
+  lanes.template run<RestartEnvironments<E>>(RestartArgs{lanes.batch, caller, all.data(), observations.data()});
   lanes.expect_no_more("restart");
   std::vector<float> pushes(static_cast<std::size_t>(count));  // a caller's arrays end where they end
   std::vector<std::int64_t> choices(static_cast<std::size_t>(count));
@@ -163,7 +163,7 @@ void step_by_a_caller(int count) {
     StepFlags flags{kNoFault, 0};
     StepArgs args{};
     args.environments = lanes.batch;
-    args.caller = more;
+    args.caller = caller;
     args.autoreset = t % 3 ? Autoreset::kNextStep : Autoreset::kSameStep;
     args.action_type = E::Action::kContinuous ? ActionType::kFloat32 : t % 2 ? ActionType::kInt64 : ActionType::kInt32;
     args.actions = E::Action::kContinuous ? static_cast<const void*>(pushes.data())

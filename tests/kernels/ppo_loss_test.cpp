@@ -24,10 +24,10 @@ template <int N>
 PolicyTerms<double> loss_of(const double (&logits)[N], std::uint32_t action, double old, double advantage, double clip,
                             double ent_coef, double (&gradient)[N]) {
   using Policy = Categorical<double, N>;
-  typename Policy::Gradient gradient;
+  typename Policy::Gradient derivatives;
   const auto terms = perilune::policy_loss(Policy(logits, typename Policy::Spread(nullptr)), action, old, advantage,
-                                           clip, ent_coef, gradient);
-  for (int i = 0; i < N; ++i) gradient[i] = gradient.outputs[i];
+                                           clip, ent_coef, derivatives);
+  for (int i = 0; i < N; ++i) gradient[i] = derivatives.outputs[i];
   return terms;
 }
 
