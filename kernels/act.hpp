@@ -31,6 +31,7 @@ PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args, const type
 /// I: an Interface.
 template <class I, int Width>
 struct Act {
+  static constexpr Grid kGrid = Grid::kSamples;
   template <class Real>
   using Policy = PolicyOf<I, Real>;
   template <class B>

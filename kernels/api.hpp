@@ -347,63 +347,78 @@ struct SimulateArgs {
   std::int32_t num_steps;
 };
 
-/// Bytes of block storage of kernels with networks.
+/// Bytes of block storage (CUDA: dynamic shared memory) of kernels with networks.
 struct KernelStorage {
   std::size_t rollout, update, evaluate;
 };
 
 /// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:
 /// evaluation is always fp32, which is what others will run the policy in. Layer-by-layer kernels have width 0: layers
-/// of any sizes, through the matrix library of its queue, which also decides the precision, and one partial gradient.
+/// of any sizes, through the matrix library of the queue, which also decides the precision, and one partial gradient.
+///
+/// Each pointer launches the body that is named beside it; kernel_table.hpp fills them for every machine. LayerwiseX in
+/// layerwise_launch.hpp is what does the same layer by layer.
 struct Kernels {
   const char* environment;
   Precision precision;
   std::int32_t width, observation_dim;
   std::int32_t num_actions;  ///< choices, or numbers of a continuous action
   std::int32_t state_fields, record_floats;
+  bool continuous;                 ///< actions are num_actions numbers, not one of num_actions choices
+  const char* const* field_names;  ///< [state_fields]
+
+  void (*reset)(const ResetArgs&, Queue&);        ///< Reset, environment_lane.hpp
+  void (*simulate)(const SimulateArgs&, Queue&);  ///< Simulate, simulate.hpp
+  void (*restart)(const RestartArgs&, Queue&);    ///< RestartEnvironments, step.hpp
+  void (*check_step)(const StepArgs&, Queue&);    ///< CheckStep, step.hpp: writes what is wrong into the flags
+  void (*step)(const StepArgs&, Queue&);          ///< StepEnvironments, step.hpp
+  void (*rollout)(const RolloutArgs&, Queue&);    ///< Rollout, rollout.hpp; LayerwiseRollout
+  void (*update)(const UpdateArgs&, Queue&);      ///< Update, update.hpp; LayerwiseUpdate
+  void (*evaluate)(const EvaluateArgs&, Queue&);  ///< Evaluate, evaluate.hpp; LayerwiseEvaluate
+  void (*act)(const ActArgs&, Queue&);            ///< Act, act.hpp; LayerwiseAct
+
   std::int32_t update_tile;  ///< samples an update block takes at a time
   /// The most blocks per network that an update of networks of so many hidden layers should use.
   std::int32_t (*max_partials)(std::int32_t depth);
-  void (*reset)(const ResetArgs&, Queue&);
-  void (*rollout)(const RolloutArgs&, Queue&);
-  void (*update)(const UpdateArgs&, Queue&);
-  void (*evaluate)(const EvaluateArgs&, Queue&);
-  void (*simulate)(const SimulateArgs&, Queue&);
-  bool continuous;                 ///< actions are num_actions numbers, not one of num_actions choices
-  const char* const* field_names;  ///< [state_fields]
-  void (*restart)(const RestartArgs&, Queue&);
-  void (*check_step)(const StepArgs&, Queue&);  ///< writes what is wrong with actions and environments into the flags
-  void (*step)(const StepArgs&, Queue&);
-  void (*act)(const ActArgs&, Queue&);
-  /// Bytes of block storage (CUDA: dynamic shared memory) the largest kernel needs at this depth.
-  std::size_t (*block_storage)(int depth);
-  /// The same for each kernel with networks; null where block storage is no resource (CPU).
   KernelStorage (*kernel_storage)(int depth);
   /// Floats of workspace that each launcher needs, from the sizes in its arguments; pointers may be null. Layer by
-  /// layer only.
+  /// layer only, else null.
   std::size_t (*rollout_workspace)(const RolloutArgs&);
   std::size_t (*update_workspace)(const UpdateArgs&);
   std::size_t (*evaluate_workspace)(const EvaluateArgs&);
   std::size_t (*act_workspace)(const ActArgs&);
 };
 
-/// All kernels of one machine.
+/// Bytes of block storage that the largest kernel needs at this depth.
+inline std::size_t largest_block_storage(const Kernels& kernels, int depth) {
+  const KernelStorage bytes = kernels.kernel_storage(depth);
+  const std::size_t most = bytes.rollout > bytes.update ? bytes.rollout : bytes.update;
+  return most > bytes.evaluate ? most : bytes.evaluate;
+}
+
+/// What a machine has compiled for environments. Plain data, so that a library that was compiled apart may bring one:
+/// whoever takes it compares the version, which is that of all structs in this file.
+struct KernelTable {
+  std::uint32_t version;
+  std::int32_t fused_count, layerwise_count;
+  const Kernels* fused;      ///< [fused_count]
+  const Kernels* layerwise;  ///< [layerwise_count], one for each environment
+};
+inline constexpr std::uint32_t kKernelTableVersion = 1;
+
+/// All kernels of one machine. Those that know no environment are named as in Kernels.
 struct Machine {
   const char* name;  ///< "cuda", "cpu x86-64-v4", ...
-  const Kernels* kernels;
-  std::int32_t kernel_count;
-  const Kernels* layerwise;  ///< one for each environment
-  std::int32_t layerwise_count;
-  std::int32_t (*gae_blocks)(std::int32_t count);
-  std::int32_t (*moment_chunks)(
-      std::int32_t minibatch_size);                        ///< blocks that advantage_moments takes for each minibatch
-  std::int32_t (*reduce_blocks)(std::int32_t parameters);  ///< blocks that reduce_gradients takes for that many
-  void (*gae)(const GaeArgs&, Queue&);
-  void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);
-  void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);
-  void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);
-  void (*begin_iteration)(const BeginIterationArgs&, Queue&);
-  void (*end_iteration)(const EndIterationArgs&, Queue&);
+  KernelTable table;
+  std::int32_t (*gae_blocks)(std::int32_t count);              ///< blocks that gae takes for so many environments
+  std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes per minibatch
+  std::int32_t (*reduce_blocks)(std::int32_t parameters);      ///< blocks that reduce_gradients takes for that many
+  void (*gae)(const GaeArgs&, Queue&);                         ///< Gae, gae.hpp
+  void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);  ///< AdvantageMoments, update.hpp
+  void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);    ///< ReduceGradients, optimizer.hpp
+  void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);      ///< ApplyGradients, optimizer.hpp
+  void (*begin_iteration)(const BeginIterationArgs&, Queue&);      ///< BeginIteration, statistics.hpp
+  void (*end_iteration)(const EndIterationArgs&, Queue&);          ///< EndIteration, statistics.hpp
   /// CUDA only: in a graph, conditional node `handle` runs if neither a KL stop nor a NaN has ended the updates.
   void (*set_condition)(const Control*, std::uint64_t handle, Queue&);
 };

@@ -84,8 +84,8 @@ bool cpu_supports(Precision precision) {
 }
 
 const Kernels* find_kernels(const Machine& machine, const char* environment, int width, Precision precision) {
-  for (int i = 0; i < machine.kernel_count; ++i) {
-    const Kernels& kernels = machine.kernels[i];
+  for (int i = 0; i < machine.table.fused_count; ++i) {
+    const Kernels& kernels = machine.table.fused[i];
     if (kernels.width == width && kernels.precision == precision &&
         std::strcmp(kernels.environment, environment) == 0) {
       return &kernels;
@@ -95,8 +95,8 @@ const Kernels* find_kernels(const Machine& machine, const char* environment, int
 }
 
 const Kernels* find_layerwise_kernels(const Machine& machine, const char* environment) {
-  for (int i = 0; i < machine.layerwise_count; ++i) {
-    const Kernels& kernels = machine.layerwise[i];
+  for (int i = 0; i < machine.table.layerwise_count; ++i) {
+    const Kernels& kernels = machine.table.layerwise[i];
     if (std::strcmp(kernels.environment, environment) == 0) return &kernels;
   }
   return nullptr;

@@ -164,6 +164,8 @@ PERILUNE_DEVICE void next_episode(const typename E::Params& params, RngKey key, 
 /// Starts episode 0 everywhere.
 template <Env E>
 struct Reset {
+  static constexpr Grid kGrid = Grid::kSteps;
+  using Environment = E;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const ResetArgs& args) {
     using Real = typename B::Real;

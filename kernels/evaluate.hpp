@@ -44,6 +44,8 @@ PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Param
 
 template <Env E, int Width>
 struct Evaluate {
+  static constexpr Grid kGrid = Grid::kEnvironments;
+  using Environment = E;
   static constexpr int kActions = E::Action::kCount;
 
   template <class B>

@@ -14,6 +14,7 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 struct Gae {
+  static constexpr Grid kGrid = Grid::kScan;
   /// Steps that are loaded together: their loads do not wait for each other, as the recurrence does.
   static constexpr int kAhead = 8;
   /// Per lane, for the chain of parts: b and a of A and of R.

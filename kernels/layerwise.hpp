@@ -57,6 +57,7 @@ struct FinishLayerArgs {
 
 /// y = activation(W x + b), once W x is there.
 struct FinishLayer {
+  static constexpr Grid kGrid = Grid::kRows;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const FinishLayerArgs& args) {
     using Real = typename B::Real;
@@ -82,6 +83,7 @@ struct LayerGradientsArgs {
 
 /// Backward through an activation, and the bias's gradient.
 struct LayerGradients {
+  static constexpr Grid kGrid = Grid::kRows;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerGradientsArgs& args) {
     for (int r = block.index(); r < args.rows; r += block.count()) run_row(block, args, r);
@@ -122,6 +124,7 @@ struct ClearPaddingArgs {
 
 /// Zeroes the gradient's entries between the layers' tensors and after them, which the optimiser reads. One block.
 struct ClearPadding {
+  static constexpr Grid kGrid = Grid::kOneBlock;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const ClearPaddingArgs& args) {
     const Network& network = args.network;
@@ -155,6 +158,7 @@ inline constexpr std::uint32_t kNoStep = 0xFFFFFFFFu;
 
 template <Env E>
 struct LayerwiseObserve {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
@@ -181,6 +185,7 @@ struct LayerwiseObserve {
 
 template <Env E>
 struct LayerwiseStep {
+  static constexpr Grid kGrid = Grid::kLanes;
   /// Keeps the final observation of a truncated episode in the environment's first free slot.
   template <class B, class Real>
   PERILUNE_DEVICE static void keep(B& block, const LayerwiseRollout& args, int first, typename B::Lane lane,
@@ -240,6 +245,7 @@ struct LayerwiseStep {
 
 /// The values after the last step, and gamma * V(final observation) where an episode was truncated.
 struct LayerwiseFinish {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
@@ -285,6 +291,7 @@ PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const Sample
 
 template <class I>
 struct LayerwiseGather {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
     using Real = typename B::Real;
@@ -303,6 +310,7 @@ struct LayerwiseGather {
 /// Losses of the chunk and their gradients. One block, so that the sums have one order.
 template <class I, template <class, class> class TermsOf>
 struct LayerwiseLoss {
+  static constexpr Grid kGrid = Grid::kOneBlock;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
     using Real = typename B::Real;
@@ -339,6 +347,7 @@ struct LayerwiseEvaluate {
 
 template <Env E>
 struct LayerwisePlay {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
     using Real = typename B::Real;
@@ -375,6 +384,7 @@ struct LayerwisePlay {
 
 /// How many episodes are running. One block.
 struct CountRunning {
+  static constexpr Grid kGrid = Grid::kOneBlock;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
     using Real = typename B::Real;
@@ -401,6 +411,7 @@ struct LayerwiseAct {
 /// Lays the rows out as columns.
 template <class I>
 struct LayerwiseRows {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
     const BlockRange share = block_share(block, args.count);
@@ -417,6 +428,7 @@ struct LayerwiseRows {
 /// Chooses the rows' actions.
 template <class I>
 struct LayerwiseChoose {
+  static constexpr Grid kGrid = Grid::kLanes;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
     using Policy = PolicyOf<I, typename B::Real>;

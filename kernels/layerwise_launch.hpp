@@ -1,14 +1,8 @@
 // Rollout, update and evaluation of networks of any size: the bodies of layerwise.hpp and the products of the queue's
 // matrix library, in the order in which they are launched.
-//
-// A machine supplies a Launcher:
-//   lanes<K>(args, lanes, queue)   K over blocks whose lanes are independent
-//   rows<K>(args, rows, queue)     K over blocks that share the rows
-//   single<K>(args, queue)         K in one block
-//   read(pointer, queue)           the float there once everything launched has run; not while a graph is captured
-//   skips(control, losses)         whether an update is known now to be skipped; false where that shows only later
 #pragma once
 
+#include "kernels/launch.hpp"
 #include "kernels/layerwise.hpp"
 #include "kernels/machine/matrix.hpp"
 
@@ -43,12 +37,22 @@ class LayerByLayer {
     const int head = network_.depth;
     for (int l = 0; l <= head; ++l) {
       const Matrix from = l == 0 ? input : layers[l - 1], to = l == head ? output : layers[l];
-      queue_.matrix->multiply({units(l), columns, units(l - 1), weight(l), units(l - 1), false, from.data, from.stride,
-                               false, to.data, to.stride, false},
+      queue_.matrix->multiply({.rows = units(l),
+                               .columns = columns,
+                               .inner = units(l - 1),
+                               .a = weight(l),
+                               .a_stride = units(l - 1),
+                               .b = from.data,
+                               .b_stride = from.stride,
+                               .c = to.data,
+                               .c_stride = to.stride},
                               queue_);
-      Launcher::template rows<FinishLayer>(FinishLayerArgs{to, parameters_ + network_.bias[l], units(l), columns,
-                                                           l < head ? 1u : 0u, network_.activation},
-                                           units(l), queue_);
+      launch_rows<FinishLayer>(FinishLayerArgs{.values = to,
+                                               .bias = parameters_ + network_.bias[l],
+                                               .rows = units(l),
+                                               .columns = columns,
+                                               .hidden = l < head ? 1u : 0u,
+                                               .activation = network_.activation});
     }
   }
 
@@ -59,25 +63,49 @@ class LayerByLayer {
     const int head = network_.depth;
     for (int l = head; l >= 0; --l) {
       const Matrix output_gradients = l == head ? output : layers[l], from = l == 0 ? input : layers[l - 1];
-      Launcher::template rows<LayerGradients>(
-          LayerGradientsArgs{l == head ? output : spare, l == head ? Matrix{nullptr, 0} : output_gradients,
-                             gradient + network_.bias[l], units(l), columns, accumulate ? 1u : 0u, network_.activation},
-          units(l), queue_);
-      queue_.matrix->multiply({units(l), units(l - 1), columns, output_gradients.data, output_gradients.stride, false,
-                               from.data, from.stride, true, gradient + network_.weight[l], units(l - 1), accumulate},
+      launch_rows<LayerGradients>(LayerGradientsArgs{.gradients = l == head ? output : spare,
+                                                     .outputs = l == head ? Matrix{nullptr, 0} : output_gradients,
+                                                     .bias_gradient = gradient + network_.bias[l],
+                                                     .rows = units(l),
+                                                     .columns = columns,
+                                                     .accumulate = accumulate ? 1u : 0u,
+                                                     .activation = network_.activation});
+      queue_.matrix->multiply({.rows = units(l),
+                               .columns = units(l - 1),
+                               .inner = columns,
+                               .a = output_gradients.data,
+                               .a_stride = output_gradients.stride,
+                               .b = from.data,
+                               .b_stride = from.stride,
+                               .b_transposed = true,
+                               .c = gradient + network_.weight[l],
+                               .c_stride = units(l - 1),
+                               .accumulate = accumulate},
                               queue_);
       if (l == 0) break;
-      queue_.matrix->multiply({units(l - 1), columns, units(l), weight(l), units(l - 1), true, output_gradients.data,
-                               output_gradients.stride, false, spare.data, spare.stride, false},
+      queue_.matrix->multiply({.rows = units(l - 1),
+                               .columns = columns,
+                               .inner = units(l),
+                               .a = weight(l),
+                               .a_stride = units(l - 1),
+                               .a_transposed = true,
+                               .b = output_gradients.data,
+                               .b_stride = output_gradients.stride,
+                               .c = spare.data,
+                               .c_stride = spare.stride},
                               queue_);
     }
   }
 
   void clear_padding(float* gradient) const {
-    Launcher::template single<ClearPadding>(ClearPaddingArgs{gradient, network_, inputs_, outputs_}, queue_);
+    launch_blocks<Launcher, ClearPadding>(ClearPaddingArgs{gradient, network_, inputs_, outputs_}, 1, queue_);
   }
 
  private:
+  template <class K, class Args>
+  void launch_rows(const Args& args) const {
+    launch_blocks<Launcher, K>(args, Launcher::row_blocks(args.rows, args.columns), queue_);
+  }
   /// Outputs of layer l; -1: of the observation.
   int units(int l) const { return l < 0 ? inputs_ : l == network_.depth ? outputs_ : network_.width[l]; }
   const float* weight(int l) const { return parameters_ + network_.weight[l]; }
@@ -100,7 +128,7 @@ inline int widest(const Network& a, const Network& b) {
   return x > y ? x : y;
 }
 
-template <Env E, class Launcher>
+template <class Launcher, Env E>
 class LayerwiseLaunch {
   using Seen = InterfaceOf<E>;
 
@@ -116,14 +144,14 @@ class LayerwiseLaunch {
     const int count = args.environments.count, all = (plan.kernel.slots + 1) * kernel.group;
     const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
     const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
-    Launcher::template lanes<LayerwiseObserve<E>>(kernel, count, queue);
+    launch<Launcher, LayerwiseObserve<E>>(kernel, count, queue);
     for (kernel.step = 0; kernel.step < args.num_steps; ++kernel.step) {
       infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.outputs);
       infer(critic, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.values);
-      Launcher::template lanes<LayerwiseStep<E>>(kernel, count, queue);
+      launch<Launcher, LayerwiseStep<E>>(kernel, count, queue);
     }
     infer(critic, plan.hidden, args.workspace.columns, kernel.observations, all, kernel.values);
-    Launcher::template lanes<LayerwiseFinish>(kernel, count, queue);
+    launch<Launcher, LayerwiseFinish>(kernel, count, queue);
   }
 
   static void update(const UpdateArgs& args, Queue& queue) {
@@ -139,7 +167,7 @@ class LayerwiseLaunch {
     for (kernel.first = 0; kernel.first < size; kernel.first += kernel.count) {
       const int rest = size - kernel.first;
       kernel.count = rest < plan.columns ? rest : plan.columns;
-      Launcher::template lanes<LayerwiseGather<Seen>>(kernel, kernel.count, queue);
+      launch<Launcher, LayerwiseGather<Seen>>(kernel, kernel.count, queue);
       if (args.losses != Losses::kValue) train<PolicyLosses>(actor, plan, queue);
       if (args.losses != Losses::kPolicy) train<ValueLosses>(critic, plan, queue);
     }
@@ -149,14 +177,14 @@ class LayerwiseLaunch {
     EvaluatePlan plan(args);
     LayerwiseEvaluate& kernel = plan.kernel;
     const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
-    Launcher::template lanes<LayerwisePlay<E>>(kernel, args.episodes, queue);
+    launch<Launcher, LayerwisePlay<E>>(kernel, args.episodes, queue);
     constexpr std::uint32_t kLook = 16;  // steps between looks at how many episodes are running
     while (kernel.step < args.max_episode_steps) {
       ++kernel.step;
       infer(actor, plan.hidden, args.workspace.columns, kernel.observations, args.episodes, kernel.outputs);
-      Launcher::template lanes<LayerwisePlay<E>>(kernel, args.episodes, queue);
+      launch<Launcher, LayerwisePlay<E>>(kernel, args.episodes, queue);
       if (kernel.step % kLook != 0) continue;
-      Launcher::template single<CountRunning>(kernel, queue);
+      launch_blocks<Launcher, CountRunning>(kernel, 1, queue);
       if (Launcher::read(kernel.running_count, queue) == 0.0f) return;
     }
   }
@@ -168,9 +196,9 @@ class LayerwiseLaunch {
     for (kernel.first = 0; kernel.first < args.count; kernel.first += kernel.count) {
       const int rest = args.count - kernel.first;
       kernel.count = rest < args.workspace.columns ? rest : args.workspace.columns;
-      Launcher::template lanes<LayerwiseRows<Seen>>(kernel, kernel.count, queue);
+      launch<Launcher, LayerwiseRows<Seen>>(kernel, kernel.count, queue);
       actor.forward(kernel.observations, kernel.count, plan.hidden.layers, kernel.outputs);
-      Launcher::template lanes<LayerwiseChoose<Seen>>(kernel, kernel.count, queue);
+      launch<Launcher, LayerwiseChoose<Seen>>(kernel, kernel.count, queue);
     }
   }
 
@@ -252,7 +280,7 @@ class LayerwiseLaunch {
   static void train(const Layers& network, const UpdatePlan& plan, Queue& queue) {
     const LayerwiseUpdate& kernel = plan.kernel;
     network.forward(kernel.observations, kernel.count, plan.layers, kernel.outputs);
-    Launcher::template single<LayerwiseLoss<Seen, Terms>>(kernel, queue);
+    launch_blocks<Launcher, LayerwiseLoss<Seen, Terms>>(kernel, 1, queue);
     network.backward(kernel.observations, kernel.count, plan.layers, kernel.outputs, plan.spare,
                      kernel.update.gradients, kernel.first > 0);
   }
@@ -290,23 +318,5 @@ class LayerwiseLaunch {
     }
   };
 };
-
-/// Layer-by-layer kernels, given what all kernels of the environment have in common.
-template <Env E, class Launcher>
-constexpr Kernels layerwise_kernels(Kernels kernels) {
-  using Wide = LayerwiseLaunch<E, Launcher>;
-  kernels.update_tile = 1;
-  kernels.max_partials = [](std::int32_t) { return 1; };
-  kernels.rollout = Wide::rollout;
-  kernels.update = Wide::update;
-  kernels.evaluate = Wide::evaluate;
-  kernels.act = Wide::act;
-  kernels.block_storage = [](int) -> std::size_t { return 0; };
-  kernels.rollout_workspace = Wide::rollout_floats;
-  kernels.update_workspace = Wide::update_floats;
-  kernels.evaluate_workspace = Wide::evaluate_floats;
-  kernels.act_workspace = Wide::act_floats;
-  return kernels;
-}
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -25,6 +25,7 @@ struct Verdict {
 };
 
 struct ReduceGradients {
+  static constexpr Grid kGrid = Grid::kColumns;
   /// Partials that are loaded together, so that a lane does not wait for one after the other.
   static constexpr int kAhead = 4;
   /// For the parts of a column of lanes (kSplit).
@@ -173,6 +174,7 @@ struct ReduceGradients {
 };
 
 struct ApplyGradients {
+  static constexpr Grid kGrid = Grid::kElements;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const ApplyGradientsArgs& args) {
     using Real = typename B::Real;

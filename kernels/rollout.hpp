@@ -52,7 +52,15 @@ PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args, const 
 
 template <Env E, int Width>
 struct Rollout {
+  static constexpr Grid kGrid = Grid::kEnvironments;
+  using Environment = E;
   static constexpr int kActions = E::Action::kCount;
+
+  /// Whether a machine may give each network a team of threads. Narrow networks are a small part of a step, as all are
+  /// of one of an uneven environment, and those are spread over more blocks; at width 128 each team would need block
+  /// storage for a layer.
+  template <Precision P>
+  static constexpr bool kHasTeams = P != Precision::kFp32&& Width == 64 && !UnevenEnv<E>;
 
   template <class B>
   using Actor = Mlp<B, E::kObsDim, Width, kActions>;

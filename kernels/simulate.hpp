@@ -13,6 +13,8 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 template <Env E>
 struct Simulate {
+  static constexpr Grid kGrid = Grid::kSimulation;
+  using Environment = E;
   static constexpr int kActions = E::Action::kCount;
 
   template <class Real>

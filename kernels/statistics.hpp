@@ -7,6 +7,7 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 /// Sets this iteration's learning rates and clip range, and forgets the last iteration's stop and metrics.
 struct BeginIteration {
+  static constexpr Grid kGrid = Grid::kOneBlock;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const BeginIterationArgs& args) {
     block.one([&] {
@@ -26,6 +27,7 @@ struct BeginIteration {
 
 /// Sums the finished episodes, hands the host its row of metrics, and moves on to the next iteration.
 struct EndIteration {
+  static constexpr Grid kGrid = Grid::kOneBlock;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const EndIterationArgs& args) {
     const EpisodeSums& episodes = args.episodes;

@@ -30,6 +30,8 @@ PERILUNE_DEVICE auto load_action(const B& block, const StepArgs& args, int first
 /// reset.
 template <Env E>
 struct CheckStep {
+  static constexpr Grid kGrid = Grid::kChecks;
+  using Environment = E;
   using Action = typename E::Action;
 
   template <class B>
@@ -131,6 +133,8 @@ struct SteppedLanes {
 
 template <Env E>
 struct RestartEnvironments {
+  static constexpr Grid kGrid = Grid::kSteps;
+  using Environment = E;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const RestartArgs& args) {
     using Real = typename B::Real;
@@ -157,6 +161,8 @@ struct RestartEnvironments {
 
 template <Env E>
 struct StepEnvironments {
+  static constexpr Grid kGrid = Grid::kSteps;
+  using Environment = E;
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     if (args.flags->fault != kNoFault) return;

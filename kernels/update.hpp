@@ -162,6 +162,7 @@ class ValueLosses {
 /// I: an Interface. MaxDepth: hidden layers that the networks have at most.
 template <class I, int Width, int MaxDepth = kMaxFusedLayers>
 struct Update {
+  static constexpr Grid kGrid = Grid::kTiles;
   static constexpr int kActions = I::Action::kCount;
   using Row = Record<I>;
   // A multiprocessor has shared memory for three blocks with networks in bf16 up to this width, and for two in tf32.
@@ -300,9 +301,9 @@ struct Update {
 /// Calls f with the Update for networks of this depth. Tensor blocks keep the gradients of hidden weights in registers,
 /// of which those of three layers leave none for another block at width 64; narrower ones do, and wider ones have them
 /// in memory.
-template <class I, int Width, Precision P, class F>
+template <class M, class I, int Width, Precision P, class F>
 auto with_update(int depth, F&& f) {
-  if constexpr (P != Precision::kFp32 && Width == 64) {
+  if constexpr (M::kTensorCores && P != Precision::kFp32 && Width == 64) {
     if (depth <= 2) return f(Update<I, Width, 2>{});
   }
   return f(Update<I, Width>{});
@@ -312,6 +313,7 @@ auto with_update(int depth, F&& f) {
 /// scale. Grid: epochs x minibatches x chunks. Of any number of chunks: Machine::moment_chunks says how many suit a
 /// machine.
 struct AdvantageMoments {
+  static constexpr Grid kGrid = Grid::kScan;
   /// Samples of a lane that are gathered together: their loads do not wait for each other. A CPU looks ahead by itself.
   template <class B>
   static constexpr int kAhead = B::kSplit > 1 ? 4 : 1;

@@ -23,8 +23,8 @@ namespace {
 
 std::size_t largest_block_storage(const Machine& machine) {
   std::size_t largest = 0;
-  for (int i = 0; i < machine.kernel_count; ++i) {
-    largest = std::max(largest, machine.kernels[i].block_storage(kMaxFusedLayers));
+  for (int i = 0; i < machine.table.fused_count; ++i) {
+    largest = std::max(largest, largest_block_storage(machine.table.fused[i], kMaxFusedLayers));
   }
   return largest;
 }

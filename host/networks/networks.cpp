@@ -21,7 +21,7 @@ const Kernels* find_fused(const Config& config, const Device& device, Precision 
   const Kernels* kernels = find_kernels(device.machine(), config.env_id.c_str(), width, precision);
   if (kernels == nullptr) return nullptr;
   const auto depth = static_cast<int>(layer_sizes(config).size());
-  return kernels->block_storage(depth) <= device.max_block_storage() ? kernels : nullptr;
+  return largest_block_storage(*kernels, depth) <= device.max_block_storage() ? kernels : nullptr;
 }
 
 const Kernels& choose_kernels(const Config& config, const Device& device, Precision precision) {
@@ -76,8 +76,8 @@ std::string networks_text(const Config& config, const Kernels& kernels, Device& 
 
 std::vector<int> built_widths(const Machine& machine, std::string_view environment) {
   std::vector<int> widths;
-  for (int i = 0; i < machine.kernel_count; ++i) {
-    const Kernels& kernels = machine.kernels[i];
+  for (int i = 0; i < machine.table.fused_count; ++i) {
+    const Kernels& kernels = machine.table.fused[i];
     if (kernels.environment == environment && kernels.precision == Precision::kFp32) widths.push_back(kernels.width);
   }
   return widths;

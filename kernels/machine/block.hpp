@@ -63,6 +63,7 @@
 #include <cstddef>
 
 #include "kernels/api.hpp"
+#include "kernels/machine/grid.hpp"
 #include "sims/real.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {

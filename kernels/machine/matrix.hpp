@@ -13,13 +13,13 @@ struct MatrixProduct {
   int rows, columns, inner;
   const float* a;
   int a_stride;
-  bool a_transposed;
+  bool a_transposed = false;
   const float* b;
   int b_stride;
-  bool b_transposed;
+  bool b_transposed = false;
   float* c;
   int c_stride;
-  bool accumulate;
+  bool accumulate = false;
 };
 
 class MatrixLibrary {

@@ -20,7 +20,7 @@ class CpuLevel : public EveryMachine {
     for (const int threads : {1, 2, 3, 5, 8}) {
       if (!tests(layerwise ? 0 : small_width(task), 2, task) || (layerwise && threads > 3))
         continue;  // naive products take seconds
-      ThreadPool pool(threads, kernels_for(small_width(task), task).block_storage(kMaxFusedLayers));
+      ThreadPool pool(threads, largest_block_storage(kernels_for(small_width(task), task), kMaxFusedLayers));
       Queue queue{.pool = &pool, .matrix = &matrix};
       WholeIteration training(subject(), machine(), layerwise ? 1 : 5, layerwise, task);
       training.reset(queue);

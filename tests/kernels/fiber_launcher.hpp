@@ -1,110 +1,74 @@
-// The launchers of one network on fibers, for the files that instantiate them: fiber_machine.cpp (fp32),
-// fiber_machine_tensor.cpp and fiber_machine_continuous.cpp.
+// The fiber machine (kernels/kernel_table.hpp): small blocks, of lanes that run in ascending or descending order. For
+// the files that instantiate it: fiber_machine.cpp (fp32), fiber_machine_tensor.cpp, fiber_machine_continuous.cpp and
+// fiber_machine_landers.cpp.
 #pragma once
 
-#include <algorithm>
 #include <vector>
 
-#include "kernels/act.hpp"
-#include "kernels/evaluate.hpp"
+#include "kernels/kernel_table.hpp"
 #include "kernels/machine/fiber_block.hpp"
-#include "kernels/rollout.hpp"
-#include "kernels/simulate.hpp"
-#include "kernels/step.hpp"
-#include "kernels/update.hpp"
 #include "sims/cartpole.hpp"
 
 namespace perilune::test {
 
-inline constexpr int kFiberLanes = 32;
-
-/// Launches K over as many lanes as it is asked for.
-template <class K, LaneOrder Order, int Lanes = kFiberLanes, Precision P = Precision::kFp32, class Args>
-void launch(const Args& args, int blocks, int storage_floats = 0) {
-  launch_fibers<K, Lanes, P>(args, blocks, static_cast<std::size_t>(storage_floats), Order);
-}
-
-constexpr int blocks_for(int lanes, int of = kFiberLanes) { return (lanes + of - 1) / of; }
-
-inline int depth_of(const Network& actor, const Network& critic) { return std::max(actor.depth, critic.depth); }
-
-/// What all instances of the environment have in common.
-template <class E, LaneOrder Order>
-Kernels make_environment() {
-  Kernels kernels{};
-  kernels.environment = E::kId;
-  kernels.observation_dim = E::kObsDim;
-  kernels.num_actions = E::Action::kCount;
-  kernels.state_fields = E::template State<float>::kFields;
-  kernels.record_floats = Record<E>::kFloats;
-  kernels.reset = [](const ResetArgs& args, Queue&) {
-    launch<Reset<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  kernels.simulate = [](const SimulateArgs& args, Queue&) {
-    launch<Simulate<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  kernels.continuous = E::Action::kContinuous;
-  kernels.field_names = E::kFieldNames.data();
-  kernels.restart = [](const RestartArgs& args, Queue&) {
-    launch<RestartEnvironments<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  kernels.check_step = [](const StepArgs& args, Queue&) {
-    launch<CheckStep<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  kernels.step = [](const StepArgs& args, Queue&) {
-    launch<StepEnvironments<E>, Order>(args, blocks_for(args.environments.count));
-  };
-  return kernels;
-}
-
-template <class E, int Width, LaneOrder Order, Precision P = Precision::kFp32>
-Kernels fused_kernels() {
+template <LaneOrder Order>
+struct FiberLauncher {
+  static constexpr bool kTensorCores = true;
   // Updates on tensor cores are for four warps, as on a GPU; rollouts for two, so that warps meet as well.
-  static constexpr int kUpdateLanes = P == Precision::kFp32 ? kFiberLanes : 128;
-  static constexpr int kRolloutLanes = P == Precision::kFp32 ? kFiberLanes : 64;
-  using UpdateBlock = FiberBlock<kUpdateLanes, P>;
-  using RolloutBlock = FiberBlock<kRolloutLanes, P>;
-  using EvaluateBlock = FiberBlock<kFiberLanes>;
-  Kernels kernels = make_environment<E, Order>();
-  kernels.precision = P;
-  kernels.width = Width;
-  kernels.update_tile = kUpdateLanes;
-  kernels.max_partials = [](std::int32_t) { return 4; };
-  kernels.rollout = [](const RolloutArgs& args, Queue&) {
-    using K = Rollout<E, Width>;
-    const int blocks = blocks_for(args.environments.count, kRolloutLanes);
-    const int storage = K::template storage_floats<RolloutBlock>(depth_of(args.actor, args.critic));
-    if constexpr (P != Precision::kFp32 && Width == 64) {
-      // Few environments have a team for each network, as on a GPU.
-      if (blocks <= 2) {
-        launch_fibers<K, kRolloutLanes, P, 2>(args, blocks, static_cast<std::size_t>(storage), Order);
-        return;
-      }
-    }
-    launch<K, Order, kRolloutLanes, P>(args, blocks, storage);
-  };
-  kernels.update = [](const UpdateArgs& args, Queue&) {
-    const int networks = args.losses == Losses::kBoth ? 2 : 1, depth = depth_of(args.actor, args.critic);
-    with_update<InterfaceOf<E>, Width, P>(depth, [&](auto kernel) {
-      using K = decltype(kernel);
-      launch<K, Order, kUpdateLanes, P>(args, networks * args.partials, K::template storage_floats<UpdateBlock>(depth));
-    });
-  };
-  if constexpr (P == Precision::kFp32) {
-    kernels.evaluate = [](const EvaluateArgs& args, Queue&) {
-      using K = Evaluate<E, Width>;
-      launch<K, Order>(args, blocks_for(args.episodes), K::template storage_floats<EvaluateBlock>(args.actor.depth));
-    };
-    kernels.act = [](const ActArgs& args, Queue&) {
-      using K = Act<InterfaceOf<E>, Width>;
-      launch<K, Order>(args, blocks_for(args.count), K::template storage_floats<EvaluateBlock>(args.actor.depth));
-    };
+  template <Precision P>
+  static constexpr int kUpdateTile = P == Precision::kFp32 ? 32 : 128;
+
+  template <class K, Precision P>
+  static constexpr int lanes() {
+    if (K::kGrid == Grid::kTiles) return kUpdateTile<P>;
+    return K::kGrid == Grid::kEnvironments && P != Precision::kFp32 ? 64 : 32;
   }
-  kernels.block_storage = [](int depth) -> std::size_t {
-    return sizeof(float) *
-           static_cast<std::size_t>(Update<InterfaceOf<E>, Width>::template storage_floats<UpdateBlock>(depth));
-  };
+  template <class K, Precision P, int Teams>
+  using Block = FiberBlock<lanes<K, P>(), P, Teams>;
+
+  /// Uneven environments are begun by few lanes of a block, and stepped in four rounds.
+  template <class K, Precision P>
+  static int blocks(int work, const Queue&) {
+    int of = lanes<K, P>();
+    if constexpr (requires { typename K::Environment; }) {
+      if constexpr (UnevenEnv<typename K::Environment>) of = K::kGrid == Grid::kSimulation ? 4 * of : 5;
+    }
+    return divide_up(work, of);
+  }
+  static int row_blocks(int rows, int) { return rows < 3 ? rows : 3; }
+  /// Not a multiple of the parts that lanes split them into, and more than small minibatches have samples.
+  static int moment_chunks(int) { return 11; }
+  template <class K, Precision P>
+  static int max_partials() {
+    return 4;
+  }
+  template <Precision P>
+  static int team_blocks() {
+    return 2;
+  }
+
+  template <class K, Precision P, int Teams, class Args>
+  static void launch(const Args& args, int blocks, std::size_t storage_floats, Queue&) {
+    launch_fibers<K, lanes<K, P>(), P, Teams>(args, blocks, storage_floats, Order);
+  }
+  static constexpr std::size_t storage_bytes(std::size_t floats) { return floats * sizeof(float); }
+  static float read(const float* value, Queue&) { return *value; }
+  static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+};
+
+/// What trains in another precision than fp32, and does not evaluate.
+template <class Launcher, Env E, int Width, Precision P>
+Kernels tensor_kernels() {
+  Kernels kernels = environment_kernels<Launcher, E>();
+  set_training<Launcher, E, Width, P>(kernels);
   return kernels;
+}
+
+/// make(launcher), for the launcher of this order.
+template <class F>
+auto in_order(LaneOrder order, F&& make) {
+  return order == LaneOrder::kForward ? make(FiberLauncher<LaneOrder::kForward>{})
+                                      : make(FiberLauncher<LaneOrder::kReverse>{});
 }
 
 /// Widths 16, 32 and 64 in tf32 and bf16; they do not evaluate.

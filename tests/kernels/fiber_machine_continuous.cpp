@@ -3,18 +3,11 @@
 
 namespace perilune::test {
 
-namespace {
-
-template <LaneOrder Order>
-std::vector<Kernels> instances() {
-  return {fused_kernels<PointMass, 32, Order>(), fused_kernels<PointMass, 32, Order, Precision::kTf32>(),
-          fused_kernels<PointMass, 32, Order, Precision::kBf16>()};
-}
-
-}  // namespace
-
 std::vector<Kernels> continuous_fiber_kernels(LaneOrder order) {
-  return order == LaneOrder::kForward ? instances<LaneOrder::kForward>() : instances<LaneOrder::kReverse>();
+  return in_order(order, []<class Launcher>(Launcher) -> std::vector<Kernels> {
+    return {fused_kernels<Launcher, PointMass, 32>(), tensor_kernels<Launcher, PointMass, 32, Precision::kTf32>(),
+            tensor_kernels<Launcher, PointMass, 32, Precision::kBf16>()};
+  });
 }
 
 }  // namespace perilune::test

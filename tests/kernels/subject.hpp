@@ -148,7 +148,7 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
     if (width < task.min_width || width > task.max_width || width < on.min_width || width > on.max_width) {
       return "hidden layers of " + std::to_string(width) + " units are not tested on this machine";
     }
-    const std::size_t needed = kernels_for(width, task).block_storage(depth), most = on.max_block_storage();
+    const std::size_t needed = largest_block_storage(kernels_for(width, task), depth), most = on.max_block_storage();
     if (needed <= most) return "";
     return std::to_string(depth) + " hidden layers of " + std::to_string(width) + " units need " +
            std::to_string(needed) + " bytes of block storage, and this machine has " + std::to_string(most);

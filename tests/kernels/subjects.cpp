@@ -43,8 +43,8 @@ std::size_t largest_block_storage() {
   for (const Subject& subject : subjects()) {
     if (!subject.missing().empty()) continue;
     const Machine& machine = subject.machine();
-    for (int i = 0; i < machine.kernel_count; ++i) {
-      largest = std::max(largest, machine.kernels[i].block_storage(kMaxFusedLayers));
+    for (int i = 0; i < machine.table.fused_count; ++i) {
+      largest = std::max(largest, largest_block_storage(machine.table.fused[i], kMaxFusedLayers));
     }
   }
   return largest;

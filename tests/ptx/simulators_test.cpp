@@ -28,7 +28,7 @@ TEST_P(Simulators, StepAsOnTheCpu) {
       there(on, task, count, {21, 0}, most_steps, task.parameters);
   const Kernels& kernels = test::kernels_of(on.machine(), task, std::max(task.min_width, 16), Precision::kFp32);
   const Kernels& cpu_kernels = test::kernels_of(cpu_machine(), task, std::max(task.min_width, 16), Precision::kFp32);
-  ThreadPool pool(1, cpu_kernels.block_storage(1));
+  ThreadPool pool(1, largest_block_storage(cpu_kernels, 1));
   Queue cpu_queue{&pool, nullptr};
   cpu_kernels.reset({there.batch}, cpu_queue);
   cpu_kernels.simulate({there.batch, there.sums, num_steps}, cpu_queue);
@@ -55,7 +55,7 @@ Steps steps_in(std::uint32_t blocks) {
   const test::Subject& on = test::subjects().front();
   Environments landers(on, test::kLunarLander, 256, {21, 0}, 1000, {-10, 0, 0, 0, 1});
   const Kernels& cpu_kernels = test::kernels_of(cpu_machine(), test::kLunarLander, 64, Precision::kFp32);
-  ThreadPool pool(1, cpu_kernels.block_storage(1));
+  ThreadPool pool(1, largest_block_storage(cpu_kernels, 1));
   Queue cpu_queue{&pool, nullptr};
   cpu_kernels.reset({landers.batch}, cpu_queue);
   cpu_kernels.simulate({landers.batch, landers.sums, 150}, cpu_queue);

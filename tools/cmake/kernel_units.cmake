@@ -56,8 +56,8 @@ void add_${environment}(KernelList& table) { add_kernels<${environment}, ${width
     foreach(precision IN ITEMS Tf32 Bf16)
       string(TOLOWER ${precision} name)
       perilune_write_unit(${folder}/${environment}_${name}.cu "${unit}\
-void set_${name}_${environment}(Kernels* instances) {
-  set_all_networks<${environment}, Precision::k${precision}, ${widths}>(instances);
+void set_${name}_${environment}(Kernels* kernels) {
+  set_precision<${environment}, Precision::k${precision}, ${widths}>(kernels);
 }\n}\n")
       list(APPEND cuda_units ${folder}/${environment}_${name}.cu)
     endforeach()

@@ -30,8 +30,8 @@ std::vector<std::string_view> precision_names(const Device& device, std::string_
 // Bytes of dynamic shared memory of each kernel with networks, for bench/sass.py.
 Json shared_memory_json(const Machine& cuda) {
   Json rows = Json::array();
-  for (int i = 0; i < cuda.kernel_count; ++i) {
-    const Kernels& kernels = cuda.kernels[i];
+  for (int i = 0; i < cuda.table.fused_count; ++i) {
+    const Kernels& kernels = cuda.table.fused[i];
     for (int layers = 1; layers <= kMaxFusedLayers; ++layers) {
       const KernelStorage bytes = kernels.kernel_storage(layers);
       rows.push_back({{"env", kernels.environment},

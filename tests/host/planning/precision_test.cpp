@@ -31,8 +31,8 @@ class TableDevice : public Device {
         tensor_cores_(tensor_cores),
         kernels_(std::move(instances)) {
     machine_.name = "table";
-    machine_.kernels = kernels_.data();
-    machine_.kernel_count = static_cast<int>(kernels_.size());
+    machine_.table.fused = kernels_.data();
+    machine_.table.fused_count = static_cast<int>(kernels_.size());
   }
   const Machine& machine() const override { return machine_; }
   std::string description() const override { return "a table of kernels"; }
@@ -65,7 +65,7 @@ Kernels kernels(int width, Precision precision, const char* environment = "CartP
   result.environment = environment;
   result.width = width;
   result.precision = precision;
-  result.block_storage = [](int depth) -> std::size_t { return depth < 3 ? 100 : 101; };
+  result.kernel_storage = [](int depth) -> KernelStorage { return {.update = depth < 3 ? 100u : 101u}; };
   return result;
 }
 
@@ -128,7 +128,7 @@ TEST(Precision, AutoTakesWhatFitsIntoABlock) {
   Config config = asks_for("auto");
   set_key(config, "hidden_layers", "3");
   Kernels small = kernels(64, Precision::kFp32);
-  small.block_storage = [](int) -> std::size_t { return 50; };
+  small.kernel_storage = [](int) -> KernelStorage { return {.update = 50}; };
   EXPECT_EQ(choose_precision(config, TableDevice(true, true, {small, kernels(64, Precision::kTf32)})),
             Precision::kFp32);
 }

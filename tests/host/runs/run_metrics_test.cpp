@@ -39,9 +39,9 @@ struct SeenEvaluation {
 class SpyDevice : public ForwardingDevice {
  public:
   SpyDevice() : machine_(ForwardingDevice::machine()) {
-    kernels_.assign(machine_.kernels, machine_.kernels + machine_.kernel_count);
+    kernels_.assign(machine_.table.fused, machine_.table.fused + machine_.table.fused_count);
     const Kernels* spied = find_kernels(machine_, "CartPole-v1", 16);
-    Kernels& mine = kernels_[static_cast<std::size_t>(spied - machine_.kernels)];
+    Kernels& mine = kernels_[static_cast<std::size_t>(spied - machine_.table.fused)];
     original = mine.evaluate;
     mine.evaluate = [](const EvaluateArgs& args, Queue& queue) {
       original(args, queue);
@@ -53,7 +53,7 @@ class SpyDevice : public ForwardingDevice {
                       {args.returns, args.returns + args.episodes},
                       {args.lengths, args.lengths + args.episodes}});
     };
-    machine_.kernels = kernels_.data();
+    machine_.table.fused = kernels_.data();
     seen.clear();
     script = nullptr;
   }

@@ -96,7 +96,7 @@ TEST_P(StateHash, IsTheSameEverywhere) {
 TEST_P(StateHash, DoesNotDependOnThreads) {
   if (queue().pool == nullptr) GTEST_SKIP() << "this machine has no threads";
   for (const int threads : {1, 3}) {
-    ThreadPool pool(threads, find_layerwise_kernels(machine(), "CartPole-v1")->block_storage(1));
+    ThreadPool pool(threads, largest_block_storage(*find_layerwise_kernels(machine(), "CartPole-v1"), 1));
     Queue with_threads{.pool = &pool};
     for (const Flight& flight : flights()) fly(flight, with_threads);
   }

@@ -57,7 +57,7 @@ TEST_P(CudaMachine, SimulatesTheBitsOfTheCpu) {
   Environments gpu(subject(), count, {21, 0}, 100), cpu(subject(), count, {21, 0}, 100);
   const Machine& cpu_kernels = cpu_machine();
   const Kernels& on_cpu = *find_kernels(cpu_kernels, "CartPole-v1", 16);
-  ThreadPool pool(2, on_cpu.block_storage(1));
+  ThreadPool pool(2, largest_block_storage(on_cpu, 1));
   Queue cpu_queue{&pool, nullptr};
   on_cpu.reset({cpu.batch}, cpu_queue);
   on_cpu.simulate({cpu.batch, cpu.sums, num_steps}, cpu_queue);

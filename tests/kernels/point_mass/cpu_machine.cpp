@@ -7,11 +7,11 @@ void add_PointMass(KernelList&);
 
 /// A machine of these kernels and nothing else.
 const Machine& point_mass_machine() {
-  static KernelList table;
+  static KernelList list;
   static const Machine machine = [] {
-    add_PointMass(table);
+    add_PointMass(list);
     Machine result{};
-    table.show_in(result);
+    result.table = list.table();
     return result;
   }();
   return machine;

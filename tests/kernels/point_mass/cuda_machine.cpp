@@ -9,11 +9,11 @@ void set_bf16_PointMass(Kernels*);
 
 /// A machine of these kernels and nothing else.
 const Machine& point_mass_machine() {
-  static KernelList table;
+  static KernelList list;
   static const Machine machine = [] {
-    table.add_in_precisions(add_PointMass, set_tf32_PointMass, set_bf16_PointMass);
+    list.add_in_precisions(add_PointMass, set_tf32_PointMass, set_bf16_PointMass);
     Machine result{};
-    table.show_in(result);
+    result.table = list.table();
     return result;
   }();
   return machine;
