@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@
 #include "host/device/arena.hpp"
 #include "host/planning/performance_model.hpp"
 #include "host/planning/precision.hpp"
+#include "kernels/iteration.hpp"
 
 namespace perilune {
 namespace {
@@ -52,111 +54,84 @@ double tolerance(Precision precision) {
   return precision == Precision::kBf16 ? 5e-2 : precision == Precision::kTf32 ? 5e-3 : 2e-4;
 }
 
-// All arrays of a training iteration, and each kernel's launch on them.
+// An iteration (kernels/iteration.hpp) in memory of its own, and each of its kernels alone. Advantages do not replace
+// rewards, so that every kernel can be launched again.
 class Subject {
  public:
   Subject(Device& device, const Config& config)
-      : device_(device),
-        machine_(device.machine()),
-        precision_(choose_precision(config, device)),
-        kernels_(*find_kernels(machine_, config.env_id.c_str(), config.hidden_width, precision_)),
-        config_(config),
-        model_(model_of(config)),
-        envs_(static_cast<std::size_t>(config.num_envs)),
-        steps_(static_cast<std::size_t>(config.num_steps)),
-        samples_(envs_ * steps_),
-        minibatch_(static_cast<int>(samples_) / config.num_minibatches) {
-    const int tiles = (minibatch_ + kernels_.update_tile - 1) / kernels_.update_tile;
-    partials_ = std::min(tiles, kernels_.max_partials(std::max(model_.actor.depth, model_.critic.depth)));
-    const auto partials = static_cast<std::size_t>(partials_);
-    const auto floats = [&](std::vector<std::size_t> shape) { return arena_.add<float>("", std::move(shape)); };
-    fields_ = floats({static_cast<std::size_t>(kernels_.state_fields), envs_});
-    episode_ = arena_.add<std::uint32_t>("", {envs_});
-    elapsed_ = arena_.add<std::uint32_t>("", {envs_});
-    for (Slot<float>* slot : {&episode_return_, &count_, &total_return_, &total_length_}) *slot = floats({envs_});
-    records_ = floats({samples_, static_cast<std::size_t>(kernels_.record_floats)});
-    rewards_ = floats({samples_});
-    advantages_ = floats({samples_});
-    values_ = floats({samples_ + envs_});
-    ends_ = arena_.add<std::uint8_t>("", {samples_});
-    batch_moments_ = floats({static_cast<std::size_t>(machine_.gae_blocks(config.num_envs)), kBatchMoments});
-    for (Slot<float>* slot : {&parameters_, &first_, &second_, &gradient_}) *slot = floats({model_.floats});
-    partial_gradients_ = floats({partials, model_.floats});
-    sums_ = floats({partials, kLossSums});
-    square_sums_ = floats({static_cast<std::size_t>(machine_.reduce_blocks(static_cast<int>(model_.floats)))});
-    running_ = floats({kRunningMetrics});
-    control_ = arena_.add<Control>("", {1});
-    adam_ = arena_.add<AdamStep>("", {1});
-    arena_.require_room(device);
-    arena_.take(device);
+      : device_(device), precision_(choose_precision(config, device)), config_(config), model_(model_of(config)) {
+    plan_.machine = &device.machine();
+    plan_.kernels = find_kernels(device.machine(), config.env_id.c_str(), config.hidden_width, precision_);
+    plan_.hyper = hyperparameters();
+    plan_.actor = model_.actor;
+    plan_.critic = model_.critic;
+    plan_.num_envs = config.num_envs;
+    plan_.num_steps = config.num_steps;
+    plan_.max_episode_steps = 500;
+    plan_.key = {1, 0};
+    plan_.num_minibatches = config.num_minibatches;
+    plan_.partials = plan_.most_partials();
+    take_arrays();
     start_ = initial_parameters(model_, config);
     // A policy that is not almost uniform, so that its gradient is no rounding error.
     for (const ModelTensor& tensor : model_.tensors) {
       if (tensor.name != "actor." + std::to_string(2 * model_.actor.depth) + ".weight") continue;
       for (std::size_t i = 0; i < tensor.size; ++i) start_[tensor.offset + i] *= 50.0f;
     }
-    put(parameters_, start_);
+    device.upload(plan_.arrays.parameters, start_.data(), start_.size() * sizeof(float));
     Control control{};
     control.clip_coef = 0.2f;
     control.actor_learning_rate = control.critic_learning_rate = 1e-3f;
-    device.upload(arena_.at(control_), &control, sizeof control);
-    hyper_.gamma = 0.99f;
-    hyper_.gae_lambda = 0.95f;
-    hyper_.clip_coef = 0.2f;
-    hyper_.vf_coef = 0.5f;
-    hyper_.max_grad_norm = 0.5f;
-    hyper_.adam_beta1 = 0.9f;
-    hyper_.adam_beta2 = 0.999f;
-    hyper_.adam_beta1_complement = 0.1f;
-    hyper_.adam_beta2_complement = 0.001f;
-    hyper_.adam_epsilon = 1e-5f;
-    hyper_.num_iterations = 1u << 20;
-    kernels_.reset({environments()}, device.queue());
+    device.upload(plan_.arrays.control, &control, sizeof control);
+    plan_.kernels->reset({plan_.environments()}, device.queue());
     device.synchronize();
   }
 
   Precision precision() const { return precision_; }
   const Model& model() const { return model_; }
-  int partials() const { return partials_; }
+  int partials() const { return plan_.partials; }
 
   void launch(const std::string& kernel, Queue& queue) const {
-    if (kernel == "simulate") kernels_.simulate({environments(), episodes(), config_.num_steps}, queue);
-    if (kernel == "rollout") rollout(queue);
-    if (kernel == "gae") gae(queue);
-    if (kernel == "gradient") kernels_.update(update(), queue);
-    if (kernel == "reduce") machine_.reduce_gradients(reduce(), queue);
-    if (kernel == "apply") {
-      machine_.apply_gradients({hyper_, arena_.at(adam_), arena_.at(gradient_), 0, model_.critic.end, model_.actor.end,
-                                arena_.at(parameters_), arena_.at(first_), arena_.at(second_)},
-                               queue);
+    const Machine& machine = *plan_.machine;
+    const Kernels& kernels = *plan_.kernels;
+    if (kernel == "simulate") kernels.simulate({plan_.environments(), plan_.episodes(), plan_.num_steps}, queue);
+    if (kernel == "rollout") kernels.rollout(plan_.rollout_args(), queue);
+    if (kernel == "gae") machine.gae(plan_.gae_args(), queue);
+    if (kernel == "gradient") {
+      UpdateArgs args = plan_.update_args({});
+      args.sampling.shuffled = 0;  // so that the reference knows the minibatch
+      kernels.update(args, queue);
     }
+    if (kernel == "reduce") machine.reduce_gradients(plan_.reduce_args({.last_of_epoch = false}), queue);
+    if (kernel == "apply") machine.apply_gradients(plan_.apply_args({}), queue);
   }
 
   // Launches each kernel once, in the order of training, and compares what it left: relative distance to the reference.
   double check(const std::string& kernel) {
-    const std::vector<float> rewards = get(rewards_), values = get(values_);
-    const std::vector<float> parameters = get(parameters_);
+    const std::vector<float> rewards = get(plan_.arrays.rewards), values = get(plan_.arrays.values);
+    const std::vector<float> parameters = get(plan_.arrays.parameters);
     launch(kernel, device_.queue());
     device_.synchronize();
     if (kernel == "simulate") return check_episodes();
     if (kernel == "rollout") return check_records();
     if (kernel == "gae") {
       Vector advantage, target;
-      reference::advantages(rewards, values, get(ends_), envs_, steps_, 0.99, 0.95, advantage, target);
-      return std::max(reference::relative_distance(get(advantages_), advantage),
-                      reference::relative_distance(get(values_), target));
+      reference::advantages(rewards, values, get(plan_.arrays.ends), plan_.sizes().envs, plan_.sizes().steps, 0.99,
+                            0.95, advantage, target);
+      return std::max(reference::relative_distance(get(plan_.arrays.advantages), advantage),
+                      reference::relative_distance(get(plan_.arrays.values), target));
     }
     if (kernel == "gradient") return check_gradient();
     if (kernel == "reduce") {
-      const std::vector<float> partials = get(partial_gradients_);
+      const std::vector<float> partials = get(plan_.arrays.partial_gradients);
       Vector sum(model_.floats, 0.0);
       for (std::size_t i = 0; i < partials.size(); ++i) sum[i % model_.floats] += partials[i];
-      return reference::relative_distance(get(gradient_), sum);
+      return reference::relative_distance(get(plan_.arrays.gradient), sum);
     }
     // Adam's first step moves every parameter by its learning rate times g / (|g| + epsilon).
     AdamStep step{};
-    device_.download(&step, arena_.at(adam_), sizeof step);
-    const std::vector<float> gradient = get(gradient_), now = get(parameters_);
+    device_.download(&step, plan_.arrays.adam_step, sizeof step);
+    const std::vector<float> gradient = get(plan_.arrays.gradient), now = get(plan_.arrays.parameters);
     Vector moved(now.size());
     std::vector<float> really(now.size());
     for (std::size_t i = 0; i < now.size(); ++i) {
@@ -175,106 +150,61 @@ class Subject {
         hash = (hash ^ reinterpret_cast<const unsigned char*>(values.data())[i]) * 1099511628211ull;
       }
     };
-    add(get(fields_));
-    add(get(episode_));
-    add(get(elapsed_));
+    add(get(plan_.arrays.environment_fields));
+    add(get(plan_.arrays.episode));
+    add(get(plan_.arrays.elapsed));
     return hash;
   }
 
  private:
+  // norm_adv 0 and no entropy keep the reference's formula short.
+  static Hyperparameters hyperparameters() {
+    Hyperparameters hyper{};
+    hyper.gamma = 0.99f;
+    hyper.gae_lambda = 0.95f;
+    hyper.clip_coef = 0.2f;
+    hyper.vf_coef = 0.5f;
+    hyper.max_grad_norm = 0.5f;
+    hyper.adam_beta1 = 0.9f;
+    hyper.adam_beta2 = 0.999f;
+    hyper.adam_beta1_complement = 0.1f;
+    hyper.adam_beta2_complement = 0.001f;
+    hyper.adam_epsilon = 1e-5f;
+    hyper.num_iterations = 1u << 20;
+    return hyper;
+  }
+
+  void take_arrays() {
+    const IterationSizes sizes = plan_.sizes();
+    std::vector<std::size_t> slots;
+    for_each_array(sizes, plan_.arrays, [&]<class T>(const ArrayInfo& info, T*) {
+      slots.push_back(arena_.add<T>(info.name, info.shape).index);
+    });
+    const Slot<float> advantages = arena_.add<float>("advantages", {sizes.steps, sizes.envs});
+    arena_.require_room(device_);
+    arena_.take(device_);
+    const auto place = [&]<class T>(Slot<T> slot) {
+      T* const array = arena_.at(slot);
+      sizes_[array] = arena_.size(slot);
+      return array;
+    };
+    auto slot = slots.begin();
+    for_each_array(sizes, plan_.arrays, [&]<class T>(const ArrayInfo&, T*& array) { array = place(Slot<T>{*slot++}); });
+    share_arrays(sizes, plan_.arrays);
+    plan_.arrays.advantages = place(advantages);
+  }
+
   template <class T>
-  std::vector<T> get(Slot<T> slot) const {
-    std::vector<T> values(arena_.size(slot));
-    device_.download(values.data(), arena_.at(slot), values.size() * sizeof(T));
+  std::vector<T> get(const T* array) const {
+    std::vector<T> values(sizes_.at(array));
+    device_.download(values.data(), array, values.size() * sizeof(T));
     return values;
   }
-  template <class T>
-  void put(Slot<T> slot, const std::vector<T>& values) {
-    device_.upload(arena_.at(slot), values.data(), values.size() * sizeof(T));
-  }
-
-  EnvironmentBatch environments() const {
-    EnvironmentBatch batch{};
-    batch.fields = arena_.at(fields_);
-    batch.episode = arena_.at(episode_);
-    batch.elapsed = arena_.at(elapsed_);
-    batch.episode_return = arena_.at(episode_return_);
-    batch.count = config_.num_envs;
-    batch.max_episode_steps = 500;
-    batch.key = {1, 0};
-    return batch;
-  }
-  EpisodeSums episodes() const { return {arena_.at(count_), arena_.at(total_return_), arena_.at(total_length_)}; }
-
-  void rollout(Queue& queue) const {
-    RolloutArgs args{};
-    args.environments = environments();
-    args.episodes = episodes();
-    args.parameters = arena_.at(parameters_);
-    args.actor = model_.actor;
-    args.critic = model_.critic;
-    args.num_steps = config_.num_steps;
-    args.gamma = hyper_.gamma;
-    args.records = arena_.at(records_);
-    args.rewards = arena_.at(rewards_);
-    args.values = arena_.at(values_);
-    args.ends = arena_.at(ends_);
-    kernels_.rollout(args, queue);
-  }
-  void gae(Queue& queue) const {
-    GaeArgs args{};
-    args.control = arena_.at(control_);
-    args.rewards = arena_.at(rewards_);
-    args.values = arena_.at(values_);
-    args.ends = arena_.at(ends_);
-    args.advantages = arena_.at(advantages_);
-    args.moments = arena_.at(batch_moments_);
-    args.count = config_.num_envs;
-    args.num_steps = config_.num_steps;
-    args.gamma = hyper_.gamma;
-    args.gae_lambda = hyper_.gae_lambda;
-    machine_.gae(args, queue);
-  }
-  // In order, so that the reference knows the minibatch; norm_adv 0 and no entropy keep its formula short.
-  UpdateArgs update() const {
-    UpdateArgs args{};
-    args.sampling = {static_cast<std::int32_t>(samples_), minibatch_, 0, 0, {1, 0}};
-    args.hyper = hyper_;
-    args.control = arena_.at(control_);
-    args.losses = Losses::kBoth;
-    args.partials = partials_;
-    args.parameters = arena_.at(parameters_);
-    args.actor = model_.actor;
-    args.critic = model_.critic;
-    args.records = arena_.at(records_);
-    args.advantages = arena_.at(advantages_);
-    args.targets = arena_.at(values_);
-    args.gradients = arena_.at(partial_gradients_);
-    args.sums = arena_.at(sums_);
-    return args;
-  }
-  ReduceGradientsArgs reduce() const {
-    ReduceGradientsArgs args{};
-    args.hyper = hyper_;
-    args.control = arena_.at(control_);
-    args.losses = Losses::kBoth;
-    args.minibatch_size = minibatch_;
-    args.partials = partials_;
-    args.parameter_count = static_cast<std::int32_t>(model_.floats);
-    args.end = model_.critic.end;
-    args.actor_end = model_.actor.end;
-    args.gradients = arena_.at(partial_gradients_);
-    args.sums = arena_.at(sums_);
-    args.gradient = arena_.at(gradient_);
-    args.square_sums = arena_.at(square_sums_);
-    args.step = arena_.at(adam_);
-    args.running = arena_.at(running_);
-    return args;
-  }
+  std::size_t samples() const { return static_cast<std::size_t>(plan_.batch_size()); }
 
   std::vector<int> sizes(int outputs) const {
     std::vector<int> all(static_cast<std::size_t>(model_.actor.depth) + 2, config_.hidden_width);
-    all.front() = kernels_.observation_dim;
+    all.front() = plan_.kernels->observation_dim;
     all.back() = outputs;
     return all;
   }
@@ -282,22 +212,22 @@ class Subject {
   // Episodes of CartPole under random actions last 22.2 steps on average: relative distance to that.
   double check_episodes() {
     double episodes = 0.0, steps = 0.0;
-    for (float x : get(count_)) episodes += x;
-    for (float x : get(total_length_)) steps += x;
+    for (float x : get(plan_.arrays.ended_episodes)) episodes += x;
+    for (float x : get(plan_.arrays.ended_lengths)) steps += x;
     return std::abs(steps / episodes / 22.2 - 1.0);
   }
 
   // Values and log-probabilities of up to 500 records all over the batch.
   double check_records() {
-    const std::vector<float> records = get(records_);
-    const auto width = static_cast<std::size_t>(kernels_.record_floats);
-    const auto obs = static_cast<std::size_t>(kernels_.observation_dim);
+    const std::vector<float> records = get(plan_.arrays.records);
+    const auto width = static_cast<std::size_t>(plan_.kernels->record_floats);
+    const auto obs = static_cast<std::size_t>(plan_.kernels->observation_dim);
     Vector wanted;
     std::vector<float> found;
-    for (std::size_t i = 0; i < samples_; i += std::max<std::size_t>(1, samples_ / 500)) {
+    for (std::size_t i = 0; i < samples(); i += std::max<std::size_t>(1, samples() / 500)) {
       const float* record = &records[i * width];
       const Vector p = reference::softmax(
-          reference::forward(start_.data(), model_.actor, sizes(kernels_.num_actions), record).back());
+          reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->num_actions), record).back());
       wanted.push_back(std::log(p[static_cast<std::size_t>(record[obs])]));
       found.push_back(record[obs + 1]);
       wanted.push_back(reference::forward(start_.data(), model_.critic, sizes(1), record).back()[0]);
@@ -308,20 +238,21 @@ class Subject {
 
   // At the policy that took the records: ratio 1, nothing clipped.
   double check_gradient() {
-    const std::vector<float> records = get(records_), advantage = get(advantages_), target = get(values_);
-    const std::vector<float> partials = get(partial_gradients_);
-    const auto width = static_cast<std::size_t>(kernels_.record_floats);
-    const auto obs = static_cast<std::size_t>(kernels_.observation_dim);
+    const std::vector<float> records = get(plan_.arrays.records), advantage = get(plan_.arrays.advantages),
+                             target = get(plan_.arrays.values);
+    const std::vector<float> partials = get(plan_.arrays.partial_gradients);
+    const auto width = static_cast<std::size_t>(plan_.kernels->record_floats);
+    const auto obs = static_cast<std::size_t>(plan_.kernels->observation_dim);
     Vector gradient(model_.floats, 0.0), found(model_.floats, 0.0);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(minibatch_); ++i) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(plan_.minibatch_size()); ++i) {
       const float* record = &records[i * width];
-      const auto actor = reference::forward(start_.data(), model_.actor, sizes(kernels_.num_actions), record);
+      const auto actor = reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->num_actions), record);
       Vector slope = reference::softmax(actor.back());
       slope[static_cast<std::size_t>(record[obs])] -= 1.0;
-      for (double& x : slope) x *= advantage[i] / static_cast<double>(minibatch_);
+      for (double& x : slope) x *= advantage[i] / static_cast<double>(plan_.minibatch_size());
       reference::add_gradient(start_.data(), model_.actor, actor, slope, gradient);
       const auto critic = reference::forward(start_.data(), model_.critic, sizes(1), record);
-      const double error = 0.5 * (critic.back()[0] - target[i]) / minibatch_;
+      const double error = 0.5 * (critic.back()[0] - target[i]) / plan_.minibatch_size();
       reference::add_gradient(start_.data(), model_.critic, critic, {error}, gradient);
     }
     for (std::size_t i = 0; i < partials.size(); ++i) found[i % model_.floats] += partials[i];
@@ -329,22 +260,13 @@ class Subject {
   }
 
   Device& device_;
-  const Machine& machine_;
   Precision precision_;
-  const Kernels& kernels_;
   Config config_;
   Model model_;
-  std::size_t envs_, steps_, samples_;
-  int minibatch_, partials_ = 1;
-  Hyperparameters hyper_{};
+  Iteration plan_{};
   std::vector<float> start_;
   Arena arena_;
-  Slot<float> fields_, episode_return_, count_, total_return_, total_length_, records_, rewards_, advantages_, values_,
-      batch_moments_, parameters_, first_, second_, gradient_, partial_gradients_, sums_, square_sums_, running_;
-  Slot<std::uint32_t> episode_, elapsed_;
-  Slot<std::uint8_t> ends_;
-  Slot<Control> control_;
-  Slot<AdamStep> adam_;
+  std::map<const void*, std::size_t> sizes_;  // of arrays, in elements
 };
 
 Config config_of(const Options& options, int envs, int steps) {

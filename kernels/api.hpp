@@ -349,7 +349,7 @@ struct SimulateArgs {
 
 /// Bytes of block storage (CUDA: dynamic shared memory) of kernels with networks.
 struct KernelStorage {
-  std::size_t rollout, update, evaluate;
+  std::size_t rollout = 0, update = 0, evaluate = 0;
 };
 
 /// The launchers of one (environment, hidden width, precision). Only rollout and update differ between precisions:

@@ -49,25 +49,6 @@ int workspace_columns(const Model& model, int wanted) {
   return static_cast<int>(std::min<std::int64_t>(wanted, std::max(room, kUnit)));
 }
 
-std::size_t training_workspace(const Kernels& kernels, const Config& config, const Model& model, int minibatch_size,
-                               int columns) {
-  if (!is_layerwise(kernels)) return 0;
-  RolloutArgs rollout{};
-  rollout.environments.count = config.num_envs;
-  rollout.environments.max_episode_steps = episode_limit(config);
-  rollout.actor = model.actor;
-  rollout.critic = model.critic;
-  rollout.num_steps = config.num_steps;
-  rollout.truncate_at_end = config.truncate_at_rollout_end;
-  rollout.workspace.columns = columns;
-  UpdateArgs update{};
-  update.actor = model.actor;
-  update.critic = model.critic;
-  update.sampling.minibatch_size = minibatch_size;
-  update.workspace.columns = columns;
-  return std::max(kernels.rollout_workspace(rollout), kernels.update_workspace(update));
-}
-
 std::string networks_text(const Config& config, const Kernels& kernels, Device& device, Precision precision) {
   const std::string sizes = joined(layer_sizes(config));
   if (kernels.width != 0) return "hidden layers of " + sizes + ", fused";

@@ -27,10 +27,6 @@ inline bool is_layerwise(const Kernels& kernels) { return kernels.width == 0; }
 // Samples that go through layer-by-layer networks at a time: `wanted`, or as many as 256 MiB of hidden layers hold.
 int workspace_columns(const Model& model, int wanted);
 
-// Floats of workspace that rollouts and updates need; none for fused kernels.
-std::size_t training_workspace(const Kernels& kernels, const Config& config, const Model& model, int minibatch_size,
-                               int columns);
-
 // "hidden layers of 64, 64, fused", "hidden layers of 2048, 1536, layer by layer with OpenBLAS".
 std::string networks_text(const Config& config, const Kernels& kernels, Device& device, Precision precision);
 

@@ -20,26 +20,6 @@ constexpr const char* kVersionWithoutRecord = "1";
 constexpr const char* kBestPrefix = "best.";
 // What a policy's file says of it besides configuration and step: where in its run it was, how it did, whence it came.
 constexpr std::array<const char*, 3> kPolicyFacts = {"iteration", "mean_return", "from_path"};
-constexpr std::array<const char*, 3> kPrefixes = {"", "optimizer.exp_avg.", "optimizer.exp_avg_sq."};
-
-// Calls f(prefix, array) for the parameters and both moments.
-template <class State, class F>
-void for_parameter_arrays(State& state, F&& f) {
-  f(kPrefixes[0], state.parameters);
-  f(kPrefixes[1], state.first_moment);
-  f(kPrefixes[2], state.second_moment);
-}
-
-// Calls f(name, shape, array) for everything else of the state. environments: N.
-template <class State, class F>
-void for_other_arrays(State& state, std::uint64_t environments, std::uint64_t fields, F&& f) {
-  f("optimizer.actor_correction", Shape{2}, state.actor_correction);
-  f("optimizer.critic_correction", Shape{2}, state.critic_correction);
-  f("environments.fields", Shape{fields, environments}, state.environment_fields);
-  f("environments.episode", Shape{environments}, state.episode);
-  f("environments.elapsed", Shape{environments}, state.elapsed);
-  f("environments.episode_return", Shape{environments}, state.episode_return);
-}
 
 void add_parameters(std::vector<Tensor>& tensors, const Model& model, const std::string& prefix,
                     const std::vector<float>& values) {
@@ -133,7 +113,7 @@ RunRecord record_of(const SafetensorsFile& file, const Model& model, const Train
   if (!file.metadata().contains("best_step")) return record;
   record.best = {number_of<std::uint64_t>(file, "best_step"), number_of<double>(file, "best_mean_return"), {}};
   if (record.best->step == number_of<std::uint64_t>(file, "step")) {
-    record.best->parameters = state.parameters;
+    record.best->parameters = state.parameters();
   } else {
     copy_parameters(file, model, kBestPrefix, record.best->parameters);
   }
@@ -175,21 +155,23 @@ void save_checkpoint(const std::filesystem::path& run, const Model& model, const
                      std::uint64_t step, bool keep_previous) {
   const Config& config = checkpoint.config;
   const TrainerState& state = checkpoint.state;
-  save_policy(policy_path(run), {config, state.parameters, step, {{"iteration", std::to_string(state.iteration)}}});
+  save_policy(policy_path(run), {config, state.parameters(), step, {{"iteration", std::to_string(state.iteration)}}});
 
   Metadata metadata = {{"format", kCheckpointFormat},  {"format_version", kFormatVersion},
                        {"config", to_toml(config)},    {"iteration", std::to_string(state.iteration)},
                        {"step", std::to_string(step)}, {"on_schedule", std::to_string(checkpoint.on_schedule)}};
   add_record(metadata, checkpoint.record);
-  const auto environments = static_cast<std::uint64_t>(config.num_envs);
   std::vector<Tensor> tensors;
-  for_parameter_arrays(state, [&](const char* prefix, const std::vector<float>& values) {
-    add_parameters(tensors, model, prefix, values);
-  });
-  for_other_arrays(state, environments, state.environment_fields.size() / environments,
-                   [&]<class T>(const char* name, const Shape& shape, const std::vector<T>& values) {
-                     tensors.push_back(make_tensor<T>(name, shape, std::span(values)));
-                   });
+  for (const KeptArray& array : state.arrays) {
+    if (array.by_layer) add_parameters(tensors, model, array.name, std::get<std::vector<float>>(array.values));
+  }
+  for (const KeptArray& array : state.arrays) {
+    if (array.by_layer) continue;
+    const auto add = [&]<class T>(const std::vector<T>& values) {
+      tensors.push_back(make_tensor<T>(array.name, Shape(array.shape.begin(), array.shape.end()), std::span(values)));
+    };
+    std::visit(add, array.values);
+  }
   const std::optional<BestPolicy>& best = checkpoint.record.best;
   if (best && best->step != step) add_parameters(tensors, model, kBestPrefix, best->parameters);
   write_safetensors(checkpoint_path(run), tensors, metadata,
@@ -206,19 +188,19 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   require_fixed_kept(checkpoint.config, config, file.source());
   require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
-  TrainerState& state = checkpoint.state;
-  state.iteration = number_of<std::uint32_t>(file, "iteration");
-  for_parameter_arrays(
-      state, [&](const char* prefix, std::vector<float>& values) { copy_parameters(file, model, prefix, values); });
   const Tensor* fields = file.find("environments.fields");
   const std::uint64_t rows = fields != nullptr && fields->shape.size() == 2 ? fields->shape[0] : 0;
-  for_other_arrays(state, static_cast<std::uint64_t>(config.num_envs), rows,
-                   [&]<class T>(const char* name, const Shape& shape, std::vector<T>& values) {
-                     std::uint64_t size = 1;
-                     for (std::uint64_t extent : shape) size *= extent;
-                     values.resize(size);
-                     file.copy<T>(name, shape, values);
-                   });
+  TrainerState& state = checkpoint.state;
+  state = TrainerState::of_zeros(config, model, rows);
+  state.iteration = number_of<std::uint32_t>(file, "iteration");
+  for (KeptArray& array : state.arrays) {
+    if (array.by_layer) {
+      copy_parameters(file, model, array.name, std::get<std::vector<float>>(array.values));
+      continue;
+    }
+    const Shape shape(array.shape.begin(), array.shape.end());
+    std::visit([&]<class T>(std::vector<T>& values) { file.copy<T>(array.name, shape, values); }, array.values);
+  }
   checkpoint.record = record_of(file, model, state);
   // Who sets another target, or more steps, wants the run to go on.
   checkpoint.record.reached_target &= checkpoint.config.target_return == config.target_return &&

@@ -201,7 +201,7 @@ bool Run::checkpoint_is_due(std::uint64_t iteration) const {
 
 void Run::save(std::uint64_t iteration, bool on_schedule) {
   Checkpoint checkpoint{start_.config, trainer_.state(), record_, on_schedule};
-  for (float x : checkpoint.state.parameters) {
+  for (float x : checkpoint.state.parameters()) {
     if (!std::isfinite(x)) {
       throw Error(trainer_.explain_nonfinite(
           iteration, formatted("NaN or Inf in a parameter after iteration {}", iteration), "it was not saved"));

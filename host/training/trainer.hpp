@@ -1,5 +1,5 @@
-// Proximal policy optimisation (Schulman et al. 2017) on a device: its arrays, and one iteration as a sequence of
-// launches. trainer.cpp reads top to bottom like the algorithm.
+// Proximal policy optimisation (Schulman et al. 2017) on a device: memory and hyper-parameters of the iteration in
+// kernels/iteration.hpp, and its state.
 //
 // Everything that changes between iterations lives in device memory (Control), so that one Recording serves the whole
 // run. What happens around iterations (metrics files, evaluation, checkpoints) is in training.cpp.
@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "host/device/arena.hpp"
@@ -15,17 +18,37 @@
 #include "host/networks/model.hpp"
 #include "host/networks/networks.hpp"
 #include "host/settings/config.hpp"
+#include "kernels/iteration.hpp"
 
 namespace perilune {
+
+// An array that is kept when a run is saved, under the name that kernels/iteration.hpp marks it with.
+struct KeptArray {
+  std::string name;
+  std::vector<std::size_t> shape;
+  bool by_layer;  // a tensor of each layer, and the name stands before theirs
+  std::variant<std::vector<float>, std::vector<std::uint32_t>> values;
+
+  bool operator==(const KeptArray&) const = default;
+};
 
 // All that an interrupted run needs to go on with the same bits.
 struct TrainerState {
   std::uint32_t iteration = 0;
-  std::vector<float> parameters, first_moment, second_moment;  // [model floats]
-  std::vector<float> actor_correction, critic_correction;      // [2]
-  std::vector<float> environment_fields;                       // [state fields, N]
-  std::vector<std::uint32_t> episode, elapsed;                 // [N]
-  std::vector<float> episode_return;                           // [N]
+  std::vector<KeptArray> arrays;
+
+  // As kept, of zeros: what a state of this configuration has. fields: of an environment's state.
+  static TrainerState of_zeros(const Config& config, const Model& model, std::size_t fields);
+
+  // By name; it must be there. The parameters' name is "".
+  const KeptArray& array(std::string_view name) const;
+  std::vector<float>& floats(std::string_view name);
+  const std::vector<float>& floats(std::string_view name) const;
+  std::vector<std::uint32_t>& counts(std::string_view name);
+  const std::vector<std::uint32_t>& counts(std::string_view name) const;
+  const std::vector<float>& parameters() const { return floats(""); }  // [model floats]
+
+  bool operator==(const TrainerState&) const = default;
 };
 
 class Trainer {
@@ -59,39 +82,27 @@ class Trainer {
   // It began in an environment or, where the newest rollout has none that is not finite, in the networks.
   std::string explain_nonfinite(std::uint64_t iterations, const std::string& what, const std::string& stopped) const;
 
-  const float* parameters() const;
+  const float* parameters() const { return plan_.arrays.parameters; }
 
  private:
-  struct Arrays;
-
   // Names the first tensor with a parameter that is not finite, or else the one whose last gradient is largest: the sum
   // of its squares overflows before it does.
   std::string find_nonfinite_tensor() const;
-  EnvironmentBatch environments() const;
-  RngKey training_key() const;
-  void record_iteration(Queue& queue) const;
-  void record_joint_epochs(Queue& queue) const;
-  void record_separate_iterations(Queue& queue) const;
-  void record_advantage_moments(Queue& queue, const Sampling& sampling, int minibatches, int epochs) const;
-  void record_minibatch(Queue& queue, Losses losses, const Sampling& sampling, int minibatch, bool last_of_epoch,
-                        bool decay_after) const;
+  // Reads an array of the plan from the device.
+  template <class T>
+  std::vector<T> download(const T* from, std::size_t size) const;
 
   Config config_;
   Device& device_;
-  const Machine& machine_;
   Precision precision_;
   const Kernels& kernels_;
   MatrixLibrary* matrix_library_ = nullptr;  // where kernels_ are layer by layer
   Model model_;
-  Hyperparameters hyper_{};
   std::uint32_t iterations_ = 0;
-  int batch_size_ = 0;
-  int partials_ = 1;
-  int columns_ = 1;  // of the workspace of layer-by-layer networks
   Arena arena_;
-  std::unique_ptr<Arrays> arrays_;
-  IterationMetrics* ring_ = nullptr;
-  std::unique_ptr<Recording> iteration_;
+  Iteration plan_{};                // its arrays are there once start() has taken them
+  std::vector<std::size_t> slots_;  // of the arrays, in the order of for_each_array
+  std::unique_ptr<Recording> recording_;
 };
 
 }  // namespace perilune

@@ -47,8 +47,9 @@ TEST_P(Orders, TenIterationsTrainThePolicyOfFibers) {
   Queue none{.matrix = &matrix};
   here.reset(subject().queue());
   fibers.reset(none);
-  test::expect_same_bits("first state", here.environments.fields.copy(), fibers.environments.fields.copy());
-  const std::vector<float> start = here.parameters.copy();
+  test::expect_same_bits("first state", here.copy(here.plan.arrays.environment_fields),
+                         fibers.copy(fibers.plan.arrays.environment_fields));
+  const std::vector<float> start = here.copy(here.plan.arrays.parameters);
   for (int i = 0; i < 10; ++i) {
     here.launch(subject().queue());
     fibers.launch(none);
@@ -57,12 +58,14 @@ TEST_P(Orders, TenIterationsTrainThePolicyOfFibers) {
   // 0.07, and end as close as that. A weight whose last bits differ may be rounded to another operand, which is one of
   // 64 that an output is made of: that changes what others move by.
   const double rounded = 2.0 * 0.07 * subject().rounding / 64.0;
-  test::expect_close("parameter", here.parameters.copy(), fibers.parameters.copy(), {2e-6 + rounded, 0.0});
-  test::expect_same_bits("state", here.environments.fields.copy(), fibers.environments.fields.copy());
-  test::expect_same_bits("episode", here.environments.episode.copy(), fibers.environments.episode.copy());
+  test::expect_close("parameter", here.copy(here.plan.arrays.parameters), fibers.copy(fibers.plan.arrays.parameters),
+                     {2e-6 + rounded, 0.0});
+  test::expect_same_bits("state", here.copy(here.plan.arrays.environment_fields),
+                         fibers.copy(fibers.plan.arrays.environment_fields));
+  test::expect_same_bits("episode", here.copy(here.plan.arrays.episode), fibers.copy(fibers.plan.arrays.episode));
   double moved = 0.0;
   for (std::size_t k = 0; k < start.size(); ++k)
-    moved = std::max(moved, std::abs(double{here.parameters[k]} - double{start[k]}));
+    moved = std::max(moved, std::abs(double{here.plan.arrays.parameters[k]} - double{start[k]}));
   EXPECT_GT(moved, 0.05);
 }
 

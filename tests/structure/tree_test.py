@@ -15,7 +15,7 @@ SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh", ".def", ".h"}
 MAY_INCLUDE = {
     "sims": [],
     "kernels": ["sims/"],
-    "host": ["kernels/api.hpp", "kernels/cpu_levels.hpp", "kernels/replay.hpp", "kernels/machine/matrix.hpp", "kernels/machine/queue.hpp",
+    "host": ["kernels/api.hpp", "kernels/cpu_levels.hpp", "kernels/iteration.hpp", "kernels/phases.hpp", "kernels/replay.hpp", "kernels/machine/matrix.hpp", "kernels/machine/queue.hpp",
              "kernels/machine/thread_pool.hpp"],
     "tools": ["host/"],
     "bench": None,

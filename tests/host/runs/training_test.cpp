@@ -189,8 +189,8 @@ std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_
   Checkpoint checkpoint = load_checkpoint(path, config);
   TrainerState& state = checkpoint.state;
   const auto count = static_cast<std::size_t>(config.num_envs);
-  state.environment_fields[field * count + n] = std::numeric_limits<float>::quiet_NaN();
-  if (elapsed) state.elapsed[n] = *elapsed;
+  state.floats("environments.fields")[field * count + n] = std::numeric_limits<float>::quiet_NaN();
+  if (elapsed) state.counts("environments.elapsed")[n] = *elapsed;
   save_checkpoint(*options.run_directory, model_of(config), checkpoint, state.iteration * 128u, true);
   TrainingOptions rest;
   rest.resume = options.run_directory;
@@ -198,7 +198,8 @@ std::string spoilt(const TrainingOptions& options, std::size_t field, std::size_
   try {
     train(rest, cpu);
   } catch (const Error& error) {
-    return formatted("{} | was: step {} of episode {}", error.what(), state.elapsed[n], state.episode[n]);
+    return formatted("{} | was: step {} of episode {}", error.what(), state.counts("environments.elapsed")[n],
+                     state.counts("environments.episode")[n]);
   }
   return "trained on";
 }

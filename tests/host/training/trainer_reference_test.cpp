@@ -77,12 +77,12 @@ bool follows(const Case& c, int seed) {
   const TrainerState state = trainer.state();
   double worst = 0.0;
   std::size_t where = 0;
-  for (std::size_t i = 0; i < state.parameters.size(); ++i) {
-    const double error = std::abs(state.parameters[i] - reference.parameters[i]);
+  for (std::size_t i = 0; i < state.parameters().size(); ++i) {
+    const double error = std::abs(state.parameters()[i] - reference.parameters[i]);
     if (error > worst) worst = error, where = i;
   }
   // Steps of up to 0.01 each.
-  EXPECT_LT(worst, 2e-5) << "parameter " << where << ": " << state.parameters[where] << " for "
+  EXPECT_LT(worst, 2e-5) << "parameter " << where << ": " << state.parameters()[where] << " for "
                          << reference.parameters[where];
   return true;
 }

@@ -15,8 +15,8 @@ class WholeIterationTest : public EveryMachine {
       training.reset(queue());
       for (std::uint32_t i = 0; i < iterations; ++i) training.launch(queue());
       finish();
-      EXPECT_EQ(training.control[0].iteration, iterations);
-      EXPECT_EQ(training.control[0].nonfinite, 0u);
+      EXPECT_EQ(training.control().iteration, iterations);
+      EXPECT_EQ(training.control().nonfinite, 0u);
       if (attempt == 0) {
         first = training.bits();
       } else {
@@ -50,51 +50,56 @@ TEST_P(WholeIterationTest, LayerwiseIsCloseToFused) {
 void WholeIterationTest::layerwise_is_close_to_fused(const Task& task) {
   WholeIteration fused(subject(), machine(), 3, false, task), layerwise(subject(), machine(), 1, true, task);
   for (WholeIteration* training : {&fused, &layerwise}) {
-    training->hyper.adam_epsilon = 1.0f;
+    training->plan.hyper.adam_epsilon = 1.0f;
     training->reset(queue());
     training->launch(queue());
     training->launch(queue());
   }
   finish();
   // 1e-6: float sums of some ten products around 1, through three layers. Everything after follows from these.
-  expect_close("record", layerwise.records.copy(), fused.records.copy(), {1e-6, 2e-6});
-  expect_close("reward or advantage", layerwise.rewards.copy(), fused.rewards.copy(), {1e-5, 1e-5});
-  expect_close("parameter", layerwise.parameters.copy(), fused.parameters.copy(), {1e-7, 1e-6});
-  expect_close("first moment", layerwise.first_moment.copy(), fused.first_moment.copy(), {1e-6, 1e-5});
+  expect_close("record", layerwise.copy(layerwise.plan.arrays.records), fused.copy(fused.plan.arrays.records),
+               {1e-6, 2e-6});
+  expect_close("reward or advantage", layerwise.copy(layerwise.plan.arrays.rewards),
+               fused.copy(fused.plan.arrays.rewards), {1e-5, 1e-5});
+  expect_close("parameter", layerwise.copy(layerwise.plan.arrays.parameters), fused.copy(fused.plan.arrays.parameters),
+               {1e-7, 1e-6});
+  expect_close("first moment", layerwise.copy(layerwise.plan.arrays.first_moment),
+               fused.copy(fused.plan.arrays.first_moment), {1e-6, 1e-5});
   for (const std::size_t i : {0, 1}) {
-    expect_close("value loss", layerwise.ring[i].value_loss, fused.ring[i].value_loss, {0.0, 1e-5});
-    expect_close("entropy", layerwise.ring[i].entropy, fused.ring[i].entropy, {0.0, 1e-5});
-    expect_close("gradient norm", layerwise.ring[i].gradient_norm, fused.ring[i].gradient_norm, {0.0, 1e-5});
-    EXPECT_EQ(layerwise.ring[i].episodes, fused.ring[i].episodes);
+    expect_close("value loss", layerwise.metrics(i).value_loss, fused.metrics(i).value_loss, {0.0, 1e-5});
+    expect_close("entropy", layerwise.metrics(i).entropy, fused.metrics(i).entropy, {0.0, 1e-5});
+    expect_close("gradient norm", layerwise.metrics(i).gradient_norm, fused.metrics(i).gradient_norm, {0.0, 1e-5});
+    EXPECT_EQ(layerwise.metrics(i).episodes, fused.metrics(i).episodes);
   }
 }
 
 TEST_P(WholeIterationTest, TheValueLossFalls) {
   WholeIteration training(subject(), machine(), 3);
-  training.hyper.anneal_lr = 0;
-  training.hyper.gamma = 0.5f;  // values are soon known: 2
-  training.hyper.actor_learning_rate = training.hyper.critic_learning_rate = 3e-3f;
+  training.plan.hyper.anneal_lr = 0;
+  training.plan.hyper.gamma = 0.5f;  // values are soon known: 2
+  training.plan.hyper.actor_learning_rate = training.plan.hyper.critic_learning_rate = 3e-3f;
   training.reset(queue());
   for (int i = 0; i < 15; ++i) training.launch(queue());
   finish();
-  EXPECT_LT(training.ring[14].value_loss, 0.5f * training.ring[0].value_loss);
+  EXPECT_LT(training.metrics(14).value_loss, 0.5f * training.metrics(0).value_loss);
 }
 
 /// The best actions of the test environment are known.
 TEST_P(WholeIterationTest, LearnsTheBestContinuousActions) {
   if (subject().speed != Speed::kNative) GTEST_SKIP() << "takes minutes on this machine";
   WholeIteration training(subject(), machine(), 3, false, kPointMass);
-  Hyperparameters& hyper = training.hyper;
+  Hyperparameters& hyper = training.plan.hyper;
   hyper.num_iterations = 60;  // the learning rates fall to 0 over them
   hyper.gamma = 0.9f;
   hyper.ent_coef = 0.0f;
-  training.control[0].actor_learning_rate = training.control[0].critic_learning_rate = 3e-3f;
+  training.control().actor_learning_rate = training.control().critic_learning_rate = 3e-3f;
   hyper.actor_learning_rate = hyper.critic_learning_rate = 5e-3f;
   const Mlp& actor = training.networks.actor;
   training.reset(queue());
   // Root mean square distance from the best action, where none of it clips.
   const auto distance = [&] {
-    const Vector parameters(training.parameters.begin(), training.parameters.end());
+    const std::vector<float> now = training.copy(training.plan.arrays.parameters);
+    const Vector parameters(now.begin(), now.end());
     const double gain = best_gain(kPointMass.parameters[0], hyper.gamma);
     Draws draws(1);
     double squares = 0.0;
@@ -114,14 +119,15 @@ TEST_P(WholeIterationTest, LearnsTheBestContinuousActions) {
   };
   finish();
   const double first_distance = distance();
-  const float first_log_std = training.parameters[at(actor.network.log_std)];
+  const float first_log_std = training.plan.arrays.parameters[at(actor.network.log_std)];
   for (std::uint32_t i = 0; i < hyper.num_iterations; ++i) training.launch(queue());
   finish();
-  EXPECT_EQ(training.control[0].nonfinite, 0u);
+  EXPECT_EQ(training.control().nonfinite, 0u);
   // 0.55 and 0.12 on two levels: bounds that no other gain and no wrong sign reaches, far from what rounding changes.
   EXPECT_GT(first_distance, 0.4);
   EXPECT_LT(distance(), 0.2);
-  EXPECT_LT(training.parameters[at(actor.network.log_std)], first_log_std - 0.5f) << "less is drawn once it is known";
+  EXPECT_LT(training.plan.arrays.parameters[at(actor.network.log_std)], first_log_std - 0.5f)
+      << "less is drawn once it is known";
 }
 
 PERILUNE_IN_EVERY_PRECISION(WholeIterationTest);

@@ -44,7 +44,7 @@ TEST_P(CudaMachine, GraphEqualsEager) {
       ASSERT_EQ(cudaGraphLaunch(executable, stream()), cudaSuccess);
     }
     finish();
-    EXPECT_EQ(captured.control[0].iteration, static_cast<std::uint32_t>(kIterations));
+    EXPECT_EQ(captured.control().iteration, static_cast<std::uint32_t>(kIterations));
     expect_same_bits("word", captured.bits(), eager.bits());
     EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
     EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
