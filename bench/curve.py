@@ -28,18 +28,35 @@ def main():
     size = -(-len(rows) // options.parts)
     parts = []
     for at in range(0, len(rows), size):
-        part = rows[at:at + size]
+        part = rows[at : at + size]
         ended = [row for row in part if row["charts/episodes"]]
         episodes = sum(row["charts/episodes"] for row in ended)
         total = sum(row["charts/episodes"] * row["charts/episodic_return"] for row in ended)
-        parts.append({"step": part[-1]["step"], "episodes": episodes,
-                      "mean_return": round(total / episodes, 2) if episodes else None,
-                      "value_loss": mean([row["losses/value_loss"] for row in part]),
-                      "entropy": mean([row["losses/entropy"] for row in part])})
+        parts.append(
+            {
+                "step": part[-1]["step"],
+                "episodes": episodes,
+                "mean_return": round(total / episodes, 2) if episodes else None,
+                "value_loss": mean([row["losses/value_loss"] for row in part]),
+                "entropy": mean([row["losses/entropy"] for row in part]),
+            }
+        )
     seconds = rows[-1]["time"] - rows[0]["time"]
-    print(json.dumps({"benchmark": "curve", "environment": last["env"], "steps": last["steps"], "solved": last["solved"],
-                      "final_evaluation": last["eval"], "seconds": round(seconds), "note": options.note,
-                      "evaluations": evaluations, "rows": parts}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "curve",
+                "environment": last["env"],
+                "steps": last["steps"],
+                "solved": last["solved"],
+                "final_evaluation": last["eval"],
+                "seconds": round(seconds),
+                "note": options.note,
+                "evaluations": evaluations,
+                "rows": parts,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 from solve import processor  # noqa: E402
 
-OURS = {"exact": ("LunarLander-v3", {}), "fast": ("LunarLander-v3", {"fast_solver": True}), "simplified": ("Lander-v0", {})}
+OURS = {
+    "exact": ("LunarLander-v3", {}),
+    "fast": ("LunarLander-v3", {"fast_solver": True}),
+    "simplified": ("Lander-v0", {}),
+}
 
 
 def rate(step, num_envs, seconds):
@@ -40,6 +44,7 @@ def rate(step, num_envs, seconds):
 
 def ours(environment, parameters, num_envs, threads):
     import perilune
+
     envs = perilune.VectorEnv(environment, num_envs, threads=threads, **parameters)
     envs.reset(seed=1)
     return envs.step
@@ -47,6 +52,7 @@ def ours(environment, parameters, num_envs, threads):
 
 def theirs(num_envs, threads):
     import envpool
+
     envs = envpool.make("LunarLander-v3", env_type="gymnasium", num_envs=num_envs, num_threads=threads)
     envs.reset()
     return envs.step
@@ -62,22 +68,47 @@ def main():
     sys.path.insert(0, str(options.package))
 
     subjects = {f"envpool {n}": (n, theirs(n, options.threads)) for n in (16, 64, 256)}
-    subjects |= {name: (1024, ours(environment, parameters, 1024, options.threads))
-                 for name, (environment, parameters) in OURS.items()}
+    subjects |= {
+        name: (1024, ours(environment, parameters, 1024, options.threads))
+        for name, (environment, parameters) in OURS.items()
+    }
     rates = dict.fromkeys(subjects, 0.0)
     for _ in range(options.repeat):
         for name, (num_envs, step) in subjects.items():
             rates[name] = max(rates[name], rate(step, num_envs, options.seconds))
     reference = max(value for name, value in rates.items() if name.startswith("envpool"))
-    rows = [{"solver": name, "environment": OURS[name][0], "num_envs": 1024, "steps_per_second": round(rates[name]),
-             "ratio": round(rates[name] / reference, 2)} for name in OURS]
+    rows = [
+        {
+            "solver": name,
+            "environment": OURS[name][0],
+            "num_envs": 1024,
+            "steps_per_second": round(rates[name]),
+            "ratio": round(rates[name] / reference, 2),
+        }
+        for name in OURS
+    ]
     import envpool
+
     import perilune
-    print(json.dumps({
-        "benchmark": "envpool", "processor": processor(), "device": perilune.info()["device"], "threads": options.threads,
-        "command": " ".join(["bench/peer_envpool.py", *sys.argv[1:]]), "envpool": envpool.__version__, "envpool_steps_per_second": round(reference),
-        "envpool_by_num_envs": {name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")},
-        "rows": rows}, indent=1))
+
+    print(
+        json.dumps(
+            {
+                "benchmark": "envpool",
+                "processor": processor(),
+                "device": perilune.info()["device"],
+                "threads": options.threads,
+                "command": " ".join(["bench/peer_envpool.py", *sys.argv[1:]]),
+                "envpool": envpool.__version__,
+                "envpool_steps_per_second": round(reference),
+                "envpool_by_num_envs": {
+                    name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")
+                },
+                "rows": rows,
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

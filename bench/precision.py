@@ -37,16 +37,39 @@ def precisions_of(program):
 def train(options, preset, precision, seed, folder):
     run = Path(folder) / f"{preset}-{precision}-{seed}"
     settings = [word for pair in options.set for word in ("--set", pair)]
-    process = subprocess.run([options.program, "train", preset, "--json", "--quiet", "--seed", seed, "--device",
-                              options.device, "--threads", options.threads, "--run-dir", run,
-                              "--set", f"precision={precision}", *settings], capture_output=True, text=True)
+    process = subprocess.run(
+        [
+            options.program,
+            "train",
+            preset,
+            "--json",
+            "--quiet",
+            "--seed",
+            seed,
+            "--device",
+            options.device,
+            "--threads",
+            options.threads,
+            "--run-dir",
+            run,
+            "--set",
+            f"precision={precision}",
+            *settings,
+        ],
+        capture_output=True,
+        text=True,
+    )
     if process.returncode != 0:
         sys.exit(f"{preset}, {precision}, seed {seed} failed with {process.returncode}: {process.stderr.strip()}")
     result = json.loads(process.stdout)
     returns = [json.loads(line).get("charts/episodic_return") for line in (run / "metrics.jsonl").open()]
-    return {"seed": int(seed), "eval_mean": result["eval"]["mean"],
-            "training_return": round(statistics.fmean(x for x in returns if x is not None), 3),
-            "seconds": round(result["seconds"], 4), "device": result["device"]}
+    return {
+        "seed": int(seed),
+        "eval_mean": result["eval"]["mean"],
+        "training_return": round(statistics.fmean(x for x in returns if x is not None), 3),
+        "seconds": round(result["seconds"], 4),
+        "device": result["device"],
+    }
 
 
 def summary(rows, key):
@@ -56,8 +79,10 @@ def summary(rows, key):
 
 
 def difference(a, b):
-    return {"mean": round(a["mean"] - b["mean"], 3),
-            "standard_error": round((a["standard_error"] ** 2 + b["standard_error"] ** 2) ** 0.5, 3)}
+    return {
+        "mean": round(a["mean"] - b["mean"], 3),
+        "standard_error": round((a["standard_error"] ** 2 + b["standard_error"] ** 2) ** 0.5, 3),
+    }
 
 
 def main():
@@ -89,8 +114,13 @@ def main():
                 row["median_seconds"] = statistics.median(run["seconds"] for run in rows)
                 row["seeds"] = [{key: run[key] for key in run if key != "device"} for run in rows]
                 table.append(row)
-    result = {"benchmark": "precision", "device": device, "processor": processor(),
-              "command": " ".join(["bench/precision.py", *sys.argv[1:]]), "rows": table}
+    result = {
+        "benchmark": "precision",
+        "device": device,
+        "processor": processor(),
+        "command": " ".join(["bench/precision.py", *sys.argv[1:]]),
+        "rows": table,
+    }
     print(json.dumps(result, indent=1))
 
 

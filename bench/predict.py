@@ -15,8 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ["num_steps=128", "num_minibatches=4", "update_epochs=4", "hidden_width=64", "hidden_layers=2"]
 # What rows call an environment: its preset and settings.
-ENVIRONMENTS = {"CartPole-v1": ["cartpole"], "LunarLander-v3, exact": ["lunar-lander", "--set", "env.fast_solver=0"],
-                "LunarLander-v3, fast": ["lunar-lander", "--set", "env.fast_solver=1"], "Lander-v0": ["lander"]}
+ENVIRONMENTS = {
+    "CartPole-v1": ["cartpole"],
+    "LunarLander-v3, exact": ["lunar-lander", "--set", "env.fast_solver=0"],
+    "LunarLander-v3, fast": ["lunar-lander", "--set", "env.fast_solver=1"],
+    "Lander-v0": ["lander"],
+}
 
 
 def rounded(x):
@@ -37,16 +41,43 @@ def main():
                     words += ["--set", setting]
                 told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
                 seconds = told["seconds_per_iteration"]["predicted"]
-                phases = {row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
-                          for row in told["phases"]}
-                train.append({"environment": environment, "num_envs": envs, "precision": precision,
-                              "flop_per_step": told["flop_per_step"], "seconds_per_iteration": rounded(seconds),
-                              "steps_per_second": rounded(told["steps_per_iteration"] / seconds), "phases": phases})
-            simulate.append({"environment": environment, "num_envs": envs,
-                             "steps_per_second": rounded(told["simulation_steps_per_second"])})
-    print(json.dumps({"benchmark": "prediction", "measured": False, "gpu": options.gpu, "version": told["version"],
-                      "command": f"bench/predict.py {options.gpu}", "peak": told["peak"], "train": train,
-                      "simulate": simulate}, indent=1))
+                phases = {
+                    row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
+                    for row in told["phases"]
+                }
+                train.append(
+                    {
+                        "environment": environment,
+                        "num_envs": envs,
+                        "precision": precision,
+                        "flop_per_step": told["flop_per_step"],
+                        "seconds_per_iteration": rounded(seconds),
+                        "steps_per_second": rounded(told["steps_per_iteration"] / seconds),
+                        "phases": phases,
+                    }
+                )
+            simulate.append(
+                {
+                    "environment": environment,
+                    "num_envs": envs,
+                    "steps_per_second": rounded(told["simulation_steps_per_second"]),
+                }
+            )
+    print(
+        json.dumps(
+            {
+                "benchmark": "prediction",
+                "measured": False,
+                "gpu": options.gpu,
+                "version": told["version"],
+                "command": f"bench/predict.py {options.gpu}",
+                "peak": told["peak"],
+                "train": train,
+                "simulate": simulate,
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def kill(process):
 @dataclass
 class Done:
     """How a process ended; problem is empty where it succeeded."""
+
     status: int
     out: str
     err: str
@@ -64,9 +65,15 @@ def run_process(words, until, *, quiet=None, environment=None, folder=None):
             with _lock:
                 if _stopped:
                     raise CannotRun("interrupted")
-                process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                           start_new_session=True,
-                                           env={**os.environ, "NO_COLOR": "1", **(environment or {})})
+                process = subprocess.Popen(
+                    words,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    env={**os.environ, "NO_COLOR": "1", **(environment or {})},
+                )
                 _live.add(process)
         except OSError as error:
             raise CannotRun(f"cannot run {words[0]}: {error.strerror}")

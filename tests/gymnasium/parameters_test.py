@@ -5,13 +5,13 @@ import sys
 import warnings
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), os.environ.get("PERILUNE_BUILD_DIR", ".") + "/python"]
 perilune = pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
 from gymnasium.envs.box2d.lunar_lander import LunarLander  # noqa: E402
+
 from real_landers import RealLanders  # noqa: E402
 
 LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3", "Lander-v0", "LanderContinuous-v0"]
@@ -61,10 +61,15 @@ def test_what_float32_has_no_numbers_for_is_refused():
 
 # The simplified lander, whose legs do not swing, is within 5e-3 (in units of the screen) on average in ordinary weather.
 STORM = {"enable_wind": True, "wind_power": 101.0, "turbulence_power": -11.0}
-FLIGHTS = [{"gravity": -11.9995}, {"gravity": float(np.nextafter(-12.0, 0))}, {"gravity": -1e-4}, {"gravity": -1e-300},
-           {"enable_wind": True, "wind_power": -15.0, "turbulence_power": -1.5},
-           {"enable_wind": True, "wind_power": -5.0, "turbulence_power": 2.5, "gravity": -11.9995},
-           STORM]
+FLIGHTS = [
+    {"gravity": -11.9995},
+    {"gravity": float(np.nextafter(-12.0, 0))},
+    {"gravity": -1e-4},
+    {"gravity": -1e-300},
+    {"enable_wind": True, "wind_power": -15.0, "turbulence_power": -1.5},
+    {"enable_wind": True, "wind_power": -5.0, "turbulence_power": 2.5, "gravity": -11.9995},
+    STORM,
+]
 STEPS = 30  # less than anything needs to the ground
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 def short(names):
     """Kernels without namespaces, return types and argument lists."""
     text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    return {name: re.sub(r"perilune::(base::)?", "", re.sub(r"^void |\(T\d.*$", "", line))
-            for name, line in zip(names, text.splitlines(), strict=True)}
+    return {
+        name: re.sub(r"perilune::(base::)?", "", re.sub(r"^void |\(T\d.*$", "", line))
+        for name, line in zip(names, text.splitlines(), strict=True)
+    }
 
 
 def main():

@@ -26,7 +26,9 @@ def holders():
     yield "inside a list", lambda x: [x], lambda kept: kept[0]
 
 
-@pytest.mark.parametrize("name, keep, values", list(holders()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "name, keep, values", list(holders()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_is_kept_is_never_written_again(make, name, keep, values):
     envs = make(num_envs=5)
     kept = []

@@ -16,9 +16,20 @@ import perilune  # noqa: E402
 assert Path(perilune.__file__).is_relative_to(BUILD), f"{perilune.__file__} is not of this build - run tools/test"
 
 # Settings that make a run last milliseconds: 20 iterations of 256 steps, without evaluations on the way.
-SHORT = {"total_timesteps": 5120, "num_envs": 16, "num_steps": 16, "update_epochs": 1, "num_minibatches": 1,
-         "hidden_width": 16, "eval_every": 0, "target_return": None, "eval_episodes": 10, "device": "cpu", "threads": 1,
-         "quiet": True}
+SHORT = {
+    "total_timesteps": 5120,
+    "num_envs": 16,
+    "num_steps": 16,
+    "update_epochs": 1,
+    "num_minibatches": 1,
+    "hidden_width": 16,
+    "eval_every": 0,
+    "target_return": None,
+    "eval_episodes": 10,
+    "device": "cpu",
+    "threads": 1,
+    "quiet": True,
+}
 
 
 @pytest.fixture
@@ -30,7 +41,9 @@ def short(tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A CartPole run that was trained until it was solved."""
-    return perilune.train("cartpole", seed=1, device="cpu", quiet=True, run_dir=tmp_path_factory.mktemp("trained") / "run")
+    return perilune.train(
+        "cartpole", seed=1, device="cpu", quiet=True, run_dir=tmp_path_factory.mktemp("trained") / "run"
+    )
 
 
 @pytest.fixture

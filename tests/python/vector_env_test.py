@@ -8,10 +8,10 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from common import SOURCE, random_actions
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import perilune
+from common import SOURCE, random_actions
 
 FIELDS = ["position", "velocity", "angle", "angular_velocity"]
 
@@ -141,8 +141,10 @@ class Reference:
     draw other numbers there, included."""
 
     def __init__(self, num_envs, mode, limit):
-        self.envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1", max_episode_steps=limit, disable_env_checker=True)] * num_envs,
-                                  autoreset_mode=mode)
+        self.envs = SyncVectorEnv(
+            [lambda: gymnasium.make("CartPole-v1", max_episode_steps=limit, disable_env_checker=True)] * num_envs,
+            autoreset_mode=mode,
+        )
         self.resets = []
         for index, env in enumerate(self.envs.envs):
             env.unwrapped.reset = functools.partial(self._reset, index, env.unwrapped, env.unwrapped.reset)
@@ -227,7 +229,11 @@ def test_episode_statistics_are_those_of_record_episode_statistics(make, mode):
         np.testing.assert_array_equal(infos["episode"]["r"], infos["theirs"]["r"])
         np.testing.assert_array_equal(infos["episode"]["l"], infos["theirs"]["l"])
         seconds = infos["episode"]["t"]
-        assert (seconds[~done] == 0).all() and (seconds[done] >= 0).all() and (seconds <= time.perf_counter() - began).all()
+        assert (
+            (seconds[~done] == 0).all()
+            and (seconds[done] >= 0).all()
+            and (seconds <= time.perf_counter() - began).all()
+        )
         if mode is AutoresetMode.SAME_STEP:
             np.testing.assert_array_equal(infos["final_info"]["episode"]["r"], infos["episode"]["r"])
         if mode is AutoresetMode.DISABLED:
@@ -357,7 +363,9 @@ def test_actions_that_are_none(make, match, error, actions):
     envs.step(np.array([0, 1, 1, 1]))
 
 
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, list])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, list]
+)
 def test_actions_of_any_integer_type(make, dtype):
     envs, other = make(num_envs=5), make(num_envs=5)
     envs.reset(seed=1), other.reset(seed=1)
@@ -424,8 +432,14 @@ def test_use_after_close():
     kept = observations.copy()
     envs.close()
     envs.close()
-    for use in (lambda: envs.reset(), lambda: envs.step(np.zeros(3, int)), envs.get_state, envs.observations, envs.check,
-                lambda: envs.set_state(np.zeros(3, envs._state_type))):
+    for use in (
+        lambda: envs.reset(),
+        lambda: envs.step(np.zeros(3, int)),
+        envs.get_state,
+        envs.observations,
+        envs.check,
+        lambda: envs.set_state(np.zeros(3, envs._state_type)),
+    ):
         with pytest.raises(perilune.Error, match="closed"):
             use()
     np.testing.assert_array_equal(observations, kept)

@@ -26,7 +26,7 @@ from processes import run_process  # noqa: E402
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 
 # One script for every fake. BREAK names those that fail, HANG those that never end, and BAD what tests do: "B=trap,C=hang".
-FAKE = '''#!{python}
+FAKE = """#!{python}
 import json, os, pathlib, signal, sys, time
 name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 def after(word, default=None):
@@ -109,21 +109,45 @@ elif name == "perilune" and words[0] == "list":
     print(json.dumps({{"environments": [{{"id": "CartPole-v1", "solved_return": 475.0}}]}}))
 elif name == "perilune" and words[0] == "eval":
     print(json.dumps({{"mean": 500.0}}))
-'''
+"""
 
 
 @pytest.fixture
 def gpu(tmp_path):
     """A folder `build`, a folder `bin` first on the PATH, and what was called."""
     program = os.environ["PERILUNE_PROGRAM"]
-    own = json.loads(subprocess.run([program, "profile", "--json", "--device", "cpu", "--threads", "1", "--iterations", "1",
-                                     "--set", "num_envs=64", "--set", "num_steps=32"], capture_output=True, text=True,
-                                    check=True).stdout)
+    own = json.loads(
+        subprocess.run(
+            [
+                program,
+                "profile",
+                "--json",
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+                "--iterations",
+                "1",
+                "--set",
+                "num_envs=64",
+                "--set",
+                "num_steps=32",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
     own["peak"].update(gpu=True, bytes_per_second=4.8e12)
     own["device"] = "NVIDIA H200"
     sanitized = "\n".join(f"On/{name.replace('.', '.' + chr(10) + '  ')}/Cuda" for name in SANITIZED_TESTS)
-    texts = {"sanitized": sanitized,
-             "ncu": NCU_CSV, "cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV, "profile": json.dumps(own)}
+    texts = {
+        "sanitized": sanitized,
+        "ncu": NCU_CSV,
+        "cuda_gpu_kern_sum": KERNEL_CSV,
+        "nvtx_gpu_proj_sum": RANGE_CSV,
+        "profile": json.dumps(own),
+    }
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     for folder, names in {"build": pack.PROGRAMS, "bin": TOOLS}.items():
         (tmp_path / folder).mkdir()
@@ -136,17 +160,28 @@ def gpu(tmp_path):
         folder = tmp_path / "results"
 
         def run(self, tool, *words, **changes):
-            environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-                           "FAKE_LOG": str(tmp_path / "log"), "FAKE_TEXTS": str(tmp_path / "texts.json"), **changes}
-            return subprocess.run([sys.executable, ROOT / "tools" / tool, *map(str, words)], capture_output=True,
-                                  text=True, env=environment, timeout=120)
+            environment = {
+                **os.environ,
+                "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+                "FAKE_LOG": str(tmp_path / "log"),
+                "FAKE_TEXTS": str(tmp_path / "texts.json"),
+                **changes,
+            }
+            return subprocess.run(
+                [sys.executable, ROOT / "tools" / tool, *map(str, words)],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=120,
+            )
 
         def check(self, *words, **changes):
             return self.run("gpu-check", self.folder, "--build", tmp_path / "build", *words, **changes)
 
         def profile(self, *words, **changes):
-            return self.run("profile", "--program", tmp_path / "build" / "perilune", "--out", tmp_path / "out", *words,
-                            **changes)
+            return self.run(
+                "profile", "--program", tmp_path / "build" / "perilune", "--out", tmp_path / "out", *words, **changes
+            )
 
         def report(self):
             return json.loads((self.folder / "gpu-check.json").read_text())
@@ -170,7 +205,9 @@ def gpu(tmp_path):
             monkeypatch.setenv("FAKE_TEXTS", str(tmp_path / "texts.json"))
             monkeypatch.setenv("BAD", bad)
             monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
-            machine = Machine(tmp_path / "build", self.folder, tmp_path, sizes=Sizes(quiet=3.0), deadline=time.monotonic() + 30)
+            machine = Machine(
+                tmp_path / "build", self.folder, tmp_path, sizes=Sizes(quiet=3.0), deadline=time.monotonic() + 30
+            )
             found = shards.Shards(machine, machine.program("gpu_tests"), {})
             return found, found.run([f"On/Suite.{test}/Cuda" for test in "ABCDEFGH"])
 
@@ -179,6 +216,7 @@ def gpu(tmp_path):
 
 
 # ---- gpu-check: the stages ----
+
 
 def test_check_runs_every_stage_once(gpu):
     done = gpu.check()
@@ -218,7 +256,13 @@ def test_check_names_the_first_suspect_of_a_miss(gpu):
 
 
 def test_summary_without_phases_says_so():
-    row = {"what": "train", "precision": "tf32", "num_envs": 64, "steps_per_second": 1.0, "predicted_steps_per_second": 2.0}
+    row = {
+        "what": "train",
+        "precision": "tf32",
+        "num_envs": 64,
+        "steps_per_second": 1.0,
+        "predicted_steps_per_second": 2.0,
+    }
     assert "phases were not measured" in "\n".join(summary.headline_lines({"rows": [row]}, None, None))
 
 
@@ -260,8 +304,11 @@ def test_second_call_goes_on_where_the_first_stopped(gpu):
     assert not gpu.alive("bench_throughput") and sum(stage["seconds"] for stage in stages.values()) < 12
     before = len(gpu.log())
     assert gpu.check("--only", "smoke,headline,lander,phases").returncode == 0
-    called = [(name, words) for name, _, *words in gpu.log()[before:]
-              if name != "nvidia-smi" and words[0] not in ("info", "--version")]
+    called = [
+        (name, words)
+        for name, _, *words in gpu.log()[before:]
+        if name != "nvidia-smi" and words[0] not in ("info", "--version")
+    ]
     assert [name for name, _ in called] == [*["bench_throughput"] * 2, *["perilune"] * 3, "bench_throughput"]
     assert "Lander-v0" in called[0][1] and "Lander-v0" not in called[-1][1]
 
@@ -287,10 +334,27 @@ def test_children_end_with_what_hangs():
 
 
 def test_an_interrupted_check_keeps_its_results(gpu):
-    environment = {**os.environ, "PATH": f"{gpu.path}:{os.environ['PATH']}", "FAKE_LOG": str(gpu.tmp / "log"),
-                   "FAKE_TEXTS": str(gpu.tmp / "texts.json"), "HANG": "bench_throughput"}
-    with subprocess.Popen([sys.executable, ROOT / "tools" / "gpu-check", gpu.folder, "--build", gpu.tmp / "build", "--only",
-                           "smoke,headline"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    environment = {
+        **os.environ,
+        "PATH": f"{gpu.path}:{os.environ['PATH']}",
+        "FAKE_LOG": str(gpu.tmp / "log"),
+        "FAKE_TEXTS": str(gpu.tmp / "texts.json"),
+        "HANG": "bench_throughput",
+    }
+    with subprocess.Popen(
+        [
+            sys.executable,
+            ROOT / "tools" / "gpu-check",
+            gpu.folder,
+            "--build",
+            gpu.tmp / "build",
+            "--only",
+            "smoke,headline",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         while not gpu.calls("bench_throughput"):
             time.sleep(0.05)
         process.terminate()
@@ -302,6 +366,7 @@ def test_an_interrupted_check_keeps_its_results(gpu):
 
 # ---- gpu-check: the tests' shards ----
 
+
 def test_shards_run_every_test(gpu, monkeypatch):
     found, left = gpu.shards(monkeypatch, "")
     assert len(found.passed) == 8 and found.processes == 2 and not (left or found.failed or found.skipped)
@@ -311,12 +376,14 @@ def test_a_trap_fails_one_test(gpu, monkeypatch):
     """Those after it, in the process that has lost its context, pass in a fresh one."""
     found, left = gpu.shards(monkeypatch, "C=trap")
     assert list(found.failed) == ["On/Suite.C/Cuda"] and len(found.passed) == 7 and not left
-    assert found.failed["On/Suite.C/Cuda"] == ("some_test.cpp:12: Expected equality of these values: "
-                                              "an unspecified launch failure")
+    assert found.failed["On/Suite.C/Cuda"] == (
+        "some_test.cpp:12: Expected equality of these values: an unspecified launch failure"
+    )
 
 
-@pytest.mark.parametrize("kind, words", [("crash", "was ended by SIGSEGV in this test"),
-                                         ("hang", "printed nothing for 3 s in this test")])
+@pytest.mark.parametrize(
+    "kind, words", [("crash", "was ended by SIGSEGV in this test"), ("hang", "printed nothing for 3 s in this test")]
+)
 def test_a_process_that_dies_names_its_test(gpu, monkeypatch, kind, words):
     found, left = gpu.shards(monkeypatch, f"A={kind},D={kind},G=fail")
     assert sorted(found.failed) == [f"On/Suite.{test}/Cuda" for test in "ADG"] and len(found.passed) == 5 and not left
@@ -359,6 +426,7 @@ def test_a_large_number_that_takes_too_long_loses_itself(gpu):
 
 
 # ---- gpu-check: machines on which it does not go so well ----
+
 
 def test_check_starts_afresh_with_another_program(gpu):
     assert gpu.check("--only", "states,phases").returncode == 0
@@ -403,7 +471,9 @@ def test_a_gpu_without_nvidia_smi(gpu):
 
 
 def test_a_driver_too_old(gpu):
-    one_line(gpu.check(CUDA_STATUS="no NVIDIA driver, or one older than this program's CUDA"), 3, "580.82.07", "older than")
+    one_line(
+        gpu.check(CUDA_STATUS="no NVIDIA driver, or one older than this program's CUDA"), 3, "580.82.07", "older than"
+    )
 
 
 def test_a_program_that_does_not_start(gpu):
@@ -425,11 +495,16 @@ def test_a_result_that_cannot_be_written_is_shown_all_the_same(gpu):
 
 # ---- packs ----
 
+
 def fake_pack(gpu, **changes):
     """A pack of the fakes."""
     programs = {name: gpu.tmp / "build" / name for name in pack.PROGRAMS}
-    manifest = {"program": "perilune 0.1.0 (fake)", "architectures": ["90-real"],
-                "sha256": {name: pack.digest(path) for name, path in programs.items()}, **changes}
+    manifest = {
+        "program": "perilune 0.1.0 (fake)",
+        "architectures": ["90-real"],
+        "sha256": {name: pack.digest(path) for name, path in programs.items()},
+        **changes,
+    }
     (gpu.tmp / pack.MANIFEST).write_text(json.dumps(manifest))
     archive = gpu.tmp / "carried.tar.xz"
     pack.write(archive, {f"{pack.INSIDE}/{path.name}": path for path in [gpu.tmp / pack.MANIFEST, *programs.values()]})
@@ -442,9 +517,18 @@ def test_check_runs_a_pack(gpu):
     assert {stage["status"] for stage in gpu.report()["stages"].values()} == {"passed"}
 
 
-@pytest.mark.parametrize("architecture, capability, runs", [
-    ("90-real", "9.0", True), ("90-real", "8.9", False), ("90-real", "10.0", False), ("90", "10.0", True), ("90", "8.0", False),
-    ("80-real", "8.6", True), ("100-real", "9.0", False)])
+@pytest.mark.parametrize(
+    "architecture, capability, runs",
+    [
+        ("90-real", "9.0", True),
+        ("90-real", "8.9", False),
+        ("90-real", "10.0", False),
+        ("90", "10.0", True),
+        ("90", "8.0", False),
+        ("80-real", "8.6", True),
+        ("100-real", "9.0", False),
+    ],
+)
 def test_a_pack_is_for_some_gpus(gpu, architecture, capability, runs):
     assert pack.runs_on(architecture, capability) == runs
     if not runs and architecture == "90-real":
@@ -456,7 +540,7 @@ def test_a_pack_is_for_some_gpus(gpu, architecture, capability, runs):
 def test_a_pack_cut_short(gpu, keep):
     archive = fake_pack(gpu)
     content = archive.read_bytes()
-    archive.write_bytes(content[:int(keep * len(content))])
+    archive.write_bytes(content[: int(keep * len(content))])
     one_line(gpu.run("gpu-check", gpu.folder, "--build", archive), 1, "cut short or no pack", "copy it here again")
 
 
@@ -470,9 +554,14 @@ def test_a_pack_with_another_program_in_it(gpu):
 def clone(tmp_path):
     """The scripts where nothing is built, and a CMake that makes programs of the C library's needs alone."""
     for folder in ("tools", "bench"):
-        shutil.copytree(ROOT / folder, tmp_path / "clone" / folder,
-                        ignore=shutil.ignore_patterns("results", "python", "__pycache__", "commands"))
-    (tmp_path / "cmake").write_text(f"#!{sys.executable}\n" + '''
+        shutil.copytree(
+            ROOT / folder,
+            tmp_path / "clone" / folder,
+            ignore=shutil.ignore_patterns("results", "python", "__pycache__", "commands"),
+        )
+    (tmp_path / "cmake").write_text(
+        f"#!{sys.executable}\n"
+        """
 import json, os, pathlib, shutil, sys
 with open(os.environ["FAKE_LOG"], "a") as log:
     log.write(json.dumps(sys.argv[1:]) + "\\n")
@@ -481,16 +570,28 @@ if sys.argv[1] == "--build":
     folder.mkdir(parents=True)
     for name in sys.argv[sys.argv.index("--target") + 1:]:
         shutil.copy(shutil.which(os.environ.get("COPY", "true")), folder / name)
-''')
+"""
+    )
     (tmp_path / "cmake").chmod(0o755)
 
     class Clone:
         folder, log = tmp_path / "clone", tmp_path / "log"
 
         def check(self, *words, **changes):
-            environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAKE_LOG": str(self.log), **changes}
-            return subprocess.run([sys.executable, "-B", self.folder / "tools" / "gpu-check", *map(str, words)],
-                                  capture_output=True, text=True, env=environment, timeout=120)
+            environment = {
+                **os.environ,
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "FAKE_LOG": str(self.log),
+                **changes,
+            }
+            return subprocess.run(
+                [sys.executable, "-B", self.folder / "tools" / "gpu-check", *map(str, words)],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=120,
+            )
+
     return Clone()
 
 
@@ -501,9 +602,14 @@ def test_pack_builds_for_the_architecture_and_packs_what_runs(clone, tmp_path):
     configure, build = [json.loads(line) for line in clone.log.read_text().splitlines()]
     folder = str(clone.folder / "build" / "gpu-pack")
     assert configure[configure.index("-B") + 1] == folder and build[:2] == ["--build", folder]
-    assert {"-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CUDA_ARCHITECTURES=100-real", "-DPERILUNE_CUDA=ON", "-DPERILUNE_TESTS=ON",
-            "-DPERILUNE_CPU_LEVELS=all"} <= set(configure)
-    assert build[build.index("--target") + 1:] == pack.PROGRAMS
+    assert {
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DCMAKE_CUDA_ARCHITECTURES=100-real",
+        "-DPERILUNE_CUDA=ON",
+        "-DPERILUNE_TESTS=ON",
+        "-DPERILUNE_CPU_LEVELS=all",
+    } <= set(configure)
+    assert build[build.index("--target") + 1 :] == pack.PROGRAMS
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path / "there")
     manifest = json.loads((tmp_path / "there" / pack.INSIDE / pack.MANIFEST).read_text())
@@ -549,19 +655,27 @@ def test_check_compiles_nothing(clone, tmp_path):
 
 # ---- the rehearsal ----
 
+
 def test_rehearsal_runs_every_stage_with_the_real_programs(tmp_path):
     started = time.monotonic()
-    done = subprocess.run([sys.executable, ROOT / "tools" / "gpu-check", "--rehearse", tmp_path / "results", "--build", BUILD],
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "gpu-check", "--rehearse", tmp_path / "results", "--build", BUILD],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    statuses = {name: stage["status"] for name, stage in
-                json.loads((tmp_path / "results" / "gpu-check.json").read_text())["stages"].items()}
+    statuses = {
+        name: stage["status"]
+        for name, stage in json.loads((tmp_path / "results" / "gpu-check.json").read_text())["stages"].items()
+    }
     needs_cuda = {name for name in STAGES if name in ("tests", "libraries") or name.startswith("sanitizer")}
     assert statuses == {name: "passed" if CUDA or name not in needs_cuda else "skipped" for name in STAGES}
     assert time.monotonic() - started < 60
 
 
 # ---- profile ----
+
 
 def test_profile_combines_timeline_and_counters(gpu):
     done = gpu.profile("--json", "cartpole", "--set", "num_envs=64")
@@ -590,11 +704,16 @@ def test_profile_combines_timeline_and_counters(gpu):
 def test_profile_runs_the_command_lines_of_the_program(gpu):
     assert gpu.profile().returncode == 0
     nsys, ncu = gpu.calls("nsys")[0], gpu.calls("ncu")[0]
-    assert nsys[0] == "profile" and "--cuda-graph-trace=node" in nsys and nsys[nsys.index("-c") + 1] == "cudaProfilerApi"
+    assert (
+        nsys[0] == "profile" and "--cuda-graph-trace=node" in nsys and nsys[nsys.index("-c") + 1] == "cudaProfilerApi"
+    )
     assert nsys[nsys.index("-o") + 1].startswith(str(gpu.tmp))
     assert ncu[:3] == ["--csv", "--page", "raw"] and "-o" not in ncu
     assert [ncu[i + 1] for i, word in enumerate(ncu) if word == "--nvtx-include"] == [
-        "perilune@rollout/", "perilune@gae/", "perilune@update/"]
+        "perilune@rollout/",
+        "perilune@gae/",
+        "perilune@update/",
+    ]
     assert ncu[ncu.index("--clock-control") + 1] == "none"
     for words in (nsys, ncu):
         assert "num_envs=64" in words and words[words.index("--device") + 1] == "cuda"
@@ -628,8 +747,11 @@ def test_profile_without_nsight_or_gpu_shows_the_program(gpu):
         done = gpu.profile("--json")
         assert done.returncode == 0 and "not installed" in done.stderr
         assert json.loads(done.stdout)["phases"] == gpu.own["phases"]
-    done = subprocess.run([ROOT / "tools" / "profile", "--program", os.environ["PERILUNE_PROGRAM"], "--iterations", "1"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [ROOT / "tools" / "profile", "--program", os.environ["PERILUNE_PROGRAM"], "--iterations", "1"],
+        capture_output=True,
+        text=True,
+    )
     if "no GPU here" in done.stderr:
         assert done.returncode == 0 and "rollout" in done.stdout and "bound by" in done.stdout
 

@@ -27,8 +27,20 @@ def headers_of(folder, suffix=".hpp"):
 @pytest.mark.parametrize("folder", ["sims", "kernels", "host"])
 def test_headers_compile_alone(folder):
     march = ["-march=x86-64-v3"] if os.uname().machine == "x86_64" else []
-    command = ["g++", "-std=c++20", "-fsyntax-only", "-Wno-psabi", *march, *WARNINGS,
-               "-DFMT_HEADER_ONLY", "-DPERILUNE_HAS_CUDA=0", "-I.", "-x", "c++", "-"]
+    command = [
+        "g++",
+        "-std=c++20",
+        "-fsyntax-only",
+        "-Wno-psabi",
+        *march,
+        *WARNINGS,
+        "-DFMT_HEADER_ONLY",
+        "-DPERILUNE_HAS_CUDA=0",
+        "-I.",
+        "-x",
+        "c++",
+        "-",
+    ]
 
     def compile_one(header):
         return subprocess.run(command, input=f'#include "{header}"\n', cwd=ROOT, capture_output=True, text=True)
@@ -39,8 +51,18 @@ def test_headers_compile_alone(folder):
 
 @pytest.mark.skipif(NVCC is None, reason="no CUDA toolkit")
 def test_cuda_headers_compile_alone(tmp_path):
-    command = [NVCC, "-std=c++20", "-fmad=false", "--expt-relaxed-constexpr", "-I.", "-ptx", "-arch=compute_75",
-               "-Xcompiler=" + ",".join(WARNINGS), "-o", os.devnull]
+    command = [
+        NVCC,
+        "-std=c++20",
+        "-fmad=false",
+        "--expt-relaxed-constexpr",
+        "-I.",
+        "-ptx",
+        "-arch=compute_75",
+        "-Xcompiler=" + ",".join(WARNINGS),
+        "-o",
+        os.devnull,
+    ]
 
     def compile_one(header):  # nvcc reads no source from standard input
         source = tmp_path / (header.replace("/", "_") + ".cu")

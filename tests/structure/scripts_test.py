@@ -41,7 +41,9 @@ def fake_dpkg(folder, answer):
 
 
 def test_setup_check_names_each_missing_package(tmp_path):
-    checked = run("tools/setup", "--check", env=fake_dpkg(tmp_path, "libfmt-dev installed\\nlibcli11-dev config-files\\n"))
+    checked = run(
+        "tools/setup", "--check", env=fake_dpkg(tmp_path, "libfmt-dev installed\\nlibcli11-dev config-files\\n")
+    )
     assert checked.returncode == 1
     missing = checked.stderr.split()[2::3]
     assert "libcli11-dev" in missing and "nlohmann-json3-dev" in missing and "libfmt-dev" not in missing
@@ -53,12 +55,15 @@ def test_setup_rejects_unknown_arguments():
     assert "--chekc" in checked.stderr and "--check" in checked.stderr
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--dept"], ["--dept", "--depth"]),
-    (["--depth", "deep"], ["deep", "configure, whole"]),
-    (["--only"], ["--only lacks its value", "12-user"]),
-    (["--only", "11"], ["unknown machine (11)", "12-user"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--dept"], ["--dept", "--depth"]),
+        (["--depth", "deep"], ["deep", "configure, whole"]),
+        (["--only"], ["--only lacks its value", "12-user"]),
+        (["--only", "11"], ["unknown machine (11)", "12-user"]),
+    ],
+)
 def test_fresh_check_rejects_unknown_arguments(arguments, words):
     checked = run("tools/fresh-check", *arguments)
     assert checked.returncode == 2
@@ -72,6 +77,13 @@ def test_fresh_check_lists_its_machines():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root this is what every run does")
 def test_fresh_check_skips_without_root():
-    skipped = run(shutil.which("setpriv"), "--reuid=65534", "--clear-groups", "bash", "-s", "--", input=
-                  (ROOT / "tools" / "fresh-check").read_text().replace('cd -P', 'true'))
+    skipped = run(
+        shutil.which("setpriv"),
+        "--reuid=65534",
+        "--clear-groups",
+        "bash",
+        "-s",
+        "--",
+        input=(ROOT / "tools" / "fresh-check").read_text().replace("cd -P", "true"),
+    )
     assert skipped.returncode == 77 and "skipped: not root" in skipped.stderr, skipped.stderr

@@ -15,8 +15,14 @@ SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh", ".def", ".h"}
 MAY_INCLUDE = {
     "sims": [],
     "kernels": ["sims/"],
-    "host": ["kernels/api.hpp", "kernels/cpu_levels.hpp", "kernels/replay.hpp", "kernels/machine/matrix.hpp", "kernels/machine/queue.hpp",
-             "kernels/machine/thread_pool.hpp"],
+    "host": [
+        "kernels/api.hpp",
+        "kernels/cpu_levels.hpp",
+        "kernels/replay.hpp",
+        "kernels/machine/matrix.hpp",
+        "kernels/machine/queue.hpp",
+        "kernels/machine/thread_pool.hpp",
+    ],
     "tools": ["host/"],
     "bench": None,
     "tests": None,
@@ -52,7 +58,7 @@ def test_includes_point_one_way():
             if not (ROOT / target).is_file():
                 generated = not (path.parent / target).is_file() and "/" not in target
                 if not generated:
-                    wrong.append(f"{relative(path)}:{number}: \"{target}\" is not a file below the repository's top")
+                    wrong.append(f'{relative(path)}:{number}: "{target}" is not a file below the repository\'s top')
                 continue
             if folder == own:
                 continue
@@ -78,7 +84,8 @@ def test_rooms_of_the_host_include_those_below():
 MACHINE_FILES = re.compile(r"kernels/machine/.*|sims/(portable|real|math)\.hpp|.*\.cu|tests/.*|bench/.*")
 MACHINE_WORDS = re.compile(
     r"\b(threadIdx|blockIdx|blockDim|gridDim|__CUDA_ARCH__|__CUDACC__|__shfl\w*|__syncthreads|__syncwarp|__ballot\w*|"
-    r"__ldg|__shared__|__device__|__global__|_mm\d*_\w+|__AVX\w*|__builtin_ia32_\w+|asm)\b")
+    r"__ldg|__shared__|__device__|__global__|_mm\d*_\w+|__AVX\w*|__builtin_ia32_\w+|asm)\b"
+)
 
 
 def test_machine_words_stay_in_the_machine_layer():

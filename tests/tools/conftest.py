@@ -26,8 +26,15 @@ class Perilune:
         return {k: v for k, v in {**clean, **changes}.items() if v is not None}
 
     def run(self, *arguments, env=None, **kwargs):
-        return subprocess.run(self.command(*arguments), cwd=self.directory, capture_output=True, text=True,
-                              env=self.environment(**(env or {})), timeout=600 if SANITIZED else 120, **kwargs)
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            env=self.environment(**(env or {})),
+            timeout=600 if SANITIZED else 120,
+            **kwargs,
+        )
 
     def good(self, *arguments, **kwargs):
         """Runs it and expects success; returns the completed process."""
@@ -58,8 +65,17 @@ def perilune(tmp_path):
 
 # A run of 20 iterations of 256 steps, without evaluations on the way: milliseconds, on a busy machine too.
 SHORT = ["--device", "cpu", "--threads", "1"]
-for setting in ("total_timesteps=5120", "num_envs=16", "num_steps=16", "update_epochs=1", "num_minibatches=1",
-                "hidden_width=16", "eval_every=0", "target_return=none", "eval_episodes=10"):
+for setting in (
+    "total_timesteps=5120",
+    "num_envs=16",
+    "num_steps=16",
+    "update_epochs=1",
+    "num_minibatches=1",
+    "hidden_width=16",
+    "eval_every=0",
+    "target_return=none",
+    "eval_episodes=10",
+):
     SHORT += ["--set", setting]
 
 

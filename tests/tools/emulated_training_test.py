@@ -9,15 +9,26 @@ import pytest
 
 PROGRAM = Path(os.environ["PERILUNE_BUILD_DIR"]) / "perilune_emulated"
 # Two updates of each network on 512 samples: small enough for the fibers under sanitizers.
-SETTINGS = ["num_envs=32", "num_steps=16", "num_minibatches=2", "update_epochs=1", "hidden_width=32", "total_timesteps=1024",
-            "eval_every=1000", "eval_episodes=1"]
+SETTINGS = [
+    "num_envs=32",
+    "num_steps=16",
+    "num_minibatches=2",
+    "update_epochs=1",
+    "hidden_width=32",
+    "total_timesteps=1024",
+    "eval_every=1000",
+    "eval_episodes=1",
+]
 
 
 def metrics(folder, precision, seed):
     run = folder / f"{precision}-{seed}"
     settings = [word for setting in [*SETTINGS, f"precision={precision}"] for word in ("--set", setting)]
-    subprocess.run([PROGRAM, "train", "cartpole", "--seed", str(seed), "--run-dir", run, *settings], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [PROGRAM, "train", "cartpole", "--seed", str(seed), "--run-dir", run, *settings],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return [json.loads(line) for line in (run / "metrics.jsonl").open()]
 
 
@@ -34,7 +45,20 @@ def test_first_iteration_is_that_of_fp32(tmp_path, precision, rounding, seed):
 
 
 def test_a_precision_that_no_kernel_has_is_refused(tmp_path):
-    process = subprocess.run([PROGRAM, "train", "cartpole", "--run-dir", tmp_path / "run", "--set", "precision=bf16", "--set",
-                              "hidden_width=128"], capture_output=True, text=True)
+    process = subprocess.run(
+        [
+            PROGRAM,
+            "train",
+            "cartpole",
+            "--run-dir",
+            tmp_path / "run",
+            "--set",
+            "precision=bf16",
+            "--set",
+            "hidden_width=128",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 2
     assert "precision bf16: fibers has fp32" in process.stderr

@@ -8,9 +8,19 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-TAGS = {"charts/episodic_return", "charts/episodic_length", "charts/learning_rate", "charts/SPS", "losses/value_loss",
-        "losses/policy_loss", "losses/entropy", "losses/old_approx_kl", "losses/approx_kl", "losses/clipfrac",
-        "losses/explained_variance"}
+TAGS = {
+    "charts/episodic_return",
+    "charts/episodic_length",
+    "charts/learning_rate",
+    "charts/SPS",
+    "losses/value_loss",
+    "losses/policy_loss",
+    "losses/entropy",
+    "losses/old_approx_kl",
+    "losses/approx_kl",
+    "losses/clipfrac",
+    "losses/explained_variance",
+}
 
 
 def rows_of(run):
@@ -36,10 +46,15 @@ def test_metrics(run):
     assert [row["step"] for row in rows] == list(range(256, 5121, 256))
     assert all(set(row) >= TAGS for row in rows)
     assert [(row["iteration"], row["step"], row["eval/episodes"]) for row in evaluations] == [
-        (5, 1280, 10), (10, 2560, 10), (15, 3840, 10), (20, 5120, 100)]
+        (5, 1280, 10),
+        (10, 2560, 10),
+        (15, 3840, 10),
+        (20, 5120, 100),
+    ]
     saved = json.loads((run / "evaluation.json").read_text())["eval"]
     assert [evaluations[-1][f"eval/{name}"] for name in ("mean_return", "std_return", "mean_length", "episodes")] == [
-        pytest.approx(saved[name], rel=1e-6) for name in ("mean", "std", "mean_length", "episodes")]
+        pytest.approx(saved[name], rel=1e-6) for name in ("mean", "std", "mean_length", "episodes")
+    ]
     assert all(row["losses/entropy"] <= math.log(2) + 1e-6 for row in rows)
 
 

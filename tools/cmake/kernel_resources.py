@@ -92,14 +92,30 @@ def main(objects, output):
         for (what, table), figures in zip(tables.items(), parse_log(log)):
             names = demangle(sorted({mangled for _, mangled in figures})) if figures else {}
             for (arch, mangled), figure in figures.items():
-                row = {"unit": unit, "arch": arch, what: short(names[mangled]), **figure,
-                       **{f"ptx_{k}": v for k, v in counts.get((arch, mangled), {}).items()}}
+                row = {
+                    "unit": unit,
+                    "arch": arch,
+                    what: short(names[mangled]),
+                    **figure,
+                    **{f"ptx_{k}": v for k, v in counts.get((arch, mangled), {}).items()},
+                }
                 table.setdefault((arch, row[what]), row)
-    rows, functions = (sorted(table.values(), key=lambda row: (row["arch"], row.get("kernel", row.get("function"))))
-                       for table in tables.values())
+    rows, functions = (
+        sorted(table.values(), key=lambda row: (row["arch"], row.get("kernel", row.get("function"))))
+        for table in tables.values()
+    )
     Path(output + ".json").write_text(json.dumps({"kernels": rows, "functions": functions}, indent=1) + "\n")
 
-    keys = ["registers", "shared_bytes", "stack_bytes", "spill_store_bytes", "spill_load_bytes", "ptx_f64", "ptx_local", "ptx_mma"]
+    keys = [
+        "registers",
+        "shared_bytes",
+        "stack_bytes",
+        "spill_store_bytes",
+        "spill_load_bytes",
+        "ptx_f64",
+        "ptx_local",
+        "ptx_mma",
+    ]
     heads = ["regs", "shared", "stack", "spill st", "spill ld", "f64", "local", "mma"]
     lines = [f"{'arch':6}" + "".join(f"{head:>9}" for head in heads) + "  kernel"]
     lines += [f"{row['arch']:6}" + "".join(f"{row[key]:9}" for key in keys) + "  " + row["kernel"] for row in rows]

@@ -21,8 +21,27 @@ from perilune.training import Best, Evaluation, Run, evaluate, train
 
 __version__ = version()
 
-__all__ = ["Best", "DeviceArray", "Env", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError",
-           "VectorEnv", "environments", "evaluate", "info", "keys", "load", "presets", "replay", "train"]
+__all__ = [
+    "Best",
+    "DeviceArray",
+    "Env",
+    "Error",
+    "Evaluation",
+    "NoDeviceError",
+    "OutOfMemoryError",
+    "Policy",
+    "Run",
+    "UsageError",
+    "VectorEnv",
+    "environments",
+    "evaluate",
+    "info",
+    "keys",
+    "load",
+    "presets",
+    "replay",
+    "train",
+]
 
 
 def __getattr__(name):

@@ -37,14 +37,22 @@ def _left_out(values: dict[str, Any], no_cuda: str) -> list[str]:
     levels = [level for level in ("v4", "v3", "portable") if level not in values["cpu_levels"]]
     sentences = []
     if values["processor"] in levels:
-        runs = f"which runs {values['cpu_level']} instead" if values["cpu_level"] else "which can run none of this build's"
-        sentences.append(f"Code for this processor ({values['processor']}), {runs}: pip install ./tools/python, in a clone on "
-                         "this machine.")
+        runs = (
+            f"which runs {values['cpu_level']} instead" if values["cpu_level"] else "which can run none of this build's"
+        )
+        sentences.append(
+            f"Code for this processor ({values['processor']}), {runs}: pip install ./tools/python, in a clone on "
+            "this machine."
+        )
         levels.remove(values["processor"])
     if levels:
-        sentences.append(f"Code for other processors ({', '.join(levels)}): PERILUNE_CPU_LEVELS=all pip install ./tools/python; "
-                         "tools/build-wheel makes a wheel for other machines.")
+        sentences.append(
+            f"Code for other processors ({', '.join(levels)}): PERILUNE_CPU_LEVELS=all pip install ./tools/python; "
+            "tools/build-wheel makes a wheel for other machines."
+        )
     if values["cuda"] == "none":
-        sentences.append(f"Code for GPUs ({no_cuda}): pip install ./tools/python where a GPU and a CUDA toolkit are, "
-                         "PERILUNE_CUDA=ON pip install ./tools/python where only a toolkit is.")
+        sentences.append(
+            f"Code for GPUs ({no_cuda}): pip install ./tools/python where a GPU and a CUDA toolkit are, "
+            "PERILUNE_CUDA=ON pip install ./tools/python where only a toolkit is."
+        )
     return sentences

@@ -104,8 +104,16 @@ class Policy:
         array = _arguments.floats("obs", obs, np.float32, "float32 [D] or [n, D]")
         return (array[None], True) if array.ndim == 1 else (array, False)
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
-                 env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None):
+    def evaluate(
+        self,
+        episodes: int = 100,
+        *,
+        deterministic: bool = True,
+        seed: int = 1,
+        env: Mapping[str, Any] | None = None,
+        max_episode_steps: int | None = None,
+        env_id: str | None = None,
+    ):
         """Plays whole episodes of the task that the policy was trained for, or of another; see perilune.evaluate()."""
         from perilune.training import Evaluation
 
@@ -132,17 +140,26 @@ class Policy:
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
         path = Path(_arguments.path("path", path))
-        write = {".safetensors": _write_safetensors, ".npz": _write_npz, ".onnx": _write_onnx, ".pt": _write_torchscript}
+        write = {
+            ".safetensors": _write_safetensors,
+            ".npz": _write_npz,
+            ".onnx": _write_onnx,
+            ".pt": _write_torchscript,
+        }
         if path.suffix not in write:
-            raise _native.UsageError(f"path {path.name!r} does not say in what form to export - allowed: names that end in "
-                                     f"{', '.join(write)}")
+            raise _native.UsageError(
+                f"path {path.name!r} does not say in what form to export - allowed: names that end in "
+                f"{', '.join(write)}"
+            )
         write[path.suffix](self, path)
         return path
 
     def _layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(weight [out, in], bias [out]) of the actor's layers, in order."""
         tensors = self.weights()
-        numbers = sorted(int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight"))
+        numbers = sorted(
+            int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight")
+        )
         return [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
 
     def __fspath__(self) -> str:
@@ -196,11 +213,18 @@ def _write_onnx(policy: Policy, path: Path) -> None:
             nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
         current = f"hidden{i}"
     if policy._native.is_continuous:
-        values += [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in (("low", _LOW), ("high", _HIGH))]
+        values += [
+            numpy_helper.from_array(np.array(bound, np.float32), name)
+            for name, bound in (("low", _LOW), ("high", _HIGH))
+        ]
         nodes.append(helper.make_node("Clip", ["means", "low", "high"], ["outputs"]))
     graph = helper.make_graph(
-        nodes, "actor", [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
-        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])], values)
+        nodes,
+        "actor",
+        [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
+        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])],
+        values,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, os.fspath(path))

@@ -9,8 +9,15 @@ import numpy as np
 from perilune import _arguments, _native
 
 
-def replay(env_id: str, draws: Any, actions: Any, *, max_episode_steps: int | None = None,
-           dtype: str | type | np.dtype = "float32", **parameters: Any) -> dict[str, np.ndarray]:
+def replay(
+    env_id: str,
+    draws: Any,
+    actions: Any,
+    *,
+    max_episode_steps: int | None = None,
+    dtype: str | type | np.dtype = "float32",
+    **parameters: Any,
+) -> dict[str, np.ndarray]:
     """Plays one episode from recorded random draws and actions: how a simulator is held against the environment that it
     stands for.
 
@@ -31,10 +38,19 @@ def replay(env_id: str, draws: Any, actions: Any, *, max_episode_steps: int | No
     env_id = _arguments.text("env_id", env_id)
     actions = _arguments.floats("actions", actions, np.float64, "integers [T], or numbers [T, k]")
     obs, reward, terminated, truncated, bodies = _native.replay(
-        env_id, draws, actions, _arguments.parameters(parameters),
-        _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0, in_double)
-    result = {"obs": obs.astype(dtype, copy=False), "reward": reward.astype(dtype, copy=False),
-              "terminated": terminated.view(np.bool_), "truncated": truncated.view(np.bool_)}
+        env_id,
+        draws,
+        actions,
+        _arguments.parameters(parameters),
+        _arguments.integer("max_episode_steps", max_episode_steps, optional=True) or 0,
+        in_double,
+    )
+    result = {
+        "obs": obs.astype(dtype, copy=False),
+        "reward": reward.astype(dtype, copy=False),
+        "terminated": terminated.view(np.bool_),
+        "truncated": truncated.view(np.bool_),
+    }
     if bodies is not None:
         result["bodies"] = bodies.astype(dtype, copy=False)
     return result

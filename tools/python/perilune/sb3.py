@@ -49,11 +49,16 @@ class PeriluneVecEnv(VecEnv):
         if batch:
             statistics = batch.get("episode")
             for i in np.flatnonzero(dones):
-                infos[i] = {"terminal_observation": batch["final_obs"][i],
-                            "TimeLimit.truncated": bool(truncated[i] and not terminated[i])}
+                infos[i] = {
+                    "terminal_observation": batch["final_obs"][i],
+                    "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                }
                 if statistics is not None:
-                    infos[i]["episode"] = {"r": float(statistics["r"][i]), "l": int(statistics["l"][i]),
-                                           "t": float(statistics["t"][i])}
+                    infos[i]["episode"] = {
+                        "r": float(statistics["r"][i]),
+                        "l": int(statistics["l"][i]),
+                        "t": float(statistics["t"][i]),
+                    }
         return observations, rewards, dones, infos
 
     def close(self) -> None:
@@ -76,5 +81,5 @@ class PeriluneVecEnv(VecEnv):
         is_monitor = wrapper_class.__name__ == "Monitor"
         return [is_monitor for _ in self._indices(indices)]
 
-    def _indices(self, indices: None | int | Iterable[int]) -> Sequence[int]:
+    def _indices(self, indices: int | Iterable[int] | None) -> Sequence[int]:
         return list(self._get_indices(indices))

@@ -22,17 +22,32 @@ class Env(gymnasium.Env):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, env_id: str = "CartPole-v1", *, max_episode_steps: int | None = None, render_mode: str | None = None,
-                 **parameters: Any):
+    def __init__(
+        self,
+        env_id: str = "CartPole-v1",
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **parameters: Any,
+    ):
         """env_id, max_episode_steps, render_mode, parameters: as of perilune.VectorEnv, which also says what it raises."""
-        self._envs = VectorEnv(env_id, 1, max_episode_steps=max_episode_steps, autoreset_mode="Disabled", threads=1,
-                               render_mode=render_mode, **parameters)
+        self._envs = VectorEnv(
+            env_id,
+            1,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode="Disabled",
+            threads=1,
+            render_mode=render_mode,
+            **parameters,
+        )
         self.render_mode = None
         self.env_id = self._envs.env_id
         self.observation_space = self._envs.single_observation_space
         self.action_space = self._envs.single_action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode: its first observation float32 [D], and no infos. There are no options.
 
         Raises TypeError for a seed that is no integer, UsageError for one out of range and for options.

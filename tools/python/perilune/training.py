@@ -83,7 +83,9 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy take: its data and directory. What was read from there is read again."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("policy", "best_policy", "metrics")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("policy", "best_policy", "metrics")
+        }
 
     @property
     def env_id(self) -> str:
@@ -123,8 +125,10 @@ class Run:
         rows = list(iterations.values())
         names = dict.fromkeys(name for row in rows for name in row)
         nan = float("nan")
-        return {name: np.array([nan if (value := row.get(name)) is None else value for row in rows], np.float64)
-                for name in names}
+        return {
+            name: np.array([nan if (value := row.get(name)) is None else value for row in rows], np.float64)
+            for name in names
+        }
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
@@ -134,9 +138,13 @@ class Run:
         returns = self.metrics.get("charts/episodic_return", nothing)
         evaluations = self.metrics.get("eval/mean_return", nothing)
         ended, evaluated = ~np.isnan(returns), ~np.isnan(evaluations)
-        return {"step": self.metrics["step"][ended], "episodic_return": returns[ended],
-                "episodic_length": self.metrics.get("charts/episodic_length", nothing)[ended],
-                "eval_step": self.metrics["step"][evaluated], "eval_return": evaluations[evaluated]}
+        return {
+            "step": self.metrics["step"][ended],
+            "episodic_return": returns[ended],
+            "episodic_length": self.metrics.get("charts/episodic_length", nothing)[ended],
+            "eval_step": self.metrics["step"][evaluated],
+            "eval_return": evaluations[evaluated],
+        }
 
     def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
         """See perilune.evaluate()."""
@@ -172,8 +180,14 @@ class _Display:
         if self._bar is None:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=self._plan["total_steps"], initial=self._plan["first_step"], unit="step", unit_scale=True,
-                             desc=Path(self._plan["run_dir"]).name, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=self._plan["total_steps"],
+                initial=self._plan["first_step"],
+                unit="step",
+                unit_scale=True,
+                desc=Path(self._plan["run_dir"]).name,
+                dynamic_ncols=True,
+            )
         if progress["episodic_return"] == progress["episodic_return"]:
             self._bar.set_postfix({"return": f"{progress['episodic_return']:.1f}"}, refresh=False)
         self._bar.update(progress["step"] - self._bar.n)
@@ -183,11 +197,20 @@ class _Display:
             self._bar.close()
 
 
-def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] | None = None, *,
-          run_dir: str | os.PathLike | None = None, resume: str | os.PathLike | None = None,
-          from_policy: str | os.PathLike | Policy | None = None, config_file: str | os.PathLike | None = None,
-          device: str = "auto", threads: int | None = None, quiet: bool = False, env: Mapping[str, Any] | None = None,
-          **overrides: Any) -> Run:
+def train(
+    preset: str | None = None,
+    callback: Callable[[dict[str, Any]], Any] | None = None,
+    *,
+    run_dir: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    from_policy: str | os.PathLike | Policy | None = None,
+    config_file: str | os.PathLike | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    quiet: bool = False,
+    env: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> Run:
     """Trains a policy with PPO.
 
     preset: settings to start from (default "cartpole"; see presets()); then config_file (TOML), then env (parameters of the
@@ -207,11 +230,14 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
     with the command line's text.
     """
     if resume is not None and from_policy is not None:
-        raise _native.UsageError("resume goes on with a run, from_policy begins another with a policy's weights - leave one of "
-                                 "them out")
+        raise _native.UsageError(
+            "resume goes on with a run, from_policy begins another with a policy's weights - leave one of them out"
+        )
     if resume is not None and (preset is not None or config_file is not None or run_dir is not None):
-        raise _native.UsageError("resume goes on with the settings of the run itself, in its directory - leave out preset, "
-                                 "config_file and run_dir (keywords change what may change)")
+        raise _native.UsageError(
+            "resume goes on with the settings of the run itself, in its directory - leave out preset, "
+            "config_file and run_dir (keywords change what may change)"
+        )
     if callback is not None and not callable(callback):
         _arguments.wrong_kind("callback", callback, "no function", "None or what can be called")
     settings = _arguments.settings(env, overrides)
@@ -220,20 +246,38 @@ def train(preset: str | None = None, callback: Callable[[dict[str, Any]], Any] |
         result = _native.train(
             "cartpole" if preset is None else _arguments.text("preset", preset),
             _arguments.path("config_file", config_file, optional=True),
-            settings, _arguments.path("run_dir", run_dir, optional=True), _arguments.path("resume", resume, optional=True),
-            _arguments.path("from_policy", from_policy, optional=True), *_arguments.device(device, threads), callback, display)
+            settings,
+            _arguments.path("run_dir", run_dir, optional=True),
+            _arguments.path("resume", resume, optional=True),
+            _arguments.path("from_policy", from_policy, optional=True),
+            *_arguments.device(device, threads),
+            callback,
+            display,
+        )
     except KeyboardInterrupt:
         if display.run_dir is None:
             raise
-        raise KeyboardInterrupt(f"interrupted and saved - go on with perilune.train(resume={display.run_dir!r})") from None
+        raise KeyboardInterrupt(
+            f"interrupted and saved - go on with perilune.train(resume={display.run_dir!r})"
+        ) from None
     finally:
         display.close()
     return Run._of(result)
 
 
-def evaluate(policy: str | os.PathLike, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
-             env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None,
-             best: bool = False, device: str = "auto", threads: int | None = None) -> Evaluation:
+def evaluate(
+    policy: str | os.PathLike,
+    episodes: int = 100,
+    *,
+    deterministic: bool = True,
+    seed: int = 1,
+    env: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
+    env_id: str | None = None,
+    best: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Evaluation:
     """Plays whole episodes of a trained policy, as `perilune eval` does: in the task that it was trained for (its
     environment, with the run's parameters and time limit).
 
