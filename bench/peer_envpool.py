@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Steps per second of EnvPool's LunarLander beside Perilune's landers, through the Python interface of both, in one run.
+"""Steps per second of EnvPool's LunarLander beside Perilune's landers, through the Python interface of both.
 
   python bench/peer_envpool.py [--package build/release/python] [--seconds 2] [--threads N]
 
-Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has instead; they are measured in turns, --repeat
-times, and the best of each counts. EnvPool is measured with several batch sizes, its best one counts. Prints one JSON
-object. Needs the package and EnvPool (pip install envpool).
+Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has instead; they are measured in turns,
+--repeat times, and the best of each counts. EnvPool is measured with several batch sizes, its best one counts. Prints
+one JSON object. Needs the package and EnvPool (pip install envpool).
 """
 
 import argparse

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What Python costs: stepping beside Gymnasium's own vectorised CartPole, training beside the program, one call, the import.
+"""What Python costs: stepping beside Gymnasium's own CartPole, training beside the program, one call, the import.
 
-  build/venv/bin/python bench/python.py [--package build/release/python] [--program build/release/perilune] [--seconds 0.5]
+  build/venv/bin/python bench/python.py [--package build/release/python] [--program build/release/perilune]
+                                        [--seconds 0.5]
 
-Prints one JSON object. Everything that is compared is measured in turns in one run, --repeat times; the best of each counts.
-Needs the package (tools/test or pip installs it), and Gymnasium for the comparison.
+Prints one JSON object. Everything that is compared is measured in turns in one run, --repeat times; the best of each
+counts. Needs the package (tools/test or pip installs it), and Gymnasium for the comparison.
 """
 
 import argparse

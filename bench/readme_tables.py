@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the tables of README.md from bench/results/*/*.json: what was measured, and a forecast for a GPU.
 
-  bench/readme_tables.py           rewrite what stands between <!-- measured --> and <!-- /measured -->, and so for forecast
+  bench/readme_tables.py           rewrite what is between <!-- measured --> and <!-- /measured -->, and forecast alike
   bench/readme_tables.py --check   exit 1 if README.md is not what the results say
 
 Every row names the command that gave it. Needs only Python's own library.
@@ -43,8 +43,10 @@ def throughput_rows(result):
         row = best(rows, "train", precision=precision)
         share = f", {100 * row['share_of_sgemm']:.0f}% of {library}'s fp32 rate" if "share_of_sgemm" in row else ""
         yield (
-            f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
-            "critic, 4 epochs",
+            (
+                f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, "
+                "2x64 tanh actor and critic, 4 epochs"
+            ),
             f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})",
             command,
         )
@@ -98,8 +100,10 @@ def envpool_rows(result):
     for row in result["rows"]:
         yield (
             f"{row['environment']}, {row['solver']}: `envs.step` of {row['num_envs']} environments from Python",
-            f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
-            f"{number(result['envpool_steps_per_second'])} in the same run)",
+            (
+                f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
+                f"{number(result['envpool_steps_per_second'])} in the same run)"
+            ),
             result["command"],
         )
 

@@ -1,10 +1,10 @@
 """Reads nvdisasm's text, and walks the way that one warp takes through a kernel.
 
 A walk knows what the text itself says, which warp of which block it is, and the arguments that its caller names, but
-nothing of memory: a register holds a number per lane or is unknown. Branches on what is known go where the GPU would, so
-loops run as often as they do, and what only some of their iterations do is done in those. Of a branch on what is unknown the
-side with the longest way to the kernel's end is taken; a loop that only an unknown predicate ends is left after as many
-passes as the caller says, and where it does not say, after one, which the walk reports.
+nothing of memory: a register holds a number per lane or is unknown. Branches on what is known go where the GPU would,
+so loops run as often as they do, and what only some of their iterations do is done in those. Of a branch on what is
+unknown the side with the longest way to the kernel's end is taken; a loop that only an unknown predicate ends is left
+after as many passes as the caller says, and where it does not say, after one, which the walk reports.
 """
 
 import operator
@@ -274,7 +274,7 @@ def signed(x):
 
 
 class Lanes:
-    """What is known of a warp: registers ("R5", "UR5"), predicates ("P0", "UP0"), the bank of arguments, special registers."""
+    """What is known of a warp: registers ("R5", "UR5"), predicates ("P0", "UP0"), arguments, special registers."""
 
     def __init__(self, constants, special):
         self.known, self.constants, self.special = {}, constants, special
@@ -445,7 +445,7 @@ class Walk:
     unknown: headers of loops whose passes neither the text nor the caller tells."""
 
     def __init__(self, graph, constants, special, passes=lambda header: None, limit=400_000):
-        """constants: {offset in bank 0: word}; special: {special register: value}; passes(header): see this file's top."""
+        """constants: {offset in bank 0: word}; special: {special register: value}; passes(header): see the top."""
         self.graph, self.passes = graph, passes
         self.lanes = Lanes(constants, special)
         self.steps, self.idle, self.unknown = [], set(), set()

@@ -4,11 +4,11 @@
   bench/solve.py [PRESET] [--seeds 1,2,3,4,5] [--program build/release/perilune] [--set key=value ...] [--confirm 1000]
                  [--gymnasium 0] [--sampled]
 
-Each seed is one `perilune train PRESET --json` process; `seconds` is what it reports (start of the process to the end of
-training, evaluations that decide to stop included) and `wall` what this script saw around it (program exit included).
-After the clock, the policy plays `--confirm` more episodes here, and `--gymnasium` greedy ones in the real environment
-(of a simplified lander: in the one it stands for); with `--sampled` as many again with sampled actions, as some published
-scores are. Needs only Python's own library, and Gymnasium for the latter.
+Each seed is one `perilune train PRESET --json` process; `seconds` is what it reports (start of the process to the end
+of training, evaluations that decide to stop included) and `wall` what this script saw around it (program exit
+included). After the clock, the policy plays `--confirm` more episodes here, and `--gymnasium` greedy ones in the real
+environment (of a simplified lander: in the one it stands for); with `--sampled` as many again with sampled actions, as
+some published scores are. Needs only Python's own library, and Gymnasium for the latter.
 """
 
 import argparse

@@ -120,47 +120,52 @@ def ncu_stalls(row):
 
 
 def ncu_kernels(text):
-    """One dictionary per profiled launch from `ncu --csv --page raw`, whose second line holds the units."""
+    """What is known of each profiled launch, from `ncu --csv --page raw`, whose second line holds the units."""
     rows = csv_rows(text, "ID")
     units = rows[0] if rows and not rows[0].get("ID") else {}
-    kernels = []
-    for row in rows[1:] if units else rows:
+    return [ncu_kernel(row, units) for row in (rows[1:] if units else rows)]
 
-        def value(*names, scale=None):
-            for name in names:
-                found = number(row.get(name))
-                if found is not None:
-                    return found * (scale or {}).get((units.get(name) or "").lower(), 1.0)
-            return None
 
-        seconds = value("gpu__time_duration.sum", "gpu__time_duration.avg", scale=SECONDS)
-        read, written = value("dram__bytes_read.sum", scale=BYTES), value("dram__bytes_write.sum", scale=BYTES)
-        moved = value("dram__bytes.sum", scale=BYTES)
-        if moved is None and read is not None:
-            moved = read + (written or 0.0)
-        percent = lambda *names: None if (v := value(*names)) is None else v / 100.0
-        kernel = {
-            "kernel": row.get("Kernel Name"),
-            "phase": phase_of(row.get("Kernel Name") or ""),
-            "grid": row.get("Grid Size"),
-            "block": row.get("Block Size"),
-            "seconds": seconds,
-            "dram_bytes": moved,
-            "occupancy": percent("sm__warps_active.avg.pct_of_peak_sustained_active"),
-            "sm_throughput": percent("sm__throughput.avg.pct_of_peak_sustained_elapsed"),
-            "memory_throughput": percent(
-                "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
-                "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
-            ),
-            "tensor_pipe": percent(
-                "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
-                "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
-            ),
-            "registers": value("launch__registers_per_thread"),
-            "stalls": ncu_stalls(row),
-        }
-        kernels.append({k: v for k, v in kernel.items() if v not in (None, {})})
-    return kernels
+def ncu_kernel(row, units):
+    """What is known of a launch, from its row of metrics."""
+
+    def value(*names, scale=None):
+        for name in names:
+            found = number(row.get(name))
+            if found is not None:
+                return found * (scale or {}).get((units.get(name) or "").lower(), 1.0)
+        return None
+
+    def share(*names):
+        percent = value(*names)
+        return None if percent is None else percent / 100.0
+
+    seconds = value("gpu__time_duration.sum", "gpu__time_duration.avg", scale=SECONDS)
+    read, written = value("dram__bytes_read.sum", scale=BYTES), value("dram__bytes_write.sum", scale=BYTES)
+    moved = value("dram__bytes.sum", scale=BYTES)
+    if moved is None and read is not None:
+        moved = read + (written or 0.0)
+    kernel = {
+        "kernel": row.get("Kernel Name"),
+        "phase": phase_of(row.get("Kernel Name") or ""),
+        "grid": row.get("Grid Size"),
+        "block": row.get("Block Size"),
+        "seconds": seconds,
+        "dram_bytes": moved,
+        "occupancy": share("sm__warps_active.avg.pct_of_peak_sustained_active"),
+        "sm_throughput": share("sm__throughput.avg.pct_of_peak_sustained_elapsed"),
+        "memory_throughput": share(
+            "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
+            "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
+        ),
+        "tensor_pipe": share(
+            "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
+            "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
+        ),
+        "registers": value("launch__registers_per_thread"),
+        "stalls": ncu_stalls(row),
+    }
+    return {k: v for k, v in kernel.items() if v not in (None, {})}
 
 
 def by_phase(kernels):

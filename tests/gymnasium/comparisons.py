@@ -6,6 +6,7 @@ distance of two such samples stays below its 5% bound; the simplified lander may
 """
 
 import concurrent.futures
+import itertools
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def fly_real(jobs, pilots, seed=SEED, keep=0, **parameters):
     """The same flights in Gymnasium's environment, in `jobs` processes."""
     parts = max(1, min(len(pilots.numbers), jobs * -(-len(pilots.numbers) // (jobs * MOST_AT_ONCE))))
     edges = np.linspace(0, len(pilots.numbers), parts + 1).astype(int)
-    tasks = [(pilots.part(*edge), seed, keep, parameters) for edge in zip(edges, edges[1:], strict=False)]
+    tasks = [(pilots.part(*edge), seed, keep, parameters) for edge in itertools.pairwise(edges)]
     if jobs == 1:
         return Flights.joined([_fly_part(*task) for task in tasks])
     with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:

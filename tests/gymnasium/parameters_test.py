@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ def test_gymnasium_takes_refuses_and_warns_of_the_same(env_id):
         seen = set()
         for value in values:
             options = {"enable_wind": True, name: value}
-            theirs, _ = verdict(lambda: LunarLander(**options), f"{name} value is recommended")
-            ours, text = verdict(lambda: perilune.VectorEnv(env_id, 1, **options), f"env.{name} = ")
+            theirs, _ = verdict(partial(LunarLander, **options), f"{name} value is recommended")
+            ours, text = verdict(partial(perilune.VectorEnv, env_id, 1, **options), f"env.{name} = ")
             assert ours == theirs, (name, value, text)
             if ours == "refused":
                 assert f"env.{name} = " in text and "allowed: above -12 and below 0" in text
@@ -59,7 +60,7 @@ def test_what_float32_has_no_numbers_for_is_refused():
                 perilune.VectorEnv("LunarLander-v3", 1, **{name: value})
 
 
-# The simplified lander, whose legs do not swing, is within 5e-3 (in units of the screen) on average in ordinary weather.
+# The simplified lander, whose legs do not swing, is within 5e-3 (units of the screen) on average in ordinary weather.
 STORM = {"enable_wind": True, "wind_power": 101.0, "turbulence_power": -11.0}
 FLIGHTS = [
     {"gravity": -11.9995},

@@ -31,11 +31,12 @@ def test_trained_policy_scores_the_same_in_gymnasium(tmp_path, seed):
     act, env_id = load_policy(run / "policy.safetensors")
     there = play(env_id, act, EPISODES, seed=1000 + seed)
     assert there.mean() >= 475
-    # The difference of the two means has this standard error; a returns' spread of 0 in both allows no difference. Three of
-    # them: the test has fixed seeds, so this only says how far a faithful simulator may fall by chance.
+    # The difference of the two means has this standard error; a returns' spread of 0 in both allows no difference.
+    # Three of them: the test has fixed seeds, so this only says how far a faithful simulator may fall by chance.
     error = math.sqrt(here["std"] ** 2 / here["episodes"] + max(there.std(), here["std"]) ** 2 / EPISODES)
     print(
-        f"seed {seed}: here {here['mean']:.2f} +- {here['std']:.2f}, in Gymnasium {there.mean():.2f} +- {there.std():.2f}"
+        f"seed {seed}: here {here['mean']:.2f} +- {here['std']:.2f}, "
+        f"in Gymnasium {there.mean():.2f} +- {there.std():.2f}"
     )
     assert abs(there.mean() - here["mean"]) <= 3 * error
 

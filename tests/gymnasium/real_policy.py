@@ -11,8 +11,9 @@ REAL = {"Lander-v0": "LunarLander-v3", "LanderContinuous-v0": "LunarLanderContin
 
 
 def load_policy(path, sample_with=None):
-    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns actions, numbers [N, A] for
-    continuous ones and choices [N] otherwise: the greedy ones, or with a seed in sample_with actions drawn from the policy."""
+    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns actions, numbers [N, A]
+    for continuous ones and choices [N] otherwise: the greedy ones, or with a seed in sample_with actions drawn from the
+    policy."""
     with safe_open(path, framework="numpy") as file:
         names = sorted(
             {name.rsplit(".", 1)[0] for name in file.keys() if re.match(r"actor\.\d+\.", name)},

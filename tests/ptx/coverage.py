@@ -1,7 +1,8 @@
 """Tells which tests ran each kernel of the program, from what ptx_tests left behind: coverage.py FOLDER PROGRAM TABLE.
 
-What was left behind before the program was built does not count. The table names, for each kernel, how many tests ran it and the one that had it carry out the most instructions. Exit status 1
-if there is a kernel that no test ran: give it one (tests/kernels/every_machine, or tests/ptx).
+What was left behind before the program was built does not count. The table names, for each kernel, how many tests ran
+it and the one that had it carry out the most instructions. Exit status 1 if there is a kernel that no test ran: give it
+one (tests/kernels/every_machine, or tests/ptx).
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Landers under pilots, weather and states that nobody would wish them: nothing turns into NaN or infinity, nothing falls
-through the ground, no episode outlives its limit.
+"""Landers under pilots, weather and states that nobody would wish them: nothing turns into NaN or infinity, nothing
+falls through the ground, no episode outlives its limit.
 
-PERILUNE_ADVERSARIAL_STEPS: environment steps in all (a hundred million take some minutes); a few hundred thousand if unset.
+PERILUNE_ADVERSARIAL_STEPS: environment steps in all (100 million take some minutes); some hundred thousand if unset.
 """
 
 import os
@@ -35,8 +35,8 @@ CASES = [(env_id, {**solver, **weather}) for env_id, solver in LANDERS for weath
 
 
 def pilots(envs, rng):
-    """An endless row of actions [N]: a quarter of the environments each is flown at random, with one action that changes
-    now and then, with full thrust, and with none."""
+    """An endless row of actions [N]: a quarter of the environments each is flown at random, with one action that
+    changes now and then, with full thrust, and with none."""
     n = envs.num_envs
     continuous = hasattr(envs.single_action_space, "shape") and envs.single_action_space.shape == (2,)
     stubborn = None

@@ -1,6 +1,7 @@
-"""Every public function and method refuses every wrong kind of argument with an error that names it and says what is allowed.
+"""Every public function and method refuses every wrong kind of argument, naming it and saying what is allowed.
 
-What there is to call, and with which arguments, is looked up (inspect); only values for arguments without a default stand here.
+What there is to call, and with which arguments, is looked up (inspect); only values for arguments without a default
+stand here.
 """
 
 import decimal
@@ -12,6 +13,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -193,8 +195,14 @@ class Callables:
             for method, function in vars(thing).items() if isinstance(thing, type) else ():
                 if isinstance(function, types.FunctionType) and (method == "__call__" or not method.startswith("_")):
                     assert name in self.instances, f"{name} is new: say in Callables how to make one"
-                    of = lambda name=name, method=method: getattr(self.instances[name](), method)
-                    yield f"{name}.{method}", of, self.samples.get(f"{name}.{method}", dict)
+                    yield (
+                        f"{name}.{method}",
+                        partial(self._bound, name, method),
+                        self.samples.get(f"{name}.{method}", dict),
+                    )
+
+    def _bound(self, name, method):
+        return getattr(self.instances[name](), method)
 
 
 def extra_arguments(name):
@@ -294,6 +302,11 @@ def complaint(call, argument, value, hint):
     return None if fits(value, hint) else "is taken"
 
 
+def call_once(function, sample, changes):
+    """Calls what function() makes with the arguments that sample() makes, these changed."""
+    return function()(**{**sample(), **changes})
+
+
 def test_wrong_kinds_of_every_argument(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     warnings.simplefilter("ignore")
@@ -317,7 +330,7 @@ def test_wrong_kinds_of_every_argument(trained, tmp_path, monkeypatch):
             # Keys are many and of few types: each value is tried with some of every type.
             for value in VALUES[number % 5 :: 5] if argument in extra and len(extra) > 20 else VALUES:
                 of = {"env_id": "LunarLander-v3"} if name in ("VectorEnv", "Env") and isinstance(hint, str) else {}
-                call = lambda: function()(**{**sample(), **of, argument: value})
+                call = partial(call_once, function, sample, {**of, argument: value})
                 if found := complaint(call, argument.split(".")[-1], value, hint):
                     complaints.append(f"{name}({argument}={value!r:.60}) {found}")
     assert {"train", "evaluate", "load", "replay", "VectorEnv.reset", "Policy.__call__", "Run.evaluate"} <= set(tried)
@@ -331,11 +344,11 @@ def test_arrays_of_devices(make):
     assert public == {"numpy", "shape", "dtype", "device"}, "new: try their arguments here"
     observations, _ = make(num_envs=3, arrays="dlpack").reset(seed=1)
     for stream in (0, True, 1.5, "1", 2**70, object(), 1, 2, -1):
-        with pytest.raises((TypeError, ValueError), match="^stream .* - "):
+        with pytest.raises((TypeError, ValueError), match=r"^stream .* - "):
             observations.__dlpack__(stream=stream)
     assert np.asarray(observations, np.float64).dtype == np.float64
     assert np.array(observations, copy=True).shape == np.asarray(observations).shape == (3, 4)
-    with pytest.raises(ValueError, match="^copy = False is not possible - allowed: None, True"):
+    with pytest.raises(ValueError, match=r"^copy = False is not possible - allowed: None, True"):
         np.array(observations, copy=False)
     with pytest.raises(TypeError, match="constructor"):
         perilune.DeviceArray()
@@ -357,7 +370,7 @@ def test_states_are_not_cut(make):
         ):
             envs.set_state(wrong)
     for wrong in (state[:2], np.stack([state, state]), state[:0], np.repeat(state, 2)):
-        with pytest.raises((perilune.UsageError, TypeError), match="^state .* - "):
+        with pytest.raises((perilune.UsageError, TypeError), match=r"^state .* - "):
             envs.set_state(wrong)
     with pytest.raises(perilune.UsageError, match=r"indices = .* of shape \(2, 1\)"):
         envs.get_state([[0], [1]])
@@ -370,10 +383,10 @@ def test_states_are_not_cut(make):
 def test_replayed_actions_are_not_flattened(env_id, shapes):
     draws = np.zeros(200)
     for shape in shapes:
-        with pytest.raises(perilune.UsageError, match="^actions have shape .* - allowed for "):
+        with pytest.raises(perilune.UsageError, match=r"^actions have shape .* - allowed for "):
             perilune.replay(env_id, draws, np.zeros(shape))
     for wrong in (np.zeros((2, 2)), [np.nan] * 20):
-        with pytest.raises(perilune.UsageError, match="^draws = .* - allowed: finite numbers"):
+        with pytest.raises(perilune.UsageError, match=r"^draws = .* - allowed: finite numbers"):
             perilune.replay(env_id, wrong, [])
     assert len(perilune.replay(env_id, draws, [])["reward"]) == 0
 

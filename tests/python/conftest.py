@@ -1,5 +1,6 @@
-"""What the tests of the Python package share. The package is the one of the build directory: of its environment, if that is what
-runs the tests, and otherwise of its folder python (tests/support/install_python, tools/build-wheel --test)."""
+"""What the tests of the Python package share. The package is the one of the build directory: of its environment, if
+that is what runs the tests, and otherwise of its folder python (tests/support/install_python, tools/build-wheel
+--test)."""
 
 import os
 import sys

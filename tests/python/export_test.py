@@ -1,5 +1,5 @@
-"""Exported policies compute what the policy does, clipped where it clips, in the formats' own runtimes where they are installed;
-without them what was written is read by the few lines of NumPy below."""
+"""Exported policies compute what the policy does, clipped where it clips, in the formats' own runtimes where they are
+installed; without them what was written is read by the few lines of NumPy below."""
 
 import contextlib
 import sys

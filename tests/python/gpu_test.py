@@ -1,6 +1,7 @@
-"""DLPack in both directions, between the package and a library that has arrays on the GPU: environments and policies there have
-the CPU's results, nothing is read before it is written, and what is kept is never written again. NumPy stands in for such a
-library on the CPU, so that the tests are tried out everywhere. Gymnasium is not needed: the classes are the native ones."""
+"""DLPack in both directions, between the package and a library that has arrays on the GPU: environments and policies
+there have the CPU's results, nothing is read before it is written, and what is kept is never written again. NumPy
+stands in for such a library on the CPU, so that the tests are tried out everywhere. Gymnasium is not needed: the
+classes are the native ones."""
 
 import contextlib
 import gc

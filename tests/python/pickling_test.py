@@ -17,7 +17,7 @@ WAYS = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "deepcopy": c
 
 
 def play(envs, seed, steps):
-    """Results of steps with drawn actions, seconds left out; environments that are over are reset where no step does that."""
+    """Results of steps with drawn actions but seconds; environments that are over are reset where no step does that."""
     rng, results = np.random.default_rng(seed), []
     for _ in range(steps):
         *arrays, infos = envs.step(random_actions(envs, rng))

@@ -33,7 +33,7 @@ def test_gymnasiums_checker_finds_nothing(single, env_id):
     env = single(f"perilune/{env_id}", disable_env_checker=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Of these two the checker says so for Gymnasium's own environments of the same spaces: velocities have no bounds.
+        # These two the checker says of Gymnasium's own environments of the same spaces: velocities have no bounds.
         warnings.filterwarnings("ignore", message=".*Box observation space m.*imum value is.*infinity.*")
         check_env(env.unwrapped)
     assert (
@@ -136,7 +136,7 @@ def test_autoreset_modes_by_name_and_value(make, mode, spell):
 
 
 def test_autoreset_modes_that_are_none(make):
-    with pytest.raises(perilune.UsageError, match="autoreset_mode.*unknown.*SAME_STEP"):
+    with pytest.raises(perilune.UsageError, match=r"autoreset_mode.*unknown.*SAME_STEP"):
         make(num_envs=2, autoreset_mode="same")
 
 

@@ -78,7 +78,7 @@ def test_entry_point_registers_in_its_namespace():
     saved = {name: registry.pop(name) for name in list(registry) if name.startswith("perilune/")}
     try:
         with namespace("perilune"):
-            list(entries)[0].load()()
+            next(iter(entries)).load()()
         assert {name for name in registry if name.startswith("perilune/")} == {f"perilune/{env_id}" for env_id in IDS}
     finally:
         registry.update(saved)

@@ -84,7 +84,7 @@ def test_the_best_policy_and_when_evaluations_were_made(short, tmp_path):
     assert perilune.evaluate(run, best=True) == run.best_policy.evaluate()
     stopped = perilune.train("cartpole", lambda progress: False, **{**short, "run_dir": tmp_path / "stopped"})
     with pytest.raises(perilune.Error, match="has no best policy"):
-        stopped.best_policy
+        _ = stopped.best_policy
 
 
 def test_runs_are_opened_again(trained):
@@ -133,7 +133,7 @@ def test_errors_are_the_command_lines(tmp_path, monkeypatch, arguments, options,
     with pytest.raises((perilune.UsageError, perilune.Error)) as caught:
         perilune.train(*arguments, quiet=True, **options)
     assert str(caught.value) == text
-    assert isinstance(caught.value, ValueError) or isinstance(caught.value, RuntimeError)
+    assert isinstance(caught.value, (ValueError, RuntimeError))
     assert not list(tmp_path.iterdir())
 
 
@@ -147,7 +147,7 @@ def test_errors_of_python_alone(short, tmp_path):
     with pytest.raises(perilune.UsageError, match="device 'tpu' is unknown - allowed: auto, cpu, cuda"):
         perilune.train(**{**short, "device": "tpu"})
     with pytest.raises(
-        perilune.UsageError, match="threads = 0 is out of range - allowed: None or a whole number, 1 .. 1024"
+        perilune.UsageError, match=r"threads = 0 is out of range - allowed: None or a whole number, 1 \.\. 1024"
     ):
         perilune.train(**{**short, "threads": 0})
     assert issubclass(perilune.UsageError, ValueError) and issubclass(perilune.Error, RuntimeError)
@@ -211,7 +211,7 @@ def test_a_run_begins_with_another_policys_weights(short, tmp_path):
         assert all((kept[name] == weights[name]).all() for name in weights) and kept.keys() == weights.keys()
         assert run.from_policy[0].parent == source.run_dir and run.from_policy[1] == 5120
     assert source.from_policy is None
-    with pytest.raises(perilune.UsageError, match="hidden_width = 32, but the policy .* has 16, 16"):
+    with pytest.raises(perilune.UsageError, match=r"hidden_width = 32, but the policy .* has 16, 16"):
         perilune.train(from_policy=source, **{**short, "hidden_width": 32, "run_dir": tmp_path / "other"})
     with pytest.raises(perilune.UsageError, match="leave one of them out"):
         perilune.train(resume=source, from_policy=source)

@@ -47,8 +47,8 @@ def test_recorded_steps_of_gymnasium(make):
 
 
 def test_replays_of_recorded_episodes():
-    """Open loop, whole episodes of random actions (up to 33 steps); balanced ones for as many steps, since an error of the
-    last bit grows to the size of the track within some 200."""
+    """Open loop, whole episodes of random actions (up to 33 steps); balanced ones for as many steps, since an error of
+    the last bit grows to the size of the track within some 200."""
     rows = golden("cartpole_episodes.csv")
     for number in np.unique(rows[:, 0]):
         episode = rows[rows[:, 0] == number]
@@ -86,7 +86,7 @@ def test_replay_says_what_is_wrong():
         perilune.replay("CartPole-v1", [0.0, 0.0], [1, 1])
     with pytest.raises(perilune.UsageError):
         perilune.replay("CartPole-v1", np.zeros(4), [1, 2])
-    with pytest.raises(perilune.UsageError, match="dtype = .*int32.* - allowed: float32, float64"):
+    with pytest.raises(perilune.UsageError, match=r"dtype = .*int32.* - allowed: float32, float64"):
         perilune.replay("CartPole-v1", np.zeros(4), [1], dtype=np.int32)
 
 
@@ -137,8 +137,8 @@ def test_reset_mask_restarts_only_those(make):
 
 
 class Reference:
-    """Gymnasium's SyncVectorEnv over CartPoles that are put into the states that perilune's environments have: resets, which
-    draw other numbers there, included."""
+    """Gymnasium's SyncVectorEnv over CartPoles that are put into the states that perilune's environments have: resets,
+    which draw other numbers there, included."""
 
     def __init__(self, num_envs, mode, limit):
         self.envs = SyncVectorEnv(
@@ -158,8 +158,8 @@ class Reference:
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("limit", [12, 500])
 def test_autoreset_is_gymnasiums(mode, limit):
-    """A scripted sequence over several episode ends, by falling and by the time limit: observations, rewards, flags and infos
-    are those of SyncVectorEnv."""
+    """A scripted sequence over several episode ends, by falling and by the time limit: observations, rewards, flags and
+    infos are those of SyncVectorEnv."""
     count = 6
     envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=count, autoreset_mode=mode, max_episode_steps=limit)
     reference = Reference(count, mode, limit)
@@ -397,7 +397,7 @@ def test_wrong_numbers_of_environments():
     for wrong in (0, -1, 2**40):
         with pytest.raises(perilune.UsageError):
             perilune.VectorEnv("CartPole-v1", wrong)
-    with pytest.raises(TypeError, match="num_envs = 1.5 is not an integer - allowed: a whole number, 1 .. 4194304"):
+    with pytest.raises(TypeError, match=r"num_envs = 1\.5 is not an integer - allowed: a whole number, 1 \.\. 4194304"):
         perilune.VectorEnv("CartPole-v1", 1.5)
     for options in ({"max_episode_steps": -1}, {"device": "tpu"}, {"threads": 0}, {"arrays": "jax"}):
         with pytest.raises(perilune.UsageError):
@@ -433,7 +433,7 @@ def test_use_after_close():
     envs.close()
     envs.close()
     for use in (
-        lambda: envs.reset(),
+        envs.reset,
         lambda: envs.step(np.zeros(3, int)),
         envs.get_state,
         envs.observations,

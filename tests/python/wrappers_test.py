@@ -46,7 +46,7 @@ def test_gymnasiums_wrappers(make, name, wrap, mode):
     observations, _ = envs.reset(seed=1)
     rng = np.random.default_rng(1)
     for _ in range(60):
-        observations, rewards, terminated, truncated, infos = envs.step(random_actions(inner, rng))
+        observations, rewards, terminated, truncated, _ = envs.step(random_actions(inner, rng))
         assert len(observations) == 5 and len(rewards) == 5
         done = np.asarray(terminated) | np.asarray(truncated)
         if mode is AutoresetMode.DISABLED and done.any():
@@ -90,7 +90,7 @@ def test_record_episode_statistics_whoever_resets(make, wrap, reset, mode):
         reset(envs)
         rows = []
         for t in range(80):
-            _, _, terminated, truncated, infos = envs.step(np.full(3, t // 3 % 2))
+            *_, infos = envs.step(np.full(3, t // 3 % 2))
             if "episode" in infos:
                 rows.append(
                     (t, infos["_episode"].tolist(), infos["episode"]["r"].tolist(), infos["episode"]["l"].tolist())

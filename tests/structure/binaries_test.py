@@ -1,4 +1,4 @@
-"""What the built files must look like: one program file, and instruction-set levels that cannot leak into each other."""
+"""What built files must look like: one program file, and instruction-set levels that cannot leak into each other."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_level_runs_nothing_at_start(level):
 EXCUSED = {
     "LunarLanderWith<": "77 fields of three bodies, their joints and contacts are more than a thread has registers",
     "lunar::World<": "the same: its solver is a function of its own, for the time that compilers take",
-    "Update<Interface<8, Discrete<4> >, 64, 2>": "networks of the landers in bf16: nine words, for a third block of a multiprocessor",
+    "Update<Interface<8, Discrete<4> >, 64, 2>": "networks of the landers in bf16: nine words, for a third block",
     "<LanderWith<": "29 fields beside a network's tile: a few bytes over the budget of 128 registers",
 }
 

@@ -1,5 +1,5 @@
-"""tools/perilune, tools/setup and tools/test on machines that lack something: each says what and what to type, and the same
-command succeeds once it is there. The machine is a PATH of stand-ins for what is looked for, and of links to plain tools."""
+"""tools/perilune, tools/setup and tools/test on machines that lack something: each says what and what to type, and the
+same command succeeds once it is there. The machine is a PATH of stand-ins for what is looked for and links to tools."""
 
 import os
 import shutil
@@ -57,15 +57,20 @@ FAKES = {
             [ ! -e fail-configure ] || { echo 'CMake Error: no such library' >&2; exit 1; }
             [ "$1" = --preset ] && name=$2 || name=$3
             mkdir -p build/$name
-            printf 'CMAKE_HOME_DIRECTORY:INTERNAL=%s\\nCMAKE_PROJECT_VERSION:STATIC=0.1.0\\nCMAKE_CXX_COMPILER:FILEPATH=%s\\n' \
-              "$PWD" "$(command -v ${CXX:-c++})" > build/$name/CMakeCache.txt
+            {
+              echo "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD"
+              echo CMAKE_PROJECT_VERSION:STATIC=0.1.0
+              echo "CMAKE_CXX_COMPILER:FILEPATH=$(command -v ${CXX:-c++})"
+            } > build/$name/CMakeCache.txt
             echo '-- Building: CPU level v4; no GPU kernels (no GPU was found); about 2 minutes on 2 cores' ;;
           --build)
             echo '[1/1 0.1s] Building program'
             [ ! -e slow ] || sleep 1
             [ ! -e fail-build ] || { cat fail-build; exit 1; }
-            printf '# ninja log v5\\n0\\t12300\\t%s000000000\\tkernels/CMakeFiles/kernels.dir/lander.cpp.o\\t0\\n' $(date +%s%N) \
-              > build/$3/.ninja_log
+            {
+              echo '# ninja log v5'
+              printf '0\\t12300\\t%s000000000\\tkernels/CMakeFiles/kernels.dir/lander.cpp.o\\t0\\n' $(date +%s%N)
+            } > build/$3/.ninja_log
             printf '#!/bin/sh\\necho program "$@"\\n' > build/$3/perilune
             chmod +x build/$3/perilune ;;
         esac""",

@@ -1,5 +1,5 @@
-"""What README.md and the scripts' own help tell one to type exists, and takes the options shown. The program's commands are
-run by tests/tools/examples_test.py."""
+"""What README.md and the scripts' own help tell one to type exists, and takes the options shown. The program's commands
+are run by tests/tools/examples_test.py."""
 
 import json
 import os
@@ -116,6 +116,5 @@ def test_script_help(script):
     lines = texts.help_text(script_help(script))
     assert any(line.startswith(script) for line in lines), "its help shows no command line"
     for line in lines:
-        line = re.sub(r"[][]", " ", line)  # what may be left out
-        for words in texts.commands(line):
+        for words in texts.commands(re.sub(r"[][]", " ", line)):  # in brackets: what may be left out
             assert check(words) is None, f"{line}: {check(words)}"

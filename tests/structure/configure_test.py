@@ -1,4 +1,4 @@
-"""What CMake decides to build: for this machine by default, what was asked for otherwise, and errors that say what to do."""
+"""What CMake decides to build: for this machine by default, else what was asked for; its errors say what to do."""
 
 import os
 import re

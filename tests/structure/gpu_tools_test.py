@@ -25,7 +25,7 @@ from processes import run_process  # noqa: E402
 
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 
-# One script for every fake. BREAK names those that fail, HANG those that never end, and BAD what tests do: "B=trap,C=hang".
+# One script for every fake. BREAK names those that fail, HANG those that never end, BAD what tests do: "B=trap,C=hang".
 FAKE = """#!{python}
 import json, os, pathlib, signal, sys, time
 name, words = os.path.basename(sys.argv[0]), sys.argv[1:]

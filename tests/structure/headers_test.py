@@ -16,7 +16,7 @@ NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 def failures(headers, compile_one):
     """What the compiler says of each header that does not compile alone; compile_one(header) runs it, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        runs = zip(headers, pool.map(compile_one, headers))
+        runs = zip(headers, pool.map(compile_one, headers), strict=True)
         return "\n".join(f"{header}:\n{run.stderr}" for header, run in runs if run.returncode)
 
 

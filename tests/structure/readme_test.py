@@ -1,4 +1,4 @@
-"""README.md: its tables are what bench/results says, its forecast what the program does, and the files it links to exist."""
+"""README.md: tables are what bench/results says, the forecast is what the program says, and files linked to exist."""
 
 import json
 import os

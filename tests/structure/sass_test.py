@@ -1,4 +1,4 @@
-"""bench/sass.py: the kernels' SASS is what is committed, and counts of small programs are those that reading them gives."""
+"""bench/sass.py: the kernels' SASS is what is committed, and counts of small programs are what reading them gives."""
 
 import json
 import os
@@ -99,9 +99,9 @@ def program(text, **encodings):
     return parse("\n".join(rows))["k"]
 
 
-def walked(text, constants={}, passes=lambda header: None, lanes=range(32), avoid=lambda body: False):
+def walked(text, constants=None, passes=lambda header: None, lanes=range(32), avoid=lambda body: False):
     kernel = program(text)
-    walk = Walk(Graph(kernel, avoid), constants, {"SR_TID.X": tuple(lanes), "vote": False}, passes)
+    walk = Walk(Graph(kernel, avoid), constants or {}, {"SR_TID.X": tuple(lanes), "vote": False}, passes)
     return kernel, walk
 
 
@@ -136,7 +136,7 @@ def test_arguments_bound_loops():
 
 
 def test_loops_that_count_addresses():
-    """From a thread's first word on, a block's width at a time, up to an end that is no multiple of it for all lanes."""
+    """From a thread's first word on, a block's width at a time, up to an end that is a multiple of it for no lane."""
     text = """
         S2R R0, SR_TID.X
         LEA R4, R0, 0x400, 0x2

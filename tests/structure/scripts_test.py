@@ -1,4 +1,4 @@
-"""The shell tools' promises on this machine: set-up's listing, usage errors, shell syntax. building_test.py is about others."""
+"""What shell tools promise on this machine: set-up's list, usage errors, syntax. building_test.py is about others."""
 
 import os
 import shutil

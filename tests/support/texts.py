@@ -18,7 +18,7 @@ def readme():
     )  # prose, language, block, "", prose, ...
     lines = [
         line
-        for language, block in zip(pieces[1::4], pieces[2::4])
+        for language, block in zip(pieces[1::4], pieces[2::4], strict=True)
         if not language
         for line in block.splitlines()
         if line.strip()

@@ -1,4 +1,4 @@
-"""Every kind of bad input ends with the right exit code and a line that names the problem, the value and the way out."""
+"""Every kind of bad input ends with the right exit code and a line that names the problem, value and way out."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import resource
 import shutil
 import struct
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -266,23 +267,31 @@ def test_more_memory_than_there_is(perilune, short):
     assert "GiB" in line
 
 
+def limit_memory(size):
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
 def test_more_memory_than_the_process_may_have(perilune, short):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
     if SANITIZED:
         pytest.skip("the address sanitizer reserves more than any limit")
-    perilune.fails(FAILED, "memory", "lower num_envs", arguments=["train", *short, *LARGE, "--quiet"], preexec_fn=limit)
+    perilune.fails(
+        FAILED,
+        "memory",
+        "lower num_envs",
+        arguments=["train", *short, *LARGE, "--quiet"],
+        preexec_fn=partial(limit_memory, 1 << 30),
+    )
 
 
 def test_hidden_layers_larger_than_the_memory(perilune, short):
     """Fits an index, but neither the machine's memory nor, on a large machine, the process's."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     if SANITIZED:
         pytest.skip("the address sanitizer reserves more than any limit")
     line = perilune.fails(
         FAILED,
         "memory",
         "hidden layers",
-        preexec_fn=limit,
+        preexec_fn=partial(limit_memory, 4 << 30),
         arguments=["train", *short, "--set", "hidden_sizes=16384,16384,16384", "--quiet"],
     )
     assert "GiB" in line

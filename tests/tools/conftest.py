@@ -47,7 +47,7 @@ class Perilune:
         return json.loads(self.good(*arguments, "--json", **kwargs).stdout)
 
     def fails(self, exit_code, *words, arguments, **kwargs):
-        """Runs it and expects this exit code, nothing on standard output, and one line on standard error with all words."""
+        """Runs it and expects this exit code, no standard output, and one line on standard error with all words."""
         done = self.run(*arguments, **kwargs)
         assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stderr}{done.stdout}"
         assert done.stdout == ""

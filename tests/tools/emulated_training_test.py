@@ -36,10 +36,10 @@ def metrics(folder, precision, seed):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_first_iteration_is_that_of_fp32(tmp_path, precision, rounding, seed):
     expected, actual = (metrics(tmp_path, p, seed)[0] for p in ("fp32", precision))
-    # The first policy is close to uniform (head gain 0.01), so that a logit's error of `rounding` x 0.01 turns one action
-    # in some thousands at most: the same episodes.
+    # The first policy is close to uniform (head gain 0.01), so that a logit's error of `rounding` x 0.01 turns one
+    # action in some thousands at most: the same episodes.
     assert actual["charts/episodes"] == pytest.approx(expected["charts/episodes"], rel=0.1)
-    # Losses are means of products of a few rounded numbers; 4 roundings each, and as much for the first update's effect.
+    # Losses are means of products of a few rounded numbers; 4 roundings each, and as much for the update's effect.
     for name in ("losses/value_loss", "losses/entropy", "losses/gradient_norm"):
         assert actual[name] == pytest.approx(expected[name], rel=8 * rounding), name
 

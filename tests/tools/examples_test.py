@@ -1,6 +1,7 @@
-"""The program's command lines in README.md and in its own help are run: with a short run's settings where they train, and
-with a run that exists where they name one."""
+"""The program's command lines in README.md and in its own help are run: with a short run's settings where they train,
+and with a run that exists where they name one."""
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def run_example(perilune, short, words):
     ]
     command = arguments[0] if arguments else "help"
     if command == "train" and "--resume" not in arguments and "--print-config" not in arguments:
-        # The line's own settings once more at the end: what it shows is not shortened away, but for the number of steps.
+        # The line's own settings once more at the end: what it shows is not shortened away, but its number of steps.
         own = [
             word
             for setting in settings_of(arguments)
@@ -47,7 +48,7 @@ def run_example(perilune, short, words):
 
 
 def settings_of(arguments):
-    return [value for option, value in zip(arguments, arguments[1:]) if option == "--set"]
+    return [value for option, value in itertools.pairwise(arguments) if option == "--set"]
 
 
 def examples(lines):

@@ -284,7 +284,7 @@ def test_tables_follow_the_terminal(perilune, columns):
         next(i for i, line in enumerate(lines) if re.match(rf"  {re.escape(key['name'])}( |$)", line)) for key in keys
     ]
     assert starts == sorted(starts)
-    for key, begin, end in zip(keys, starts, [*starts[1:], len(lines)]):
+    for key, begin, end in zip(keys, starts, [*starts[1:], len(lines)], strict=True):
         text = "".join(lines[begin:end]).replace(" ", "")
         assert text.endswith(key["help"].replace(" ", "")), key["name"]
         assert all(word in text for word in [key["default"], key["type"], *key["allowed"].split()][:2]), key["name"]

@@ -1,4 +1,4 @@
-"""The determinism contract and interrupted runs: same seed, same bytes, whatever the threads and however a run ended."""
+"""Determinism and interrupted runs: same seed, same bytes, whatever the threads and however a run ended."""
 
 import json
 import os
@@ -40,6 +40,11 @@ def test_threads_do_not_change_a_bit(perilune, short, networks):
     for threads in (1, 2, 3, 8):
         perilune.good("train", *short, *networks, "--run-dir", threads, "--threads", threads)
         assert policy(perilune, str(threads)) == policy(perilune, "1")
+
+
+def after_a_moment():
+    time.sleep(0.3)
+    return True
 
 
 def interrupt(perilune, arguments, when, signal_number=signal.SIGINT):
@@ -171,7 +176,7 @@ def test_killed_at_any_moment_the_run_resumes(perilune, short):
             arguments = ["train", "--resume", "run", "--quiet"]
         if (perilune.directory / "run" / "checkpoint.safetensors").exists():
             perilune.good("eval", "run", "--episodes", "1", "--device", "cpu")
-    done = interrupt(perilune, arguments, lambda: False if time.sleep(0.3) else True)
+    done = interrupt(perilune, arguments, after_a_moment)
     assert done.returncode == 130, done.stderr
     steps = steps_in(perilune, "run")
     assert steps == list(range(256, steps[-1] + 1, 256)) and steps[-1] > last
@@ -205,10 +210,9 @@ def test_more_steps_for_a_run_that_had_ended(perilune, short):
 
 def test_interrupted_again_the_new_settings_stay(perilune, short):
     perilune.good("train", *short, "--run-dir", "parts")
-    begun = lambda: not time.sleep(0.3)
-    done = interrupt(perilune, ["train", "--resume", "parts", "--set", "total_timesteps=12800000"], begun)
+    done = interrupt(perilune, ["train", "--resume", "parts", "--set", "total_timesteps=12800000"], after_a_moment)
     assert done.returncode == 130 and steps_in(perilune, "parts")[-1] > 5120, done.stderr
-    done = interrupt(perilune, ["train", "--resume", "parts"], begun)
+    done = interrupt(perilune, ["train", "--resume", "parts"], after_a_moment)
     assert done.returncode == 130 and "note" not in done.stdout and " of 12,800,000" in done.stdout
 
 
@@ -302,11 +306,12 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(perilune, short):
 
 def full_disk_command(perilune, arguments, disk):
     if disk is not None:
-        return dict(args=perilune.command(*arguments))
+        return {"args": perilune.command(*arguments)}
     # A limit on the size of any one file stands in for a full disk.
-    return dict(
-        args=perilune.command(*arguments), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-    )
+    return {
+        "args": perilune.command(*arguments),
+        "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)),
+    }
 
 
 @pytest.fixture

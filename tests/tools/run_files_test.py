@@ -1,5 +1,6 @@
 """The files of a run directory, read with the packages that people read them with."""
 
+import itertools
 import json
 import math
 
@@ -63,7 +64,7 @@ def test_tensorboard(run):
     events = accumulator.EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     assert set(events.Tags()["scalars"]) >= TAGS
-    for rows, tag in zip(rows_of(run), ("losses/value_loss", "eval/mean_return")):
+    for rows, tag in zip(rows_of(run), ("losses/value_loss", "eval/mean_return"), strict=True):
         scalars = events.Scalars(tag)
         assert [s.step for s in scalars] == [row["step"] for row in rows]
         np.testing.assert_allclose([s.value for s in scalars], [row[tag] for row in rows], rtol=1e-6)
@@ -73,10 +74,10 @@ def test_tensorboard(run):
 def test_policy_is_named_as_a_pytorch_sequential(perilune, short, hidden):
     perilune.good("train", *short, "--run-dir", "run", "--set", f"hidden_sizes={hidden}")
     tensors = load_file(perilune.directory / "run" / "policy.safetensors")
-    sizes = [4] + hidden
+    sizes = [4, *hidden]
     expected = {}
     for network, outputs in (("actor", 2), ("critic", 1)):
-        for layer, (inputs, out) in enumerate(zip(sizes, sizes[1:] + [outputs])):
+        for layer, (inputs, out) in enumerate(itertools.pairwise([*sizes, outputs])):
             expected[f"{network}.{2 * layer}.weight"] = (out, inputs)
             expected[f"{network}.{2 * layer}.bias"] = (out,)
     assert {name: tensor.shape for name, tensor in tensors.items()} == expected

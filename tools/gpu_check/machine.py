@@ -146,7 +146,7 @@ def each(runs, at_once=1):
             return Failed(f"unreadable output: {error}")
 
     with ThreadPoolExecutor(at_once) as pool:
-        ended = dict(zip(runs, pool.map(attempt, runs.values())))
+        ended = dict(zip(runs, pool.map(attempt, runs.values()), strict=True))
     problems = {name: end for name, end in ended.items() if isinstance(end, Failed)}
     results = {name: end for name, end in ended.items() if name not in problems}
     if problems:

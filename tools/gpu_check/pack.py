@@ -129,11 +129,11 @@ def unpack(archive, folder):
         with tarfile.open(archive, "r:xz") as tar:
             tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
-        raise Unusable(f"{archive} is cut short or no pack ({error}) - copy it here again")
+        raise Unusable(f"{archive} is cut short or no pack ({error}) - copy it here again") from error
     except OSError as error:
         raise Unusable(
             f"{archive} cannot be unpacked into {folder} ({error.strerror or error}) - name another place with TMPDIR"
-        )
+        ) from error
     if not (folder / INSIDE / MANIFEST).exists():
         raise Unusable(f"{archive} is no pack (it has no {MANIFEST}) - make one: tools/gpu-check --pack FILE.tar.xz")
     return folder / INSIDE
@@ -164,7 +164,7 @@ def manifest_of(build):
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise Unusable(f"{path} is damaged ({error}) - unpack its pack again, or copy it here again")
+        raise Unusable(f"{path} is damaged ({error}) - unpack its pack again, or copy it here again") from error
 
 
 def runs_on(arch, capability):

@@ -12,7 +12,7 @@ NCU_CSV = """==PROF== Connected to process 4711 (perilune)
 "1","4711","perilune","h","void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)","1","7","(64, 1, 1)","(528, 1, 1)","0","9.0","40","500","128","70","20","1","9","1"
 "2","4711","perilune","h","void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)","1","7","(64, 1, 1)","(528, 1, 1)","0","9.0","42","700","128","70","22","1","9","1"
 "3","4711","perilune","h","void run_kernel<ReduceGradients, 256, 0, ReduceGradientsArgs>(T4)","1","7","(256, 1, 1)","(36, 1, 1)","0","9.0","10","n/a","32","5","50","0","0","2"
-"""
+"""  # noqa: E501 - as ncu prints it
 KERNEL_CSV = """Processing [perilune.sqlite] with [cuda_gpu_kern_sum.py]...
 Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
 90.0,16000000,16,1000000.0,990000.0,900000,1100000,100.0,"void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)"
@@ -22,7 +22,7 @@ Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (n
 RANGE_CSV = """Range,Style,Total Proj Time (ns),Total Range Time (ns),Range Instances,Proj Avg (ns),Proj Med (ns),Proj Min (ns),Proj Max (ns),Proj StdDev (ns),Total GPU Ops,Avg GPU Ops,Avg Range Lvl,Avg Num Child
 perilune:rollout,PushPop,2600000,100000,2,1300000.0,1300000.0,1,2,0.0,2,1.0,1.0,0.0
 perilune:gradient,PushPop,17600000,100000,16,1100000.0,1100000.0,1,2,0.0,16,1.0,2.0,0.0
-"""
+"""  # noqa: E501 - as nsys prints it
 NVIDIA_SMI = "no GPU: a rehearsal, none, 0 MiB, 0 MHz, 9.0"
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 

@@ -56,7 +56,7 @@ def same_policies(machine, name, variants, settings):
 
 
 def smoke(machine):
-    """Small trainings, as a graph and launched one by one, kernels overlapping and not: the same policy, bit for bit."""
+    """Small trainings, as a graph and launched one by one, kernels overlapping and not: the same policy's bits."""
     variants = {
         f"graph {graph}, overlap {overlap}": (["--graph", graph], {"PERILUNE_CUDA_OVERLAP": overlap})
         for graph in ("on", "off")
@@ -203,7 +203,7 @@ def lander(environment, *settings):
             try:
                 more = throughput(machine, envs, *options)
             except Failed as failure:
-                raise Failed(f"{envs} environments: {failure}", failure.output, result or None)
+                raise Failed(f"{envs} environments: {failure}", failure.output, result or None) from failure
             result = {
                 **more,
                 "command": f"{result['command']} and {more['command']}" if result else more["command"],

@@ -51,7 +51,8 @@ def headline_lines(result, profiles, counters):
         name = f"{row['what']} {row.get('precision', '')}".strip()
         share = row["steps_per_second"] / predicted if predicted else None
         cells = ("-", "-") if share is None else (f"{rate(predicted)}steps/s", f"{100 * share:.0f}%")
-        yield f"  {name:12} {row['num_envs']:>12} {rate(row['steps_per_second']):>7}steps/s {cells[0]:>14} {cells[1]:>6}"
+        measured = f"{rate(row['steps_per_second']):>7}steps/s"
+        yield f"  {name:12} {row['num_envs']:>12} {measured} {cells[0]:>14} {cells[1]:>6}"
         if share is not None and share < NEAR:
             misses.append((f"{name} with {row['num_envs']} environments", share, suspect(row, profiles, counters)))
     if misses:

@@ -5,11 +5,11 @@
     run = perilune.train("cartpole", seed=1)                              # curves, evaluation, policy, run directory
     policy = perilune.load(run.run_dir); actions = policy(observations)
 
-Gymnasium, Stable-Baselines3 and PyTorch are not needed and never imported by `import perilune`; environments are registered
-with Gymnasium whichever of the two is imported first.
+Gymnasium, Stable-Baselines3 and PyTorch are not needed and never imported by `import perilune`; environments are
+registered with Gymnasium whichever of the two is imported first.
 
-An argument of the wrong kind is a TypeError and one that is not possible a UsageError (a ValueError); both name it and say what
-is allowed. Integers are Python's, NumPy's and arrays of no dimensions; booleans are no integers.
+An argument of the wrong kind is a TypeError and one that is not possible a UsageError (a ValueError); both name it and
+say what is allowed. Integers are Python's, NumPy's and arrays of no dimensions; booleans are no integers.
 """
 
 from perilune import registration

@@ -1,10 +1,10 @@
 """What arguments of the package may be, and the errors that say so.
 
-Each check returns a value as the native module takes it. It raises TypeError for a value of the wrong kind and UsageError for
-one of the right kind that is not possible, with the text "<name> = <value> is ... - allowed: ...".
+Each check returns a value as the native module takes it. It raises TypeError for a value of the wrong kind and
+UsageError for one of the right kind that is not possible, with the text "<name> = <value> is ... - allowed: ...".
 
-Integers are what operator.index takes: Python's, NumPy's and arrays of no dimensions; numbers also what is a numbers.Real.
-Booleans are neither: they are True, False and NumPy's.
+Integers are what operator.index takes: Python's, NumPy's and arrays of no dimensions; numbers also what is a
+numbers.Real. Booleans are neither: they are True, False and NumPy's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN = 60
 
 
 class RenderModeError(_native.UsageError, TypeError):
-    """A TypeError too: libraries that ask every environment for pictures (Stable-Baselines3) take one to mean "without"."""
+    """A TypeError too: libraries that ask every environment for pictures (Stable-Baselines3) take it as "without"."""
 
 
 def shown(value: Any) -> str:
@@ -219,7 +219,7 @@ def evaluation(
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, float]:
-    """Parameters of an environment as numbers. What they may be, and which an environment has, the native module knows."""
+    """Parameters of an environment as numbers. What they may be, and which an environment has, _native knows."""
     return {name: _parameter(name, value) for name, value in values.items()}
 
 

@@ -38,8 +38,9 @@ class Policy:
 
     Arithmetic is fp32, as in evaluations, whatever precision training multiplied in.
 
-    It can be copied and pickled, weights included, and goes on with the same draws: on the device, and with the threads, that
-    it was loaded with ("auto" chooses anew; unpickling a policy of device="cuda" where there is no GPU raises NoDeviceError).
+    It can be copied and pickled, weights included, and goes on with the same draws: on the device, and with the
+    threads, that it was loaded with ("auto" chooses anew; unpickling a policy of device="cuda" where there is no GPU
+    raises NoDeviceError).
     """
 
     def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None):
@@ -76,8 +77,8 @@ class Policy:
         obs: [D] or [n, D], NumPy (or what NumPy can make an array of), or a DLPack array on the policy's GPU (float32).
         deterministic: the most probable action (Box: the mean); else drawn: call c, row i draws by (seed, c, i).
 
-        Returns int64 [n] (Discrete) or float32 [n, k] within the action space (Box), without the first axis for a single
-        observation; for an array on the GPU a DeviceArray, its numbers not clipped, without waiting for the GPU.
+        Returns int64 [n] (Discrete) or float32 [n, k] within the action space (Box), without the first axis for a
+        single observation; for an array on the GPU a DeviceArray, its numbers not clipped, without waiting for the GPU.
         Raises UsageError for a wrong shape or a NaN, TypeError for what is no array of numbers.
         """
         obs, is_single = self._rows(obs)
@@ -121,8 +122,8 @@ class Policy:
         return Evaluation(**self._native.evaluate(*options))
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,
-        critic.0.weight, ..."""
+        """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out],
+        ..., critic.0.weight, ..."""
         return _tensors(self._native.file())
 
     def export(self, path: str | os.PathLike) -> Path:
@@ -133,9 +134,10 @@ class Policy:
         .onnx         the actor: "obs" [n, D] -> "outputs" [n, k] (needs the package onnx)
         .pt           the actor as TorchScript, [n, D] -> [n, k] (needs torch)
 
-        Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and .pt are
-        the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose outputs are to be
-        clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the .safetensors.
+        Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and
+        .pt are the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose
+        outputs are to be clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the
+        .safetensors.
 
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """

@@ -21,10 +21,9 @@ def replay(
     """Plays one episode from recorded random draws and actions: how a simulator is held against the environment that it
     stands for.
 
-    draws: the values that the environment drew, in its order (CartPole: the four of its reset). actions: [T] integers, or
-    [T, k] numbers. dtype: the arithmetic, "float32" as everywhere else or "float64" as Gymnasium's
-    (of LunarLander the task alone: Box2D's world is in float32 there, too). parameters: of the
-    environment.
+    draws: the values that the environment drew, in its order (CartPole: the four of its reset). actions: [T] integers,
+    or [T, k] numbers. dtype: the arithmetic, "float32" as everywhere else or "float64" as Gymnasium's (of LunarLander
+    the task alone: Box2D's world is in float32 there, too). parameters: of the environment.
 
     Returns obs [T+1, D] (the reset's first), reward [T], terminated [T], truncated [T], of as many steps as there are
     actions, or fewer where the episode ended; bodies [T+1, bodies, 6] (x, y, angle, vx, vy, w) where it has any.

@@ -1,4 +1,4 @@
-"""Environments for Stable-Baselines3: perilune.sb3.make("CartPole-v1", num_envs=1024) is a VecEnv. Needs stable-baselines3."""
+"""Environments for Stable-Baselines3, which is needed: perilune.sb3.make("CartPole-v1", num_envs=1024) is a VecEnv."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def make(env_id: str = "CartPole-v1", num_envs: int = 1, **options: Any) -> Peri
 
 
 class PeriluneVecEnv(VecEnv):
-    """A perilune.VectorEnv with SAME_STEP autoreset as Stable-Baselines3 wants environments: done flags, and a list of infos
-    with terminal_observation, TimeLimit.truncated and, with episode_statistics, the Monitor's episode {r, l, t}."""
+    """A perilune.VectorEnv with SAME_STEP autoreset as Stable-Baselines3 wants environments: done flags, and a list of
+    infos with terminal_observation, TimeLimit.truncated and, with episode_statistics, Monitor's episode {r, l, t}."""
 
     def __init__(self, envs: VectorEnv):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:

@@ -40,10 +40,10 @@ class Best(NamedTuple):
 class Run:
     """A training run: what train() returns, and Run(path) opens of an earlier one.
 
-    run_dir: its directory (checkpoints, policies, metrics, TensorBoard events). config: every setting. evaluation: of the
-    last policy (Evaluation), None if the run was stopped before it. best: the policy that scored highest (Best), None if
-    none was evaluated. Of the call to train() alone: device, steps (of the whole run),
-    new_steps, seconds, steps_per_second, solved, solved_threshold, interrupted.
+    run_dir: its directory (checkpoints, policies, metrics, TensorBoard events). config: every setting. evaluation: of
+    the last policy (Evaluation), None if the run was stopped before it. best: the policy that scored highest (Best),
+    None if none was evaluated. Of the call to train() alone: device, steps (of the whole run), new_steps, seconds,
+    steps_per_second, solved, solved_threshold, interrupted.
     """
 
     run_dir: Path
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def from_policy(self) -> tuple[Path, int] | None:
-        """The file of the policy that the run began with, and the step of its own run; None if it began with drawn weights."""
+        """The file of the policy that the run began with, and the step of its own run; None if weights were drawn."""
         kept = self.run_dir / "initial_policy.safetensors"
         if not kept.is_file():
             return None
@@ -117,7 +117,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """Every metric of every iteration, float64 [iterations]: iteration, step, time (Unix), and TensorBoard's names
-        (charts/..., losses/..., eval/...). NaN where an iteration has none; of several evaluations of a policy the last."""
+        (charts/..., losses/..., eval/...). NaN where an iteration has none; of several of a policy the last."""
         iterations: dict[int, dict[str, Any]] = {}
         for line in (self.run_dir / "metrics.jsonl").read_text().splitlines():
             row = json.loads(line)  # an evaluation has a row of its own
@@ -132,8 +132,8 @@ class Run:
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
-        """What one plots first. step, episodic_return, episodic_length: one entry per iteration in which an episode ended;
-        eval_step, eval_return: one per policy that was evaluated, the last included."""
+        """What one plots first. step, episodic_return, episodic_length: one entry per iteration in which an episode
+        ended; eval_step, eval_return: one per policy that was evaluated, the last included."""
         nothing = np.full(len(self.metrics["step"]), np.nan)
         returns = self.metrics.get("charts/episodic_return", nothing)
         evaluations = self.metrics.get("eval/mean_return", nothing)
@@ -213,21 +213,23 @@ def train(
 ) -> Run:
     """Trains a policy with PPO.
 
-    preset: settings to start from (default "cartpole"; see presets()); then config_file (TOML), then env (parameters of the
-    environment) and overrides (any key of keys(), such as seed=1, total_timesteps=500_000, hidden_sizes=[256, 128]; also
-    **{"env.sutton_barto_reward": True}); the later wins.
+    preset: settings to start from (default "cartpole"; see presets()); then config_file (TOML), then env (parameters of
+    the environment) and overrides (any key of keys(), such as seed=1, total_timesteps=500_000, hidden_sizes=[256, 128];
+    also **{"env.sutton_barto_reward": True}); the later wins.
     callback: called with a dict after every batch of iterations (iteration, iterations, step, total_steps, seconds,
-    steps_per_second, episodic_return, approx_kl, seconds_left); if it returns False the run is saved and train() returns.
-    run_dir: a directory for the run (default: a fresh one in runs/). resume: a run directory or Run to go on with, with its
-    own settings; overrides change those of keys() that may_change. from_policy: a policy file, checkpoint, run directory, Run
-    or Policy whose weights to begin with, also of another environment with the same spaces; hidden layers and activation
-    that are not given are the policy's. device: "auto" (where the run is expected to end sooner), "cpu" or "cuda". threads: of the
-    CPU, None for one per core; results do not depend on it. quiet: no progress bar, and no notes on what changes.
+    steps_per_second, episodic_return, approx_kl, seconds_left); if it returns False the run is saved and train()
+    returns.
+    run_dir: a directory for the run (default: a fresh one in runs/). resume: a run directory or Run to go on with, with
+    its own settings; overrides change those of keys() that may_change. from_policy: a policy file, checkpoint, run
+    directory, Run or Policy whose weights to begin with, also of another environment with the same spaces; hidden
+    layers and activation that are not given are the policy's. device: "auto" (where the run is expected to end sooner),
+    "cpu" or "cuda". threads: of the CPU, None for one per core; results do not depend on it. quiet: no progress bar,
+    and no notes on what changes.
 
-    Other Python threads run meanwhile. Ctrl-C saves the run and raises KeyboardInterrupt; an exception of the callback is
-    raised after saving, too.
-    Raises UsageError (a ValueError) for settings that are not possible and Error (a RuntimeError) for all that fails later,
-    with the command line's text.
+    Other Python threads run meanwhile. Ctrl-C saves the run and raises KeyboardInterrupt; an exception of the callback
+    is raised after saving, too.
+    Raises UsageError (a ValueError) for settings that are not possible and Error (a RuntimeError) for all that fails
+    later, with the command line's text.
     """
     if resume is not None and from_policy is not None:
         raise _native.UsageError(

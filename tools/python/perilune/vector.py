@@ -28,26 +28,28 @@ _COUNTERS = [
 class VectorEnv(gymnasium.vector.VectorEnv):
     """Environments stepped together; gymnasium.make_vec("perilune/<id>", num_envs=N, ...) makes it.
 
-    Arrays. step() returns observations float32 [N, D], rewards float32 [N], terminations and truncations bool [N]. On the CPU
-    they are NumPy arrays that the simulator writes directly: nothing is copied. An array that you keep, or of which you keep
-    a view, a slice or a tensor made from it, is never written again; one that nobody refers to any more is used for a later
-    step. (A bare address, as from x.ctypes.data, counts for nothing: keep the array with it.) On a GPU, or with
-    arrays="dlpack", they are perilune.DeviceArray, for torch.from_dlpack(x) and its like; a step only enqueues, and a
-    consumer's stream is made to wait for it and is waited for. What is wrong with actions on a GPU is raised by the next
-    call that waits: check() or get_state().
+    Arrays. step() returns observations float32 [N, D], rewards float32 [N], terminations and truncations bool [N]. On
+    the CPU they are NumPy arrays that the simulator writes directly: nothing is copied. An array that you keep, or of
+    which you keep a view, a slice or a tensor made from it, is never written again; one that nobody refers to any more
+    is used for a later step. (A bare address, as from x.ctypes.data, counts for nothing: keep the array with it.) On a
+    GPU, or with arrays="dlpack", they are perilune.DeviceArray, for torch.from_dlpack(x) and its like; a step only
+    enqueues, and a consumer's stream is made to wait for it and is waited for. What is wrong with actions on a GPU is
+    raised by the next call that waits: check() or get_state().
 
-    Randomness. reset(seed=s) starts environment i on the episodes of environment i of a training run with seed s, whatever N
-    is; reset(seed=[s0, s1, ...]) starts each as environment 0 of a run with its seed. reset() goes on with the next episode.
+    Randomness. reset(seed=s) starts environment i on the episodes of environment i of a training run with seed s,
+    whatever N is; reset(seed=[s0, s1, ...]) starts each as environment 0 of a run with its seed. reset() goes on with
+    the next episode.
 
     infos. Of a step in which episodes ended, with SAME_STEP: final_obs (object [N]), final_info and their masks, as of
-    SyncVectorEnv. With episode_statistics also episode {r, l, t} (return float32 [N], length int32 [N], seconds float64 [N];
-    0 where no episode ended) and _episode (bool [N]), as Gymnasium's RecordEpisodeStatistics adds them, at no cost; that
-    wrapper refuses infos that have them already. On a GPU r, l and final_obs are in every step's infos, without masks, valid
-    where an episode ended.
+    SyncVectorEnv. With episode_statistics also episode {r, l, t} (return float32 [N], length int32 [N], seconds float64
+    [N]; 0 where no episode ended) and _episode (bool [N]), as Gymnasium's RecordEpisodeStatistics adds them, at no
+    cost; that wrapper refuses infos that have them already. On a GPU r, l and final_obs are in every step's infos,
+    without masks, valid where an episode ended.
 
-    Copies. copy.deepcopy and pickle give environments of their own that go on in the same episodes with the same bits; those
-    that were never reset are new ones. They are made as these were, with the same device and threads ("auto" and None choose
-    anew; unpickling those of device="cuda" where there is no GPU raises NoDeviceError); states pass through the CPU.
+    Copies. copy.deepcopy and pickle give environments of their own that go on in the same episodes with the same bits;
+    those that were never reset are new ones. They are made as these were, with the same device and threads ("auto" and
+    None choose anew; unpickling those of device="cuda" where there is no GPU raises NoDeviceError); states pass through
+    the CPU.
     """
 
     def __init__(
@@ -67,12 +69,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """Makes num_envs environments.
 
         env_id: Gymnasium's id or an alias. max_episode_steps: the time limit (default: the environment's own).
-        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, of Gymnasium's AutoresetMode or by name or value. device: "cpu",
-        "cuda" or "auto" (a GPU if there is one). threads: of the CPU, None for one per core. arrays: "numpy" (the CPU's
-        default) or "dlpack" (a GPU's). episode_statistics: whether infos have them. render_mode: None. parameters: of the
-        environment, such as sutton_barto_reward=True.
-        Raises UsageError for an unknown environment or parameter and for values that are not possible; warns of values that
-        Gymnasium advises against.
+        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED, of Gymnasium's AutoresetMode or by name or value. device:
+        "cpu", "cuda" or "auto" (a GPU if there is one). threads: of the CPU, None for one per core. arrays: "numpy"
+        (the CPU's default) or "dlpack" (a GPU's). episode_statistics: whether infos have them. render_mode: None.
+        parameters: of the environment, such as sutton_barto_reward=True.
+        Raises UsageError for an unknown environment or parameter and for values that are not possible; warns of values
+        that Gymnasium advises against.
         """
         if render_mode is not None:
             raise _arguments.RenderModeError(
@@ -137,7 +139,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts episodes; returns the observations of all environments and no infos.
 
-        seed: see the class; 0 .. 2**32 - 1. options: {"reset_mask": bool [N]} restarts only those (not in the first reset).
+        seed: see the class; 0 .. 2**32 - 1. options: {"reset_mask": bool [N]} restarts only those (not in the first
+        reset).
         Raises UsageError for seeds out of range or of the wrong number and for a mask that is none.
         """
         mask = None
@@ -158,10 +161,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One step of every environment: observations, rewards, terminations, truncations, infos (see the class).
 
-        actions: integers [N] (Discrete) or numbers [N, k] (Box; clipped as the environment does), NumPy or what NumPy can
-        make an array of; int32, int64 and float32 are read where they are. On a GPU also DLPack arrays.
-        Raises UsageError for a wrong shape, an action that is none or NaN, an episode that is over (DISABLED) and before the
-        first reset, TypeError for a wrong type, Error after close. Nothing has changed then.
+        actions: integers [N] (Discrete) or numbers [N, k] (Box; clipped as the environment does), NumPy or what NumPy
+        can make an array of; int32, int64 and float32 are read where they are. On a GPU also DLPack arrays.
+        Raises UsageError for a wrong shape, an action that is none or NaN, an episode that is over (DISABLED) and
+        before the first reset, TypeError for a wrong type, Error after close. Nothing has changed then.
         """
         return self._native.step(actions)
 
