@@ -75,7 +75,7 @@ def test_rooms_of_the_host_include_those_below():
         assert folder in ROOMS, f"{relative(path)} is in no room - allowed: {ROOMS}"
         for number, line in enumerate(path.read_text().splitlines(), 1):
             m = re.match(r'\s*#\s*include\s+"host/([^/"]+)/', line)
-            if m and m[1] not in ROOMS[:ROOMS.index(folder) + 1]:
+            if m and m[1] not in ROOMS[: ROOMS.index(folder) + 1]:
                 wrong.append(f"{relative(path)}:{number}: host/{folder} must not include host/{m[1]}")
     assert not wrong, "\n" + "\n".join(wrong)
 
