@@ -94,7 +94,7 @@ def test_one_environment_at_one_width(configure):
     done = configure("-DPERILUNE_ENVIRONMENTS=CartPole", "-DPERILUNE_WIDTHS=64")
     assert not done.failed, done.text
     units = done.folder / "kernels" / "units"
-    assert "add_instances<CartPole, 64>" in (units / "CartPole.cpp").read_text()
+    assert "add_kernels<CartPole, 64>" in (units / "CartPole.cpp").read_text()
     assert (units / "environments.def").read_text().splitlines() == [
         'PERILUNE_ENVIRONMENT(CartPole, "sims/cartpole.hpp", 64)'
     ]

@@ -1,4 +1,4 @@
-"""What shell tools promise on this machine: set-up's list, usage errors, syntax. building_test.py is about others."""
+"""What shell tools promise on this machine: set-up's list and usage errors. building_test.py is about others."""
 
 import os
 import shutil
@@ -12,13 +12,6 @@ ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
 def run(*command, **kwargs):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **kwargs)
-
-
-def test_shell_scripts_parse():
-    for script in ["tools/setup", "tools/perilune", "tools/test", "tools/fresh-check", "tools/build-wheel", ".ci/run"]:
-        assert os.access(ROOT / script, os.X_OK), f"{script} is not executable"
-        checked = run("bash", "-n", script)
-        assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a GPU")
