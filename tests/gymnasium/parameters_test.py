@@ -1,18 +1,13 @@
 """The landers' parameters are Gymnasium's: what it takes and refuses, what it warns of, and how it flies with them."""
 
-import os
-import sys
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium.envs.box2d.lunar_lander import LunarLander
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), os.environ.get("PERILUNE_BUILD_DIR", ".") + "/python"]
 perilune = pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
-from gymnasium.envs.box2d.lunar_lander import LunarLander  # noqa: E402
-
 from real_landers import RealLanders  # noqa: E402
 
 LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3", "Lander-v0", "LanderContinuous-v0"]

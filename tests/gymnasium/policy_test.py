@@ -4,12 +4,9 @@ import json
 import math
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from real_policy import load_policy, play
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]

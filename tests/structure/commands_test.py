@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import texts
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-import texts  # noqa: E402
 
 SCRIPTS = sorted(
     path

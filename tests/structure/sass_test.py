@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import sass
+from sass_walk import Graph, Walk, parse
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
 CUDA = os.environ["PERILUNE_HAS_CUDA"] == "1"
-sys.path.insert(0, str(ROOT / "bench"))
-import sass  # noqa: E402
-from sass_walk import Graph, Walk, parse  # noqa: E402
 
 ONLY_WITH_CUDA = pytest.mark.skipif(not CUDA, reason="a build without CUDA")
 

@@ -3,10 +3,13 @@
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
 

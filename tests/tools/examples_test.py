@@ -3,14 +3,13 @@ and with a run that exists where they name one."""
 
 import itertools
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
+import texts
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-import texts  # noqa: E402
 
 SUBCOMMANDS = ["", "train", "eval", "sweep", "profile", "list", "info"]
 
