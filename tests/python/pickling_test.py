@@ -197,3 +197,11 @@ def test_single_environments_go_on_in_their_copy(way):
     other = WAYS[way](env)
     assert_same([other.step(t % 4) for t in range(10)], [env.step(t % 4) for t in range(10)])
     assert_same(other.reset(), env.reset())
+
+
+@pytest.mark.parametrize(
+    "path", ["policy.Policy", "training.Run", "training.Best", "training.Evaluation", "vector.VectorEnv", "single.Env"]
+)
+def test_classes_are_where_earlier_pickles_name_them(path):
+    module, name = path.split(".")
+    assert pickle.loads(f"cperilune.{module}\n{name}\n.".encode()) is getattr(perilune, name)

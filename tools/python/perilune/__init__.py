@@ -15,9 +15,10 @@ say what is allowed. Integers are Python's, NumPy's and arrays of no dimensions;
 from perilune import registration
 from perilune._native import DeviceArray, Error, NoDeviceError, OutOfMemoryError, UsageError, version
 from perilune.catalog import environments, info, keys, presets
+from perilune.evaluation import Evaluation
 from perilune.policy import Policy, load
 from perilune.replays import replay
-from perilune.training import Best, Evaluation, Run, evaluate, train
+from perilune.training import Best, Run, evaluate, train
 
 __version__ = version()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from perilune import _arguments, _native
+from perilune import _arguments, _native, _safetensors
+from perilune.evaluation import Evaluation
 
 # Of every number of a continuous action.
 _LOW, _HIGH = -1.0, 1.0
@@ -114,17 +114,15 @@ class Policy:
         env: Mapping[str, Any] | None = None,
         max_episode_steps: int | None = None,
         env_id: str | None = None,
-    ):
+    ) -> Evaluation:
         """Plays whole episodes of the task that the policy was trained for, or of another; see perilune.evaluate()."""
-        from perilune.training import Evaluation
-
         options = _arguments.evaluation(episodes, deterministic, seed, env, max_episode_steps, env_id)
         return Evaluation(**self._native.evaluate(*options))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out],
         ..., critic.0.weight, ..."""
-        return _tensors(self._native.file())
+        return _safetensors.tensors_of(self._native.file())
 
     def export(self, path: str | os.PathLike) -> Path:
         """Writes the policy for other programs, as the name ends:
@@ -169,24 +167,6 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"<perilune.Policy for {self.env_id} from {str(self.path)!r} on {self.device}>"
-
-
-def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
-    with path.open("rb") as file:
-        return json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__", {})
-
-
-def _tensors(data: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file that the native module has written."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    del header["__metadata__"]
-    tensors = {}
-    for name, entry in sorted(header.items()):
-        begin, stop = (end + offset for offset in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:stop], "<f4").reshape(entry["shape"])
-    return tensors
 
 
 def _write_safetensors(policy: Policy, path: Path) -> None:

@@ -12,22 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perilune import _arguments, _native
-from perilune.policy import Policy, file_of, load, metadata_of
+from perilune import _arguments, _native, _safetensors
+from perilune.evaluation import Evaluation
+from perilune.policy import Policy, file_of, load
 
 # A run that is over sooner shows no progress bar.
 _SHOW_AFTER_SECONDS = 0.5
-
-
-class Evaluation(NamedTuple):
-    """Whole episodes of a policy: undiscounted returns, one episode per environment."""
-
-    episodes: int
-    mean: float
-    std: float
-    min: float
-    max: float
-    mean_length: float
 
 
 class Best(NamedTuple):
@@ -106,7 +96,7 @@ class Run:
         kept = self.run_dir / "initial_policy.safetensors"
         if not kept.is_file():
             return None
-        metadata = metadata_of(kept)
+        metadata = _safetensors.metadata_of(kept)
         return Path(metadata["from_path"]), int(metadata["step"])
 
     @cached_property
