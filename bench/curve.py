@@ -6,9 +6,10 @@
 A part's mean_return is that of the episodes that ended in it, null where none did. Needs only Python's own library.
 """
 
-import argparse
 import json
 from pathlib import Path
+
+from harness import parser_of
 
 
 def mean(values):
@@ -16,7 +17,7 @@ def mean(values):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--parts", type=int, default=40)
     parser.add_argument("--note", default="")

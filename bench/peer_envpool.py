@@ -8,18 +8,14 @@ Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has i
 one JSON object. Needs the package and EnvPool (pip install envpool).
 """
 
-import argparse
 import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-from solve import processor  # noqa: E402
+from harness import command_line, parser_of, processor
 
 OURS = {
     "exact": ("LunarLander-v3", {}),
@@ -59,8 +55,7 @@ def theirs(num_envs, threads):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", type=Path, default=ROOT / "build" / "release" / "python")
+    parser = parser_of(__doc__, "--package")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -98,7 +93,7 @@ def main():
                 "processor": processor(),
                 "device": perilune.info()["device"],
                 "threads": options.threads,
-                "command": " ".join(["bench/peer_envpool.py", *sys.argv[1:]]),
+                "command": command_line(),
                 "envpool": envpool.__version__,
                 "envpool_steps_per_second": round(reference),
                 "envpool_by_num_envs": {

@@ -8,7 +8,6 @@ Prints one JSON object. Everything that is compared is measured in turns in one 
 counts. Needs the package (tools/test or pip installs it), and Gymnasium for the comparison.
 """
 
-import argparse
 import json
 import platform
 import re
@@ -16,11 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-from solve import processor  # noqa: E402
+from harness import ask, parser_of, processor, set_words
 
 TRAINING = {
     "num_envs": 1024,
@@ -71,32 +67,15 @@ def stepping(gymnasium, np, num_envs, options):
 
 
 def training(perilune, options):
-    words = [
-        word for key, value in TRAINING.items() for word in ("--set", f"{key}={'none' if value is None else value}")
-    ]
+    words = set_words(f"{key}={'none' if value is None else value}" for key, value in TRAINING.items())
     here = program = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(options.repeat):
             run = perilune.train("cartpole", quiet=True, device="cpu", run_dir=f"{folder}/python{repeat}", **TRAINING)
             here = max(here, run.steps_per_second)
-            done = subprocess.run(
-                [
-                    options.program,
-                    "train",
-                    "cartpole",
-                    "--json",
-                    "--quiet",
-                    "--device",
-                    "cpu",
-                    "--run-dir",
-                    f"{folder}/program{repeat}",
-                    *words,
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            program = max(program, json.loads(done.stdout)["steps_per_second"])
+            place = ["--device", "cpu", "--run-dir", f"{folder}/program{repeat}"]
+            done = ask(options.program, "train", "cartpole", "--quiet", *place, *words)
+            program = max(program, done["steps_per_second"])
     return {"what": "train", "steps_per_second": here, "program_steps_per_second": program, "ratio": here / program}
 
 
@@ -108,9 +87,7 @@ def import_seconds(package):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", type=Path, default=ROOT / "build" / "release" / "python")
-    parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "perilune")
+    parser = parser_of(__doc__, "--package", "--program")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()

@@ -101,7 +101,7 @@ def test_readme_commands(line):
     ),
 )
 def test_script_usage(script):
-    """Of scripts that need more than Python to start: the options of their usage are in their code."""
+    """Of scripts that may need more than Python to start: the options of their usage are in their code."""
     text = (ROOT / script).read_text()
     usage = re.match(r'#![^\n]*\n"""(.*?)"""', text, flags=re.S)[1]
     assert f"{script}" in usage, "its usage shows no command line"

@@ -10,6 +10,8 @@ import pytest
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import short_run  # noqa: E402
+
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
 
@@ -66,20 +68,10 @@ def perilune(tmp_path):
     return Perilune(tmp_path)
 
 
-# A run of 20 iterations of 256 steps, without evaluations on the way: milliseconds, on a busy machine too.
+# What makes a run short, as options.
 SHORT = ["--device", "cpu", "--threads", "1"]
-for setting in (
-    "total_timesteps=5120",
-    "num_envs=16",
-    "num_steps=16",
-    "update_epochs=1",
-    "num_minibatches=1",
-    "hidden_width=16",
-    "eval_every=0",
-    "target_return=none",
-    "eval_episodes=10",
-):
-    SHORT += ["--set", setting]
+for name, value in short_run.SETTINGS.items():
+    SHORT += ["--set", f"{name}={'none' if value is None else value}"]
 
 
 @pytest.fixture
