@@ -32,7 +32,7 @@ def state_of(envs, fields, **counters):
 
 
 def test_recorded_steps_of_gymnasium(make):
-    """4000 transitions of Gymnasium's float64 CartPole, taken here from the same states."""
+    """Transitions of Gymnasium's float64 CartPole, taken here from the same states."""
     rows = golden("cartpole_onestep.csv")
     envs = make(num_envs=len(rows))
     envs.reset(seed=1)
