@@ -6,9 +6,10 @@
 A part's mean_return is that of the episodes that ended in it, null where none did. Needs only Python's own library.
 """
 
-import argparse
 import json
 from pathlib import Path
+
+from harness import parser_of
 
 
 def mean(values):
@@ -16,7 +17,7 @@ def mean(values):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--parts", type=int, default=40)
     parser.add_argument("--note", default="")
@@ -28,18 +29,35 @@ def main():
     size = -(-len(rows) // options.parts)
     parts = []
     for at in range(0, len(rows), size):
-        part = rows[at:at + size]
+        part = rows[at : at + size]
         ended = [row for row in part if row["charts/episodes"]]
         episodes = sum(row["charts/episodes"] for row in ended)
         total = sum(row["charts/episodes"] * row["charts/episodic_return"] for row in ended)
-        parts.append({"step": part[-1]["step"], "episodes": episodes,
-                      "mean_return": round(total / episodes, 2) if episodes else None,
-                      "value_loss": mean([row["losses/value_loss"] for row in part]),
-                      "entropy": mean([row["losses/entropy"] for row in part])})
+        parts.append(
+            {
+                "step": part[-1]["step"],
+                "episodes": episodes,
+                "mean_return": round(total / episodes, 2) if episodes else None,
+                "value_loss": mean([row["losses/value_loss"] for row in part]),
+                "entropy": mean([row["losses/entropy"] for row in part]),
+            }
+        )
     seconds = rows[-1]["time"] - rows[0]["time"]
-    print(json.dumps({"benchmark": "curve", "environment": last["env"], "steps": last["steps"], "solved": last["solved"],
-                      "final_evaluation": last["eval"], "seconds": round(seconds), "note": options.note,
-                      "evaluations": evaluations, "rows": parts}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "curve",
+                "environment": last["env"],
+                "steps": last["steps"],
+                "solved": last["solved"],
+                "final_evaluation": last["eval"],
+                "seconds": round(seconds),
+                "note": options.note,
+                "evaluations": evaluations,
+                "rows": parts,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

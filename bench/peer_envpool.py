@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
-"""Steps per second of EnvPool's LunarLander beside Perilune's landers, through the Python interface of both, in one run.
+"""Steps per second of EnvPool's LunarLander beside Perilune's landers, through the Python interface of both.
 
   python bench/peer_envpool.py [--package build/release/python] [--seconds 2] [--threads N]
 
-Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has instead; they are measured in turns, --repeat
-times, and the best of each counts. EnvPool is measured with several batch sizes, its best one counts. Prints one JSON
-object. Needs the package and EnvPool (pip install envpool).
+Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has instead; they are measured in turns,
+--repeat times, and the best of each counts. EnvPool is measured with several batch sizes, its best one counts. Prints
+one JSON object. Needs the package and EnvPool (pip install envpool).
 """
 
-import argparse
 import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-from solve import processor  # noqa: E402
+from harness import command_line, parser_of, processor
 
-OURS = {"exact": ("LunarLander-v3", {}), "fast": ("LunarLander-v3", {"fast_solver": True}), "simplified": ("Lander-v0", {})}
+OURS = {
+    "exact": ("LunarLander-v3", {}),
+    "fast": ("LunarLander-v3", {"fast_solver": True}),
+    "simplified": ("Lander-v0", {}),
+}
 
 
 def rate(step, num_envs, seconds):
@@ -40,6 +40,7 @@ def rate(step, num_envs, seconds):
 
 def ours(environment, parameters, num_envs, threads):
     import perilune
+
     envs = perilune.VectorEnv(environment, num_envs, threads=threads, **parameters)
     envs.reset(seed=1)
     return envs.step
@@ -47,14 +48,14 @@ def ours(environment, parameters, num_envs, threads):
 
 def theirs(num_envs, threads):
     import envpool
+
     envs = envpool.make("LunarLander-v3", env_type="gymnasium", num_envs=num_envs, num_threads=threads)
     envs.reset()
     return envs.step
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", type=Path, default=ROOT / "build" / "release" / "python")
+    parser = parser_of(__doc__, "--package")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -62,22 +63,47 @@ def main():
     sys.path.insert(0, str(options.package))
 
     subjects = {f"envpool {n}": (n, theirs(n, options.threads)) for n in (16, 64, 256)}
-    subjects |= {name: (1024, ours(environment, parameters, 1024, options.threads))
-                 for name, (environment, parameters) in OURS.items()}
+    subjects |= {
+        name: (1024, ours(environment, parameters, 1024, options.threads))
+        for name, (environment, parameters) in OURS.items()
+    }
     rates = dict.fromkeys(subjects, 0.0)
     for _ in range(options.repeat):
         for name, (num_envs, step) in subjects.items():
             rates[name] = max(rates[name], rate(step, num_envs, options.seconds))
     reference = max(value for name, value in rates.items() if name.startswith("envpool"))
-    rows = [{"solver": name, "environment": OURS[name][0], "num_envs": 1024, "steps_per_second": round(rates[name]),
-             "ratio": round(rates[name] / reference, 2)} for name in OURS]
+    rows = [
+        {
+            "solver": name,
+            "environment": OURS[name][0],
+            "num_envs": 1024,
+            "steps_per_second": round(rates[name]),
+            "ratio": round(rates[name] / reference, 2),
+        }
+        for name in OURS
+    ]
     import envpool
+
     import perilune
-    print(json.dumps({
-        "benchmark": "envpool", "processor": processor(), "device": perilune.info()["device"], "threads": options.threads,
-        "command": " ".join(["bench/peer_envpool.py", *sys.argv[1:]]), "envpool": envpool.__version__, "envpool_steps_per_second": round(reference),
-        "envpool_by_num_envs": {name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")},
-        "rows": rows}, indent=1))
+
+    print(
+        json.dumps(
+            {
+                "benchmark": "envpool",
+                "processor": processor(),
+                "device": perilune.info()["device"],
+                "threads": options.threads,
+                "command": command_line(),
+                "envpool": envpool.__version__,
+                "envpool_steps_per_second": round(reference),
+                "envpool_by_num_envs": {
+                    name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")
+                },
+                "rows": rows,
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

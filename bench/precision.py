@@ -10,43 +10,37 @@ still tells runs apart that all end at the highest score. Precisions not named a
 machine has. Differences are to the first precision, standard errors over seeds. Needs only Python's own library.
 """
 
-import argparse
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+from harness import ask, command_line, parser_of, processor, set_words
 
 
 def precisions_of(program):
-    info = json.loads(subprocess.run([program, "info", "--json"], capture_output=True, text=True, check=True).stdout)
+    info = ask(program, "info")
     return next(one["precisions"] for one in info["instances"] if one["env"] == "CartPole-v1")
 
 
 def train(options, preset, precision, seed, folder):
     run = Path(folder) / f"{preset}-{precision}-{seed}"
-    settings = [word for pair in options.set for word in ("--set", pair)]
-    process = subprocess.run([options.program, "train", preset, "--json", "--quiet", "--seed", seed, "--device",
-                              options.device, "--threads", options.threads, "--run-dir", run,
-                              "--set", f"precision={precision}", *settings], capture_output=True, text=True)
-    if process.returncode != 0:
-        sys.exit(f"{preset}, {precision}, seed {seed} failed with {process.returncode}: {process.stderr.strip()}")
-    result = json.loads(process.stdout)
+    result = ask(
+        options.program,
+        "train",
+        preset,
+        *("--quiet", "--seed", seed, "--device", options.device, "--threads", options.threads, "--run-dir", run),
+        *set_words([f"precision={precision}", *options.set]),
+        name=f"{preset}, {precision}, seed {seed}",
+    )
     returns = [json.loads(line).get("charts/episodic_return") for line in (run / "metrics.jsonl").open()]
-    return {"seed": int(seed), "eval_mean": result["eval"]["mean"],
-            "training_return": round(statistics.fmean(x for x in returns if x is not None), 3),
-            "seconds": round(result["seconds"], 4), "device": result["device"]}
+    return {
+        "seed": int(seed),
+        "eval_mean": result["eval"]["mean"],
+        "training_return": round(statistics.fmean(x for x in returns if x is not None), 3),
+        "seconds": round(result["seconds"], 4),
+        "device": result["device"],
+    }
 
 
 def summary(rows, key):
@@ -56,19 +50,18 @@ def summary(rows, key):
 
 
 def difference(a, b):
-    return {"mean": round(a["mean"] - b["mean"], 3),
-            "standard_error": round((a["standard_error"] ** 2 + b["standard_error"] ** 2) ** 0.5, 3)}
+    return {
+        "mean": round(a["mean"] - b["mean"], 3),
+        "standard_error": round((a["standard_error"] ** 2 + b["standard_error"] ** 2) ** 0.5, 3),
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "--program", "--device", "--set")
     parser.add_argument("presets", nargs="*", default=["cartpole-zoo", "cartpole-cleanrl"], metavar="PRESET")
     parser.add_argument("--seeds", default="1,2,3,4,5,6,7,8,9,10")
     parser.add_argument("--precisions")
-    parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "perilune")
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", default="1", help="of each process; results do not depend on it")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     precisions = options.precisions.split(",") if options.precisions else precisions_of(options.program)
 
@@ -89,8 +82,13 @@ def main():
                 row["median_seconds"] = statistics.median(run["seconds"] for run in rows)
                 row["seeds"] = [{key: run[key] for key in run if key != "device"} for run in rows]
                 table.append(row)
-    result = {"benchmark": "precision", "device": device, "processor": processor(),
-              "command": " ".join(["bench/precision.py", *sys.argv[1:]]), "rows": table}
+    result = {
+        "benchmark": "precision",
+        "device": device,
+        "processor": processor(),
+        "command": command_line(),
+        "rows": table,
+    }
     print(json.dumps(result, indent=1))
 
 

@@ -7,16 +7,18 @@ No row was measured; tools/gpu-check writes measured ones, with the prediction b
 host/planning/performance_model.cpp: this only asks `perilune profile --predict`. Needs only Python's own library.
 """
 
-import argparse
 import json
-import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from harness import ask, parser_of, set_words
+
 SETTINGS = ["num_steps=128", "num_minibatches=4", "update_epochs=4", "hidden_width=64", "hidden_layers=2"]
 # What rows call an environment: its preset and settings.
-ENVIRONMENTS = {"CartPole-v1": ["cartpole"], "LunarLander-v3, exact": ["lunar-lander", "--set", "env.fast_solver=0"],
-                "LunarLander-v3, fast": ["lunar-lander", "--set", "env.fast_solver=1"], "Lander-v0": ["lander"]}
+ENVIRONMENTS = {
+    "CartPole-v1": ["cartpole"],
+    "LunarLander-v3, exact": ["lunar-lander", "--set", "env.fast_solver=0"],
+    "LunarLander-v3, fast": ["lunar-lander", "--set", "env.fast_solver=1"],
+    "Lander-v0": ["lander"],
+}
 
 
 def rounded(x):
@@ -24,29 +26,53 @@ def rounded(x):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "--program")
     parser.add_argument("gpu")
-    parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "perilune")
     options = parser.parse_args()
     train, simulate = [], []
     for environment, task in ENVIRONMENTS.items():
         for envs in (4096, 16384, 65536):
             for precision in ("fp32", "tf32", "bf16"):
-                words = [options.program, "profile", *task, "--json", "--predict", options.gpu]
-                for setting in [*SETTINGS, f"num_envs={envs}", f"precision={precision}"]:
-                    words += ["--set", setting]
-                told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+                settings = set_words([*SETTINGS, f"num_envs={envs}", f"precision={precision}"])
+                told = ask(options.program, "profile", *task, "--predict", options.gpu, *settings)
                 seconds = told["seconds_per_iteration"]["predicted"]
-                phases = {row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
-                          for row in told["phases"]}
-                train.append({"environment": environment, "num_envs": envs, "precision": precision,
-                              "flop_per_step": told["flop_per_step"], "seconds_per_iteration": rounded(seconds),
-                              "steps_per_second": rounded(told["steps_per_iteration"] / seconds), "phases": phases})
-            simulate.append({"environment": environment, "num_envs": envs,
-                             "steps_per_second": rounded(told["simulation_steps_per_second"])})
-    print(json.dumps({"benchmark": "prediction", "measured": False, "gpu": options.gpu, "version": told["version"],
-                      "command": f"bench/predict.py {options.gpu}", "peak": told["peak"], "train": train,
-                      "simulate": simulate}, indent=1))
+                phases = {
+                    row["phase"]: {"seconds": rounded(row["predicted_seconds"]), "bound": row["bound"]}
+                    for row in told["phases"]
+                }
+                train.append(
+                    {
+                        "environment": environment,
+                        "num_envs": envs,
+                        "precision": precision,
+                        "flop_per_step": told["flop_per_step"],
+                        "seconds_per_iteration": rounded(seconds),
+                        "steps_per_second": rounded(told["steps_per_iteration"] / seconds),
+                        "phases": phases,
+                    }
+                )
+            simulate.append(
+                {
+                    "environment": environment,
+                    "num_envs": envs,
+                    "steps_per_second": rounded(told["simulation_steps_per_second"]),
+                }
+            )
+    print(
+        json.dumps(
+            {
+                "benchmark": "prediction",
+                "measured": False,
+                "gpu": options.gpu,
+                "version": told["version"],
+                "command": f"bench/predict.py {options.gpu}",
+                "peak": told["peak"],
+                "train": train,
+                "simulate": simulate,
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the tables of README.md from bench/results/*/*.json: what was measured, and a forecast for a GPU.
 
-  bench/readme_tables.py           rewrite what stands between <!-- measured --> and <!-- /measured -->, and so for forecast
+  bench/readme_tables.py           rewrite what is between <!-- measured --> and <!-- /measured -->, and forecast alike
   bench/readme_tables.py --check   exit 1 if README.md is not what the results say
 
 Every row names the command that gave it. Needs only Python's own library.
@@ -33,13 +33,23 @@ def throughput_rows(result):
     rows, command = result["rows"], result["command"]
     environment = result["environment"]
     sim = best(rows, "sim")
-    yield (f"{environment}: simulator alone, {sim['num_envs']} environments", f"{number(sim['steps_per_second'])} steps/s", command)
+    yield (
+        f"{environment}: simulator alone, {sim['num_envs']} environments",
+        f"{number(sim['steps_per_second'])} steps/s",
+        command,
+    )
     library = next((row.get("library", "OpenBLAS").split(" (")[0] for row in rows if row["what"] == "sgemm"), "")
     for precision in dict.fromkeys(row["precision"] for row in rows if row["what"] == "train"):
         row = best(rows, "train", precision=precision)
         share = f", {100 * row['share_of_sgemm']:.0f}% of {library}'s fp32 rate" if "share_of_sgemm" in row else ""
-        yield (f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, 2x64 tanh actor and "
-               "critic, 4 epochs", f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})", command)
+        yield (
+            (
+                f"{environment}: training in {precision}, {row['num_envs']} environments x {row['num_steps']} steps, "
+                "2x64 tanh actor and critic, 4 epochs"
+            ),
+            f"{number(row['steps_per_second'])} steps/s ({row['gflops']:.0f} GFLOP/s{share})",
+            command,
+        )
 
 
 def solve_rows(result):
@@ -48,14 +58,21 @@ def solve_rows(result):
     if "median_gymnasium_mean" in result:
         worst = min(row["gymnasium_min"] for row in result["rows"])
         here = statistics.median(row["confirmed_mean"] for row in result["rows"])
-        there = (f"; median mean return {here:.1f} here, {result['median_gymnasium_mean']:.1f} in Gymnasium "
-                 f"({result['rows'][0]['gymnasium_episodes']} greedy episodes a seed, worst episode {worst:.0f})")
+        there = (
+            f"; median mean return {here:.1f} here, {result['median_gymnasium_mean']:.1f} in Gymnasium "
+            f"({result['rows'][0]['gymnasium_episodes']} greedy episodes a seed, worst episode {worst:.0f})"
+        )
     if "gymnasium_sampled_mean" in result["rows"][0]:
-        here, real = (statistics.median(row[key] for row in result["rows"]) for key in ("sampled_mean", "gymnasium_sampled_mean"))
+        here, real = (
+            statistics.median(row[key] for row in result["rows"]) for key in ("sampled_mean", "gymnasium_sampled_mean")
+        )
         there += f"; with sampled actions {here:.1f} here, {real:.1f} in Gymnasium"
     name = " ".join([result["preset"], *re.findall(r"--set (\S+)", result["command"])])
-    yield (f"`{name}`: solved on {result['solved']} of {result['runs']} seeds, median",
-           f"{seconds:.3g} s, {number(steps)} steps{there}", result["command"])
+    yield (
+        f"`{name}`: solved on {result['solved']} of {result['runs']} seeds, median",
+        f"{seconds:.3g} s, {number(steps)} steps{there}",
+        result["command"],
+    )
 
 
 def python_rows(result):
@@ -64,40 +81,55 @@ def python_rows(result):
         if row["what"] == "step" and row["num_envs"] == 1:
             yield "Python: `envs.step` of one environment", f"{1e6 * row['seconds_per_call']:.2g} us", command
         elif row["what"] == "step":
-            yield (f"Python: `envs.step` of {row['num_envs']} environments", f"{number(row['steps_per_second'])} steps/s "
-                   f"({row['ratio']:.3g} x Gymnasium's CartPoleVectorEnv)", command)
+            yield (
+                f"Python: `envs.step` of {row['num_envs']} environments",
+                f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x Gymnasium's CartPoleVectorEnv)",
+                command,
+            )
         elif row["what"] == "train":
-            yield ("Python: `perilune.train`, 1024 environments x 128 steps in fp32", f"{number(row['steps_per_second'])} steps/s "
-                   f"({100 * row['ratio']:.0f}% of the program's)", command)
+            yield (
+                "Python: `perilune.train`, 1024 environments x 128 steps in fp32",
+                f"{number(row['steps_per_second'])} steps/s ({100 * row['ratio']:.0f}% of the program's)",
+                command,
+            )
         else:
             yield "Python: `import perilune`, NumPy's own time apart", f"{1e3 * row['seconds']:.2g} ms", command
 
 
 def envpool_rows(result):
     for row in result["rows"]:
-        yield (f"{row['environment']}, {row['solver']}: `envs.step` of {row['num_envs']} environments from Python",
-               f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
-               f"{number(result['envpool_steps_per_second'])} in the same run)", result["command"])
+        yield (
+            f"{row['environment']}, {row['solver']}: `envs.step` of {row['num_envs']} environments from Python",
+            (
+                f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
+                f"{number(result['envpool_steps_per_second'])} in the same run)"
+            ),
+            result["command"],
+        )
 
 
 MAKE_ROWS = {"envpool": envpool_rows, "python": python_rows, "solve": solve_rows, "throughput": throughput_rows}
 
 # What the table of fidelity.json shows, and how.
-FIDELITY = [("same draws: mean return", "{:.1f}", "heuristic pilot, mean return"),
-            ("same draws: crashed", "{:.3f}", "heuristic pilot, share of crashes"),
-            ("policy set: mean return", "{:.1f}", "60 perturbed pilots, mean return"),
-            ("policy set: RMSE of mean returns", "{:.1f}", "60 perturbed pilots, RMSE of their means"),
-            ("policy set: correlation of mean returns", "{:.4f}", "60 perturbed pilots, correlation of their means")]
+FIDELITY = [
+    ("same draws: mean return", "{:.1f}", "heuristic pilot, mean return"),
+    ("same draws: crashed", "{:.3f}", "heuristic pilot, share of crashes"),
+    ("policy set: mean return", "{:.1f}", "60 perturbed pilots, mean return"),
+    ("policy set: RMSE of mean returns", "{:.1f}", "60 perturbed pilots, RMSE of their means"),
+    ("policy set: correlation of mean returns", "{:.4f}", "60 perturbed pilots, correlation of their means"),
+]
 
 
 def fidelity_table(result):
     """Flights on the same draws here and in Gymnasium, a column for each solver."""
-    text = (f"Landers on the same terrain, forces and dispersions here and in Gymnasium {result['gymnasium']} "
-            f"({result['counts']['same']} flights of its heuristic, {result['counts']['policies']} pilots x "
-            f"{result['counts']['episodes']} flights; "
-            f"`tests/gymnasium/fidelity.py --output bench/results/fidelity.json`, with 120 recorded episodes given to it, "
-            f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits):\n\n"
-            "| | Gymnasium | exact | fast | simplified |\n|---|---|---|---|---|\n")
+    text = (
+        f"Landers on the same terrain, forces and dispersions here and in Gymnasium {result['gymnasium']} "
+        f"({result['counts']['same']} flights of its heuristic, {result['counts']['policies']} pilots x "
+        f"{result['counts']['episodes']} flights; "
+        f"`tests/gymnasium/fidelity.py --output bench/results/fidelity.json`, with 120 recorded episodes given to it, "
+        f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits):\n\n"
+        "| | Gymnasium | exact | fast | simplified |\n|---|---|---|---|---|\n"
+    )
     for comparison, form, words in FIDELITY:
         rows = [row for row in result["rows"] if row["comparison"] == comparison]
         for environment in dict.fromkeys(row["environment"] for row in rows):
@@ -113,17 +145,23 @@ def forecast_table():
     """Steps per second that the performance model expects of an H200."""
     result = json.loads((ROOT / "bench" / "results" / "h200-predicted" / "model.json").read_text())
     sizes = list(dict.fromkeys(row["num_envs"] for row in result["simulate"]))
-    text = f"| FORECAST of steps/s on an {result['gpu'].upper()}, not measured | " + " | ".join(f"{n} environments" for n in sizes)
+    text = f"| FORECAST of steps/s on an {result['gpu'].upper()}, not measured | " + " | ".join(
+        f"{n} environments" for n in sizes
+    )
     text += " |\n" + "|---" * (len(sizes) + 1) + "|\n"
 
     def line(what, rows):
         return f"| {what} | " + " | ".join(number(row["steps_per_second"]) for row in rows) + " |\n"
 
     for environment in dict.fromkeys(row["environment"] for row in result["simulate"]):
-        text += line(f"{environment}: simulator alone", [row for row in result["simulate"] if row["environment"] == environment])
+        text += line(
+            f"{environment}: simulator alone", [row for row in result["simulate"] if row["environment"] == environment]
+        )
         for precision in dict.fromkeys(row["precision"] for row in result["train"]):
-            text += line(f"{environment}: training in {precision}",
-                         [row for row in result["train"] if (row["environment"], row["precision"]) == (environment, precision)])
+            text += line(
+                f"{environment}: training in {precision}",
+                [row for row in result["train"] if (row["environment"], row["precision"]) == (environment, precision)],
+            )
     return text
 
 
@@ -148,7 +186,7 @@ def main():
     readme = wanted = README.read_text()
     for name, text in (("measured", measured_tables()), ("forecast", forecast_table())):
         before, rest = wanted.split(f"<!-- {name} -->\n")
-        wanted = before + f"<!-- {name} -->\n" + text + rest[rest.index(f"<!-- /{name} -->"):]
+        wanted = before + f"<!-- {name} -->\n" + text + rest[rest.index(f"<!-- /{name} -->") :]
     if "--check" in sys.argv[1:]:
         if wanted != readme:
             sys.exit("README.md's tables are not what bench/results says - run bench/readme_tables.py")

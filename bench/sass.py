@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""What the SASS of every CUDA kernel asks of an H100 or H200, without a GPU: bench/sass.py [BUILD] [--check | --kernel REGEX].
+"""What the SASS of every CUDA kernel asks of an H100 or H200, without a GPU.
 
-BUILD is a build folder with CUDA and tests (build/release), in which nvcc_with_report kept each unit's cubin. Without more
-bench/results/sass.json is written: of every kernel registers, shared memory, spills, blocks per multiprocessor and the
-instructions of its text by unit; of those in WALKS, what one warp issues on its way (sass_walk.py; the mean over a block's
-warps) for 32 samples or a step of 32 environments, floor_cycles that a scheduler's units need for that at least, alone_cycles of
-a warp that has the multiprocessor for itself, and together_cycles for each of the warps that fit. --check compares with what is
-committed. --kernel prints the loops of kernels whose name matches, for who works on them; --cubin FILE takes those of one cubin
-(nvcc -cubin -arch=sm_90 -O3 -fmad=false -lineinfo). nvdisasm is NVIDIA's (PyPI: nvidia-cuda-nvdisasm).
+  bench/sass.py [BUILD] [--check | --kernel REGEX]
+
+BUILD is a build folder with CUDA and tests (build/release), in which nvcc_with_report kept each unit's cubin. Without
+more bench/results/sass.json is written: of every kernel registers, shared memory, spills, blocks per multiprocessor and
+the instructions of its text by unit; of those in WALKS, what one warp issues on its way (sass_walk.py; the mean over a
+block's warps) for 32 samples or a step of 32 environments, floor_cycles that a scheduler's units need for that at
+least, alone_cycles of a warp that has the multiprocessor for itself, and together_cycles for each of the warps that
+fit. --check compares with what is committed. --kernel prints the loops of kernels whose name matches, for who works on
+them; --cubin FILE takes those of one cubin (nvcc -cubin -arch=sm_90 -O3 -fmad=false -lineinfo). nvdisasm is NVIDIA's
+(PyPI: nvidia-cuda-nvdisasm).
 """
 
 import argparse
@@ -35,8 +38,8 @@ ARCH = "sm_90"
 UNITS = {
     "fma": "FADD FMUL FFMA",
     "imad": "IMAD HFMA2 HADD2 HMUL2",  # half of the fp32 lanes
-    "alu": "FSETP FSEL FMNMX FSET FCHK ISETP IADD3 LOP3 LEA SHF SEL VIADD VIMNMX VIMNMX3 VIADDMNMX IABS PRMT MOV PLOP3 P2R R2P "
-           "F2FP I2FP VOTE SGXT BMSK LEPC",
+    "alu": "FSETP FSEL FMNMX FSET FCHK ISETP IADD3 LOP3 LEA SHF SEL VIADD VIMNMX VIMNMX3 VIADDMNMX IABS PRMT MOV PLOP3 "
+    "P2R R2P F2FP I2FP VOTE SGXT BMSK LEPC",
     "double": "DADD DMUL DFMA DSETP",
     "special": "MUFU I2F F2I F2F FRND POPC FLO BREV",
     "tensor": "HMMA",
@@ -45,24 +48,26 @@ UNITS = {
     "local": "LDL STL",
     "uniform": "UIADD3 UISETP ULEA ULOP3 UMOV USEL USHF UIMAD UPLOP3 R2UR UPRMT ULDC UFLO UPOPC UP2UR VOTEU",
     "constant": "LDC",
-    "control": "BRA BRX EXIT BSSY BSYNC CALL RET NOP WARPSYNC S2R S2UR CS2R BREAK BMOV YIELD BAR B2R MEMBAR ERRBAR DEPBAR "
-               "LDGDEPBAR ACQBULK PREEXIT CCTL ENDCOLLECTIVE CGAERRBAR NANOSLEEP BPT",
+    "control": "BRA BRX EXIT BSSY BSYNC CALL RET NOP WARPSYNC S2R S2UR CS2R BREAK BMOV YIELD BAR B2R MEMBAR ERRBAR "
+    "DEPBAR LDGDEPBAR ACQBULK PREEXIT CCTL ENDCOLLECTIVE CGAERRBAR NANOSLEEP BPT",
 }
 UNIT = {name: unit for unit, names in UNITS.items() for name in names.split()}
 
 # Cycles that a scheduler's unit is busy with one warp's instruction: 32 lanes by a quarter of the results per cycle and
-# multiprocessor of the CUDA programming guide's table of arithmetic throughput, compute capability 9.0 (fp32 128, integer
-# multiply and all else 64, special functions 16). Tensor: 495 (tf32) and 989 (bf16) TFLOP/s over 132 multiprocessors at 1.83
-# GHz are 256 and 512 multiplies per cycle and scheduler, so that m16n8k8 and m16n8k16 take 4; mma.sync is said to reach 63 % of
-# it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU architecture"), and nvcc stalls 6 cycles between two.
+# multiprocessor of the CUDA programming guide's table of arithmetic throughput, compute capability 9.0 (fp32 128,
+# integer multiply and all else 64, special functions 16). Tensor: 495 (tf32) and 989 (bf16) TFLOP/s over 132
+# multiprocessors at 1.83 GHz are 256 and 512 multiplies per cycle and scheduler, so that m16n8k8 and m16n8k16 take 4;
+# mma.sync is said to reach 63 % of it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU
+# architecture"), and nvcc stalls 6 cycles between two.
 BUSY = {"fma": 1, "imad": 2, "alu": 2, "double": 2, "special": 8, "tensor": 4}
 # Shared memory gives a multiprocessor 128 bytes a cycle, one wavefront, so that a scheduler has every fourth.
 SCHEDULERS = 4
 
-# Cycles from issue to result where the compiler has not scheduled it: results of arithmetic are awaited by stalls alone (4 or so;
-# 24 of a multiply on tensor cores). Shared memory: Luo et al. 2024 on an H100, and 2 more for each further wavefront (Sun et al.
-# 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2 hit, of the former. Special functions,
-# shuffles, constants and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU via microbenchmarking", rounded.
+# Cycles from issue to result where the compiler has not scheduled it: results of arithmetic are awaited by stalls alone
+# (4 or so; 24 of a multiply on tensor cores). Shared memory: Luo et al. 2024 on an H100, and 2 more for each further
+# wavefront (Sun et al. 2022, "Dissecting tensor cores via microbenchmarks", of ldmatrix); global memory: an L2 hit, of
+# the former. Special functions, shuffles, constants and barriers: Jia et al. 2019, "Dissecting the NVidia Turing T4 GPU
+# via microbenchmarking", rounded.
 LATENCY = {"special": 20, "shared": 29, "global": 263, "local": 41, "constant": 30, "control": 20}
 WAVEFRONT_LATENCY = 2
 READ_LATENCY = 10  # until a load's or store's operands are read
@@ -122,9 +127,9 @@ def floor(counts):
 
 
 def issue(code, warps, share=1):
-    """When warps on one scheduler issue their instructions: of each the cycles, and last the first cycle after them. The warp
-    that is ready first goes first. warps: (steps, idle) of each; share: schedulers that are as busy with shared memory.
-    Fetching code is taken to cost nothing, and barriers to find the other warps there."""
+    """When warps on one scheduler issue their instructions: of each the cycles, and last the first cycle after them.
+    The warp that is ready first goes first. warps: (steps, idle) of each; share: schedulers that are as busy with
+    shared memory. Fetching code is taken to cost nothing, and barriers to find the other warps there."""
     free = Counter()  # unit: first cycle in which it takes another instruction
     ready, taken = [0] * len(warps), [[0] * 6 for _ in warps]  # by warp; until when its scoreboards are
     times, cycle = [[] for _ in warps], 0
@@ -147,7 +152,7 @@ def issue(code, warps, share=1):
         if len(times[w]) not in idle:
             free[unit] = now + max(BUSY.get(unit, 1), share * fronts)
             done = now + LATENCY.get(unit, 0) + WAVEFRONT_LATENCY * max(fronts - 1, 0)
-            for scoreboard, until in zip(instruction.takes, (done, now + READ_LATENCY)):
+            for scoreboard, until in zip(instruction.takes, (done, now + READ_LATENCY), strict=True):
                 if scoreboard < 6:
                     taken[w][scoreboard] = max(taken[w][scoreboard], until)
             if instruction.base == "BAR":
@@ -161,9 +166,9 @@ def issue(code, warps, share=1):
 
 # ---- kernels ----
 
-# Per multiprocessor: threads, blocks, bytes of shared memory; and the most bytes a block may have (CUDA programming guide,
-# technical specifications per compute capability). There are 65536 registers, given out to warps by 256, and each block takes
-# 1 KB of shared memory itself.
+# Per multiprocessor: threads, blocks, bytes of shared memory; and the most bytes a block may have (CUDA programming
+# guide, technical specifications per compute capability). There are 65536 registers, given out to warps by 256, and
+# each block takes 1 KB of shared memory itself.
 THREADS, BLOCKS, SHARED, MOST_SHARED = 2048, 32, 228 << 10, 227 << 10
 
 
@@ -172,17 +177,24 @@ def occupancy(registers, threads, shared):
     if shared > MOST_SHARED:
         return 0, "shared memory per block"
     warps = threads // 32
-    limits = {"threads": THREADS // threads, "blocks": BLOCKS,
-              "registers": 65536 // (-(-registers * 32 // 256) * 256 * warps), "shared memory": SHARED // (shared + 1024)}
+    limits = {
+        "threads": THREADS // threads,
+        "blocks": BLOCKS,
+        "registers": 65536 // (-(-registers * 32 // 256) * 256 * warps),
+        "shared memory": SHARED // (shared + 1024),
+    }
     return min((blocks, what) for what, blocks in limits.items())
 
 
-# What a walk takes a kernel's arguments to be: CartPole in 4096 environments by 128 steps, four minibatches, networks of two
-# layers of 64 tanh units (whose parameters are so many, with each tensor rounded up to 16). What is not named is unknown, and so
-# is how long the loops over tiles and steps are: those are left after two passes.
+# What a walk takes a kernel's arguments to be: CartPole in 4096 environments by 128 steps, four minibatches, networks
+# of two layers of 64 tanh units (whose parameters are so many, with each tensor rounded up to 16). What is not named is
+# unknown, and so is how long the loops over tiles and steps are: those are left after two passes.
 SAMPLING = {"sampling.batch_size": 4096 * 128, "sampling.minibatch_size": 4096 * 32, "sampling.shuffled": 1}
-NETWORKS = {f"{network}.{key}": value for network, begin, end in (("actor", 0, 4624), ("critic", 4624, 9184))
-            for key, value in (("depth", 2), ("activation", 0), ("begin", begin), ("end", end))}
+NETWORKS = {
+    f"{network}.{key}": value
+    for network, begin, end in (("actor", 0, 4624), ("critic", 4624, 9184))
+    for key, value in (("depth", 2), ("activation", 0), ("begin", begin), ("end", end))
+}
 ARGUMENTS = {
     "UpdateArgs": {**SAMPLING, **NETWORKS, "losses": 3, "partials": 132},
     "RolloutArgs": {**NETWORKS, "environments.count": 4096, "truncations": 0, "truncate_at_end": 0},
@@ -194,7 +206,9 @@ ARGUMENTS = {
 }
 WALKS = {  # kernel: {what a row is called: block}
     r"run_kernel<Update<Interface<4, Discrete<2> >, 64, (3>, \d+, \(Precision\)0|2>, \d+, \(Precision\)[12])": {
-        "update, actor": 0, "update, critic": 132},
+        "update, actor": 0,
+        "update, critic": 132,
+    },
     r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 1,": {"rollout": 0},
     r"run_kernel<Rollout<CartPole, 64>, \d+, \(Precision\)\d, 2,": {"rollout, two teams": 0},
     r"run_kernel<Simulate<CartPole>": {"simulate": 0},
@@ -203,21 +217,28 @@ WALKS = {  # kernel: {what a row is called: block}
     r"run_kernel<ReduceGradients,": {"reduce gradients": 0},
     r"run_kernel<ApplyGradients,": {"apply gradients": 0},
 }
-# Passes of loops that only data end, by the file that they are of: batches that are powers of two never walk a cycle on.
+# Passes of loops that only data end, by the file that they are of: no batch of a power of two walks a cycle on.
 PASSES = {"shuffle.hpp": 0}
-THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xc, 0x210  # offsets in the bank of constants
+THREADS_WORD, GRID, FIRST_ARGUMENT = 0x0, 0xC, 0x210  # offsets in the bank of constants
 LAUNCH = re.compile(r"(?P<lanes>\d+), \(Precision\)(?P<precision>\d), (?P<teams>\d+), (?P<arguments>\w+)>$")
 PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 LAYERS = 2
 # By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
-ENVIRONMENTS = {"CartPole": "CartPole-v1", "LunarLanderWith<Discrete<4>>": "LunarLander-v3",
-                "LunarLanderWith<Box<2>>": "LunarLanderContinuous-v3", "LanderWith<Discrete<4>>": "Lander-v0",
-                "LanderWith<Box<2>>": "LanderContinuous-v0", "Interface<4, Discrete<2>>": "CartPole-v1",
-                "Interface<8, Discrete<4>>": "LunarLander-v3", "Interface<8, Box<2>>": "LunarLanderContinuous-v3"}
+ENVIRONMENTS = {
+    "CartPole": "CartPole-v1",
+    "LunarLanderWith<Discrete<4>>": "LunarLander-v3",
+    "LunarLanderWith<Box<2>>": "LunarLanderContinuous-v3",
+    "LanderWith<Discrete<4>>": "Lander-v0",
+    "LanderWith<Box<2>>": "LanderContinuous-v0",
+    "Interface<4, Discrete<2>>": "CartPole-v1",
+    "Interface<8, Discrete<4>>": "LunarLander-v3",
+    "Interface<8, Box<2>>": "LunarLanderContinuous-v3",
+}
 
 
 def disassembled(cubin):
     """{name as kernel_resources.json has it: Kernel}; what only counting needs where the cubin has none of WALKS."""
+
     def run(*options):
         done = subprocess.run([nvdisasm(), "-c", *options, cubin], capture_output=True, text=True)
         if done.returncode != 0:
@@ -233,16 +254,20 @@ def disassembled(cubin):
 def argument_words():
     """{struct: {offset in the bank of constants: word}} of ARGUMENTS, with the compiler's word on where fields are."""
     fields = [(struct, name) for struct, values in ARGUMENTS.items() for name in values if name != "grid"]
-    prints = "\n".join(f'  {{ {struct} a; std::printf("%zu %zu\\n", offsetof({struct}, {name}), sizeof a.{name}); }}'
-                       for struct, name in fields)
+    prints = "\n".join(
+        f'  {{ {struct} a; std::printf("%zu %zu\\n", offsetof({struct}, {name}), sizeof a.{name}); }}'
+        for struct, name in fields
+    )
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "offsets.cpp", Path(folder) / "offsets"
-        source.write_text(f'#include "kernels/api.hpp"\n#include <cstddef>\n#include <cstdio>\nusing namespace perilune;\n'
-                          f"int main() {{\n{prints}\n}}\n")
+        source.write_text(
+            f'#include "kernels/api.hpp"\n#include <cstddef>\n#include <cstdio>\nusing namespace perilune;\n'
+            f"int main() {{\n{prints}\n}}\n"
+        )
         subprocess.run(["c++", "-std=c++20", f"-I{ROOT}", source, "-o", program], check=True)
         answers = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
     words = {struct: {GRID: values["grid"]} if "grid" in values else {} for struct, values in ARGUMENTS.items()}
-    for (struct, name), answer in zip(fields, answers):
+    for (struct, name), answer in zip(fields, answers, strict=True):
         offset, size = map(int, answer.split())
         for k in range(0, size, 4):
             words[struct][FIRST_ARGUMENT + offset + k] = ARGUMENTS[struct][name] if k == 0 else 0
@@ -256,8 +281,8 @@ def threads_of(name):
 
 
 class Way:
-    """A kernel's way through one block, by the walks of its warps: a pass of the loop that takes most of it, the second one,
-    where the arguments leave open how long that loop is; else the whole of it."""
+    """A kernel's way through one block, by the walks of its warps: a pass of the loop that takes most of it, the second
+    one, where the arguments leave open how long that loop is; else the whole of it."""
 
     def __init__(self, name, kernel, block, words):
         threads = threads_of(name)
@@ -272,14 +297,27 @@ class Way:
                 return 2
             return self._passes_of(self.graph.loops[header])
 
-        walks = [Walk(self.graph, {THREADS_WORD: threads, **words.get(LAUNCH.search(name)["arguments"], {})},
-                      {"SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)), "SR_CTAID.X": block, "SR_CgaCtaId": 0, "vote": False},
-                      passes) for warp in range(threads // 32)]
+        walks = [
+            Walk(
+                self.graph,
+                {THREADS_WORD: threads, **words.get(LAUNCH.search(name)["arguments"], {})},
+                {
+                    "SR_TID.X": tuple(range(32 * warp, 32 * warp + 32)),
+                    "SR_CTAID.X": block,
+                    "SR_CgaCtaId": 0,
+                    "vote": False,
+                },
+                passes,
+            )
+            for warp in range(threads // 32)
+        ]
         self.unknown = set().union(*(walk.unknown for walk in walks))
         spans = [self._span(walk) for walk in walks]
         self.before = max(begin for begin, _ in spans)
-        self.warps = [(walk.steps[begin:end], {place - begin for place in walk.idle if begin <= place < end})
-                      for walk, (begin, end) in zip(walks, spans)]
+        self.warps = [
+            (walk.steps[begin:end], {place - begin for place in walk.idle if begin <= place < end})
+            for walk, (begin, end) in zip(walks, spans, strict=True)
+        ]
 
     def _passes_of(self, body):
         files = Counter(self.code[i].line.split(":")[0] for i in body)
@@ -320,12 +358,16 @@ def ways(name, kernel, words):
 
 # ---- the table ----
 
+
 def resources(build):
-    """{kernel: what ptxas said of it, its shared memory and how many blocks a multiprocessor has}, from a build folder."""
+    """{kernel: what ptxas said of it, its shared memory, how many blocks a multiprocessor has}, from a build folder."""
     told = subprocess.run([build / "perilune", "info", "--json"], check=True, capture_output=True, text=True).stdout
     information = json.loads(told)
-    storage = {(row["env"], row["hidden_width"], row["precision"]): row
-               for row in information["devices"]["cuda"]["shared_memory"] if row["hidden_layers"] == LAYERS}
+    storage = {
+        (row["env"], row["hidden_width"], row["precision"]): row
+        for row in information["devices"]["cuda"]["shared_memory"]
+        if row["hidden_layers"] == LAYERS
+    }
     rows = {}
     for figure in json.loads((build / "kernel_resources.json").read_text())["kernels"]:
         name = figure["kernel"]
@@ -336,23 +378,40 @@ def resources(build):
         if m := re.match(r"run_kernel<(Rollout|Evaluate|Update)<(.+?), (\d+)(?:, \d+)?>, \d+, \(Precision\)(\d)", name):
             dynamic = storage[ENVIRONMENTS[m[2].replace("> >", ">>")], int(m[3]), PRECISIONS[m[4]]][m[1].lower()]
         blocks, limit = occupancy(max(figure["registers"], 1), max(threads, 32), figure["shared_bytes"] + dynamic)
-        rows[name] = {"kernel": name, "threads": threads, "registers": figure["registers"],
-                      "static_shared_bytes": figure["shared_bytes"], "dynamic_shared_bytes": dynamic,
-                      "stack_bytes": figure["stack_bytes"],
-                      "spill_bytes": figure["spill_store_bytes"] + figure["spill_load_bytes"],
-                      "blocks_per_multiprocessor": blocks, "limited_by": limit,
-                      "occupancy": round(blocks * threads / THREADS, 3)}
+        rows[name] = {
+            "kernel": name,
+            "threads": threads,
+            "registers": figure["registers"],
+            "static_shared_bytes": figure["shared_bytes"],
+            "dynamic_shared_bytes": dynamic,
+            "stack_bytes": figure["stack_bytes"],
+            "spill_bytes": figure["spill_store_bytes"] + figure["spill_load_bytes"],
+            "blocks_per_multiprocessor": blocks,
+            "limited_by": limit,
+            "occupancy": round(blocks * threads / THREADS, 3),
+        }
     return information["build"]["cuda"], rows
 
 
 def walk_row(title, precision, way, kernel):
     counts = way.counts()
     cycles = floor(counts)
-    row = {"walk": title, "precision": precision, "of": "the kernel" if way.main is None else "a pass", "counts": counts,
-           "floor_cycles": cycles, "bound": max(cycles, key=cycles.get), "alone_cycles": way.alone()[0]}
+    row = {
+        "walk": title,
+        "precision": precision,
+        "of": "the kernel" if way.main is None else "a pass",
+        "counts": counts,
+        "floor_cycles": cycles,
+        "bound": max(cycles, key=cycles.get),
+        "alone_cycles": way.alone()[0],
+    }
     if way.main is not None:
         warps = kernel["blocks_per_multiprocessor"] * kernel["threads"] // (32 * SCHEDULERS)
-        row |= {"warps_per_scheduler": max(warps, 1), "together_cycles": way.together(max(warps, 1)), "issued_before": way.before}
+        row |= {
+            "warps_per_scheduler": max(warps, 1),
+            "together_cycles": way.together(max(warps, 1)),
+            "issued_before": way.before,
+        }
     return row | {"loops_of_unknown_length": len(way.unknown)}
 
 
@@ -367,14 +426,21 @@ def table(build):
             row["instructions"] = dict(sorted(count(kernel.code, range(len(kernel.code))).items()))
             for title, way in ways(name, kernel, words):
                 walks.append(walk_row(title, PRECISIONS[LAUNCH.search(name)["precision"]], way, row))
-    return {"toolkit": toolkit, "hidden_layers": LAYERS, "walks": sorted(walks, key=lambda row: (row["walk"], row["precision"])),
-            "kernels": [rows[name] for name in sorted(rows)]}
+    return {
+        "toolkit": toolkit,
+        "hidden_layers": LAYERS,
+        "walks": sorted(walks, key=lambda row: (row["walk"], row["precision"])),
+        "kernels": [rows[name] for name in sorted(rows)],
+    }
 
 
 def cubins(build):
     found = sorted(build.glob(f"kernels/**/*.report/*.{ARCH}.cubin"))
     if not found:
-        sys.exit(f"{build} has no cubins of {ARCH} - build it with CUDA and tests; objects of an older nvcc_with_report lack them")
+        sys.exit(
+            f"{build} has no cubins of {ARCH} - build it with CUDA and tests; objects of an older "
+            "nvcc_with_report lack them"
+        )
     return found
 
 
@@ -392,21 +458,40 @@ def flat(value, path=()):
     if isinstance(value, dict):
         return {p: v for key, inner in value.items() for p, v in flat(inner, (*path, key)).items()}
     if isinstance(value, list):
-        names = [" ".join(str(row[key]) for key in ("walk", "precision", "kernel", "function") if row.get(key)) for row in value]
-        return {p: v for name, row in zip(names, value) for p, v in flat(row, (*path, name)).items()}
+        names = [
+            " ".join(str(row[key]) for key in ("walk", "precision", "kernel", "function") if row.get(key))
+            for row in value
+        ]
+        return {p: v for name, row in zip(names, value, strict=True) for p, v in flat(row, (*path, name)).items()}
     return {path: value}
 
 
 def differences(old, new):
     """A line for each number that differs."""
     old, new = flat(old), flat(new)
-    return [f"{': '.join(path)}: {old.get(path, 'nothing')} -> {new.get(path, 'nothing')}"
-            for path in {**old, **new} if old.get(path) != new.get(path)]
+    return [
+        f"{': '.join(path)}: {old.get(path, 'nothing')} -> {new.get(path, 'nothing')}"
+        for path in {**old, **new}
+        if old.get(path) != new.get(path)
+    ]
 
 
 # ---- printing one kernel ----
 
-COLUMNS = "issue fma imad alu special tensor shared wavefronts global constant uniform control".split()
+COLUMNS = [
+    "issue",
+    "fma",
+    "imad",
+    "alu",
+    "special",
+    "tensor",
+    "shared",
+    "wavefronts",
+    "global",
+    "constant",
+    "uniform",
+    "control",
+]
 
 
 def show(title, name, way):
@@ -414,8 +499,10 @@ def show(title, name, way):
     counts = way.counts()
     what = "the kernel" if way.main is None else "a pass of its main loop"
     rest = {what: n for what, n in counts.items() if what not in COLUMNS}
-    print(f"{title}: {name}\n  {what}, a warp: {alone} cycles alone; {way.together(2)} each of two on a scheduler, "
-          f"{way.together(4)} of four; at least {floor(counts)}\n  also {rest}")
+    print(
+        f"{title}: {name}\n  {what}, a warp: {alone} cycles alone; {way.together(2)} each of two on a scheduler, "
+        f"{way.together(4)} of four; at least {floor(counts)}\n  also {rest}"
+    )
     print(f"  {'loop':40}{'passes':>7}{'alone':>7}" + "".join(f"{column[:7]:>8}" for column in COLUMNS))
 
     def around(i):
@@ -429,8 +516,11 @@ def show(title, name, way):
     for header in sorted({around(i) for i in steps}, key=lambda h: -1 if h is None else h):
         label = "outside loops" if header is None else f"{way.code[header].address:#x} {way.code[header].line}"
         label += " UNKNOWN LENGTH" if header in way.unknown else ""
-        inside = way.counts(lambda i: around(i) == header)
-        print(f"  {label:40}{steps.count(header):7}{cycles[header]:7}" + "".join(f"{inside.get(c, 0):8g}" for c in COLUMNS))
+        inside = way.counts(lambda i, header=header: around(i) == header)
+        print(
+            f"  {label:40}{steps.count(header):7}{cycles[header]:7}"
+            + "".join(f"{inside.get(c, 0):8g}" for c in COLUMNS)
+        )
     lines = Counter(way.code[i].line for i in steps)
     print("  lines that issue most: " + ", ".join(f"{line} {n}" for line, n in lines.most_common(12)))
 
@@ -438,7 +528,9 @@ def show(title, name, way):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", nargs="?", default=ROOT / "build/release", type=Path)
-    parser.add_argument("--check", action="store_true", help="compare with what is committed; 77: nothing to compare by")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with what is committed; 77: nothing to compare by"
+    )
     parser.add_argument("--kernel", metavar="REGEX", help="print the loops of these kernels")
     parser.add_argument("--cubin", action="append", type=Path, help="with --kernel: of this file instead")
     options = parser.parse_args()
@@ -461,7 +553,10 @@ def main():
         return
     old = json.loads(RESULTS.read_text())
     if old["toolkit"] != new["toolkit"]:
-        print(f"skipped: {RESULTS.name} is of CUDA {old['toolkit']}, and {options.build} of {new['toolkit']}", file=sys.stderr)
+        print(
+            f"skipped: {RESULTS.name} is of CUDA {old['toolkit']}, and {options.build} of {new['toolkit']}",
+            file=sys.stderr,
+        )
         sys.exit(77)
     if wrong := differences(old, new):
         more = [f"and {len(wrong) - 60} more"] if len(wrong) > 60 else []

@@ -1,10 +1,10 @@
 """Reads nvdisasm's text, and walks the way that one warp takes through a kernel.
 
 A walk knows what the text itself says, which warp of which block it is, and the arguments that its caller names, but
-nothing of memory: a register holds a number per lane or is unknown. Branches on what is known go where the GPU would, so
-loops run as often as they do, and what only some of their iterations do is done in those. Of a branch on what is unknown the
-side with the longest way to the kernel's end is taken; a loop that only an unknown predicate ends is left after as many
-passes as the caller says, and where it does not say, after one, which the walk reports.
+nothing of memory: a register holds a number per lane or is unknown. Branches on what is known go where the GPU would,
+so loops run as often as they do, and what only some of their iterations do is done in those. Of a branch on what is
+unknown the side with the longest way to the kernel's end is taken; a loop that only an unknown predicate ends is left
+after as many passes as the caller says, and where it does not say, after one, which the walk reports.
 """
 
 import operator
@@ -71,8 +71,15 @@ def parse(text):
     for row in text.replace(".reuse", "").splitlines():
         if m := INSTRUCTION.match(row):
             opcode, _, operands = m[3].partition(" ")
-            kernel.code.append(Instruction(int(m[1], 16), m[2] or "", opcode,
-                                           [o.strip() for o in operands.split(",")] if operands else [], line))
+            kernel.code.append(
+                Instruction(
+                    int(m[1], 16),
+                    m[2] or "",
+                    opcode,
+                    [o.strip() for o in operands.split(",")] if operands else [],
+                    line,
+                )
+            )
         elif m := ENCODING.match(row):
             kernel.code[-1].control = int(m[1], 16) >> 41 & (1 << 21) - 1
         elif m := LINE.match(row):
@@ -98,13 +105,35 @@ def width(instruction):
         return int(parts[-1]) if parts[-1].isdigit() else 1
     if base in ("SHF", "USHF", "I2F") or "SETP" in base:  # which name their operands' width
         return 1
-    if "64" in parts or "WIDE" in parts or base in ("DADD", "DMUL", "DFMA") or base == "CS2R" and "32" not in parts \
-            or base == "F2I" and ("U64" in parts or "S64" in parts):
+    if (
+        "64" in parts
+        or "WIDE" in parts
+        or base in ("DADD", "DMUL", "DFMA")
+        or (base == "CS2R" and "32" not in parts)
+        or (base == "F2I" and ("U64" in parts or "S64" in parts))
+    ):
         return 2
     return 1
 
 
-STORES = {"STG", "STS", "STL", "ST", "RED", "REDG", "BRA", "BRX", "BAR", "EXIT", "CALL", "RET", "BSSY", "BSYNC", "NOP", "WARPSYNC"}
+STORES = {
+    "STG",
+    "STS",
+    "STL",
+    "ST",
+    "RED",
+    "REDG",
+    "BRA",
+    "BRX",
+    "BAR",
+    "EXIT",
+    "CALL",
+    "RET",
+    "BSSY",
+    "BSYNC",
+    "NOP",
+    "WARPSYNC",
+}
 PREDICATE_FIRST = {"LOP3", "ULOP3", "SHFL", "MATCH", "ATOMG", "ATOMS"}
 
 
@@ -118,8 +147,11 @@ def written(instruction):
     for operand in instruction.operands:
         if re.fullmatch(r"U?P[T\d]", operand) and len(predicates) < 2:
             predicates.append(operand)
-        elif (m := re.fullmatch(r"(U?R)(\d+|Z)", operand)) and not registers \
-                and (not predicates or instruction.base in PREDICATE_FIRST):
+        elif (
+            (m := re.fullmatch(r"(U?R)(\d+|Z)", operand))
+            and not registers
+            and (not predicates or instruction.base in PREDICATE_FIRST)
+        ):
             count = 1 if m[2] == "Z" else width(instruction)
             registers = [m[1] + m[2]] if count == 1 else [f"{m[1]}{int(m[2]) + i}" for i in range(count)]
         else:
@@ -215,6 +247,7 @@ def is_rare(instruction):
 
 # ---- values: a number or truth, None where it is unknown; one for all lanes, or a tuple of one for each ----
 
+
 def every(f, *values):
     """f of every lane's values."""
     if tuple not in map(type, values):
@@ -241,7 +274,7 @@ def signed(x):
 
 
 class Lanes:
-    """What is known of a warp: registers ("R5", "UR5"), predicates ("P0", "UP0"), the bank of arguments, special registers."""
+    """What is known of a warp: registers ("R5", "UR5"), predicates ("P0", "UP0"), arguments, special registers."""
 
     def __init__(self, constants, special):
         self.known, self.constants, self.special = {}, constants, special
@@ -269,11 +302,23 @@ class Lanes:
     def write(self, name, value, active):
         """active: whether each lane does."""
         if name not in ("RZ", "URZ", "PT", "UPT"):
-            self.known[name] = value if active is True else every(
-                lambda on, new, old: None if on is None else new if on else old, active, value, self.known.get(name))
+            self.known[name] = (
+                value
+                if active is True
+                else every(
+                    lambda on, new, old: None if on is None else new if on else old, active, value, self.known.get(name)
+                )
+            )
 
 
-COMPARE = {"LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge, "EQ": operator.eq, "NE": operator.ne}
+COMPARE = {
+    "LT": operator.lt,
+    "LE": operator.le,
+    "GT": operator.gt,
+    "GE": operator.ge,
+    "EQ": operator.eq,
+    "NE": operator.ne,
+}
 COMBINE = {"AND": lambda x, y: bool(x and y), "OR": lambda x, y: bool(x or y), "XOR": lambda x, y: x != y}
 
 
@@ -284,7 +329,9 @@ def results(instruction, lanes):
         return {}
     if base in ("LDC", "ULDC"):
         m = re.fullmatch(r"c\[0x0\]\[(0x[0-9a-f]+)\]", operands[1])
-        return {name: lanes.constants.get(int(m[1], 16) + 4 * i) for i, name in enumerate(instruction.writes)} if m else {}
+        return (
+            {name: lanes.constants.get(int(m[1], 16) + 4 * i) for i, name in enumerate(instruction.writes)} if m else {}
+        )
     if base in ("S2R", "S2UR"):
         return {operands[0]: lanes.special.get(operands[1])}
     if base == "B2R":  # of __syncthreads_or
@@ -301,20 +348,36 @@ def results(instruction, lanes):
         sources = [lanes.holds(o) for o in operands[2:5]]
         tables = [int(o, 16) for o in operands[5:7]]
         return {
-            operands[k]: each(lambda a, b, c, k=k: bool(tables[k] >> (4 * a + 2 * b + c) & 1), *sources) for k in (0, 1)}
+            operands[k]: each(lambda a, b, c, k=k: bool(tables[k] >> (4 * a + 2 * b + c) & 1), *sources) for k in (0, 1)
+        }
     if base == "P2R":
         mask = int(operands[3], 16)
         bits = [lanes.holds(f"P{i}") if mask >> i & 1 else False for i in range(7)]
-        return {operands[0]: each(lambda x, *bits: x & ~mask | sum(bool(bit) << i for i, bit in enumerate(bits)),
-                                  read(operands[2]), *bits)}
+        return {
+            operands[0]: each(
+                lambda x, *bits: x & ~mask | sum(bool(bit) << i for i, bit in enumerate(bits)), read(operands[2]), *bits
+            )
+        }
     if base in ("SEL", "USEL"):
-        return {operands[0]: every(lambda a, b, p: None if p is None else a if p else b,
-                                   read(operands[1]), read(operands[2]), lanes.holds(operands[3]))}
-    if "MNMX" in base and base[0] == "V":  # the smallest where the predicate holds, else the largest; ADD: of the first two's sum
+        return {
+            operands[0]: every(
+                lambda a, b, p: None if p is None else a if p else b,
+                read(operands[1]),
+                read(operands[2]),
+                lanes.holds(operands[3]),
+            )
+        }
+    if (
+        "MNMX" in base and base[0] == "V"
+    ):  # the smallest where the predicate holds, else the largest; ADD: of the first two's sum
         values, p = [read(o) for o in operands[1:-1]], lanes.holds(operands[-1])
         number = (lambda x: x) if "U32" in parts else signed
         head = 2 if "ADD" in base else 1
-        return {operands[0]: each(lambda p, *v: (min if p else max)(sum(v[:head]) & WORD, *v[head:], key=number), p, *values)}
+        return {
+            operands[0]: each(
+                lambda p, *v: (min if p else max)(sum(v[:head]) & WORD, *v[head:], key=number), p, *values
+            )
+        }
     function = arithmetic(base.removeprefix("U"), parts)
     to, *sources = operands[1:] if base == "LOP3" and operands[0][0] == "P" else operands
     values = [read(o) for o in sources if not re.fullmatch(r"!?U?P[T\d]", o)]
@@ -331,7 +394,7 @@ def half(text):
 
 def arithmetic(base, parts):
     """The function of its operands that an integer instruction computes, without carries; None: not known here."""
-    if "X" in parts or "WIDE" in parts or "HI" in parts and base == "IMAD" or "U64" in parts or "S64" in parts:
+    if "X" in parts or "WIDE" in parts or ("HI" in parts and base == "IMAD") or "U64" in parts or "S64" in parts:
         return None
     if base == "IMAD":
         return lambda a, b, c: (a * b + c) & WORD
@@ -376,12 +439,13 @@ def comparison(instruction, lanes):
 
 # ---- the walk ----
 
+
 class Walk:
     """steps: indices of the instructions in the order of their issue; idle: places among them where no lane takes part;
     unknown: headers of loops whose passes neither the text nor the caller tells."""
 
     def __init__(self, graph, constants, special, passes=lambda header: None, limit=400_000):
-        """constants: {offset in bank 0: word}; special: {special register: value}; passes(header): see this file's top."""
+        """constants: {offset in bank 0: word}; special: {special register: value}; passes(header): see the top."""
         self.graph, self.passes = graph, passes
         self.lanes = Lanes(constants, special)
         self.steps, self.idle, self.unknown = [], set(), set()
@@ -428,7 +492,9 @@ class Walk:
             return self.graph.after[i][0]
         fall, target = i + 1, instruction.target
         extra = self.lanes.holds(instruction.operands[0]) if len(instruction.operands) > 1 else True
-        takes = every(lambda a, e: False if a is False or e is False else None if None in (a, e) else True, active, extra)
+        takes = every(
+            lambda a, e: False if a is False or e is False else None if None in (a, e) else True, active, extra
+        )
         if takes == mask:
             return target
         if takes is False:

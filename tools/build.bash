@@ -1,13 +1,16 @@
-# What tools/perilune and tools/test share: looking at the machine, and building a preset's folder. They source this file, set
-# `tool` (their name in messages), and call from `lock_build` on in the clone's top folder. Everything is said on standard error.
+# What tools/perilune and tools/test share: looking at the machine, and building a preset's folder. They source this
+# file, set `tool` (their name in messages), and call from `lock_build` on in the clone's top folder. Everything but
+# `usage` is said on standard error.
 
-say() { echo "${tool:?}: $1" >&2; }
+say() { echo "${tool:?}: $*" >&2; }
 fail() {
-  say "$1"
+  say "$@"
   exit 1
 }
+usage() { sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]%/*}/${tool##*/}"; }  # the tool's first comment
 
-# `processor` and `gpu`: what a build is made for, as its stamp keeps it. Starts no process: every start of the program looks.
+# `processor` and `gpu`: what a build is made for, as its stamp keeps it. No process is started: every start of the
+# program looks.
 look_at_machine() {
   local line='' devices file nvcc=''
   while IFS= read -r line && [[ $line != flags* && $line != Features* ]]; do :; done 2> /dev/null < /proc/cpuinfo
@@ -34,15 +37,16 @@ look_at_machine() {
 # One build at a time in a clone: a second one waits, and then finds what the first one made.
 lock_build() {
   if ! { mkdir -p build && exec 9> build/.lock; } 2> /dev/null; then
-    fail "cannot write into $PWD/build - a build needs a clone that you may write to: copy this one (cp -r) and run it there"
+    fail "cannot write into $PWD/build - a build needs a clone that you may write to:" \
+      "copy this one (cp -r) and run it there"
   fi
   flock --nonblock 9 && return
   say "another build is at work in $PWD/build - waiting for it"
   flock 9
 }
 
-# A build folder made for another place (a clone that was copied or moved), by another version or with another compiler than
-# CXX is of no use to CMake.
+# A build folder made for another place (a clone that was copied or moved), by another version or with another compiler
+# than CXX is of no use to CMake.
 discard_foreign_folder() {  # PRESET
   local cache=build/$1/CMakeCache.txt line home='' version='' compiler='' ours='' why=''
   [[ -e $cache ]] || return 0
@@ -77,25 +81,30 @@ check_room() {  # PRESET MEGABYTES
   needed=$(($2 > used + 50 ? $2 - used : 50))
   free=$(free_megabytes build)
   ((free >= needed)) ||
-    fail "no room for the build ($((free)) MB free for $PWD/build) - it takes about $needed MB: make room, then run this again"
+    fail "no room for the build ($((free)) MB free for $PWD/build) - it takes about $needed MB:" \
+      "make room, then run this again"
   free=$(free_megabytes "${TMPDIR:-/tmp}")
   ((free >= 100)) ||
-    fail "no room for the compiler's files ($((free)) MB free in ${TMPDIR:-/tmp}) - 100 MB are needed: make room or set TMPDIR"
+    fail "no room for the compiler's files ($((free)) MB free in ${TMPDIR:-/tmp}) - 100 MB are needed:" \
+      "make room or set TMPDIR"
 }
 
 # The reason of a failure that is not the sources', from what was said and what is free now.
 explain_failure() {  # LOG PRESET
   if grep -qs 'No space left on device' "$1" || (($(free_megabytes build) < 20)); then
-    say "the disk is full ($(($(free_megabytes build))) MB free for $PWD/build) - make room, then run this again: it goes on where it stopped"
+    say "the disk is full ($(($(free_megabytes build))) MB free for $PWD/build) - make room, then run this again:" \
+      "it goes on where it stopped"
   elif grep -qsE 'Killed signal terminated program|signal 9' "$1"; then
-    say "the compiler was killed, probably for lack of memory - run this again with CMAKE_BUILD_PARALLEL_LEVEL=1 before it"
+    say "the compiler was killed, probably for lack of memory -" \
+      "run this again with CMAKE_BUILD_PARALLEL_LEVEL=1 before it"
   else
-    say "the message is above - once it is mended, run this again: it goes on where it stopped (rm -r build/$2 starts afresh)"
+    say "the message is above - once it is mended, run this again: it goes on where it stopped" \
+      "(rm -r build/$2 starts afresh)"
   fi
 }
 
-# Configures and shows what will be built. A folder whose own settings stand in the way (a compiler that is gone, tests whose
-# libraries are) is configured once more without them; what was compiled stays.
+# Configures and shows what will be built. A folder whose own settings stand in the way (a compiler that is gone, tests
+# whose libraries are) is configured once more without them; what was compiled stays.
 configure() {  # PRESET CMAKE_ARGUMENTS...
   local preset=$1 log=build/$1/.configure.log old=build/$1/CMakeCache.txt
   shift

@@ -14,11 +14,25 @@ from pathlib import Path
 
 # Kernel bodies (kernels/*.hpp) to the phases of host/device/phases.hpp; the first that matches.
 PHASE_OF_KERNEL = [
-    (r"\bRollout\b", "rollout"), (r"\bGae\b", "gae"), (r"\bUpdate\b", "gradient"), (r"\bReduceGradients\b", "reduce"),
-    (r"\bApplyGradients\b", "apply"), (r"\bEvaluate\b", "evaluation"), (r"\bSimulate\b", "simulate"),
+    (r"\bRollout\b", "rollout"),
+    (r"\bGae\b", "gae"),
+    (r"\bUpdate\b", "gradient"),
+    (r"\bReduceGradients\b", "reduce"),
+    (r"\bApplyGradients\b", "apply"),
+    (r"\bEvaluate\b", "evaluation"),
+    (r"\bSimulate\b", "simulate"),
 ]
 NCU_CSV = ["--csv", "--page", "raw", "--print-units", "base"]  # what ncu_kernels reads
-SECONDS = {"s": 1.0, "second": 1.0, "ms": 1e-3, "msecond": 1e-3, "us": 1e-6, "usecond": 1e-6, "ns": 1e-9, "nsecond": 1e-9}
+SECONDS = {
+    "s": 1.0,
+    "second": 1.0,
+    "ms": 1e-3,
+    "msecond": 1e-3,
+    "us": 1e-6,
+    "usecond": 1e-6,
+    "ns": 1e-9,
+    "nsecond": 1e-9,
+}
 BYTES = {"byte": 1.0, "kbyte": 1e3, "mbyte": 1e6, "gbyte": 1e9, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
 
@@ -47,7 +61,7 @@ def csv_rows(text, first_column):
     if not starts:
         raise ValueError(f"no table with a column {first_column!r}")
     table = []
-    for line in lines[starts[0]:]:
+    for line in lines[starts[0] :]:
         if not line.strip():
             break
         table.append(line)
@@ -88,9 +102,11 @@ def nsys_ranges(text):
 
 def ncu_stalls(row):
     """The reasons why warps wait, {reason: share of the waiting}, largest first."""
-    for pattern in (r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio",
-                    r"smsp__warp_issue_stalled_(\w+?)_per_warp_active\.pct",
-                    r"smsp__pcsamp_warps_issue_stalled_(\w+)"):
+    for pattern in (
+        r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio",
+        r"smsp__warp_issue_stalled_(\w+?)_per_warp_active\.pct",
+        r"smsp__pcsamp_warps_issue_stalled_(\w+)",
+    ):
         stalls = {}
         for name, text in row.items():
             match = re.fullmatch(pattern, name or "")
@@ -104,38 +120,52 @@ def ncu_stalls(row):
 
 
 def ncu_kernels(text):
-    """One dictionary per profiled launch from `ncu --csv --page raw`, whose second line holds the units."""
+    """What is known of each profiled launch, from `ncu --csv --page raw`, whose second line holds the units."""
     rows = csv_rows(text, "ID")
     units = rows[0] if rows and not rows[0].get("ID") else {}
-    kernels = []
-    for row in rows[1:] if units else rows:
-        def value(*names, scale=None):
-            for name in names:
-                found = number(row.get(name))
-                if found is not None:
-                    return found * (scale or {}).get((units.get(name) or "").lower(), 1.0)
-            return None
+    return [ncu_kernel(row, units) for row in (rows[1:] if units else rows)]
 
-        seconds = value("gpu__time_duration.sum", "gpu__time_duration.avg", scale=SECONDS)
-        read, written = value("dram__bytes_read.sum", scale=BYTES), value("dram__bytes_write.sum", scale=BYTES)
-        moved = value("dram__bytes.sum", scale=BYTES)
-        if moved is None and read is not None:
-            moved = read + (written or 0.0)
-        percent = lambda *names: None if (v := value(*names)) is None else v / 100.0
-        kernel = {
-            "kernel": row.get("Kernel Name"), "phase": phase_of(row.get("Kernel Name") or ""),
-            "grid": row.get("Grid Size"), "block": row.get("Block Size"), "seconds": seconds, "dram_bytes": moved,
-            "occupancy": percent("sm__warps_active.avg.pct_of_peak_sustained_active"),
-            "sm_throughput": percent("sm__throughput.avg.pct_of_peak_sustained_elapsed"),
-            "memory_throughput": percent("gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
-                                         "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed"),
-            "tensor_pipe": percent("sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
-                                   "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active"),
-            "registers": value("launch__registers_per_thread"),
-            "stalls": ncu_stalls(row),
-        }
-        kernels.append({k: v for k, v in kernel.items() if v not in (None, {})})
-    return kernels
+
+def ncu_kernel(row, units):
+    """What is known of a launch, from its row of metrics."""
+
+    def value(*names, scale=None):
+        for name in names:
+            found = number(row.get(name))
+            if found is not None:
+                return found * (scale or {}).get((units.get(name) or "").lower(), 1.0)
+        return None
+
+    def share(*names):
+        percent = value(*names)
+        return None if percent is None else percent / 100.0
+
+    seconds = value("gpu__time_duration.sum", "gpu__time_duration.avg", scale=SECONDS)
+    read, written = value("dram__bytes_read.sum", scale=BYTES), value("dram__bytes_write.sum", scale=BYTES)
+    moved = value("dram__bytes.sum", scale=BYTES)
+    if moved is None and read is not None:
+        moved = read + (written or 0.0)
+    kernel = {
+        "kernel": row.get("Kernel Name"),
+        "phase": phase_of(row.get("Kernel Name") or ""),
+        "grid": row.get("Grid Size"),
+        "block": row.get("Block Size"),
+        "seconds": seconds,
+        "dram_bytes": moved,
+        "occupancy": share("sm__warps_active.avg.pct_of_peak_sustained_active"),
+        "sm_throughput": share("sm__throughput.avg.pct_of_peak_sustained_elapsed"),
+        "memory_throughput": share(
+            "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
+            "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
+        ),
+        "tensor_pipe": share(
+            "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
+            "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
+        ),
+        "registers": value("launch__registers_per_thread"),
+        "stalls": ncu_stalls(row),
+    }
+    return {k: v for k, v in kernel.items() if v not in (None, {})}
 
 
 def by_phase(kernels):
@@ -144,8 +174,15 @@ def by_phase(kernels):
     for phase in dict.fromkeys(kernel["phase"] for kernel in kernels):
         mine = [kernel for kernel in kernels if kernel["phase"] == phase]
         entry = {"launches": len(mine)}
-        for key in ("seconds", "dram_bytes", "occupancy", "sm_throughput", "memory_throughput", "tensor_pipe",
-                    "registers"):
+        for key in (
+            "seconds",
+            "dram_bytes",
+            "occupancy",
+            "sm_throughput",
+            "memory_throughput",
+            "tensor_pipe",
+            "registers",
+        ):
             values = [kernel[key] for kernel in mine if key in kernel]
             if values:
                 entry[key] = statistics.median(values)

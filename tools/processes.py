@@ -1,5 +1,6 @@
-"""Runs programs so that what hangs is ended with all its children, and so that how a program ended is said in a line."""
+"""Runs programs: what hangs is ended with all its children, and how a program ended is said in a line."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,29 +17,27 @@ class CannotRun(Exception):
 
 _lock = threading.Lock()
 _live = set()
-_stopped = False
+_stopped = threading.Event()
 
 
 def stop_all():
     """Kills what runs, and lets nothing start any more: for an interruption, whose threads wait for their processes."""
-    global _stopped
     with _lock:
-        _stopped = True
+        _stopped.set()
         for process in _live:
             kill(process)
 
 
 def kill(process):
     """With its children: each process that is started here leads a group of its own."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass
 class Done:
     """How a process ended; problem is empty where it succeeded."""
+
     status: int
     out: str
     err: str
@@ -48,7 +47,8 @@ class Done:
 def how_it_ended(name, status, said):
     if status < 0:
         number = -status
-        return f"{name} was ended by {signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'}"
+        cause = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"{name} was ended by {cause}"
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
     return f"{name} ended with {status}" + (f": {last.strip()[:300]}" if last else "")
 
@@ -62,14 +62,20 @@ def run_process(words, until, *, quiet=None, environment=None, folder=None):
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             with _lock:
-                if _stopped:
+                if _stopped.is_set():
                     raise CannotRun("interrupted")
-                process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                           start_new_session=True,
-                                           env={**os.environ, "NO_COLOR": "1", **(environment or {})})
+                process = subprocess.Popen(
+                    words,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    env={**os.environ, "NO_COLOR": "1", **(environment or {})},
+                )
                 _live.add(process)
         except OSError as error:
-            raise CannotRun(f"cannot run {words[0]}: {error.strerror}")
+            raise CannotRun(f"cannot run {words[0]}: {error.strerror}") from error
         problem, printed, since = "", 0, time.monotonic()
         while not problem:
             now = time.monotonic()

@@ -1,7 +1,8 @@
 # Embeds tools/presets/*.toml in the program.
 #
-# Include it and call perilune_embed_presets(<target>): adds a generated source with `presets()` (host/settings/config.hpp) to the
-# target, made again when a preset changes, appears or disappears. The file is also the script that writes that source.
+# Include it and call perilune_embed_presets(<target>): adds a generated source with `presets()`
+# (host/settings/config.hpp) to the target, made again when a preset changes, appears or disappears. The file is also
+# the script that writes that source.
 
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   set(PERILUNE_EMBED_PRESETS_SCRIPT "${CMAKE_CURRENT_LIST_FILE}")

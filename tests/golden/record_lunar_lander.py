@@ -49,8 +49,11 @@ class Recorder:
 
 
 def bodies(env):
-    return [x for b in [env.lander, *env.legs]
-            for x in (b.position.x, b.position.y, b.angle, b.linearVelocity.x, b.linearVelocity.y, b.angularVelocity)]
+    return [
+        x
+        for b in [env.lander, *env.legs]
+        for x in (b.position.x, b.position.y, b.angle, b.linearVelocity.x, b.linearVelocity.y, b.angularVelocity)
+    ]
 
 
 def episode(continuous, wind, heuristic, seed):
@@ -59,7 +62,7 @@ def episode(continuous, wind, heuristic, seed):
     pilot = np.random.default_rng(seed)
     observation = env.reset()[0]
     drawn = env._np_random.take()
-    start, dispersion = drawn[:16 if wind else 14], drawn[-2:]
+    start, dispersion = drawn[: 16 if wind else 14], drawn[-2:]
     rows = [[seed, 0, 0, 0, *dispersion, 0, 0, *observation, *bodies(env)]]
     for t in range(1, 1001):
         if heuristic:
@@ -95,15 +98,44 @@ def main():
             episodes.append(start)
             steps += rows
     body = [f"{b}_{x}" for b in ("hull", "right", "left") for x in ("x", "y", "angle", "vx", "vy", "w")]
-    write("lunar_lander_episodes.csv", ["seed", "continuous", "wind", *[f"height{i}" for i in range(12)], "force_x",
-                                        "force_y", "wind_index", "torque_index"], episodes)
-    write("lunar_lander_steps.csv", ["seed", "t", "action0", "action1", "dispersion0", "dispersion1", "reward",
-                                     "terminated", *[f"obs{i}" for i in range(8)], *body], steps)
+    write(
+        "lunar_lander_episodes.csv",
+        [
+            "seed",
+            "continuous",
+            "wind",
+            *[f"height{i}" for i in range(12)],
+            "force_x",
+            "force_y",
+            "wind_index",
+            "torque_index",
+        ],
+        episodes,
+    )
+    write(
+        "lunar_lander_steps.csv",
+        [
+            "seed",
+            "t",
+            "action0",
+            "action1",
+            "dispersion0",
+            "dispersion1",
+            "reward",
+            "terminated",
+            *[f"obs{i}" for i in range(8)],
+            *body,
+        ],
+        steps,
+    )
     library = ctypes.CDLL("libm.so.6")
     library.sinf.restype = library.cosf.restype = ctypes.c_float
     angles = [np.float32(0.731 * math.sin(1.7 * i) * (1 + i % 7)) for i in range(400)]
-    write("lunar_lander_sines.csv", ["angle", "sin", "cos"],
-          [[a, library.sinf(ctypes.c_float(a)), library.cosf(ctypes.c_float(a))] for a in angles])
+    write(
+        "lunar_lander_sines.csv",
+        ["angle", "sin", "cos"],
+        [[a, library.sinf(ctypes.c_float(a)), library.cosf(ctypes.c_float(a))] for a in angles],
+    )
 
 
 main()

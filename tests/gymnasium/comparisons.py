@@ -6,16 +6,17 @@ distance of two such samples stays below its 5% bound; the simplified lander may
 """
 
 import concurrent.futures
+import itertools
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from gymnasium.envs.box2d import lunar_lander
-from pilots import CRASHED, LANDED, Flights, Pilots, fly, heuristic_pilots, perturbed_pilots, random_pilots
-from real_landers import RealLanders
 
 import perilune
+from pilots import CRASHED, LANDED, Flights, Pilots, fly, heuristic_pilots, perturbed_pilots, random_pilots
+from real_landers import RealLanders
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 SOLVERS = ("exact", "fast", "simplified")
@@ -108,7 +109,7 @@ def fly_real(jobs, pilots, seed=SEED, keep=0, **parameters):
     """The same flights in Gymnasium's environment, in `jobs` processes."""
     parts = max(1, min(len(pilots.numbers), jobs * -(-len(pilots.numbers) // (jobs * MOST_AT_ONCE))))
     edges = np.linspace(0, len(pilots.numbers), parts + 1).astype(int)
-    tasks = [(pilots.part(*edge), seed, keep, parameters) for edge in zip(edges, edges[1:], strict=False)]
+    tasks = [(pilots.part(*edge), seed, keep, parameters) for edge in itertools.pairwise(edges)]
     if jobs == 1:
         return Flights.joined([_fly_part(*task) for task in tasks])
     with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
@@ -151,8 +152,11 @@ class Live:
         return flown
 
     def save(self, path):
-        parts = {f"{key}: {name}": getattr(flown, name).astype(kind) for key, flown in self.flown.items()
-                 for name, kind in (("returns", np.float32), ("lengths", np.int16), ("ends", np.int8))}
+        parts = {
+            f"{key}: {name}": getattr(flown, name).astype(kind)
+            for key, flown in self.flown.items()
+            for name, kind in (("returns", np.float32), ("lengths", np.int16), ("ends", np.int8))
+        }
         np.savez_compressed(path, **parts)
 
 
@@ -180,6 +184,7 @@ def ks_distance(a, b):
 
 # ---- Recorded episodes, played again with their draws and actions.
 
+
 @dataclass
 class Recorded:
     """An episode of Gymnasium's: draws in order, actions [T] or [T, 2], observations [T+1, 8], bodies [T+1, 3, 6]
@@ -206,8 +211,15 @@ def read_golden(path):
         step, row = slice(steps[i], steps[i + 1]), slice(rows[i], rows[i + 1])
         wind = data["wind"][i] if data["wind"].any() else []
         draws = np.concatenate([data["heights"][i], data["force"][i], wind, data["disp"][row].reshape(-1)])
-        yield Recorded(data["act"].ndim == 2, len(wind) > 0, draws, data["act"][step], data["obs"][row],
-                       data["bodies"][row, :, :6], bool(data["terminated"][i]))
+        yield Recorded(
+            data["act"].ndim == 2,
+            len(wind) > 0,
+            draws,
+            data["act"][step],
+            data["obs"][row],
+            data["bodies"][row, :, :6],
+            bool(data["terminated"][i]),
+        )
 
 
 def read_recording(folder=GOLDEN):
@@ -216,7 +228,7 @@ def read_recording(folder=GOLDEN):
     for episode in np.loadtxt(folder / "lunar_lander_episodes.csv", delimiter=","):
         seed, continuous, wind = episode[0], bool(episode[1]), bool(episode[2])
         rows = steps[steps[:, 0] == seed]
-        draws = np.concatenate([episode[3:19 if wind else 17], rows[:, 4:6].reshape(-1)])
+        draws = np.concatenate([episode[3 : 19 if wind else 17], rows[:, 4:6].reshape(-1)])
         actions = rows[1:, 2:4].astype(np.float32) if continuous else rows[1:, 2].astype(int)
         bodies, terminated = rows[:, 16:].reshape(-1, 3, 6), bool(rows[-1, 7])
         yield Recorded(continuous, wind, draws, actions, rows[:, 8:16], bodies, terminated)
@@ -237,8 +249,15 @@ def replays(name, episodes):
         close = sum(error <= 1e-5 for error in errors)
         rows += [
             Row("largest error before contact", name, arithmetic, float(max(errors)), None, "at most", 2e-3),
-            Row("episodes within 1e-5 before contact", name, arithmetic, close, len(episodes), "at least",
-                most if arithmetic == "reference" else None),
+            Row(
+                "episodes within 1e-5 before contact",
+                name,
+                arithmetic,
+                close,
+                len(episodes),
+                "at least",
+                most if arithmetic == "reference" else None,
+            ),
             Row("episodes with the same last step", name, arithmetic, same_end, len(episodes), "at least", most),
         ]
     return rows
@@ -251,12 +270,15 @@ def replay_error(episode, dtype):
     length = min(len(ours["reward"]), len(episode.actions))
     touched = np.flatnonzero(episode.observations[:, 6:].any(axis=1))
     before = min(length, touched[0]) if len(touched) else length
-    error = max(np.abs(ours["obs"][:before] - episode.observations[:before]).max(),
-                np.abs(ours["bodies"][:before] - episode.bodies[:before]).max())
+    error = max(
+        np.abs(ours["obs"][:before] - episode.observations[:before]).max(),
+        np.abs(ours["bodies"][:before] - episode.bodies[:before]).max(),
+    )
     return error, length == len(episode.actions) and ours["terminated"][-1] == episode.terminated
 
 
 # ---- Flown now.
+
 
 def heuristic_is_gymnasiums(samples=2000):
     """The heuristic of pilots.py against Gymnasium's own, one observation after the other, for actions that differ."""
@@ -295,12 +317,33 @@ def free_flight_rows(ours, real, name, solver):
     poses = errors[-1][flying[-1]][:, [0, 1, 4]] * [10, 20 / 3, 1]
     simplified, exact = solver == "simplified", solver == "exact"
     return [
-        Row("first observation: largest error", name, solver, float(errors[0].max()), None, "at most",
-            None if simplified else 1e-4),
-        Row("free flight: largest error", name, solver, float(errors[flying].max()), None, "at most",
-            2e-3 if exact else None),
-        Row("free flight: mean error after 50 steps", name, solver, float(poses.mean(axis=0).max()), None, "at most",
-            1e-2 if simplified else 2e-3),
+        Row(
+            "first observation: largest error",
+            name,
+            solver,
+            float(errors[0].max()),
+            None,
+            "at most",
+            None if simplified else 1e-4,
+        ),
+        Row(
+            "free flight: largest error",
+            name,
+            solver,
+            float(errors[flying].max()),
+            None,
+            "at most",
+            2e-3 if exact else None,
+        ),
+        Row(
+            "free flight: mean error after 50 steps",
+            name,
+            solver,
+            float(poses.mean(axis=0).max()),
+            None,
+            "at most",
+            1e-2 if simplified else 2e-3,
+        ),
     ]
 
 
@@ -312,8 +355,17 @@ def recording_holds(flights, policies, jobs):
         for plan in (plan.head(flights) for plan in plans):
             now, then = live.flights(kind, plan), recording.flights(kind, plan)
             same = (np.abs(now.returns - then.returns) < 0.01) & (now.lengths == then.lengths) & (now.ends == then.ends)
-            rows.append(Row(f"recording: {kind}, flights that are the same", plan.name, "-", float(same.mean()), None,
-                            "at least", 0.95))
+            rows.append(
+                Row(
+                    f"recording: {kind}, flights that are the same",
+                    plan.name,
+                    "-",
+                    float(same.mean()),
+                    None,
+                    "at least",
+                    0.95,
+                )
+            )
     return rows
 
 
@@ -338,8 +390,15 @@ def same_draws(ours, real, plan, solver):
     alike = float(np.mean((ours.lengths == real.lengths) & (ours.ends == real.ends)))
     name = plan.name
     return [
-        Row("same draws: mean return", name, solver, float(ours.returns.mean()), float(real.returns.mean()), "apart",
-            min(mean, 12)),
+        Row(
+            "same draws: mean return",
+            name,
+            solver,
+            float(ours.returns.mean()),
+            float(real.returns.mean()),
+            "apart",
+            min(mean, 12),
+        ),
         Row("same draws: standard error of the difference", name, solver, error, None),
         Row("same draws: landed", name, solver, ours.share(LANDED), real.share(LANDED), "apart", share),
         Row("same draws: crashed", name, solver, ours.share(CRASHED), real.share(CRASHED), "apart", share),
@@ -365,8 +424,15 @@ def statistics(ours, plan, solver):
         Row("recorded: mean return", name, solver, float(ours.returns.mean()), float(returns.mean()), "apart", mean),
         Row("recorded: landed", name, solver, ours.share(LANDED), float(landed.mean()), "apart", share),
         Row("recorded: crashed", name, solver, ours.share(CRASHED), float(crashed.mean()), "apart", share),
-        Row("recorded: KS distance of the returns", name, solver, ks_distance(ours.returns, returns), None, "at most",
-            None if solver == "simplified" else float(bound)),
+        Row(
+            "recorded: KS distance of the returns",
+            name,
+            solver,
+            ks_distance(ours.returns, returns),
+            None,
+            "at most",
+            None if solver == "simplified" else float(bound),
+        ),
     ]
 
 
@@ -385,8 +451,17 @@ def random_actions(flights):
         limit = 3 * spread * np.sqrt(1 / flights + 1 / 1000)
         for solver in SOLVERS:
             ours = fly_ours(solver, random_pilots(continuous, np.arange(flights), SEED))
-            rows.append(Row("random actions: mean return", name_of(continuous), solver, float(ours.returns.mean()),
-                            mean, "apart", float(limit)))
+            rows.append(
+                Row(
+                    "random actions: mean return",
+                    name_of(continuous),
+                    solver,
+                    float(ours.returns.mean()),
+                    mean,
+                    "apart",
+                    float(limit),
+                )
+            )
     return rows
 
 
@@ -403,12 +478,33 @@ def policy_set(real, policies, episodes):
             noise = np.sqrt(np.mean((returns - real_returns).var(axis=0, ddof=1)) / episodes)
             simplified = solver == "simplified"
             rows += [
-                Row("policy set: RMSE of mean returns", plan.name, solver, float(rmse), None, "at most",
-                    15 if simplified else 12),
+                Row(
+                    "policy set: RMSE of mean returns",
+                    plan.name,
+                    solver,
+                    float(rmse),
+                    None,
+                    "at most",
+                    15 if simplified else 12,
+                ),
                 Row("policy set: sampling noise in the RMSE", plan.name, solver, float(noise), None),
-                Row("policy set: mean return", plan.name, solver, float(ours.mean()), float(theirs.mean()), "apart",
-                    None if simplified else 4),
-                Row("policy set: correlation of mean returns", plan.name, solver, float(correlation), None, "at least",
-                    0.99 if simplified else 0.995),
+                Row(
+                    "policy set: mean return",
+                    plan.name,
+                    solver,
+                    float(ours.mean()),
+                    float(theirs.mean()),
+                    "apart",
+                    None if simplified else 4,
+                ),
+                Row(
+                    "policy set: correlation of mean returns",
+                    plan.name,
+                    solver,
+                    float(correlation),
+                    None,
+                    "at least",
+                    0.99 if simplified else 0.995,
+                ),
             ]
     return rows

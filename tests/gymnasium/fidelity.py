@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 if "PERILUNE_BUILD_DIR" in os.environ:
     sys.path.insert(0, os.environ["PERILUNE_BUILD_DIR"] + "/python")
-import comparisons  # noqa: E402
+import comparisons
 
 # How many episodes: random flights before contact, of the heuristic on the same draws in both, of the heuristic here
 # against recorded statistics, of random actions, and of each of the policy set's pilots. In the quick form the real
@@ -56,8 +56,10 @@ def line_of(row):
     rule = {"apart": "+-", "at most": "<=", "at least": ">="}[row.rule]
     limit = "" if row.limit is None else f"{rule} {row.limit:.4g}"
     verdict = "" if row.limit is None else "ok" if row.passed else "FAILED"
-    return (f"{row.comparison:48} {row.environment:18} {row.solver:10} {number(row.ours):>9} {number(row.real):>9} "
-            f"{limit:>10} {verdict}")
+    return (
+        f"{row.comparison:48} {row.environment:18} {row.solver:10} {number(row.ours):>9} {number(row.real):>9} "
+        f"{limit:>10} {verdict}"
+    )
 
 
 def as_json(rows, counts):

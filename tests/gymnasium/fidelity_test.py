@@ -1,15 +1,10 @@
 """Perilune's landers fly as Gymnasium's LunarLander does: the quick form of fidelity.py, stage by stage."""
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), os.environ.get("PERILUNE_BUILD_DIR", ".") + "/python"]
 pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
-import fidelity  # noqa: E402
-from real_landers import philox  # noqa: E402
+import fidelity
+from real_landers import philox
 
 
 def test_random_numbers_are_those_of_the_paper():

@@ -1,17 +1,13 @@
 """The landers' parameters are Gymnasium's: what it takes and refuses, what it warns of, and how it flies with them."""
 
-import os
-import sys
 import warnings
-from pathlib import Path
+from functools import partial
 
-import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.box2d.lunar_lander import LunarLander
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), os.environ.get("PERILUNE_BUILD_DIR", ".") + "/python"]
 perilune = pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
-from gymnasium.envs.box2d.lunar_lander import LunarLander  # noqa: E402
 from real_landers import RealLanders  # noqa: E402
 
 LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3", "Lander-v0", "LanderContinuous-v0"]
@@ -40,8 +36,8 @@ def test_gymnasium_takes_refuses_and_warns_of_the_same(env_id):
         seen = set()
         for value in values:
             options = {"enable_wind": True, name: value}
-            theirs, _ = verdict(lambda: LunarLander(**options), f"{name} value is recommended")
-            ours, text = verdict(lambda: perilune.VectorEnv(env_id, 1, **options), f"env.{name} = ")
+            theirs, _ = verdict(partial(LunarLander, **options), f"{name} value is recommended")
+            ours, text = verdict(partial(perilune.VectorEnv, env_id, 1, **options), f"env.{name} = ")
             assert ours == theirs, (name, value, text)
             if ours == "refused":
                 assert f"env.{name} = " in text and "allowed: above -12 and below 0" in text
@@ -59,12 +55,17 @@ def test_what_float32_has_no_numbers_for_is_refused():
                 perilune.VectorEnv("LunarLander-v3", 1, **{name: value})
 
 
-# The simplified lander, whose legs do not swing, is within 5e-3 (in units of the screen) on average in ordinary weather.
+# The simplified lander, whose legs do not swing, is within 5e-3 (units of the screen) on average in ordinary weather.
 STORM = {"enable_wind": True, "wind_power": 101.0, "turbulence_power": -11.0}
-FLIGHTS = [{"gravity": -11.9995}, {"gravity": float(np.nextafter(-12.0, 0))}, {"gravity": -1e-4}, {"gravity": -1e-300},
-           {"enable_wind": True, "wind_power": -15.0, "turbulence_power": -1.5},
-           {"enable_wind": True, "wind_power": -5.0, "turbulence_power": 2.5, "gravity": -11.9995},
-           STORM]
+FLIGHTS = [
+    {"gravity": -11.9995},
+    {"gravity": float(np.nextafter(-12.0, 0))},
+    {"gravity": -1e-4},
+    {"gravity": -1e-300},
+    {"enable_wind": True, "wind_power": -15.0, "turbulence_power": -1.5},
+    {"enable_wind": True, "wind_power": -5.0, "turbulence_power": 2.5, "gravity": -11.9995},
+    STORM,
+]
 STEPS = 30  # less than anything needs to the ground
 
 

@@ -3,17 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from real_landers import MAX_STEPS, PILOT, integer, philox, uniform
 
 # The constants of gymnasium.envs.box2d.lunar_lander.heuristic, in its order; of observations, so angles are in rad and
 # the rest is in units of the screen.
-GAINS = np.array([
-    0.5, 1.0, 0.4,  # lean towards the pad: per x, per vx, at most
-    0.55,           # height that is aimed for, per |x|
-    0.5, 1.0,       # how much to turn: per error of the angle, per spin
-    0.5, 0.5,       # how much to rise: per error of the height, per vy
-    0.5,            # the same per vy on the ground
-], np.float32)
+GAINS = np.array(
+    [
+        0.5,
+        1.0,
+        0.4,  # lean towards the pad: per x, per vx, at most
+        0.55,  # height that is aimed for, per |x|
+        0.5,
+        1.0,  # how much to turn: per error of the angle, per spin
+        0.5,
+        0.5,  # how much to rise: per error of the height, per vy
+        0.5,  # the same per vy on the ground
+    ],
+    np.float32,
+)
 
 
 @dataclass
@@ -100,8 +108,12 @@ class Flights:
     @staticmethod
     def joined(parts):
         axes = {"observations": 1}
-        return Flights(*(np.concatenate([getattr(part, name) for part in parts], axes.get(name, 0))
-                         for name in Flights.__dataclass_fields__))
+        return Flights(
+            *(
+                np.concatenate([getattr(part, name) for part in parts], axes.get(name, 0))
+                for name in Flights.__dataclass_fields__
+            )
+        )
 
 
 def fly(envs, observations, pilots, keep=0):

@@ -4,13 +4,10 @@ import json
 import math
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from real_policy import load_policy, play  # noqa: E402
+from real_policy import load_policy, play
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]
 EPISODES = 100
@@ -31,19 +28,43 @@ def test_trained_policy_scores_the_same_in_gymnasium(tmp_path, seed):
     act, env_id = load_policy(run / "policy.safetensors")
     there = play(env_id, act, EPISODES, seed=1000 + seed)
     assert there.mean() >= 475
-    # The difference of the two means has this standard error; a returns' spread of 0 in both allows no difference. Three of
-    # them: the test has fixed seeds, so this only says how far a faithful simulator may fall by chance.
+    # The difference of the two means has this standard error; a returns' spread of 0 in both allows no difference.
+    # Three of them: the test has fixed seeds, so this only says how far a faithful simulator may fall by chance.
     error = math.sqrt(here["std"] ** 2 / here["episodes"] + max(there.std(), here["std"]) ** 2 / EPISODES)
-    print(f"seed {seed}: here {here['mean']:.2f} +- {here['std']:.2f}, in Gymnasium {there.mean():.2f} +- {there.std():.2f}")
+    print(
+        f"seed {seed}: here {here['mean']:.2f} +- {here['std']:.2f}, "
+        f"in Gymnasium {there.mean():.2f} +- {there.std():.2f}"
+    )
     assert abs(there.mean() - here["mean"]) <= 3 * error
 
 
 def test_untrained_policy_scores_the_same_in_gymnasium(tmp_path):
     """A bad policy has short episodes of varied length, where a difference in the dynamics would show."""
     run = tmp_path / "run"
-    perilune("train", "cartpole", "--json", "--quiet", "--device", "cpu", "--seed", 5, "--run-dir", run,
-             "--set", "total_timesteps=2048", "--set", "num_envs=64", "--set", "num_steps=32",
-             "--set", "learning_rate=1e-4", "--set", "eval_every=0", "--set", "target_return=none")
+    perilune(
+        "train",
+        "cartpole",
+        "--json",
+        "--quiet",
+        "--device",
+        "cpu",
+        "--seed",
+        5,
+        "--run-dir",
+        run,
+        "--set",
+        "total_timesteps=2048",
+        "--set",
+        "num_envs=64",
+        "--set",
+        "num_steps=32",
+        "--set",
+        "learning_rate=1e-4",
+        "--set",
+        "eval_every=0",
+        "--set",
+        "target_return=none",
+    )
     here = perilune("eval", run, "--json", "--device", "cpu", "--episodes", 5000, "--seed", 3)
     act, env_id = load_policy(run / "policy.safetensors")
     there = play(env_id, act, 1000, seed=9)
@@ -57,11 +78,27 @@ def test_lander_scores_the_same_in_gymnasium(tmp_path, preset):
     """Trained and judged here with the fast solver, as the presets say. A third of the training that solves it: some
     flights land, some crash."""
     run = tmp_path / "run"
-    perilune("train", preset, "--json", "--quiet", "--device", "cpu", "--run-dir", run, "--set", "total_timesteps=163840",
-             "--set", "target_return=none", "--set", "eval_every=0")
+    perilune(
+        "train",
+        preset,
+        "--json",
+        "--quiet",
+        "--device",
+        "cpu",
+        "--run-dir",
+        run,
+        "--set",
+        "total_timesteps=163840",
+        "--set",
+        "target_return=none",
+        "--set",
+        "eval_every=0",
+    )
     here = perilune("eval", run, "--json", "--device", "cpu", "--episodes", 2000, "--seed", 77)
     act, env_id = load_policy(run / "policy.safetensors")
     there = play(env_id, act, EPISODES, seed=1)
     error = math.sqrt(here["std"] ** 2 / here["episodes"] + there.std() ** 2 / EPISODES)
-    print(f"{preset}: here {here['mean']:.1f} +- {here['std']:.1f}, in Gymnasium {there.mean():.1f} +- {there.std():.1f}")
+    print(
+        f"{preset}: here {here['mean']:.1f} +- {here['std']:.1f}, in Gymnasium {there.mean():.1f} +- {there.std():.1f}"
+    )
     assert abs(there.mean() - here["mean"]) <= 3 * error

@@ -27,7 +27,7 @@ def philox(seed, environment, episode, step, purpose, block):
 
 def uniform(bits, low, high):
     """float32 within low and high, as CounterRandom<float>::uniform."""
-    unit = (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0 ** -24)
+    unit = (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
     return np.float32(low) + (np.float32(high) - np.float32(low)) * unit
 
 

@@ -11,11 +11,14 @@ REAL = {"Lander-v0": "LunarLander-v3", "LanderContinuous-v0": "LunarLanderContin
 
 
 def load_policy(path, sample_with=None):
-    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns actions, numbers [N, A] for
-    continuous ones and choices [N] otherwise: the greedy ones, or with a seed in sample_with actions drawn from the policy."""
+    """(act, environment id) of a policy.safetensors: act takes observations [N, D] and returns actions, numbers [N, A]
+    for continuous ones and choices [N] otherwise: the greedy ones, or with a seed in sample_with actions drawn from the
+    policy."""
     with safe_open(path, framework="numpy") as file:
-        names = sorted({name.rsplit(".", 1)[0] for name in file.keys() if re.match(r"actor\.\d+\.", name)},
-                       key=lambda name: int(name.split(".")[1]))
+        names = sorted(
+            {name.rsplit(".", 1)[0] for name in file.keys() if re.match(r"actor\.\d+\.", name)},
+            key=lambda name: int(name.split(".")[1]),
+        )
         layers = [(file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")) for name in names]
         continuous = "actor.log_std" in file.keys()
         std = np.exp(file.get_tensor("actor.log_std")) if continuous else None

@@ -1,20 +1,15 @@
 """Tells which tests ran each kernel of the program, from what ptx_tests left behind: coverage.py FOLDER PROGRAM TABLE.
 
-What was left behind before the program was built does not count. The table names, for each kernel, how many tests ran it and the one that had it carry out the most instructions. Exit status 1
-if there is a kernel that no test ran: give it one (tests/kernels/every_machine, or tests/ptx).
+What was left behind before the program was built does not count. The table names, for each kernel, how many tests ran
+it and the one that had it carry out the most instructions. Exit status 1 if there is a kernel that no test ran: give it
+one (tests/kernels/every_machine, or tests/ptx).
 """
 
-import re
-import subprocess
 import sys
 from pathlib import Path
 
-
-def short(names):
-    """Kernels without namespaces, return types and argument lists."""
-    text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    return {name: re.sub(r"perilune::(base::)?", "", re.sub(r"^void |\(T\d.*$", "", line))
-            for name, line in zip(names, text.splitlines(), strict=True)}
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cmake"))
+from kernel_resources import demangle, short
 
 
 def main():
@@ -27,7 +22,7 @@ def main():
             name, count = line.split()
             if name in kernels:  # others are of tests alone
                 kernels[name][path.stem] = int(count)
-    names = short(list(kernels))
+    names = {mangled: short(name) for mangled, name in demangle(list(kernels)).items()}
     lines = []
     for name, tests in kernels.items():
         most = max(tests, key=tests.get, default="NO TEST")

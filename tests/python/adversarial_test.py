@@ -1,14 +1,15 @@
-"""Landers under pilots, weather and states that nobody would wish them: nothing turns into NaN or infinity, nothing falls
-through the ground, no episode outlives its limit.
+"""Landers under pilots, weather and states that nobody would wish them: nothing turns into NaN or infinity, nothing
+falls through the ground, no episode outlives its limit.
 
-PERILUNE_ADVERSARIAL_STEPS: environment steps in all (a hundred million take some minutes); a few hundred thousand if unset.
+PERILUNE_ADVERSARIAL_STEPS: environment steps in all (100 million take some minutes); some hundred thousand if unset.
 """
 
 import os
 
 import numpy as np
-import perilune
 import pytest
+
+import perilune
 
 STEPS = int(float(os.environ.get("PERILUNE_ADVERSARIAL_STEPS", "6e5")))
 ENVIRONMENTS = 512
@@ -23,14 +24,19 @@ WEATHER = [
     {"gravity": -0.0001, **STORM},
     {**CHAOS},
 ]
-LANDERS = [("LunarLander-v3", {"fast_solver": False}), ("LunarLander-v3", {"fast_solver": True}),
-           ("LunarLanderContinuous-v3", {"fast_solver": False}), ("Lander-v0", {}), ("LanderContinuous-v0", {})]
+LANDERS = [
+    ("LunarLander-v3", {"fast_solver": False}),
+    ("LunarLander-v3", {"fast_solver": True}),
+    ("LunarLanderContinuous-v3", {"fast_solver": False}),
+    ("Lander-v0", {}),
+    ("LanderContinuous-v0", {}),
+]
 CASES = [(env_id, {**solver, **weather}) for env_id, solver in LANDERS for weather in WEATHER]
 
 
 def pilots(envs, rng):
-    """An endless row of actions [N]: a quarter of the environments each is flown at random, with one action that changes
-    now and then, with full thrust, and with none."""
+    """An endless row of actions [N]: a quarter of the environments each is flown at random, with one action that
+    changes now and then, with full thrust, and with none."""
     n = envs.num_envs
     continuous = hasattr(envs.single_action_space, "shape") and envs.single_action_space.shape == (2,)
     stubborn = None
@@ -39,9 +45,9 @@ def pilots(envs, rng):
         if t % 50 == 0:
             stubborn = some.copy()
         actions = some.copy()
-        actions[n // 4:n // 2] = stubborn[n // 4:n // 2]
-        actions[n // 2:3 * n // 4] = [1.0, 1.0] if continuous else 2
-        actions[3 * n // 4:] = [-1.0, 0.0] if continuous else 0
+        actions[n // 4 : n // 2] = stubborn[n // 4 : n // 2]
+        actions[n // 2 : 3 * n // 4] = [1.0, 1.0] if continuous else 2
+        actions[3 * n // 4 :] = [-1.0, 0.0] if continuous else 0
         yield actions
 
 
@@ -88,7 +94,9 @@ def test_nothing_breaks(env_id, parameters):
         assert flown.max() < 1000
         if t % 20 == 19:
             state = envs.get_state()
-            assert all(np.isfinite(state[name]).all() for name in state.dtype.names if state.dtype[name] == np.float32), t
+            assert all(
+                np.isfinite(state[name]).all() for name in state.dtype.names if state.dtype[name] == np.float32
+            ), t
             x, y = state[hull[0]], state[hull[1]]
             inside = ~tampered & (x > 0.5) & (x < 19.5)
             assert (y[inside] > ground(state, x)[inside] - 0.1).all(), t

@@ -13,7 +13,7 @@ def address(array):
 
 
 def holders():
-    """Ways to keep an array, each as (name, function from the array to what is kept, function from that to its values)."""
+    """Ways to keep an array: (name, function from the array to what is kept, function from that to its values)."""
     yield "itself", lambda x: x, np.asarray
     yield "a view", lambda x: x[:], np.asarray
     yield "a slice of a view", lambda x: x[1:][:2], np.asarray
@@ -26,7 +26,9 @@ def holders():
     yield "inside a list", lambda x: [x], lambda kept: kept[0]
 
 
-@pytest.mark.parametrize("name, keep, values", list(holders()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "name, keep, values", list(holders()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_is_kept_is_never_written_again(make, name, keep, values):
     envs = make(num_envs=5)
     kept = []
@@ -58,7 +60,7 @@ def test_memory_is_used_again_once_nobody_refers_to_it(make):
     envs.reset(seed=1)
     places = set()
     for step in range(100):
-        observations, rewards, *_ = envs.step(np.full(5, step % 2))
+        observations, *_ = envs.step(np.full(5, step % 2))
         places.add(address(observations))
     assert len(places) <= 4
     row = observations[2]
@@ -89,7 +91,7 @@ def test_arrays_are_the_callers_to_change(make):
     observations, _ = envs.reset(seed=1)
     other.reset(seed=1)
     observations[:] = np.nan
-    observations, rewards, *_ = envs.step(np.ones(4, int))
+    observations, *_ = envs.step(np.ones(4, int))
     expected, *_ = other.step(np.ones(4, int))
     np.testing.assert_array_equal(observations, expected)
 
@@ -153,7 +155,7 @@ def test_dlpack_memory_is_used_again(make):
 
 def test_actions_may_be_dlpack_or_anything_numpy_takes(make):
     envs, other = make(num_envs=3, arrays="dlpack"), make(num_envs=3)
-    observations, _ = envs.reset(seed=1)
+    envs.reset(seed=1)
     other.reset(seed=1)
 
     class OnlyDlpack:

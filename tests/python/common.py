@@ -18,7 +18,7 @@ NEEDS_PROGRAM = pytest.mark.skipif(PROGRAM is None, reason="PERILUNE_PROGRAM is 
 
 
 def random_actions(envs, rng, count=None):
-    """Actions of any of the built-in environments, as its action space has them, for `count` (default: all) environments."""
+    """Actions of any built-in environment, as its action space has them, for `count` (default: all) environments."""
     space, count = envs.single_action_space, count or envs.num_envs
     if isinstance(space, gymnasium.spaces.Discrete):
         return rng.integers(space.n, size=count)

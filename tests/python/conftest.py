@@ -1,5 +1,6 @@
-"""What the tests of the Python package share. The package is the one of the build directory: of its environment, if that is what
-runs the tests, and otherwise of its folder python (tests/support/install_python, tools/build-wheel --test)."""
+"""What the tests of the Python package share. The package is the one of the build directory: of its environment, if
+that is what runs the tests, and otherwise of its folder python (tests/support/install_python, tools/build-wheel
+--test)."""
 
 import os
 import sys
@@ -10,15 +11,14 @@ import pytest
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
 if not Path(sys.prefix).is_relative_to(BUILD):
     sys.path.insert(0, str(BUILD / "python"))
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 import perilune  # noqa: E402
+import short_run  # noqa: E402
 
 assert Path(perilune.__file__).is_relative_to(BUILD), f"{perilune.__file__} is not of this build - run tools/test"
 
-# Settings that make a run last milliseconds: 20 iterations of 256 steps, without evaluations on the way.
-SHORT = {"total_timesteps": 5120, "num_envs": 16, "num_steps": 16, "update_epochs": 1, "num_minibatches": 1,
-         "hidden_width": 16, "eval_every": 0, "target_return": None, "eval_episodes": 10, "device": "cpu", "threads": 1,
-         "quiet": True}
+# Arguments that make a run short.
+SHORT = {**short_run.SETTINGS, "device": "cpu", "threads": 1, "quiet": True}
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def short(tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A CartPole run that was trained until it was solved."""
-    return perilune.train("cartpole", seed=1, device="cpu", quiet=True, run_dir=tmp_path_factory.mktemp("trained") / "run")
+    return perilune.train(
+        "cartpole", seed=1, device="cpu", quiet=True, run_dir=tmp_path_factory.mktemp("trained") / "run"
+    )
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Exported policies compute what the policy does, clipped where it clips, in the formats' own runtimes where they are installed;
-without them what was written is read by the few lines of NumPy below."""
+"""Exported policies compute what the policy does, clipped where it clips, in the formats' own runtimes where they are
+installed; without them what was written is read by the few lines of NumPy below."""
 
 import contextlib
 import sys
@@ -7,11 +7,11 @@ import types
 
 import numpy as np
 import pytest
-from conftest import SHORT
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import perilune
+from conftest import SHORT
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,11 @@ def test_files_of_runs_say_how_to_clip(saturating):
 
 def test_exports_of_every_file(trained, tmp_path):
     wanted = load_file(trained.run_dir / "policy.safetensors")
-    for source in (trained.policy, perilune.load(trained.run_dir / "checkpoint.safetensors"),
-                   perilune.load(trained.run_dir / "policy.safetensors")):
+    for source in (
+        trained.policy,
+        perilune.load(trained.run_dir / "checkpoint.safetensors"),
+        perilune.load(trained.run_dir / "policy.safetensors"),
+    ):
         exported = load_file(source.export(tmp_path / "policy.safetensors"))
         assert set(exported) == set(wanted)
         for name, tensor in wanted.items():
@@ -142,19 +145,34 @@ class Tape(list):
 def libraries(monkeypatch):
     """Stand-ins for onnx and torch, and what the exporter gave them."""
     tape = Tape()
-    onnx = types.SimpleNamespace(helper=tape, numpy_helper=tape, TensorProto=types.SimpleNamespace(FLOAT=1), save=tape.save,
-                                 checker=types.SimpleNamespace(check_model=lambda model: None))
+    onnx = types.SimpleNamespace(
+        helper=tape,
+        numpy_helper=tape,
+        TensorProto=types.SimpleNamespace(FLOAT=1),
+        save=tape.save,
+        checker=types.SimpleNamespace(check_model=lambda model: None),
+    )
 
     class Linear:
         def __init__(self, inputs, outputs):
-            self.weight, self.bias = (types.SimpleNamespace(copy_=lambda values, name=name: setattr(self, name, values))
-                                      for name in ("weight", "bias"))
+            self.weight, self.bias = (
+                types.SimpleNamespace(copy_=lambda values, name=name: setattr(self, name, values))
+                for name in ("weight", "bias")
+            )
 
-    nn = types.SimpleNamespace(Linear=Linear, Tanh=lambda: np.tanh, ReLU=None, Sequential=lambda *modules: modules,
-                               Hardtanh=lambda low, high: lambda x: np.clip(x, low, high))
-    torch = types.SimpleNamespace(nn=nn, no_grad=contextlib.nullcontext, tensor=lambda values: values,
-                                  jit=types.SimpleNamespace(script=lambda modules: types.SimpleNamespace(
-                                      save=lambda path: tape.save(modules))))
+    nn = types.SimpleNamespace(
+        Linear=Linear,
+        Tanh=lambda: np.tanh,
+        ReLU=None,
+        Sequential=lambda *modules: modules,
+        Hardtanh=lambda low, high: lambda x: np.clip(x, low, high),
+    )
+    torch = types.SimpleNamespace(
+        nn=nn,
+        no_grad=contextlib.nullcontext,
+        tensor=lambda values: values,
+        jit=types.SimpleNamespace(script=lambda modules: types.SimpleNamespace(save=lambda path: tape.save(modules))),
+    )
     monkeypatch.setitem(sys.modules, "onnx", onnx)
     monkeypatch.setitem(sys.modules, "torch", torch)
     return tape
@@ -163,14 +181,18 @@ def libraries(monkeypatch):
 def test_onnx_as_numpy_reads_it(policy, libraries, tmp_path):
     policy.export(tmp_path / "policy.onnx")
     observations = observations_of(policy)
-    values = {"obs": observations} | {arguments[1]: arguments[0] for name, arguments, _ in libraries if name == "from_array"}
+    values = {"obs": observations} | {
+        arguments[1]: arguments[0] for name, arguments, _ in libraries if name == "from_array"
+    }
     operators = {"Gemm": lambda x, weight, bias: x @ weight.T + bias, "Tanh": np.tanh, "Clip": np.clip}
     (graph,) = [arguments for name, arguments, _ in libraries if name == "make_graph"]
     for _, (operator, inputs, outputs), options in graph[0]:
         assert options == ({"transB": 1} if operator == "Gemm" else {})
         values[outputs[0]] = operators[operator](*(values[name] for name in inputs))
     assert [(arguments[0], arguments[2]) for _, arguments, _ in (*graph[2], *graph[3])] == [
-        ("obs", ["n", observations.shape[1]]), ("outputs", ["n", values["outputs"].shape[1]])]
+        ("obs", ["n", observations.shape[1]]),
+        ("outputs", ["n", values["outputs"].shape[1]]),
+    ]
     expect_the_policys_actions(policy, observations, values["outputs"])
 
 

@@ -1,6 +1,7 @@
-"""DLPack in both directions, between the package and a library that has arrays on the GPU: environments and policies there have
-the CPU's results, nothing is read before it is written, and what is kept is never written again. NumPy stands in for such a
-library on the CPU, so that the tests are tried out everywhere. Gymnasium is not needed: the classes are the native ones."""
+"""DLPack in both directions, between the package and a library that has arrays on the GPU: environments and policies
+there have the CPU's results, nothing is read before it is written, and what is kept is never written again. NumPy
+stands in for such a library on the CPU, so that the tests are tried out everywhere. Gymnasium is not needed: the
+classes are the native ones."""
 
 import contextlib
 import gc
@@ -179,7 +180,9 @@ def test_a_policy_acts_on_arrays_of_the_device(library, short, preset):
     with library.stream():
         library.be_busy()
         given = library.give(rows)
-        outputs = library.host(library.take(policy.outputs(given))) if library.device == "cuda" else policy.outputs(given)
+        outputs = (
+            library.host(library.take(policy.outputs(given))) if library.device == "cuda" else policy.outputs(given)
+        )
         actions = library.host(library.take(policy(given))) if library.device == "cuda" else policy(given)
     # 4e-6 of the CPU's tanh in each unit, and float sums.
     np.testing.assert_allclose(outputs, expected.outputs(rows), rtol=0, atol=3e-5)

@@ -8,16 +8,16 @@ import shutil
 import gymnasium
 import numpy as np
 import pytest
-from common import random_actions
 from gymnasium.vector import AutoresetMode
 
 import perilune
+from common import random_actions
 
 WAYS = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "deepcopy": copy.deepcopy, "copy": copy.copy}
 
 
 def play(envs, seed, steps):
-    """Results of steps with drawn actions, seconds left out; environments that are over are reset where no step does that."""
+    """Results of steps with drawn actions but seconds; environments that are over are reset where no step does that."""
     rng, results = np.random.default_rng(seed), []
     for _ in range(steps):
         *arrays, infos = envs.step(random_actions(envs, rng))
@@ -57,8 +57,16 @@ def test_environments_go_on_in_their_copy(env_id, mode, way):
 
 
 def test_what_environments_were_made_with_goes_along():
-    envs = perilune.VectorEnv("LunarLander-v3", 3, max_episode_steps=9, autoreset_mode="SameStep", gravity=-5.0, fast_solver=True,
-                              threads=1, episode_statistics=False)
+    envs = perilune.VectorEnv(
+        "LunarLander-v3",
+        3,
+        max_episode_steps=9,
+        autoreset_mode="SameStep",
+        gravity=-5.0,
+        fast_solver=True,
+        threads=1,
+        episode_statistics=False,
+    )
     envs.reset(seed=5)
     envs.action_space.seed(8)
     envs.note = "mine"
@@ -114,8 +122,10 @@ def test_policies_need_no_file(trained, tmp_path, way):
     shutil.rmtree(directory)
     other = WAYS[way](policy)
     assert_same(other.outputs(observations), policy.outputs(observations))
-    assert_same([other(observations, deterministic=False) for _ in range(3)],
-                [policy(observations, deterministic=False) for _ in range(3)])
+    assert_same(
+        [other(observations, deterministic=False) for _ in range(3)],
+        [policy(observations, deterministic=False) for _ in range(3)],
+    )
     assert other.config == policy.config and repr(other) == repr(policy)
     assert_same(other.weights(), weights)
     assert other.evaluate(5) == policy.evaluate(5)
@@ -159,8 +169,13 @@ def in_another_process(things, seed):
     """What the test below compares, there and here."""
     envs, policy, run = things
     observations = envs.observations()
-    return (play(envs, seed, 25), policy(observations), policy(observations, deterministic=False), run.evaluation,
-            run.policy.outputs(observations))
+    return (
+        play(envs, seed, 25),
+        policy(observations),
+        policy(observations, deterministic=False),
+        run.evaluation,
+        run.policy.outputs(observations),
+    )
 
 
 def test_a_spawned_process_goes_on_with_them(trained):
@@ -182,3 +197,11 @@ def test_single_environments_go_on_in_their_copy(way):
     other = WAYS[way](env)
     assert_same([other.step(t % 4) for t in range(10)], [env.step(t % 4) for t in range(10)])
     assert_same(other.reset(), env.reset())
+
+
+@pytest.mark.parametrize(
+    "path", ["policy.Policy", "training.Run", "training.Best", "training.Evaluation", "vector.VectorEnv", "single.Env"]
+)
+def test_classes_are_where_earlier_pickles_name_them(path):
+    module, name = path.split(".")
+    assert pickle.loads(f"cperilune.{module}\n{name}\n.".encode()) is getattr(perilune, name)

@@ -5,11 +5,11 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
-from common import random_actions
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import perilune
+from common import random_actions
 
 IDS = list(perilune.environments())
 
@@ -33,10 +33,13 @@ def test_gymnasiums_checker_finds_nothing(single, env_id):
     env = single(f"perilune/{env_id}", disable_env_checker=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Of these two the checker says so for Gymnasium's own environments of the same spaces: velocities have no bounds.
+        # These two the checker says of Gymnasium's own environments of the same spaces: velocities have no bounds.
         warnings.filterwarnings("ignore", message=".*Box observation space m.*imum value is.*infinity.*")
         check_env(env.unwrapped)
-    assert env.spec.id == f"perilune/{env_id}" and env.spec.max_episode_steps == perilune.environments()[env_id]["max_episode_steps"]
+    assert (
+        env.spec.id == f"perilune/{env_id}"
+        and env.spec.max_episode_steps == perilune.environments()[env_id]["max_episode_steps"]
+    )
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -99,8 +102,14 @@ def test_its_own_time_limit_without_gymnasiums():
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_vectorisation_by_gymnasium(make, kind):
     """SyncVectorEnv and AsyncVectorEnv of single environments step as our batch whose environments have a seed each."""
-    theirs = make("perilune/LunarLander-v3", num_envs=3, vectorization_mode=kind, enable_wind=True, max_episode_steps=50,
-                  wrappers=[lambda env: gymnasium.wrappers.TransformReward(env, lambda reward: reward / 2)])
+    theirs = make(
+        "perilune/LunarLander-v3",
+        num_envs=3,
+        vectorization_mode=kind,
+        enable_wind=True,
+        max_episode_steps=50,
+        wrappers=[lambda env: gymnasium.wrappers.TransformReward(env, lambda reward: reward / 2)],
+    )
     ours = make("perilune/LunarLander-v3", num_envs=3, enable_wind=True, max_episode_steps=50)
     np.testing.assert_array_equal(theirs.reset(seed=[5, 6, 7])[0], ours.reset(seed=[5, 6, 7])[0])
     rng = np.random.default_rng(1)
@@ -127,7 +136,7 @@ def test_autoreset_modes_by_name_and_value(make, mode, spell):
 
 
 def test_autoreset_modes_that_are_none(make):
-    with pytest.raises(perilune.UsageError, match="autoreset_mode.*unknown.*SAME_STEP"):
+    with pytest.raises(perilune.UsageError, match=r"autoreset_mode.*unknown.*SAME_STEP"):
         make(num_envs=2, autoreset_mode="same")
 
 
@@ -154,15 +163,18 @@ def test_states_come_back():
     assert after[1:] == again[1:]
 
 
-@pytest.mark.parametrize("wrong, error, text", [
-    (lambda env: env.reset(seed=1.5), TypeError, "seed = 1.5 is not an integer"),
-    (lambda env: env.reset(seed=-1), perilune.UsageError, "seed = -1 is out of range"),
-    (lambda env: env.reset(options={"low": 0}), perilune.UsageError, "options"),
-    (lambda env: env.step(2), perilune.UsageError, "allowed: 0 or 1|allowed: 0 .. 1|2"),
-    (lambda env: env.step(np.zeros(2, int)), perilune.UsageError, "action .* of shape"),
-    (lambda env: env.step(None), TypeError, "action"),
-    (lambda env: env.render(), perilune.Error, "does not draw"),
-])
+@pytest.mark.parametrize(
+    "wrong, error, text",
+    [
+        (lambda env: env.reset(seed=1.5), TypeError, "seed = 1.5 is not an integer"),
+        (lambda env: env.reset(seed=-1), perilune.UsageError, "seed = -1 is out of range"),
+        (lambda env: env.reset(options={"low": 0}), perilune.UsageError, "options"),
+        (lambda env: env.step(2), perilune.UsageError, "allowed: 0 or 1|allowed: 0 .. 1|2"),
+        (lambda env: env.step(np.zeros(2, int)), perilune.UsageError, "action .* of shape"),
+        (lambda env: env.step(None), TypeError, "action"),
+        (lambda env: env.render(), perilune.Error, "does not draw"),
+    ],
+)
 def test_wrong_arguments(wrong, error, text):
     env = perilune.Env("CartPole-v1")
     env.reset(seed=1)
@@ -199,8 +211,9 @@ def test_what_make_cannot_do_is_said():
 
 
 def test_stable_baselines_by_the_id():
-    pytest.importorskip("stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install "
-                                                    "stable-baselines3")
+    pytest.importorskip(
+        "stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install stable-baselines3"
+    )
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
 

@@ -7,22 +7,30 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 from gymnasium.envs.registration import namespace, registry
 from gymnasium.vector import AutoresetMode
 
 import perilune
+from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 
 IDS = list(perilune.environments())
 # Whose spaces Gymnasium says, of environments that it lacks.
-SPACES_OF = {"Lander-v0": ("LunarLander-v3", {}), "LanderContinuous-v0": ("LunarLander-v3", {"continuous": True}),
-             "LunarLanderContinuous-v3": ("LunarLander-v3", {"continuous": True})}
+SPACES_OF = {
+    "Lander-v0": ("LunarLander-v3", {}),
+    "LanderContinuous-v0": ("LunarLander-v3", {"continuous": True}),
+    "LunarLanderContinuous-v3": ("LunarLander-v3", {"continuous": True}),
+}
 
 
 def python(code, **environment):
     """Runs a Python of its own; returns what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -46,8 +54,14 @@ def test_spaces_are_gymnasiums(make, env_id):
     reference.close()
 
 
-@pytest.mark.parametrize("order", ["import gymnasium, perilune", "import perilune, gymnasium",
-                                   "import perilune; from gymnasium.envs.registration import registry; import gymnasium"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import gymnasium, perilune",
+        "import perilune, gymnasium",
+        "import perilune; from gymnasium.envs.registration import registry; import gymnasium",
+    ],
+)
 def test_registered_in_any_order_of_imports(order):
     print(python(f"{order}\nenvs = gymnasium.make_vec('perilune/CartPole-v1', num_envs=2)\nenvs.reset(seed=1)"))
 
@@ -64,7 +78,7 @@ def test_entry_point_registers_in_its_namespace():
     saved = {name: registry.pop(name) for name in list(registry) if name.startswith("perilune/")}
     try:
         with namespace("perilune"):
-            list(entries)[0].load()()
+            next(iter(entries)).load()()
         assert {name for name in registry if name.startswith("perilune/")} == {f"perilune/{env_id}" for env_id in IDS}
     finally:
         registry.update(saved)
@@ -72,8 +86,10 @@ def test_entry_point_registers_in_its_namespace():
 
 def test_import_is_light():
     """Neither Gymnasium nor what training and wrappers need is imported until it is used."""
-    heavy = python("import perilune, sys; print(sorted({name.split('.')[0] for name in sys.modules} & "
-                   "{'gymnasium', 'torch', 'tqdm', 'stable_baselines3', 'matplotlib', 'tensorboard', 'onnx'}))")
+    heavy = python(
+        "import perilune, sys; print(sorted({name.split('.')[0] for name in sys.modules} & "
+        "{'gymnasium', 'torch', 'tqdm', 'stable_baselines3', 'matplotlib', 'tensorboard', 'onnx'}))"
+    )
     assert heavy == "[]"
 
 

@@ -11,17 +11,22 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 from safetensors.numpy import load_file
 
 import perilune
+from common import NEEDS_PROGRAM, PACKAGE, PROGRAM
 
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
 
 def program(*arguments, fails=False):
-    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "NO_COLOR": "1", "LD_PRELOAD": ""})
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "NO_COLOR": "1", "LD_PRELOAD": ""},
+    )
     assert (done.returncode != 0) == fails, done.stderr
     return done.stderr.removeprefix("perilune: ").rstrip("\n") if fails else json.loads(done.stdout)
 
@@ -79,7 +84,7 @@ def test_the_best_policy_and_when_evaluations_were_made(short, tmp_path):
     assert perilune.evaluate(run, best=True) == run.best_policy.evaluate()
     stopped = perilune.train("cartpole", lambda progress: False, **{**short, "run_dir": tmp_path / "stopped"})
     with pytest.raises(perilune.Error, match="has no best policy"):
-        stopped.best_policy
+        _ = stopped.best_policy
 
 
 def test_runs_are_opened_again(trained):
@@ -90,10 +95,17 @@ def test_runs_are_opened_again(trained):
 
 
 def test_settings_in_every_form(short, tmp_path):
-    (tmp_path / "mine.toml").write_text("gamma = 0.5\nname = \"mine\"\n[env]\nsutton_barto_reward = true\n")
-    run = perilune.train("cartpole-zoo", config_file=tmp_path / "mine.toml", env={"sutton_barto_reward": False},
-                         hidden_sizes=[16, 16], clip_vloss=True, learning_rate=np.float32(0.25), ent_coef=0.01,
-                         **{**short, "hidden_width": 16, "num_envs": np.int64(16)})
+    (tmp_path / "mine.toml").write_text('gamma = 0.5\nname = "mine"\n[env]\nsutton_barto_reward = true\n')
+    run = perilune.train(
+        "cartpole-zoo",
+        config_file=tmp_path / "mine.toml",
+        env={"sutton_barto_reward": False},
+        hidden_sizes=[16, 16],
+        clip_vloss=True,
+        learning_rate=np.float32(0.25),
+        ent_coef=0.01,
+        **{**short, "hidden_width": 16, "num_envs": np.int64(16)},
+    )
     assert run.config["gamma"] == 0.5 and run.config["name"] == "mine" and run.config["clip_vloss"] is True
     assert run.config["learning_rate"] == 0.25 and run.config["env.sutton_barto_reward"] is False
     other = perilune.train(**{**short, "run_dir": tmp_path / "other"}, **{"env.sutton_barto_reward": True})
@@ -121,7 +133,7 @@ def test_errors_are_the_command_lines(tmp_path, monkeypatch, arguments, options,
     with pytest.raises((perilune.UsageError, perilune.Error)) as caught:
         perilune.train(*arguments, quiet=True, **options)
     assert str(caught.value) == text
-    assert isinstance(caught.value, ValueError) or isinstance(caught.value, RuntimeError)
+    assert isinstance(caught.value, (ValueError, RuntimeError))
     assert not list(tmp_path.iterdir())
 
 
@@ -134,7 +146,9 @@ def test_errors_of_python_alone(short, tmp_path):
         perilune.train(callback=3, **short)
     with pytest.raises(perilune.UsageError, match="device 'tpu' is unknown - allowed: auto, cpu, cuda"):
         perilune.train(**{**short, "device": "tpu"})
-    with pytest.raises(perilune.UsageError, match="threads = 0 is out of range - allowed: None or a whole number, 1 .. 1024"):
+    with pytest.raises(
+        perilune.UsageError, match=r"threads = 0 is out of range - allowed: None or a whole number, 1 \.\. 1024"
+    ):
         perilune.train(**{**short, "threads": 0})
     assert issubclass(perilune.UsageError, ValueError) and issubclass(perilune.Error, RuntimeError)
     assert issubclass(perilune.NoDeviceError, perilune.Error)
@@ -157,7 +171,9 @@ def test_callback_stops_after_saving_and_the_run_goes_on(short, tmp_path):
     resumed = perilune.train(resume=run, device="cpu", quiet=True)
     whole = perilune.train("cartpole", seed=3, **{**short, "run_dir": tmp_path / "whole"})
     assert not resumed.interrupted and resumed.steps == 5120 and resumed.new_steps == 15 * 256
-    assert (run.run_dir / "checkpoint.safetensors").read_bytes() == (whole.run_dir / "checkpoint.safetensors").read_bytes()
+    assert (run.run_dir / "checkpoint.safetensors").read_bytes() == (
+        whole.run_dir / "checkpoint.safetensors"
+    ).read_bytes()
 
 
 def test_a_run_goes_on_with_other_settings(short, capsys):
@@ -168,9 +184,11 @@ def test_a_run_goes_on_with_other_settings(short, capsys):
     notes = capsys.readouterr().err
     assert "perilune: total_timesteps = 10240 from here on, 5120 before\n" in notes
     assert "learning_rate: 0.000375 in the last iteration, 0.00375 in the next" in notes
-    for changes, words in (({"activation": "relu"}, "activation = relu, but .* has activation = tanh, which is fixed"),
-                           ({"env": {"sutton_barto_reward": True}}, "env.sutton_barto_reward = true"),
-                           ({"total_timesteps": 256}, "total_timesteps = 256 are over")):
+    for changes, words in (
+        ({"activation": "relu"}, "activation = relu, but .* has activation = tanh, which is fixed"),
+        ({"env": {"sutton_barto_reward": True}}, "env.sutton_barto_reward = true"),
+        ({"total_timesteps": 256}, "total_timesteps = 256 are over"),
+    ):
         with pytest.raises(perilune.UsageError, match=words):
             perilune.train(resume=run, quiet=True, **changes)
     with pytest.warns(UserWarning, match="policy_iterations = 3 has no effect"):
@@ -181,8 +199,10 @@ def test_a_run_begins_with_another_policys_weights(short, tmp_path):
     source = perilune.train("cartpole", **short)
     weights = source.policy.weights()
     fresh = {key: value for key, value in short.items() if key != "hidden_width"}
-    runs = [perilune.train("cartpole-zoo", seed=3, from_policy=policy, **{**fresh, "run_dir": tmp_path / str(number)})
-            for number, policy in enumerate((source, source.policy, source.run_dir / "checkpoint.safetensors"))]
+    runs = [
+        perilune.train("cartpole-zoo", seed=3, from_policy=policy, **{**fresh, "run_dir": tmp_path / str(number)})
+        for number, policy in enumerate((source, source.policy, source.run_dir / "checkpoint.safetensors"))
+    ]
     assert runs[0].config["hidden_width"] == 16
     files = [(run.run_dir / "policy.safetensors").read_bytes() for run in runs]
     assert files[0] == files[1] == files[2]
@@ -191,7 +211,7 @@ def test_a_run_begins_with_another_policys_weights(short, tmp_path):
         assert all((kept[name] == weights[name]).all() for name in weights) and kept.keys() == weights.keys()
         assert run.from_policy[0].parent == source.run_dir and run.from_policy[1] == 5120
     assert source.from_policy is None
-    with pytest.raises(perilune.UsageError, match="hidden_width = 32, but the policy .* has 16, 16"):
+    with pytest.raises(perilune.UsageError, match=r"hidden_width = 32, but the policy .* has 16, 16"):
         perilune.train(from_policy=source, **{**short, "hidden_width": 32, "run_dir": tmp_path / "other"})
     with pytest.raises(perilune.UsageError, match="leave one of them out"):
         perilune.train(resume=source, from_policy=source)
@@ -227,8 +247,9 @@ except KeyboardInterrupt as error:
 
 def test_ctrl_c_saves_and_raises(tmp_path):
     run = tmp_path / "run"
-    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(PACKAGE), str(run)], stdout=subprocess.PIPE,
-                          text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(PACKAGE), str(run)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "started\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
@@ -257,8 +278,11 @@ def test_other_threads_run_meanwhile(short):
 def test_progress_bar_of_long_runs_alone(short, capsys, tmp_path):
     perilune.train("cartpole", **{**short, "quiet": False})
     assert capsys.readouterr().err == ""
-    perilune.train("cartpole", lambda progress: progress["seconds"] < 1.2,
-                   **{**short, "quiet": False, "total_timesteps": 10**10, "run_dir": tmp_path / "long"})
+    perilune.train(
+        "cartpole",
+        lambda progress: progress["seconds"] < 1.2,
+        **{**short, "quiet": False, "total_timesteps": 10**10, "run_dir": tmp_path / "long"},
+    )
     bar = capsys.readouterr().err
     assert "long" in bar and "return=" in bar and "step" in bar
 
@@ -266,8 +290,13 @@ def test_progress_bar_of_long_runs_alone(short, capsys, tmp_path):
 @NEEDS_PROGRAM
 def test_evaluations_are_the_command_lines(trained):
     wanted = program("eval", trained.run_dir, "--json", "--device", "cpu", "--episodes", 333, "--seed", 5)
-    for target in (trained, trained.run_dir, str(trained.run_dir), trained.run_dir / "policy.safetensors",
-                   perilune.load(trained, device="cpu")):
+    for target in (
+        trained,
+        trained.run_dir,
+        str(trained.run_dir),
+        trained.run_dir / "policy.safetensors",
+        perilune.load(trained, device="cpu"),
+    ):
         got = perilune.evaluate(target, 333, seed=5, device="cpu")
         task = ("env", "max_episode_steps", "parameters")
         assert got._asdict().items() >= {key: value for key, value in wanted.items() if key not in task}.items()
@@ -342,8 +371,12 @@ def test_policies_take_observations_in_every_form(trained):
     policy = perilune.load(trained.run_dir, device="cpu", threads=1)
     observations = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
     actions = policy(observations)
-    for given in (observations.astype(np.float64), observations.tolist(), np.asfortranarray(observations),
-                  np.repeat(observations, 2, axis=0)[::2]):
+    for given in (
+        observations.astype(np.float64),
+        observations.tolist(),
+        np.asfortranarray(observations),
+        np.repeat(observations, 2, axis=0)[::2],
+    ):
         np.testing.assert_array_equal(policy(given), actions)
     single = policy(observations[2])
     assert single == actions[2] and single.shape == ()

@@ -8,10 +8,10 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from common import SOURCE, random_actions
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import perilune
+from common import SOURCE, random_actions
 
 FIELDS = ["position", "velocity", "angle", "angular_velocity"]
 
@@ -32,7 +32,7 @@ def state_of(envs, fields, **counters):
 
 
 def test_recorded_steps_of_gymnasium(make):
-    """4000 transitions of Gymnasium's float64 CartPole, taken here from the same states."""
+    """Transitions of Gymnasium's float64 CartPole, taken here from the same states."""
     rows = golden("cartpole_onestep.csv")
     envs = make(num_envs=len(rows))
     envs.reset(seed=1)
@@ -47,8 +47,8 @@ def test_recorded_steps_of_gymnasium(make):
 
 
 def test_replays_of_recorded_episodes():
-    """Open loop, whole episodes of random actions (up to 33 steps); balanced ones for as many steps, since an error of the
-    last bit grows to the size of the track within some 200."""
+    """Open loop, whole episodes of random actions (up to 33 steps); balanced ones for as many steps, since an error of
+    the last bit grows to the size of the track within some 200."""
     rows = golden("cartpole_episodes.csv")
     for number in np.unique(rows[:, 0]):
         episode = rows[rows[:, 0] == number]
@@ -86,7 +86,7 @@ def test_replay_says_what_is_wrong():
         perilune.replay("CartPole-v1", [0.0, 0.0], [1, 1])
     with pytest.raises(perilune.UsageError):
         perilune.replay("CartPole-v1", np.zeros(4), [1, 2])
-    with pytest.raises(perilune.UsageError, match="dtype = .*int32.* - allowed: float32, float64"):
+    with pytest.raises(perilune.UsageError, match=r"dtype = .*int32.* - allowed: float32, float64"):
         perilune.replay("CartPole-v1", np.zeros(4), [1], dtype=np.int32)
 
 
@@ -137,12 +137,14 @@ def test_reset_mask_restarts_only_those(make):
 
 
 class Reference:
-    """Gymnasium's SyncVectorEnv over CartPoles that are put into the states that perilune's environments have: resets, which
-    draw other numbers there, included."""
+    """Gymnasium's SyncVectorEnv over CartPoles that are put into the states that perilune's environments have: resets,
+    which draw other numbers there, included."""
 
     def __init__(self, num_envs, mode, limit):
-        self.envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1", max_episode_steps=limit, disable_env_checker=True)] * num_envs,
-                                  autoreset_mode=mode)
+        self.envs = SyncVectorEnv(
+            [lambda: gymnasium.make("CartPole-v1", max_episode_steps=limit, disable_env_checker=True)] * num_envs,
+            autoreset_mode=mode,
+        )
         self.resets = []
         for index, env in enumerate(self.envs.envs):
             env.unwrapped.reset = functools.partial(self._reset, index, env.unwrapped, env.unwrapped.reset)
@@ -156,8 +158,8 @@ class Reference:
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("limit", [12, 500])
 def test_autoreset_is_gymnasiums(mode, limit):
-    """A scripted sequence over several episode ends, by falling and by the time limit: observations, rewards, flags and infos
-    are those of SyncVectorEnv."""
+    """A scripted sequence over several episode ends, by falling and by the time limit: observations, rewards, flags and
+    infos are those of SyncVectorEnv."""
     count = 6
     envs = gymnasium.make_vec("perilune/CartPole-v1", num_envs=count, autoreset_mode=mode, max_episode_steps=limit)
     reference = Reference(count, mode, limit)
@@ -227,7 +229,11 @@ def test_episode_statistics_are_those_of_record_episode_statistics(make, mode):
         np.testing.assert_array_equal(infos["episode"]["r"], infos["theirs"]["r"])
         np.testing.assert_array_equal(infos["episode"]["l"], infos["theirs"]["l"])
         seconds = infos["episode"]["t"]
-        assert (seconds[~done] == 0).all() and (seconds[done] >= 0).all() and (seconds <= time.perf_counter() - began).all()
+        assert (
+            (seconds[~done] == 0).all()
+            and (seconds[done] >= 0).all()
+            and (seconds <= time.perf_counter() - began).all()
+        )
         if mode is AutoresetMode.SAME_STEP:
             np.testing.assert_array_equal(infos["final_info"]["episode"]["r"], infos["episode"]["r"])
         if mode is AutoresetMode.DISABLED:
@@ -357,7 +363,9 @@ def test_actions_that_are_none(make, match, error, actions):
     envs.step(np.array([0, 1, 1, 1]))
 
 
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, list])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, list]
+)
 def test_actions_of_any_integer_type(make, dtype):
     envs, other = make(num_envs=5), make(num_envs=5)
     envs.reset(seed=1), other.reset(seed=1)
@@ -389,7 +397,7 @@ def test_wrong_numbers_of_environments():
     for wrong in (0, -1, 2**40):
         with pytest.raises(perilune.UsageError):
             perilune.VectorEnv("CartPole-v1", wrong)
-    with pytest.raises(TypeError, match="num_envs = 1.5 is not an integer - allowed: a whole number, 1 .. 4194304"):
+    with pytest.raises(TypeError, match=r"num_envs = 1\.5 is not an integer - allowed: a whole number, 1 \.\. 4194304"):
         perilune.VectorEnv("CartPole-v1", 1.5)
     for options in ({"max_episode_steps": -1}, {"device": "tpu"}, {"threads": 0}, {"arrays": "jax"}):
         with pytest.raises(perilune.UsageError):
@@ -424,8 +432,14 @@ def test_use_after_close():
     kept = observations.copy()
     envs.close()
     envs.close()
-    for use in (lambda: envs.reset(), lambda: envs.step(np.zeros(3, int)), envs.get_state, envs.observations, envs.check,
-                lambda: envs.set_state(np.zeros(3, envs._state_type))):
+    for use in (
+        envs.reset,
+        lambda: envs.step(np.zeros(3, int)),
+        envs.get_state,
+        envs.observations,
+        envs.check,
+        lambda: envs.set_state(np.zeros(3, envs._state_type)),
+    ):
         with pytest.raises(perilune.Error, match="closed"):
             use()
     np.testing.assert_array_equal(observations, kept)

@@ -1,13 +1,12 @@
 """Gymnasium's own wrappers and checks, and Stable-Baselines3, around perilune's environments."""
 
-import gymnasium
 import numpy as np
 import pytest
-from common import random_actions
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import vector as wrappers
 
 import perilune
+from common import random_actions
 
 IDS = list(perilune.environments())
 
@@ -22,7 +21,10 @@ def wrap_all():
     yield "TransformObservation", lambda envs: wrappers.TransformObservation(envs, lambda observation: 2 * observation)
     yield "DtypeObservation", lambda envs: wrappers.DtypeObservation(envs, np.float64)
     yield "FlattenObservation", wrappers.FlattenObservation
-    yield "ReshapeObservation", lambda envs: wrappers.ReshapeObservation(envs, (envs.single_observation_space.shape[0], 1))
+    yield (
+        "ReshapeObservation",
+        lambda envs: wrappers.ReshapeObservation(envs, (envs.single_observation_space.shape[0], 1)),
+    )
     yield "NumpyToTorch", None
 
 
@@ -44,7 +46,7 @@ def test_gymnasiums_wrappers(make, name, wrap, mode):
     observations, _ = envs.reset(seed=1)
     rng = np.random.default_rng(1)
     for _ in range(60):
-        observations, rewards, terminated, truncated, infos = envs.step(random_actions(inner, rng))
+        observations, rewards, terminated, truncated, _ = envs.step(random_actions(inner, rng))
         assert len(observations) == 5 and len(rewards) == 5
         done = np.asarray(terminated) | np.asarray(truncated)
         if mode is AutoresetMode.DISABLED and done.any():
@@ -68,11 +70,16 @@ class MoreStatistics(wrappers.RecordEpisodeStatistics):
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-@pytest.mark.parametrize("reset", [lambda w: w.reset(seed=[1, 2, 3]), lambda w: w.env.reset(seed=[1, 2, 3]),
-                                   lambda w: (w.reset(seed=[1, 2, 3]), w.unwrapped.reset(seed=[4, 5, 6])),
-                                   lambda w: (w.reset(seed=[1, 2, 3]),
-                                              w.env.reset(options={"reset_mask": np.array([True, False, False])}))],
-                         ids=["its own", "the inner one's", "the innermost later", "the inner one's, masked"])
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda w: w.reset(seed=[1, 2, 3]),
+        lambda w: w.env.reset(seed=[1, 2, 3]),
+        lambda w: (w.reset(seed=[1, 2, 3]), w.unwrapped.reset(seed=[4, 5, 6])),
+        lambda w: (w.reset(seed=[1, 2, 3]), w.env.reset(options={"reset_mask": np.array([True, False, False])})),
+    ],
+    ids=["its own", "the inner one's", "the innermost later", "the inner one's, masked"],
+)
 @pytest.mark.parametrize("wrap", [wrappers.RecordEpisodeStatistics, MoreStatistics])
 def test_record_episode_statistics_whoever_resets(make, wrap, reset, mode):
     """Counts and returns as around Gymnasium's own SyncVectorEnv of the same environments."""
@@ -83,15 +90,19 @@ def test_record_episode_statistics_whoever_resets(make, wrap, reset, mode):
         reset(envs)
         rows = []
         for t in range(80):
-            _, _, terminated, truncated, infos = envs.step(np.full(3, t // 3 % 2))
+            *_, infos = envs.step(np.full(3, t // 3 % 2))
             if "episode" in infos:
-                rows.append((t, infos["_episode"].tolist(), infos["episode"]["r"].tolist(), infos["episode"]["l"].tolist()))
+                rows.append(
+                    (t, infos["_episode"].tolist(), infos["episode"]["r"].tolist(), infos["episode"]["l"].tolist())
+                )
         seen.append((envs.episode_count, rows))
     assert seen[0] == seen[1] and seen[0][0] >= 9
 
 
 def test_statistics_of_its_own_are_not_given_twice(make):
-    envs = wrappers.RecordEpisodeStatistics(make(num_envs=2, max_episode_steps=4, episode_statistics=True), stats_key="again")
+    envs = wrappers.RecordEpisodeStatistics(
+        make(num_envs=2, max_episode_steps=4, episode_statistics=True), stats_key="again"
+    )
     envs.reset(seed=1)
     infos = [envs.step(np.zeros(2, int))[4] for _ in range(4)][-1]
     np.testing.assert_array_equal(infos["episode"]["r"], infos["again"]["r"])
@@ -120,10 +131,12 @@ def test_seeded_generator_and_repr(make):
 
 def test_a_list_of_infos_for_stable_baselines(make):
     """perilune.sb3 without a policy: what VecEnv promises at episode ends."""
-    pytest.importorskip("stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install "
-                                                    "stable-baselines3")
-    import perilune.sb3
+    pytest.importorskip(
+        "stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install stable-baselines3"
+    )
     from stable_baselines3.common.monitor import Monitor
+
+    import perilune.sb3
 
     envs = perilune.sb3.make("CartPole-v1", 6, max_episode_steps=15)
     envs.seed(3)
@@ -140,31 +153,49 @@ def test_a_list_of_infos_for_stable_baselines(make):
             assert done == ("terminal_observation" in info) == ("episode" in info)
             if done:
                 ends += 1
-                assert info["TimeLimit.truncated"] == (info["episode"]["l"] == 15 and not abs(info["terminal_observation"][2]) > 0.2095)
+                assert info["TimeLimit.truncated"] == (
+                    info["episode"]["l"] == 15 and not abs(info["terminal_observation"][2]) > 0.2095
+                )
                 assert info["terminal_observation"].shape == (4,)
     assert ends > 20
     envs.close()
 
 
 def test_stable_baselines_solves_cartpole(tmp_path):
-    pytest.importorskip("stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install "
-                                                    "stable-baselines3")
-    import perilune.sb3
+    pytest.importorskip(
+        "stable_baselines3", reason="not in build/venv (3 GB with torch): build/venv/bin/pip install stable-baselines3"
+    )
     import torch
     from stable_baselines3 import PPO
+
+    import perilune.sb3
 
     torch.set_num_threads(1)  # networks this small gain nothing from more, and lose where others compute
     # RL-Zoo's settings.
     envs = perilune.sb3.make("CartPole-v1", 8)
-    model = PPO("MlpPolicy", envs, n_steps=32, batch_size=256, n_epochs=20, gae_lambda=0.8, gamma=0.98, ent_coef=0.0, seed=1,
-                learning_rate=lambda left: 1e-3 * left, clip_range=lambda left: 0.2 * left, device="cpu")
+    model = PPO(
+        "MlpPolicy",
+        envs,
+        n_steps=32,
+        batch_size=256,
+        n_epochs=20,
+        gae_lambda=0.8,
+        gamma=0.98,
+        ent_coef=0.0,
+        seed=1,
+        learning_rate=lambda left: 1e-3 * left,
+        clip_range=lambda left: 0.2 * left,
+        device="cpu",
+    )
     model.learn(100_000)
     envs.close()
     evaluation = perilune.VectorEnv("CartPole-v1", 100)
     observations, _ = evaluation.reset(seed=1000)
     total, running = np.zeros(100), np.ones(100, bool)
     while running.any():
-        observations, rewards, terminated, truncated, _ = evaluation.step(model.predict(observations, deterministic=True)[0])
+        observations, rewards, terminated, truncated, _ = evaluation.step(
+            model.predict(observations, deterministic=True)[0]
+        )
         total += np.where(running, rewards, 0)
         running &= ~(terminated | truncated)
     evaluation.close()

@@ -46,7 +46,7 @@ TEST(CartPole, FloatStepMatchesRecordedTransitions) {
   // factor of 3.
   constexpr double kTolerance = 1e-6;
   const auto rows = test::read_golden("cartpole_onestep.csv");
-  ASSERT_EQ(rows.size(), 4000u);
+  ASSERT_EQ(rows.size(), 400u);
   int terminations = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto& row = rows[i];
@@ -96,11 +96,11 @@ TEST(CartPole, DoubleStepIsGymnasiumsFloat64Step) {
 TEST(CartPole, DoubleReplaysRecordedEpisodes) {
   // Open loop from the recorded first state. Even episodes (random actions, up to 33 steps) must
   // end at the recorded step; the balanced ones run to the time limit and are too long to replay,
-  // so their rows are checked one by one.
+  // so what there is of their rows is checked one by one.
   const auto rows = test::read_golden("cartpole_episodes.csv");
   std::map<int, std::vector<std::vector<double>>> episodes;
   for (const auto& row : rows) episodes[static_cast<int>(row[0])].push_back(row);
-  ASSERT_EQ(episodes.size(), 20u);
+  ASSERT_EQ(episodes.size(), 14u);
   TapeRandom<double> unused({});
   for (const auto& [number, steps] : episodes) {
     const bool open_loop = number % 2 == 0;
@@ -116,7 +116,8 @@ TEST(CartPole, DoubleReplaysRecordedEpisodes) {
       EXPECT_EQ(outcome.reward, steps[t][11]);
     }
     if (!open_loop) {
-      EXPECT_EQ(steps.size(), std::size_t{CartPole::kMaxEpisodeSteps});
+      EXPECT_EQ(steps.back()[1], CartPole::kMaxEpisodeSteps);
+      EXPECT_EQ(steps.back()[13], 1);  // truncated
     }
   }
 }

@@ -11,7 +11,9 @@ ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
 
 def build_wheel(*arguments):
-    return subprocess.run([ROOT / "tools" / "build-wheel", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [ROOT / "tools" / "build-wheel", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_help_names_every_argument():
@@ -20,23 +22,31 @@ def test_help_names_every_argument():
     assert all(name in done.stdout for name in ("--cuda", "--python PATH", "--out DIR", "--test"))
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--cudda"], ["--cudda", "allowed: --cuda, --python PATH, --out DIR, --test"]),
-    (["--out"], ["--out lacks its value"]),
-    (["--python", "--test"], ["--python lacks its value"]),
-], ids=["unknown", "at the end", "an option for a value"])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--cudda"], ["--cudda", "allowed: --cuda, --python PATH, --out DIR, --test"]),
+        (["--out"], ["--out lacks its value"]),
+        (["--python", "--test"], ["--python lacks its value"]),
+    ],
+    ids=["unknown", "at the end", "an option for a value"],
+)
 def test_usage_errors(arguments, words):
     done = build_wheel(*arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert all(word in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.parametrize("answer, words", [
-    ("echo 3.9 no yes yes", ["Python 3.9", "3.10 or newer", "--python"]),
-    ("echo 3.12 yes no no", ["apt-get install python3.12-dev python3.12-venv"]),
-    ("echo 3.12 yes yes no", ["apt-get install python3.12-venv ("]),
-    ("exit 1", ["does not run"]),
-], ids=["old", "no headers, no venv", "no venv", "broken"])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        ("echo 3.9 no yes yes", ["Python 3.9", "3.10 or newer", "--python"]),
+        ("echo 3.12 yes no no", ["apt-get install python3.12-dev python3.12-venv"]),
+        ("echo 3.12 yes yes no", ["apt-get install python3.12-venv ("]),
+        ("exit 1", ["does not run"]),
+    ],
+    ids=["old", "no headers, no venv", "no venv", "broken"],
+)
 def test_unusable_pythons(tmp_path, answer, words):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{answer}\n")

@@ -1,5 +1,5 @@
-"""tools/perilune, tools/setup and tools/test on machines that lack something: each says what and what to type, and the same
-command succeeds once it is there. The machine is a PATH of stand-ins for what is looked for, and of links to plain tools."""
+"""tools/perilune, tools/setup and tools/test on machines that lack something: each says what and what to type, and the
+same command succeeds once it is there. The machine is a PATH of stand-ins for what is looked for and links to tools."""
 
 import os
 import shutil
@@ -16,8 +16,37 @@ ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 SCRIPTS = ["perilune", "setup", "test", "build.bash"]
 
 # Everything that the scripts (and the stand-ins: chmod, cp, sleep) call and every Debian has.
-PLAIN_TOOLS = ["awk", "bash", "cat", "chmod", "cksum", "cp", "cut", "date", "df", "dirname", "du", "env", "find", "flock", "grep", "head", "mkdir",
-               "mktemp", "mv", "nproc", "readlink", "rm", "sed", "sh", "sleep", "sort", "tail", "tee", "touch"]
+PLAIN_TOOLS = [
+    "awk",
+    "bash",
+    "cat",
+    "chmod",
+    "cksum",
+    "cp",
+    "cut",
+    "date",
+    "df",
+    "dirname",
+    "du",
+    "env",
+    "find",
+    "flock",
+    "grep",
+    "head",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "nproc",
+    "readlink",
+    "rm",
+    "sed",
+    "sh",
+    "sleep",
+    "sort",
+    "tail",
+    "tee",
+    "touch",
+]
 
 FAKES = {
     # Configures and builds a program that repeats its arguments.
@@ -28,15 +57,20 @@ FAKES = {
             [ ! -e fail-configure ] || { echo 'CMake Error: no such library' >&2; exit 1; }
             [ "$1" = --preset ] && name=$2 || name=$3
             mkdir -p build/$name
-            printf 'CMAKE_HOME_DIRECTORY:INTERNAL=%s\\nCMAKE_PROJECT_VERSION:STATIC=0.1.0\\nCMAKE_CXX_COMPILER:FILEPATH=%s\\n' \
-              "$PWD" "$(command -v ${CXX:-c++})" > build/$name/CMakeCache.txt
+            {
+              echo "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD"
+              echo CMAKE_PROJECT_VERSION:STATIC=0.1.0
+              echo "CMAKE_CXX_COMPILER:FILEPATH=$(command -v ${CXX:-c++})"
+            } > build/$name/CMakeCache.txt
             echo '-- Building: CPU level v4; no GPU kernels (no GPU was found); about 2 minutes on 2 cores' ;;
           --build)
             echo '[1/1 0.1s] Building program'
             [ ! -e slow ] || sleep 1
             [ ! -e fail-build ] || { cat fail-build; exit 1; }
-            printf '# ninja log v5\\n0\\t12300\\t%s000000000\\tkernels/CMakeFiles/kernels.dir/lander.cpp.o\\t0\\n' $(date +%s%N) \
-              > build/$3/.ninja_log
+            {
+              echo '# ninja log v5'
+              printf '0\\t12300\\t%s000000000\\tkernels/CMakeFiles/kernels.dir/lander.cpp.o\\t0\\n' $(date +%s%N)
+            } > build/$3/.ninja_log
             printf '#!/bin/sh\\necho program "$@"\\n' > build/$3/perilune
             chmod +x build/$3/perilune ;;
         esac""",
@@ -88,7 +122,9 @@ class Machine:
 
     def fake(self, name, script):
         """Puts a program there that notes that it was called."""
-        (self.bin / name).write_text(f"#!/bin/sh\n[ ! -w {self.bin}/calls ] || echo \"{name} $*\" >> {self.bin}/calls\n{script}\n")
+        (self.bin / name).write_text(
+            f'#!/bin/sh\n[ ! -w {self.bin}/calls ] || echo "{name} $*" >> {self.bin}/calls\n{script}\n'
+        )
         (self.bin / name).chmod(0o755)
 
     def calls(self):
@@ -98,9 +134,16 @@ class Machine:
         return calls
 
     def start(self, tool, *arguments, prefix=(), **variables):
-        return subprocess.Popen([*prefix, self.clone / "tools" / tool, *arguments], cwd=self.clone, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                env={"PATH": str(self.bin), "HOME": "/", "LANG": "C.UTF-8", **variables})
+        return subprocess.Popen(
+            [*prefix, self.clone / "tools" / tool, *arguments],
+            cwd=self.clone,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={"PATH": str(self.bin), "HOME": "/", "LANG": "C.UTF-8", **variables},
+        )
 
     def run(self, tool, *arguments, **keywords):
         process = self.start(tool, *arguments, **keywords)
@@ -128,8 +171,12 @@ def machine():
 
 
 def lacks(machine, *packages):
-    machine.fake("dpkg-query", "shift 3; for package; do case $package in " + "|".join(packages) +
-                 ") ;; *) echo $package installed ;; esac; done")
+    machine.fake(
+        "dpkg-query",
+        "shift 3; for package; do case $package in "
+        + "|".join(packages)
+        + ") ;; *) echo $package installed ;; esac; done",
+    )
 
 
 def test_first_build_says_what_it_builds_and_the_next_start_nothing(machine):
@@ -197,16 +244,24 @@ def test_missing_programs_are_installed(machine, packages):
     lacks(machine, *packages)
     machine.fails("not root and has no sudo", f"apt-get install {packages[0]}", prefix=AS_USER, tool="setup")
     if os.geteuid() == 0:
-        machine.fake("apt-get", f"case \"$*\" in *install*) cp {away} {machine.bin / name} ;; esac")
+        machine.fake("apt-get", f'case "$*" in *install*) cp {away} {machine.bin / name} ;; esac')
         assert f"installing {packages[0]}\n" in machine.builds()
 
 
-@pytest.mark.parametrize("fake, answer, words", [
-    ("c++", "echo 10.2.1", ["compiler is too old (c++ is version 10.2.1)", "GCC 12", "CXX=g++-12"]),
-    ("c++", "[ $1 = --version ] && echo clang version 11.0.1 || echo 11.0.1", ["too old (c++ is version 11.0.1)", "clang 14"]),
-    ("c++", "exit 1", ["c++ does not run", "CXX"]),
-    ("cmake", "echo cmake version 3.22.1", ["CMake is too old (3.22.1)", "3.25", "pip install --user cmake"]),
-], ids=["gcc", "clang", "broken compiler", "cmake"])
+@pytest.mark.parametrize(
+    "fake, answer, words",
+    [
+        ("c++", "echo 10.2.1", ["compiler is too old (c++ is version 10.2.1)", "GCC 12", "CXX=g++-12"]),
+        (
+            "c++",
+            "[ $1 = --version ] && echo clang version 11.0.1 || echo 11.0.1",
+            ["too old (c++ is version 11.0.1)", "clang 14"],
+        ),
+        ("c++", "exit 1", ["c++ does not run", "CXX"]),
+        ("cmake", "echo cmake version 3.22.1", ["CMake is too old (3.22.1)", "3.25", "pip install --user cmake"]),
+    ],
+    ids=["gcc", "clang", "broken compiler", "cmake"],
+)
 def test_old_programs(machine, fake, answer, words):
     machine.fake(fake, answer)
     machine.fails(*words)
@@ -234,15 +289,18 @@ def test_another_compiler_starts_afresh(machine):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="packages are installed by root")
-@pytest.mark.parametrize("said, words", [
-    ("Err:1 Temporary failure resolving 'mirror'", ["no network", "then run this again"]),
-    ("E: You don't have enough free space in /var/cache/apt/archives/.", ["the disk is full"]),
-    ("E: Unable to locate package libfmt-dev", ["this release lacks a package"]),
-    ("E: Sub-process returned an error code", ["mend what apt-get names"]),
-])
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ("Err:1 Temporary failure resolving 'mirror'", ["no network", "then run this again"]),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", ["the disk is full"]),
+        ("E: Unable to locate package libfmt-dev", ["this release lacks a package"]),
+        ("E: Sub-process returned an error code", ["mend what apt-get names"]),
+    ],
+)
 def test_packages_that_cannot_be_installed(machine, said, words):
     lacks(machine, "libfmt-dev")
-    machine.fake("apt-get", f"echo \"{said}\"; exit 100")
+    machine.fake("apt-get", f'echo "{said}"; exit 100')
     machine.fails("installing libfmt-dev", said, *words)
     machine.fake("apt-get", "")
     machine.builds()
@@ -274,11 +332,20 @@ def test_no_room(machine):
     machine.builds()
 
 
-@pytest.mark.parametrize("said, words", [
-    ("fatal error: error writing to /tmp/cc.s: No space left on device", ["the disk is full", "goes on where it stopped"]),
-    ("c++: fatal error: Killed signal terminated program cc1plus", ["lack of memory", "CMAKE_BUILD_PARALLEL_LEVEL=1"]),
-    ("error: expected ';'", ["the message is above", "rm -r build/release"]),
-])
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        (
+            "fatal error: error writing to /tmp/cc.s: No space left on device",
+            ["the disk is full", "goes on where it stopped"],
+        ),
+        (
+            "c++: fatal error: Killed signal terminated program cc1plus",
+            ["lack of memory", "CMAKE_BUILD_PARALLEL_LEVEL=1"],
+        ),
+        ("error: expected ';'", ["the message is above", "rm -r build/release"]),
+    ],
+)
 def test_failed_build(machine, said, words):
     (machine.clone / "fail-build").write_text(said + "\n")
     machine.fails("building failed", said, *words)
@@ -366,8 +433,9 @@ def test_tests_are_configured_with_everything(machine):
     done = machine.run("test")
     assert done.returncode == 0, done.stderr
     configured = next(call for call in machine.calls() if call.startswith("cmake --preset"))
-    assert configured == ("cmake --preset release -DPERILUNE_TESTS=ON -DPERILUNE_PYTHON=ON -DPERILUNE_CPU_LEVELS=all "
-                          "-DPERILUNE_CUDA=OFF")
+    assert configured == (
+        "cmake --preset release -DPERILUNE_TESTS=ON -DPERILUNE_PYTHON=ON -DPERILUNE_CPU_LEVELS=all -DPERILUNE_CUDA=OFF"
+    )
     assert "12.3 s  kernels/kernels/lander.cpp" in done.stdout and "12.3 s  kernels.Slow" in done.stdout
     assert done.stdout.splitlines()[-1] == "100% tests passed, 0 tests failed out of 2"
     assert machine.builds() == ""  # the program of that build serves

@@ -1,5 +1,5 @@
-"""What README.md and the scripts' own help tell one to type exists, and takes the options shown. The program's commands are
-run by tests/tools/examples_test.py."""
+"""What README.md and the scripts' own help tell one to type exists, and takes the options shown. The program's commands
+are run by tests/tools/examples_test.py."""
 
 import json
 import os
@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
+import texts
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-import texts  # noqa: E402
 
-SCRIPTS = sorted(path for path in (ROOT / "tools").iterdir() if path.is_file() and os.access(path, os.X_OK) and path.name != "perilune")
+SCRIPTS = sorted(
+    path
+    for path in (ROOT / "tools").iterdir()
+    if path.is_file() and os.access(path, os.X_OK) and path.name != "perilune"
+)
 
 
 def output(*command):
-    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -60,7 +66,7 @@ def check(words):
         if not program.exists():  # benchmarks are no part of a build with sanitizers
             return None
         text = output(program, "--no-such-option")[1]
-    elif name == ".ci/run" or name.startswith("tests/") and not name.endswith(".py"):
+    elif name == ".ci/run" or (name.startswith("tests/") and not name.endswith(".py")):
         return None if os.access(ROOT / name, os.X_OK) else f"no {name}"
     elif not (ROOT / name).is_file():
         return f"no {name}"
@@ -85,14 +91,23 @@ def test_readme_commands(line):
         assert check(words) is None, f"{line}: {check(words)}"
 
 
-@pytest.mark.parametrize("script", sorted(path.relative_to(ROOT).as_posix() for folder in ("bench", "tests/gymnasium")
-                                          for path in (ROOT / folder).glob("*.py") if os.access(path, os.X_OK)))
+@pytest.mark.parametrize(
+    "script",
+    sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("bench", "tests/gymnasium")
+        for path in (ROOT / folder).glob("*.py")
+        if os.access(path, os.X_OK)
+    ),
+)
 def test_script_usage(script):
-    """Of scripts that need more than Python to start: the options of their usage are in their code."""
+    """Of scripts that may need more than Python to start: the options of their usage are in their code."""
     text = (ROOT / script).read_text()
     usage = re.match(r'#![^\n]*\n"""(.*?)"""', text, flags=re.S)[1]
     assert f"{script}" in usage, "its usage shows no command line"
-    unknown = [option for option in re.findall(r"(?<![\w`-])--[a-z-]+", usage) if f'"{option}"' not in text.replace(usage, "")]
+    unknown = [
+        option for option in re.findall(r"(?<![\w`-])--[a-z-]+", usage) if f'"{option}"' not in text.replace(usage, "")
+    ]
     assert not unknown
 
 
@@ -101,6 +116,5 @@ def test_script_help(script):
     lines = texts.help_text(script_help(script))
     assert any(line.startswith(script) for line in lines), "its help shows no command line"
     for line in lines:
-        line = re.sub(r"[][]", " ", line)  # what may be left out
-        for words in texts.commands(line):
+        for words in texts.commands(re.sub(r"[][]", " ", line)):  # in brackets: what may be left out
             assert check(words) is None, f"{line}: {check(words)}"

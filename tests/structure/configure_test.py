@@ -1,4 +1,4 @@
-"""What CMake decides to build: for this machine by default, what was asked for otherwise, and errors that say what to do."""
+"""What CMake decides to build: for this machine by default, else what was asked for; its errors say what to do."""
 
 import os
 import re
@@ -14,8 +14,13 @@ HAS_NVCC = bool(shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cu
 
 class Configured:
     def __init__(self, folder, options, environment):
-        done = subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *options], capture_output=True, text=True,
-                              env={**os.environ, **environment}, timeout=120)
+        done = subprocess.run(
+            ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *options],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=120,
+        )
         self.failed, self.folder = done.returncode != 0, folder
         self.text = " ".join((done.stdout + done.stderr).split())  # CMake breaks lines of errors
         building = re.search(r"^-- (Building: .*)$", done.stdout, re.M)
@@ -52,7 +57,10 @@ def fake_nvcc(folder, release):
 def test_default_is_this_machine_and_nothing_that_tests_need(configure):
     done = configure()
     assert not done.failed, done.text
-    level = re.match(r"Building: CPU kernels for level (\w+), no GPU kernels \(no GPU was found\); about .* on \d+ cores$", done.building)
+    level = re.match(
+        r"Building: CPU kernels for level (\w+), no GPU kernels \(no GPU was found\); about .* on \d+ cores$",
+        done.building,
+    )
     assert level and level[1] in ("v4", "v3", "portable"), done.building
     for name in ("GTest", "RAPIDCHECK", "BOOST", "nanobind", "Python", "CUDA_COMPILER:"):
         assert not re.search(rf"^\w*{name}", done.cache(), re.M), name
@@ -65,12 +73,15 @@ def test_every_level(configure):
     assert "level v3, portable" in configure("-DPERILUNE_CPU_LEVELS=portable;v3").building
 
 
-@pytest.mark.parametrize("option, words", [
-    ("-DPERILUNE_CPU_LEVELS=v5", ["PERILUNE_CPU_LEVELS", '"v5"', "native, all", "v3"]),
-    ("-DPERILUNE_CUDA=maybe", ["PERILUNE_CUDA", '"maybe"', "AUTO, ON, OFF"]),
-    ("-DPERILUNE_ENVIRONMENTS=Pong", ["PERILUNE_ENVIRONMENTS", '"Pong"', "CartPole"]),
-    ("-DPERILUNE_WIDTHS=48", ["PERILUNE_WIDTHS", '"48"', "16", "128"]),
-])
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ("-DPERILUNE_CPU_LEVELS=v5", ["PERILUNE_CPU_LEVELS", '"v5"', "native, all", "v3"]),
+        ("-DPERILUNE_CUDA=maybe", ["PERILUNE_CUDA", '"maybe"', "AUTO, ON, OFF"]),
+        ("-DPERILUNE_ENVIRONMENTS=Pong", ["PERILUNE_ENVIRONMENTS", '"Pong"', "CartPole"]),
+        ("-DPERILUNE_WIDTHS=48", ["PERILUNE_WIDTHS", '"48"', "16", "128"]),
+    ],
+)
 def test_values_that_are_none(configure, option, words):
     done = configure(option)
     assert done.failed and all(word in done.text for word in words), done.text
@@ -83,8 +94,10 @@ def test_one_environment_at_one_width(configure):
     done = configure("-DPERILUNE_ENVIRONMENTS=CartPole", "-DPERILUNE_WIDTHS=64")
     assert not done.failed, done.text
     units = done.folder / "kernels" / "units"
-    assert "add_instances<CartPole, 64>" in (units / "CartPole.cpp").read_text()
-    assert (units / "environments.def").read_text().splitlines() == ['PERILUNE_ENVIRONMENT(CartPole, "sims/cartpole.hpp", 64)']
+    assert "add_kernels<CartPole, 64>" in (units / "CartPole.cpp").read_text()
+    assert (units / "environments.def").read_text().splitlines() == [
+        'PERILUNE_ENVIRONMENT(CartPole, "sims/cartpole.hpp", 64)'
+    ]
 
 
 def test_toolkit_that_is_too_old(configure):
@@ -99,7 +112,9 @@ def test_toolkit_that_is_too_old(configure):
 def test_toolkit_that_is_missing(configure):
     nowhere = str(configure.folder / "nowhere" / "nvcc")
     done = configure(gpus=["9.0"], CUDACXX=nowhere)
-    assert not done.failed and "nvcc does not run" in done.building and "building for the CPU only" in done.text, done.text
+    assert not done.failed and "nvcc does not run" in done.building and "building for the CPU only" in done.text, (
+        done.text
+    )
     asked = configure("-DPERILUNE_CUDA=ON", CUDACXX=nowhere)
     assert asked.failed and "nvcc does not run" in asked.text and "-DPERILUNE_CUDA=AUTO" in asked.text
 

@@ -1,4 +1,4 @@
-"""README.md: its tables are what bench/results says, its forecast what the program does, and the files it links to exist."""
+"""README.md: tables are what bench/results says, the forecast is what the program says, and files linked to exist."""
 
 import json
 import os
@@ -11,19 +11,26 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_tables_are_generated():
-    done = subprocess.run([sys.executable, ROOT / "bench" / "readme_tables.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / "readme_tables.py", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_forecast_is_of_this_program():
     committed = json.loads((ROOT / "bench" / "results" / "h200-predicted" / "model.json").read_text())
-    done = subprocess.run([sys.executable, ROOT / "bench" / "predict.py", "h200", "--program", os.environ["PERILUNE_PROGRAM"]],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / "predict.py", "h200", "--program", os.environ["PERILUNE_PROGRAM"]],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     for result in committed, told:
         result.pop("version")  # and with it the commit
-    assert told == committed, f"run {committed['command']} > bench/results/h200-predicted/model.json and bench/readme_tables.py"
+    assert told == committed, (
+        f"run {committed['command']} > bench/results/h200-predicted/model.json and bench/readme_tables.py"
+    )
 
 
 def test_links_lead_somewhere():

@@ -1,4 +1,4 @@
-"""bench/sass.py: the kernels' SASS is what is committed, and counts of small programs are those that reading them gives."""
+"""bench/sass.py: the kernels' SASS is what is committed, and counts of small programs are what reading them gives."""
 
 import json
 import os
@@ -8,21 +8,24 @@ from pathlib import Path
 
 import pytest
 
+import sass
+from sass_walk import Graph, Walk, parse
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 BUILD = Path(os.environ["PERILUNE_BUILD_DIR"])
 CUDA = os.environ["PERILUNE_HAS_CUDA"] == "1"
-sys.path.insert(0, str(ROOT / "bench"))
-import sass  # noqa: E402
-from sass_walk import Graph, Walk, parse  # noqa: E402
 
 ONLY_WITH_CUDA = pytest.mark.skipif(not CUDA, reason="a build without CUDA")
 
 
 # ---- the committed table ----
 
+
 @ONLY_WITH_CUDA
 def test_kernels_are_as_committed():
-    checked = subprocess.run([sys.executable, "-B", ROOT / "bench" / "sass.py", BUILD, "--check"], capture_output=True, text=True)
+    checked = subprocess.run(
+        [sys.executable, "-B", ROOT / "bench" / "sass.py", BUILD, "--check"], capture_output=True, text=True
+    )
     if checked.returncode == 77:
         pytest.skip(checked.stderr.strip())
     assert checked.returncode == 0, f"\n{checked.stderr}"
@@ -34,19 +37,29 @@ def committed():
 
 @ONLY_WITH_CUDA
 def test_committed_table_is_of_these_kernels():
-    built = {k["kernel"] for k in json.loads((BUILD / "kernel_resources.json").read_text())["kernels"] if k["arch"] == "sm_90"}
+    built = {
+        k["kernel"]
+        for k in json.loads((BUILD / "kernel_resources.json").read_text())["kernels"]
+        if k["arch"] == "sm_90"
+    }
     assert {k["kernel"] for k in committed()["kernels"]} == built, "run bench/sass.py build/release"
 
 
 def test_committed_table_is_whole():
     table = committed()
-    unknown = [f"{row.get('kernel') or row['walk']}: {what}" for row in table["kernels"] + table["walks"]
-               for what in row.get("instructions") or row["counts"] if what.startswith("other")]
+    unknown = [
+        f"{row.get('kernel') or row['walk']}: {what}"
+        for row in table["kernels"] + table["walks"]
+        for what in row.get("instructions") or row["counts"]
+        if what.startswith("other")
+    ]
     assert not unknown, f"opcodes that sass.py does not know: {unknown}"
     # A chunk's share of a minibatch is a quotient of 64 bits.
     assert {row["walk"] for row in table["walks"] if row["loops_of_unknown_length"]} <= {"advantage moments"}
     rows = {(row["walk"], row["precision"]) for row in table["walks"]}
-    assert rows >= {(walk, p) for walk in ("update, actor", "update, critic", "rollout") for p in ("fp32", "tf32", "bf16")}
+    assert rows >= {
+        (walk, p) for walk in ("update, actor", "update, critic", "rollout") for p in ("fp32", "tf32", "bf16")
+    }
     for row in table["walks"]:
         assert row["alone_cycles"] >= row["counts"]["issue"], row["walk"]
         assert row.get("together_cycles", 1 << 30) >= max(row["floor_cycles"].values()) * 0.99, row["walk"]
@@ -63,6 +76,7 @@ def test_differences_show_both_numbers():
 
 # ---- small programs ----
 
+
 def encoding(stall=1, result=7, operands=7, waits=()):
     """The second half of an instruction's encoding, of which only what the compiler scheduled is set."""
     mask = sum(1 << scoreboard for scoreboard in waits)
@@ -77,15 +91,17 @@ def program(text, **encodings):
             rows.append(line)
             continue
         base = line.split()[1 if line.startswith("@") else 0].split(".")[0]
-        rows += [f"        /*{address:04x}*/                   {line} ;    /* 0x0000000000000000 */",
-                 f"                                     /* {encodings.get(base, encoding())} */"]
+        rows += [
+            f"        /*{address:04x}*/                   {line} ;    /* 0x0000000000000000 */",
+            f"                                     /* {encodings.get(base, encoding())} */",
+        ]
         address += 16
     return parse("\n".join(rows))["k"]
 
 
-def walked(text, constants={}, passes=lambda header: None, lanes=range(32), avoid=lambda body: False):
+def walked(text, constants=None, passes=lambda header: None, lanes=range(32), avoid=lambda body: False):
     kernel = program(text)
-    walk = Walk(Graph(kernel, avoid), constants, {"SR_TID.X": tuple(lanes), "vote": False}, passes)
+    walk = Walk(Graph(kernel, avoid), constants or {}, {"SR_TID.X": tuple(lanes), "vote": False}, passes)
     return kernel, walk
 
 
@@ -120,7 +136,7 @@ def test_arguments_bound_loops():
 
 
 def test_loops_that_count_addresses():
-    """From a thread's first word on, a block's width at a time, up to an end that is no multiple of it for all lanes."""
+    """From a thread's first word on, a block's width at a time, up to an end that is a multiple of it for no lane."""
     text = """
         S2R R0, SR_TID.X
         LEA R4, R0, 0x400, 0x2
@@ -137,9 +153,16 @@ def test_loops_that_count_addresses():
     assert opcodes(kernel, walk).count("STS") == 4 and not walk.unknown
 
 
-@pytest.mark.parametrize("instruction, passes", [
-    ("VIMNMX R4, R3, 0x7, PT", 5), ("VIMNMX R4, R3, 0x7, !PT", 7), ("VIMNMX3 R4, R3, 0x7, 0x6, !PT", 7),
-    ("VIADDMNMX R4, R3, 0x1, 0x7, PT", 6), ("VIADDMNMX.U32 R4, R3, 0xfffffffe, 0xfffffff0, PT", 3)])
+@pytest.mark.parametrize(
+    "instruction, passes",
+    [
+        ("VIMNMX R4, R3, 0x7, PT", 5),
+        ("VIMNMX R4, R3, 0x7, !PT", 7),
+        ("VIMNMX3 R4, R3, 0x7, 0x6, !PT", 7),
+        ("VIADDMNMX R4, R3, 0x1, 0x7, PT", 6),
+        ("VIADDMNMX.U32 R4, R3, 0xfffffffe, 0xfffffff0, PT", 3),
+    ],
+)
 def test_the_smaller_and_the_larger_of_bounds(instruction, passes):
     kernel, walk = walked(f"""
         MOV R3, 0x5
@@ -187,25 +210,37 @@ UNKNOWN_BRANCH = """
 """
 
 
-@pytest.mark.parametrize("first, second", [("FADD R1, R1, R1", "MUFU.TANH R1, R1\nMUFU.TANH R2, R2\nMUFU.TANH R3, R3"),
-                                           ("MUFU.TANH R1, R1\nMUFU.TANH R2, R2", "FADD R1, R1, R1")])
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("FADD R1, R1, R1", "MUFU.TANH R1, R1\nMUFU.TANH R2, R2\nMUFU.TANH R3, R3"),
+        ("MUFU.TANH R1, R1\nMUFU.TANH R2, R2", "FADD R1, R1, R1"),
+    ],
+)
 def test_unknown_branches_take_the_longest_way(first, second):
     kernel, walk = walked(UNKNOWN_BRANCH.format(first=first, second=second))
     assert "MUFU" in opcodes(kernel, walk) and "FADD" not in opcodes(kernel, walk)
 
 
 def test_division_of_ordinary_numbers_calls_nothing():
-    kernel, walk = walked(UNKNOWN_BRANCH.format(first="FADD R1, R1, R1", second="MOV R8, 0x100\n" * 9 +
-                                                "CALL.REL.NOINC `($__internal_0_$__cuda_sm3x_div_rn_noftz_f32_slowpath)"))
+    kernel, walk = walked(
+        UNKNOWN_BRANCH.format(
+            first="FADD R1, R1, R1",
+            second="MOV R8, 0x100\n" * 9 + "CALL.REL.NOINC `($__internal_0_$__cuda_sm3x_div_rn_noftz_f32_slowpath)",
+        )
+    )
     assert "CALL" not in opcodes(kernel, walk) and "FADD" in opcodes(kernel, walk)
 
 
 def test_loops_that_are_avoided():
-    text = UNKNOWN_BRANCH.format(first="FADD R1, R1, R1", second="""MOV R9, R9
+    text = UNKNOWN_BRANCH.format(
+        first="FADD R1, R1, R1",
+        second="""MOV R9, R9
       .L_x_5:
         MUFU.TANH R1, R1
         FSETP.GT.AND P1, PT, R1, R2, PT
-        @P1 BRA `(.L_x_5)""")
+        @P1 BRA `(.L_x_5)""",
+    )
     kernel, walk = walked(text)
     assert "MUFU" in opcodes(kernel, walk) and len(walk.unknown) == 1
     kernel, walk = walked(text, avoid=lambda body: True)
@@ -264,9 +299,23 @@ def test_units_wavefronts_and_widths():
         HMMA.1688.F32.BF16 R8, R4, R14, R8
     """)
     counts = sass.count(kernel.code, range(len(kernel.code)))
-    assert counts == {"issue": 14, "shared": 6, "wavefronts": 1 + 2 + 4 + 2 + 4 + 2, "global": 2, "global_128": 1, "global_32": 1,
-                      "local": 1, "local_64": 1, "tensor": 1, "imad": 1, "control": 1, "barriers": 1, "other": 2, "other FROB": 1,
-                      "other HMMA": 1}
+    assert counts == {
+        "issue": 14,
+        "shared": 6,
+        "wavefronts": 1 + 2 + 4 + 2 + 4 + 2,
+        "global": 2,
+        "global_128": 1,
+        "global_32": 1,
+        "local": 1,
+        "local_64": 1,
+        "tensor": 1,
+        "imad": 1,
+        "control": 1,
+        "barriers": 1,
+        "other": 2,
+        "other FROB": 1,
+        "other HMMA": 1,
+    }
     cycles = sass.floor(counts)
     assert cycles["lsu"] == 4 * 15 and cycles["tensor"] == 4 and cycles["issue"] == 14
 
@@ -279,14 +328,23 @@ def test_issue_waits_for_stalls_units_and_scoreboards():
     assert times("FADD R1, R1, R1\nFADD R1, R1, R1", FADD=encoding(stall=4)) == [[0, 4, 8]]
     assert times("MUFU.TANH R1, R1\nMUFU.TANH R2, R2") == [[0, 8, 9]]
     latency = sass.LATENCY["shared"]
-    assert times("LDS R1, [R2]\nFADD R1, R1, R1", LDS=encoding(result=3), FADD=encoding(waits=[3])) == [[0, latency, latency + 1]]
+    assert times("LDS R1, [R2]\nFADD R1, R1, R1", LDS=encoding(result=3), FADD=encoding(waits=[3])) == [
+        [0, latency, latency + 1]
+    ]
     assert times("LDS.128 R4, [R2]\nLDS.128 R8, [R2]", share=4) == [[0, 16, 17]]
     two = times("MUFU.TANH R1, R1\nFADD R2, R2, R2", warps=2, MUFU=encoding(stall=2))
     assert two == [[0, 2, 3], [8, 10, 11]]  # the second warp finds the unit busy
 
 
-@pytest.mark.parametrize("registers, threads, shared, blocks, limit", [
-    (245, 128, 100, 2, "registers"), (24, 256, 0, 8, "threads"), (24, 32, 0, 32, "blocks"), (32, 64, 19 << 10, 11, "shared memory"),
-    (32, 64, 228 << 10, 0, "shared memory per block")])
+@pytest.mark.parametrize(
+    "registers, threads, shared, blocks, limit",
+    [
+        (245, 128, 100, 2, "registers"),
+        (24, 256, 0, 8, "threads"),
+        (24, 32, 0, 32, "blocks"),
+        (32, 64, 19 << 10, 11, "shared memory"),
+        (32, 64, 228 << 10, 0, "shared memory per block"),
+    ],
+)
 def test_occupancy(registers, threads, shared, blocks, limit):
     assert sass.occupancy(registers, threads, shared) == (blocks, limit)

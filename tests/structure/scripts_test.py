@@ -1,8 +1,9 @@
-"""The shell tools' promises on this machine: set-up's listing, usage errors, shell syntax. building_test.py is about others."""
+"""What shell tools promise on this machine: set-up's list and usage errors. building_test.py is about others."""
 
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,6 @@ ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
 def run(*command, **kwargs):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **kwargs)
-
-
-def test_shell_scripts_parse():
-    for script in ["tools/setup", "tools/perilune", "tools/test", "tools/fresh-check", "tools/build-wheel", ".ci/run"]:
-        assert os.access(ROOT / script, os.X_OK), f"{script} is not executable"
-        checked = run("bash", "-n", script)
-        assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a GPU")
@@ -41,7 +35,9 @@ def fake_dpkg(folder, answer):
 
 
 def test_setup_check_names_each_missing_package(tmp_path):
-    checked = run("tools/setup", "--check", env=fake_dpkg(tmp_path, "libfmt-dev installed\\nlibcli11-dev config-files\\n"))
+    checked = run(
+        "tools/setup", "--check", env=fake_dpkg(tmp_path, "libfmt-dev installed\\nlibcli11-dev config-files\\n")
+    )
     assert checked.returncode == 1
     missing = checked.stderr.split()[2::3]
     assert "libcli11-dev" in missing and "nlohmann-json3-dev" in missing and "libfmt-dev" not in missing
@@ -53,12 +49,15 @@ def test_setup_rejects_unknown_arguments():
     assert "--chekc" in checked.stderr and "--check" in checked.stderr
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--dept"], ["--dept", "--depth"]),
-    (["--depth", "deep"], ["deep", "configure, whole"]),
-    (["--only"], ["--only lacks its value", "12-user"]),
-    (["--only", "11"], ["unknown machine (11)", "12-user"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--dept"], ["--dept", "--depth"]),
+        (["--depth", "deep"], ["deep", "configure, whole"]),
+        (["--only"], ["--only lacks its value", "12-user"]),
+        (["--only", "11"], ["unknown machine (11)", "12-user"]),
+    ],
+)
 def test_fresh_check_rejects_unknown_arguments(arguments, words):
     checked = run("tools/fresh-check", *arguments)
     assert checked.returncode == 2
@@ -72,6 +71,11 @@ def test_fresh_check_lists_its_machines():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root this is what every run does")
 def test_fresh_check_skips_without_root():
-    skipped = run(shutil.which("setpriv"), "--reuid=65534", "--clear-groups", "bash", "-s", "--", input=
-                  (ROOT / "tools" / "fresh-check").read_text().replace('cd -P', 'true'))
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "tools" / "fresh-check"
+        script.parent.mkdir()
+        shutil.copy(ROOT / "tools" / "fresh-check", script)
+        for path in (folder, script.parent, script):  # for others to run
+            os.chmod(path, 0o755)
+        skipped = run(shutil.which("setpriv"), "--reuid=65534", "--clear-groups", script)
     assert skipped.returncode == 77 and "skipped: not root" in skipped.stderr, skipped.stderr

@@ -15,18 +15,26 @@ SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh", ".def", ".h"}
 MAY_INCLUDE = {
     "sims": [],
     "kernels": ["sims/"],
-    "host": ["kernels/api.hpp", "kernels/cpu_levels.hpp", "kernels/iteration.hpp", "kernels/phases.hpp", "kernels/replay.hpp", "kernels/machine/matrix.hpp", "kernels/machine/queue.hpp",
-             "kernels/machine/thread_pool.hpp"],
+    "host": [
+        "kernels/api.hpp",
+        "kernels/cpu_levels.hpp",
+        "kernels/iteration.hpp",
+        "kernels/phases.hpp",
+        "kernels/replay.hpp",
+        "kernels/machine/matrix.hpp",
+        "kernels/machine/queue.hpp",
+        "kernels/machine/thread_pool.hpp",
+    ],
     "tools": ["host/"],
     "bench": None,
     "tests": None,
 }
 
 
-def sources(*folders):
+def sources(*folders, suffixes=SUFFIXES):
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in SUFFIXES:
+            if path.suffix in suffixes:
                 yield path
 
 
@@ -52,7 +60,7 @@ def test_includes_point_one_way():
             if not (ROOT / target).is_file():
                 generated = not (path.parent / target).is_file() and "/" not in target
                 if not generated:
-                    wrong.append(f"{relative(path)}:{number}: \"{target}\" is not a file below the repository's top")
+                    wrong.append(f'{relative(path)}:{number}: "{target}" is not a file below the repository\'s top')
                 continue
             if folder == own:
                 continue
@@ -69,7 +77,7 @@ def test_rooms_of_the_host_include_those_below():
         assert folder in ROOMS, f"{relative(path)} is in no room - allowed: {ROOMS}"
         for number, line in enumerate(path.read_text().splitlines(), 1):
             m = re.match(r'\s*#\s*include\s+"host/([^/"]+)/', line)
-            if m and m[1] not in ROOMS[:ROOMS.index(folder) + 1]:
+            if m and m[1] not in ROOMS[: ROOMS.index(folder) + 1]:
                 wrong.append(f"{relative(path)}:{number}: host/{folder} must not include host/{m[1]}")
     assert not wrong, "\n" + "\n".join(wrong)
 
@@ -78,7 +86,8 @@ def test_rooms_of_the_host_include_those_below():
 MACHINE_FILES = re.compile(r"kernels/machine/.*|sims/(portable|real|math)\.hpp|.*\.cu|tests/.*|bench/.*")
 MACHINE_WORDS = re.compile(
     r"\b(threadIdx|blockIdx|blockDim|gridDim|__CUDA_ARCH__|__CUDACC__|__shfl\w*|__syncthreads|__syncwarp|__ballot\w*|"
-    r"__ldg|__shared__|__device__|__global__|_mm\d*_\w+|__AVX\w*|__builtin_ia32_\w+|asm)\b")
+    r"__ldg|__shared__|__device__|__global__|_mm\d*_\w+|__AVX\w*|__builtin_ia32_\w+|asm)\b"
+)
 
 
 def test_machine_words_stay_in_the_machine_layer():
@@ -93,7 +102,8 @@ def test_machine_words_stay_in_the_machine_layer():
 
 
 def test_no_source_file_is_over_600_lines():
-    long = {relative(p): n for p in sources(*FOLDERS) if (n := len(p.read_text().splitlines())) > 600}
+    paths = sources(*FOLDERS, suffixes=SUFFIXES | {".py"})
+    long = {relative(path): n for path in paths if (n := len(path.read_text().splitlines())) > 600}
     assert not long, f"over 600 lines: {long} - split by subject"
 
 

@@ -13,9 +13,16 @@ STARTS = r"(?:tools|build|bench|tests)/\S|perilune |cmake |ctest |pip |apt-get |
 
 def readme():
     """Of the blocks without a language, and of `code` in sentences and tables that looks like a command line."""
-    pieces = re.split(r"^```(.*)\n", (ROOT / "README.md").read_text(), flags=re.M)  # prose, language, block, "", prose, ...
-    lines = [line for language, block in zip(pieces[1::4], pieces[2::4]) if not language
-             for line in block.splitlines() if line.strip()]
+    pieces = re.split(
+        r"^```(.*)\n", (ROOT / "README.md").read_text(), flags=re.M
+    )  # prose, language, block, "", prose, ...
+    lines = [
+        line
+        for language, block in zip(pieces[1::4], pieces[2::4], strict=True)
+        if not language
+        for line in block.splitlines()
+        if line.strip()
+    ]
     spans = re.findall(r"`([^`\n]+)`", "\n".join(pieces[::4]))
     return lines + [span for span in spans if re.match(STARTS, span) and " " in span]
 

@@ -13,8 +13,20 @@ def test_precedence(perilune):
     (perilune.directory / "mine.toml").write_text("gamma = 0.5\nnum_steps = 16\nseed = 5\n")
     assert config(perilune, "cartpole-zoo")["gamma"] == 0.98
     assert config(perilune, "cartpole-zoo", "--config", "mine.toml")["gamma"] == 0.5
-    resolved = config(perilune, "--set", "gamma=0.25", "--config", "mine.toml", "--set", "gamma=0.75", "--seed", "9",
-                      "--set", "seed=8", "cartpole-zoo")
+    resolved = config(
+        perilune,
+        "--set",
+        "gamma=0.25",
+        "--config",
+        "mine.toml",
+        "--set",
+        "gamma=0.75",
+        "--seed",
+        "9",
+        "--set",
+        "seed=8",
+        "cartpole-zoo",
+    )
     assert (resolved["gamma"], resolved["num_steps"], resolved["seed"]) == (0.75, 16, 9)
 
 
@@ -33,8 +45,9 @@ def test_default_preset_is_cartpole(perilune):
 
 @pytest.mark.parametrize("preset", ["cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "cartpole-td"])
 def test_printed_configuration_reads_back_as_itself(perilune, preset):
-    printed = perilune.good("train", preset, "--print-config", "--set", "learning_rate=1.23456789e-5", "--seed",
-                            "4294967295").stdout
+    printed = perilune.good(
+        "train", preset, "--print-config", "--set", "learning_rate=1.23456789e-5", "--seed", "4294967295"
+    ).stdout
     (perilune.directory / "mine.toml").write_text(printed)
     assert perilune.good("train", "--config", "mine.toml", "--print-config").stdout == printed
 

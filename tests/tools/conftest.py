@@ -3,10 +3,15 @@
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 PROGRAM = os.environ["PERILUNE_PROGRAM"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import short_run  # noqa: E402
+
 SANITIZED = bool(os.environ.get("PERILUNE_SANITIZE"))
 
 
@@ -26,8 +31,15 @@ class Perilune:
         return {k: v for k, v in {**clean, **changes}.items() if v is not None}
 
     def run(self, *arguments, env=None, **kwargs):
-        return subprocess.run(self.command(*arguments), cwd=self.directory, capture_output=True, text=True,
-                              env=self.environment(**(env or {})), timeout=600 if SANITIZED else 120, **kwargs)
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            env=self.environment(**(env or {})),
+            timeout=600 if SANITIZED else 120,
+            **kwargs,
+        )
 
     def good(self, *arguments, **kwargs):
         """Runs it and expects success; returns the completed process."""
@@ -40,7 +52,7 @@ class Perilune:
         return json.loads(self.good(*arguments, "--json", **kwargs).stdout)
 
     def fails(self, exit_code, *words, arguments, **kwargs):
-        """Runs it and expects this exit code, nothing on standard output, and one line on standard error with all words."""
+        """Runs it and expects this exit code, no standard output, and one line on standard error with all words."""
         done = self.run(*arguments, **kwargs)
         assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stderr}{done.stdout}"
         assert done.stdout == ""
@@ -56,11 +68,10 @@ def perilune(tmp_path):
     return Perilune(tmp_path)
 
 
-# A run of 20 iterations of 256 steps, without evaluations on the way: milliseconds, on a busy machine too.
+# What makes a run short, as options.
 SHORT = ["--device", "cpu", "--threads", "1"]
-for setting in ("total_timesteps=5120", "num_envs=16", "num_steps=16", "update_epochs=1", "num_minibatches=1",
-                "hidden_width=16", "eval_every=0", "target_return=none", "eval_episodes=10"):
-    SHORT += ["--set", setting]
+for name, value in short_run.SETTINGS.items():
+    SHORT += ["--set", f"{name}={'none' if value is None else value}"]
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
-"""The program's command lines in README.md and in its own help are run: with a short run's settings where they train, and
-with a run that exists where they name one."""
+"""The program's command lines in README.md and in its own help are run: with a short run's settings where they train,
+and with a run that exists where they name one."""
 
+import itertools
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
+import texts
+
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-import texts  # noqa: E402
 
 SUBCOMMANDS = ["", "train", "eval", "sweep", "profile", "list", "info"]
 
@@ -20,13 +20,19 @@ def run_example(perilune, short, words):
     if not run.exists():
         perilune.good("train", preset, *short, "--run-dir", run)
     (perilune.directory / "mine.toml").write_text("num_envs = 64\n")
-    arguments = [str(run) + word.removeprefix("runs/")[3:] if word.removeprefix("runs/").split("/")[0] == "RUN" else word
-                 for word in words]
+    arguments = [
+        str(run) + word.removeprefix("runs/")[3:] if word.removeprefix("runs/").split("/")[0] == "RUN" else word
+        for word in words
+    ]
     command = arguments[0] if arguments else "help"
     if command == "train" and "--resume" not in arguments and "--print-config" not in arguments:
-        # The line's own settings once more at the end: what it shows is not shortened away, but for the number of steps.
-        own = [word for setting in settings_of(arguments) if not setting.startswith(("num_envs=", "total_timesteps="))
-               for word in ("--set", setting)]
+        # The line's own settings once more at the end: what it shows is not shortened away, but its number of steps.
+        own = [
+            word
+            for setting in settings_of(arguments)
+            if not setting.startswith(("num_envs=", "total_timesteps="))
+            for word in ("--set", setting)
+        ]
         arguments += [*short, *own, "--run-dir", f"run{len(list(perilune.directory.iterdir()))}"]
     elif command == "sweep":
         arguments += short[4:]
@@ -41,12 +47,18 @@ def run_example(perilune, short, words):
 
 
 def settings_of(arguments):
-    return [value for option, value in zip(arguments, arguments[1:]) if option == "--set"]
+    return [value for option, value in itertools.pairwise(arguments) if option == "--set"]
 
 
 def examples(lines):
-    return sorted({" ".join(f"'{word}'" if "|" in word else word for word in words[1:]) for line in lines
-                   for words in texts.commands(line) if words[0] in ("perilune", "tools/perilune")})
+    return sorted(
+        {
+            " ".join(f"'{word}'" if "|" in word else word for word in words[1:])
+            for line in lines
+            for words in texts.commands(line)
+            if words[0] in ("perilune", "tools/perilune")
+        }
+    )
 
 
 @pytest.mark.parametrize("line", examples(texts.readme()))
@@ -57,7 +69,7 @@ def test_readme(perilune, short, line):
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
 def test_help(perilune, short, subcommand):
     text = perilune.good(*subcommand.split(), "--help").stdout
-    lines = examples(texts.help_text(text[text.index("Examples:"):]))
+    lines = examples(texts.help_text(text[text.index("Examples:") :]))
     assert lines
     for line in lines:
         run_example(perilune, short, texts.commands(f"perilune {line}")[0][1:])

@@ -27,8 +27,19 @@ def test_train_json(perilune, short):
     done = perilune.good("train", "--json", "--run-dir", "run", "--seed", "7", *short)
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
-    assert list(result) == ["env", "preset", "device", "seed", "steps", "seconds", "steps_per_second", "solved", "eval",
-                            "best", "run_dir"]
+    assert list(result) == [
+        "env",
+        "preset",
+        "device",
+        "seed",
+        "steps",
+        "seconds",
+        "steps_per_second",
+        "solved",
+        "eval",
+        "best",
+        "run_dir",
+    ]
     assert list(result["eval"]) == ["episodes", "mean", "std", "min", "max"]
     assert (result["env"], result["preset"], result["seed"], result["steps"]) == ("CartPole-v1", "cartpole", 7, 5120)
     assert result["device"].startswith("cpu ") and result["solved"] is False and result["run_dir"] == "run"
@@ -68,20 +79,49 @@ def test_eval_plays_the_task_that_was_trained(perilune, short):
     assert perilune.json("eval", "run/policy.safetensors")["max"] == 7
     elsewhere = ["--set", "max_episode_steps=600", "--set", "env.sutton_barto_reward=true"]
     text = perilune.good("eval", "run", *elsewhere).stdout
-    assert "up to 600 steps, env.sutton_barto_reward = true\n" in text and re.search("trained in +CartPole-v1, up to 7 steps\n", text)
+    assert "up to 600 steps, env.sutton_barto_reward = true\n" in text and re.search(
+        "trained in +CartPole-v1, up to 7 steps\n", text
+    )
     result = perilune.json("eval", "run", *elsewhere)
-    assert (result["max_episode_steps"], result["parameters"], result["max"]) == (600, {"sutton_barto_reward": True}, -1)
+    assert (result["max_episode_steps"], result["parameters"], result["max"]) == (
+        600,
+        {"sutton_barto_reward": True},
+        -1,
+    )
 
 
 def test_eval_in_another_environment_of_the_same_spaces(perilune):
-    tiny = [word for setting in ("num_envs=8", "num_steps=8", "total_timesteps=64", "eval_every=0", "target_return=none",
-                                 "num_minibatches=4", "env.gravity=-9") for word in ("--set", setting)]
+    tiny = [
+        word
+        for setting in (
+            "num_envs=8",
+            "num_steps=8",
+            "total_timesteps=64",
+            "eval_every=0",
+            "target_return=none",
+            "num_minibatches=4",
+            "env.gravity=-9",
+        )
+        for word in ("--set", setting)
+    ]
     perilune.good("train", "lander", *tiny, "--run-dir", "run", "--quiet")
     result = perilune.json("eval", "run", "--set", "env_id=LunarLander-v3", "--set", "env.enable_wind=true")
-    assert result["env"] == "LunarLander-v3" and result["parameters"]["gravity"] == -9 and result["parameters"]["enable_wind"]
-    perilune.fails(2, "Lander-v0", "8 numbers", "CartPole-v1 has 4", "LunarLander-v3, Lander-v0",
-                   arguments=["eval", "run", "--set", "env_id=CartPole-v1"])
-    perilune.fails(2, "gamma", "no part", "env_id, max_episode_steps and env.*", arguments=["eval", "run", "--set", "gamma=1"])
+    assert (
+        result["env"] == "LunarLander-v3"
+        and result["parameters"]["gravity"] == -9
+        and result["parameters"]["enable_wind"]
+    )
+    perilune.fails(
+        2,
+        "Lander-v0",
+        "8 numbers",
+        "CartPole-v1 has 4",
+        "LunarLander-v3, Lander-v0",
+        arguments=["eval", "run", "--set", "env_id=CartPole-v1"],
+    )
+    perilune.fails(
+        2, "gamma", "no part", "env_id, max_episode_steps and env.*", arguments=["eval", "run", "--set", "gamma=1"]
+    )
 
 
 def test_info(perilune):
@@ -95,8 +135,12 @@ def test_info(perilune):
     assert info["devices"]["cpu"]["threads"] == len(os.sched_getaffinity(0))
     assert info["devices"]["cuda"]["status"]
     assert [(i["env"], i["hidden_widths"]) for i in info["instances"]] == [
-        ("CartPole-v1", [16, 32, 64, 128]), ("LunarLander-v3", [64, 128]), ("LunarLanderContinuous-v3", [64]),
-        ("Lander-v0", [64]), ("LanderContinuous-v0", [64])]
+        ("CartPole-v1", [16, 32, 64, 128]),
+        ("LunarLander-v3", [64, 128]),
+        ("LunarLanderContinuous-v3", [64]),
+        ("Lander-v0", [64]),
+        ("LanderContinuous-v0", [64]),
+    ]
     assert info["instances"][0]["precisions"][0] == "fp32"
 
 
@@ -129,22 +173,53 @@ def test_list(perilune):
     everything = perilune.json("list")
     assert list(everything) == ["environments", "presets", "keys"]
     keys = {key["name"]: key for key in perilune.json("list", "keys")["keys"]}
-    assert keys["num_envs"] == {"name": "num_envs", "type": "integer", "default": "4", "allowed": "1 .. 4194304",
-                                "may_change": False, "help": keys["num_envs"]["help"]}
+    assert keys["num_envs"] == {
+        "name": "num_envs",
+        "type": "integer",
+        "default": "4",
+        "allowed": "1 .. 4194304",
+        "may_change": False,
+        "help": keys["num_envs"]["help"],
+    }
     assert keys["total_timesteps"]["may_change"] and not keys["env.gravity"]["may_change"]
-    assert all(set(key) == {"name", "type", "default", "allowed", "may_change", "help"} and key["help"] for key in keys.values())
+    assert all(
+        set(key) == {"name", "type", "default", "allowed", "may_change", "help"} and key["help"]
+        for key in keys.values()
+    )
     assert {preset["name"] for preset in everything["presets"]} >= {
-        "cartpole", "cartpole-zoo", "cartpole-cleanrl", "cartpole-spinup", "lander", "lander-continuous", "lunar-lander",
-        "lunar-lander-continuous", "lunar-lander-zoo", "lunar-lander-continuous-zoo", "lunar-lander-cleanrl",
-        "lunar-lander-best", "lunar-lander-td"}
+        "cartpole",
+        "cartpole-zoo",
+        "cartpole-cleanrl",
+        "cartpole-spinup",
+        "lander",
+        "lander-continuous",
+        "lunar-lander",
+        "lunar-lander-continuous",
+        "lunar-lander-zoo",
+        "lunar-lander-continuous-zoo",
+        "lunar-lander-cleanrl",
+        "lunar-lander-best",
+        "lunar-lander-td",
+    }
     assert len(keys) == len(everything["keys"]) and "and 3 others: " in keys["env.gravity"]["help"]
 
 
 def test_train_in_words(perilune, short):
     done = perilune.good("train", "--run-dir", "my run", "--verbose", *short)
     assert done.stderr == ""
-    for word in ["CartPole-v1", "device", "hidden layers of 16, 16, fused", "memory", "records", "evaluation", "over 100 episodes", "5,120", "steps/s",
-                 "eval 'my run'", "list keys"]:
+    for word in [
+        "CartPole-v1",
+        "device",
+        "hidden layers of 16, 16, fused",
+        "memory",
+        "records",
+        "evaluation",
+        "over 100 episodes",
+        "5,120",
+        "steps/s",
+        "eval 'my run'",
+        "list keys",
+    ]:
         assert word in done.stdout, done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "device" not in line) <= 80
 
@@ -165,9 +240,17 @@ def on_a_terminal(perilune, *arguments, columns=80, **env):
     import fcntl
     import struct
     import termios
+
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, stdin=slave, stdout=slave,
-                               stderr=slave, env=perilune.environment(**env), close_fds=True)
+    process = subprocess.Popen(
+        perilune.command(*arguments),
+        cwd=perilune.directory,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=perilune.environment(**env),
+        close_fds=True,
+    )
     os.close(slave)
     output = b""
     while True:
@@ -194,10 +277,14 @@ def test_tables_follow_the_terminal(perilune, columns):
     assert code == 0 and max(map(len, lines)) <= columns
     assert columns < 80 or len(max(lines, key=len)) > 70
     keys = perilune.json("list", "keys")["keys"]
-    lines = lines[next(i for i, line in enumerate(lines) if line.split() in (["key", "default", "type", "allowed"], ["name"])):]
-    starts = [next(i for i, line in enumerate(lines) if re.match(rf"  {re.escape(key['name'])}( |$)", line)) for key in keys]
+    lines = lines[
+        next(i for i, line in enumerate(lines) if line.split() in (["key", "default", "type", "allowed"], ["name"])) :
+    ]
+    starts = [
+        next(i for i, line in enumerate(lines) if re.match(rf"  {re.escape(key['name'])}( |$)", line)) for key in keys
+    ]
     assert starts == sorted(starts)
-    for key, begin, end in zip(keys, starts, [*starts[1:], len(lines)]):
+    for key, begin, end in zip(keys, starts, [*starts[1:], len(lines)], strict=True):
         text = "".join(lines[begin:end]).replace(" ", "")
         assert text.endswith(key["help"].replace(" ", "")), key["name"]
         assert all(word in text for word in [key["default"], key["type"], *key["allowed"].split()][:2]), key["name"]
@@ -206,11 +293,16 @@ def test_tables_follow_the_terminal(perilune, columns):
 @pytest.mark.parametrize("columns", [40, 80, 160])
 def test_other_tables_follow_the_terminal(perilune, short, columns):
     assert "lunar-lander-continuous" in perilune.good("list", "environments").stdout  # in one piece
-    for arguments in (["info"], ["profile", "cartpole", *short[:2], "--iterations", "1"],
-                      ["sweep", *short[4:], "--set", "gamma=0.9,0.99", "--seeds", "2"]):
+    for arguments in (
+        ["info"],
+        ["profile", "cartpole", *short[:2], "--iterations", "1"],
+        ["sweep", *short[4:], "--set", "gamma=0.9,0.99", "--seeds", "2"],
+    ):
         code, output = on_a_terminal(perilune, *arguments, columns=columns)
         lines = plain_lines(output.split("the timeline")[0])
-        too_wide = [line for line in lines if len(line) > columns and not line.startswith("[") and " " in line[14:].strip()]
+        too_wide = [
+            line for line in lines if len(line) > columns and not line.startswith("[") and " " in line[14:].strip()
+        ]
         assert code == 0 and not too_wide, too_wide
 
 

@@ -6,8 +6,14 @@ import pytest
 
 USAGE = 2
 SMALL = ["--device", "cpu", "--threads", "1", "--iterations", "3"]
-for setting in ("num_envs=64", "num_steps=16", "update_epochs=2", "num_minibatches=2", "hidden_width=32",
-                "precision=fp32"):
+for setting in (
+    "num_envs=64",
+    "num_steps=16",
+    "update_epochs=2",
+    "num_minibatches=2",
+    "hidden_width=32",
+    "precision=fp32",
+):
     SMALL += ["--set", setting]
 PHASES = ["rollout", "gae", "gradient", "reduce", "apply"]
 # 2 networks of 4-32-32-2 and 4-32-32-1: weights and biases.
@@ -44,8 +50,9 @@ def test_json(perilune):
 
 
 def test_commands_repeat_the_settings(perilune):
-    commands = perilune.json("profile", "cartpole-zoo", "--device", "cpu", "--iterations", "1", "--set",
-                             "num_envs=8")["commands"]
+    commands = perilune.json("profile", "cartpole-zoo", "--device", "cpu", "--iterations", "1", "--set", "num_envs=8")[
+        "commands"
+    ]
     for line in commands.values():
         assert "profile cartpole-zoo --device cuda --set num_envs=8 --iterations 1" in line
     assert "--cuda-graph-trace=node" in commands["nsys"] and "-c cudaProfilerApi" in commands["nsys"]
@@ -58,7 +65,7 @@ def test_table(perilune):
     assert max(map(len, text.split("\nthe timeline")[0].splitlines())) <= 80, text
     lines = text.splitlines()
     head = next(i for i, line in enumerate(lines) if line.split()[:1] == ["phase"])
-    names = [line.split()[0] for line in lines[head + 1:head + 10]]
+    names = [line.split()[0] for line in lines[head + 1 : head + 10]]
     assert "peak" in lines[head] and "model" in lines[head]
     assert names == ["rollout", "gae", "update", "gradient", "reduce", "apply", "rest", "rest", "iteration"]
     assert "nsys profile" in text and "ncu " in text and "steps/s" in text and "timing its phases" in text
@@ -67,8 +74,20 @@ def test_table(perilune):
 
 def test_separate_iterations(perilune):
     """Policy and value iterations apart: each trains one network."""
-    result = perilune.json("profile", "cartpole-spinup", "--device", "cpu", "--iterations", "1", "--set",
-                           "num_steps=200", "--set", "policy_iterations=3", "--set", "value_iterations=2")
+    result = perilune.json(
+        "profile",
+        "cartpole-spinup",
+        "--device",
+        "cpu",
+        "--iterations",
+        "1",
+        "--set",
+        "num_steps=200",
+        "--set",
+        "policy_iterations=3",
+        "--set",
+        "value_iterations=2",
+    )
     phases = {row["phase"]: row for row in result["phases"]}
     assert phases["gradient"]["count"] == 5
     model = result["flop_per_step"]
@@ -95,19 +114,22 @@ def test_prediction(perilune):
     assert "nothing was run" in text and "nsys" not in text
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["cartpol"], ["unknown preset", "'cartpol'", "did you mean cartpole?"]),
-    (["--iterations", "0"], ["--iterations", "'0'", "1 .. "]),
-    (["--iterations", "many"], ["--iterations", "'many'"]),
-    (["--graph", "on"], ["--graph on", "allowed: off", "leave it out"]),
-    (["--graph", "maybe"], ["--graph", "'maybe'"]),
-    (["--predict", "h20"], ["--predict", "'h20'", "a100", "did you mean h200?"]),
-    (["--predict", "h200", "--threads", "2"], ["--predict", "--threads"]),
-    (["--set", "hidden_width=48", "--set", "fused=true"], ["48, 48", "16 or 32 or 64 or 128"]),
-    (["--set", "num_env=48"], ["unknown key", "num_envs"]),
-    (["--iteration", "3"], ["unknown option", "--iterations"]),
-    (["--seed", "3"], ["unknown option", "'--seed'"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["cartpol"], ["unknown preset", "'cartpol'", "did you mean cartpole?"]),
+        (["--iterations", "0"], ["--iterations", "'0'", "1 .. "]),
+        (["--iterations", "many"], ["--iterations", "'many'"]),
+        (["--graph", "on"], ["--graph on", "allowed: off", "leave it out"]),
+        (["--graph", "maybe"], ["--graph", "'maybe'"]),
+        (["--predict", "h20"], ["--predict", "'h20'", "a100", "did you mean h200?"]),
+        (["--predict", "h200", "--threads", "2"], ["--predict", "--threads"]),
+        (["--set", "hidden_width=48", "--set", "fused=true"], ["48, 48", "16 or 32 or 64 or 128"]),
+        (["--set", "num_env=48"], ["unknown key", "num_envs"]),
+        (["--iteration", "3"], ["unknown option", "--iterations"]),
+        (["--seed", "3"], ["unknown option", "'--seed'"]),
+    ],
+)
 def test_refuses(perilune, arguments, words):
     perilune.fails(USAGE, *words, arguments=["profile", *arguments])
 

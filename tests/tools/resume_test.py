@@ -1,4 +1,4 @@
-"""The determinism contract and interrupted runs: same seed, same bytes, whatever the threads and however a run ended."""
+"""Determinism and interrupted runs: same seed, same bytes, whatever the threads and however a run ended."""
 
 import json
 import os
@@ -42,10 +42,21 @@ def test_threads_do_not_change_a_bit(perilune, short, networks):
         assert policy(perilune, str(threads)) == policy(perilune, "1")
 
 
+def after_a_moment():
+    time.sleep(0.3)
+    return True
+
+
 def interrupt(perilune, arguments, when, signal_number=signal.SIGINT):
     """Starts a run, sends a signal once when() holds, and returns the completed process."""
-    process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, env=perilune.environment(),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        perilune.command(*arguments),
+        cwd=perilune.directory,
+        env=perilune.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not when() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -64,8 +75,9 @@ def test_interrupted_run_goes_on_bit_for_bit(perilune, short, networks, signal_n
     settings = [*short, *networks, "--set", f"total_timesteps={steps}", "--set", "checkpoint_every=20"]
     perilune.good("train", *settings, "--run-dir", "whole", "--threads", "1")
     checkpoint = perilune.directory / "parts" / "checkpoint.safetensors"
-    done = interrupt(perilune, ["train", *settings, "--run-dir", "parts", "--threads", "2"], checkpoint.exists,
-                     signal_number)
+    done = interrupt(
+        perilune, ["train", *settings, "--run-dir", "parts", "--threads", "2"], checkpoint.exists, signal_number
+    )
     if done.returncode == 0:
         pytest.skip("the run ended before the signal came")
     assert done.returncode == 130, done.stderr
@@ -93,9 +105,24 @@ def processor_seconds(process):
 
 def test_second_interrupt_stops_at_once(perilune, short):
     """In the middle of an iteration that takes minutes."""
-    process = subprocess.Popen(perilune.command("train", *long_run(short), "--run-dir", "run", "--set", "num_envs=4096",
-                                                "--set", "num_steps=64", "--set", "update_epochs=10000"),
-                               cwd=perilune.directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        perilune.command(
+            "train",
+            *long_run(short),
+            "--run-dir",
+            "run",
+            "--set",
+            "num_envs=4096",
+            "--set",
+            "num_steps=64",
+            "--set",
+            "update_epochs=10000",
+        ),
+        cwd=perilune.directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (perilune.directory / "run" / "metrics.jsonl").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -113,9 +140,18 @@ def test_second_interrupt_stops_at_once(perilune, short):
 
 
 def test_ignored_interrupt_stays_ignored(perilune, short):
-    done = subprocess.run(["sh", "-c", 'trap "" INT; "$@" & child=$!; sleep 0.05; kill -INT $child; wait $child', "sh",
-                           *perilune.command("train", *short, "--run-dir", "run", "--set", "total_timesteps=200000")],
-                          cwd=perilune.directory, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'trap "" INT; "$@" & child=$!; sleep 0.05; kill -INT $child; wait $child',
+            "sh",
+            *perilune.command("train", *short, "--run-dir", "run", "--set", "total_timesteps=200000"),
+        ],
+        cwd=perilune.directory,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -125,8 +161,13 @@ def test_killed_at_any_moment_the_run_resumes(perilune, short):
     arguments = ["train", *long_run(short), "--run-dir", "run", "--quiet"]
     last = 0
     for _ in range(RUNS_KILLED):
-        process = subprocess.Popen(perilune.command(*arguments), cwd=perilune.directory, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            perilune.command(*arguments),
+            cwd=perilune.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         time.sleep(generator.uniform(0.0, 0.25))
         assert process.poll() is None, process.communicate()
         process.kill()
@@ -135,7 +176,7 @@ def test_killed_at_any_moment_the_run_resumes(perilune, short):
             arguments = ["train", "--resume", "run", "--quiet"]
         if (perilune.directory / "run" / "checkpoint.safetensors").exists():
             perilune.good("eval", "run", "--episodes", "1", "--device", "cpu")
-    done = interrupt(perilune, arguments, lambda: False if time.sleep(0.3) else True)
+    done = interrupt(perilune, arguments, after_a_moment)
     assert done.returncode == 130, done.stderr
     steps = steps_in(perilune, "run")
     assert steps == list(range(256, steps[-1] + 1, 256)) and steps[-1] > last
@@ -152,9 +193,12 @@ def test_resuming_a_finished_run_trains_nothing(perilune, short):
 def test_more_steps_for_a_run_that_had_ended(perilune, short):
     perilune.good("train", *short, "--run-dir", "run")
     done = perilune.good("train", "--resume", "run", "--set", "total_timesteps=10240", "--set", "ent_coef=0.02")
-    for words in ("at step 5,120 of 10,240", "total_timesteps = 10240 from here on, 5120 before",
-                  "ent_coef = 0.02 from here on",
-                  "learning_rate: 0.000375 in the last iteration, 0.00375 in the next, then linearly to 0 at step 10240"):
+    for words in (
+        "at step 5,120 of 10,240",
+        "total_timesteps = 10240 from here on, 5120 before",
+        "ent_coef = 0.02 from here on",
+        "learning_rate: 0.000375 in the last iteration, 0.00375 in the next, then linearly to 0 at step 10240",
+    ):
         assert words in done.stdout, done.stdout
     assert steps_in(perilune, "run") == list(range(256, 10241, 256))
     written = (perilune.directory / "run" / "config.toml").read_text()
@@ -166,23 +210,33 @@ def test_more_steps_for_a_run_that_had_ended(perilune, short):
 
 def test_interrupted_again_the_new_settings_stay(perilune, short):
     perilune.good("train", *short, "--run-dir", "parts")
-    begun = lambda: not time.sleep(0.3)
-    done = interrupt(perilune, ["train", "--resume", "parts", "--set", "total_timesteps=12800000"], begun)
+    done = interrupt(perilune, ["train", "--resume", "parts", "--set", "total_timesteps=12800000"], after_a_moment)
     assert done.returncode == 130 and steps_in(perilune, "parts")[-1] > 5120, done.stderr
-    done = interrupt(perilune, ["train", "--resume", "parts"], begun)
+    done = interrupt(perilune, ["train", "--resume", "parts"], after_a_moment)
     assert done.returncode == 130 and "note" not in done.stdout and " of 12,800,000" in done.stdout
 
 
-@pytest.mark.parametrize("change, words", [
-    ("seed=2", ["seed = 2", "seed = 1"]), ("num_envs=8", ["num_envs = 8", "num_envs = 16"]),
-    ("hidden_sizes=32,16", ["hidden_sizes = 32, 16", "hidden_sizes = none"]), ("precision=tf32", ["precision = tf32"]),
-    ("env.sutton_barto_reward=true", ["env.sutton_barto_reward = true", "env.sutton_barto_reward = false"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("seed=2", ["seed = 2", "seed = 1"]),
+        ("num_envs=8", ["num_envs = 8", "num_envs = 16"]),
+        ("hidden_sizes=32,16", ["hidden_sizes = 32, 16", "hidden_sizes = none"]),
+        ("precision=tf32", ["precision = tf32"]),
+        ("env.sutton_barto_reward=true", ["env.sutton_barto_reward = true", "env.sutton_barto_reward = false"]),
+    ],
+)
 def test_what_is_fixed_for_a_run_is_refused(perilune, short, change, words):
     perilune.good("train", *short, "--run-dir", "run")
     before = (perilune.directory / "run" / "config.toml").read_bytes()
-    perilune.fails(2, *words, "run/config.toml has", "fixed for a run", "--from",
-                   arguments=["train", "--resume", "run", "--set", change])
+    perilune.fails(
+        2,
+        *words,
+        "run/config.toml has",
+        "fixed for a run",
+        "--from",
+        arguments=["train", "--resume", "run", "--set", change],
+    )
     assert (perilune.directory / "run" / "config.toml").read_bytes() == before
 
 
@@ -190,27 +244,41 @@ def test_a_changed_config_is_held_against_the_checkpoint(perilune, short):
     perilune.good("train", *short, "--run-dir", "run")
     path = perilune.directory / "run" / "config.toml"
     path.write_text(path.read_text().replace('"tanh"', '"relu"').replace("hidden_width = 16", "hidden_width = 32"))
-    perilune.fails(2, "hidden_width = 32, activation = relu",
-                   "run/checkpoint.safetensors has hidden_width = 16, activation = tanh",
-                   arguments=["train", "--resume", "run"])
+    perilune.fails(
+        2,
+        "hidden_width = 32, activation = relu",
+        "run/checkpoint.safetensors has hidden_width = 16, activation = tanh",
+        arguments=["train", "--resume", "run"],
+    )
     assert not list(path.parent.glob("*.damaged"))
 
 
 def test_from_another_policy(perilune, short):
     perilune.good("train", *short, "--run-dir", "source")
     width = short.index("hidden_width=16")
-    others = short[:width - 1] + short[width + 1:]
+    others = short[: width - 1] + short[width + 1 :]
     for run in ("a", "b"):
         done = perilune.good("train", "cartpole-zoo", *others, "--from", "source", "--run-dir", run, "--seed", "3")
         assert "begins with the weights of source, of step 5120 in CartPole-v1" in done.stdout
         assert "hidden layers of 16, 16 units, tanh, as that policy has" in done.stdout
     perilune.good("train", "cartpole-zoo", *short, "--run-dir", "afresh", "--seed", "3")
     assert policy(perilune, "a") == policy(perilune, "b") != policy(perilune, "afresh")
-    perilune.fails(2, "hidden_width = 32", "source has 16, 16",
-                   arguments=["train", *short, "--set", "hidden_width=32", "--from", "source"])
-    perilune.fails(2, "is for CartPole-v1", "Lander-v0 has 8", "allowed: CartPole-v1",
-                   arguments=["train", "lander", "--from", "source/policy.safetensors"])
-    perilune.fails(2, "--resume", "--from", "leave one of them out", arguments=["train", "--resume", "a", "--from", "source"])
+    perilune.fails(
+        2,
+        "hidden_width = 32",
+        "source has 16, 16",
+        arguments=["train", *short, "--set", "hidden_width=32", "--from", "source"],
+    )
+    perilune.fails(
+        2,
+        "is for CartPole-v1",
+        "Lander-v0 has 8",
+        "allowed: CartPole-v1",
+        arguments=["train", "lander", "--from", "source/policy.safetensors"],
+    )
+    perilune.fails(
+        2, "--resume", "--from", "leave one of them out", arguments=["train", "--resume", "a", "--from", "source"]
+    )
     perilune.fails(2, "nowhere", "does not exist", arguments=["train", "--from", "nowhere"])
 
 
@@ -238,10 +306,12 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(perilune, short):
 
 def full_disk_command(perilune, arguments, disk):
     if disk is not None:
-        return dict(args=perilune.command(*arguments))
+        return {"args": perilune.command(*arguments)}
     # A limit on the size of any one file stands in for a full disk.
-    return dict(args=perilune.command(*arguments),
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
+    return {
+        "args": perilune.command(*arguments),
+        "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)),
+    }
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The files of a run directory, read with the packages that people read them with."""
 
+import itertools
 import json
 import math
 
@@ -8,9 +9,19 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-TAGS = {"charts/episodic_return", "charts/episodic_length", "charts/learning_rate", "charts/SPS", "losses/value_loss",
-        "losses/policy_loss", "losses/entropy", "losses/old_approx_kl", "losses/approx_kl", "losses/clipfrac",
-        "losses/explained_variance"}
+TAGS = {
+    "charts/episodic_return",
+    "charts/episodic_length",
+    "charts/learning_rate",
+    "charts/SPS",
+    "losses/value_loss",
+    "losses/policy_loss",
+    "losses/entropy",
+    "losses/old_approx_kl",
+    "losses/approx_kl",
+    "losses/clipfrac",
+    "losses/explained_variance",
+}
 
 
 def rows_of(run):
@@ -36,10 +47,15 @@ def test_metrics(run):
     assert [row["step"] for row in rows] == list(range(256, 5121, 256))
     assert all(set(row) >= TAGS for row in rows)
     assert [(row["iteration"], row["step"], row["eval/episodes"]) for row in evaluations] == [
-        (5, 1280, 10), (10, 2560, 10), (15, 3840, 10), (20, 5120, 100)]
+        (5, 1280, 10),
+        (10, 2560, 10),
+        (15, 3840, 10),
+        (20, 5120, 100),
+    ]
     saved = json.loads((run / "evaluation.json").read_text())["eval"]
     assert [evaluations[-1][f"eval/{name}"] for name in ("mean_return", "std_return", "mean_length", "episodes")] == [
-        pytest.approx(saved[name], rel=1e-6) for name in ("mean", "std", "mean_length", "episodes")]
+        pytest.approx(saved[name], rel=1e-6) for name in ("mean", "std", "mean_length", "episodes")
+    ]
     assert all(row["losses/entropy"] <= math.log(2) + 1e-6 for row in rows)
 
 
@@ -48,7 +64,7 @@ def test_tensorboard(run):
     events = accumulator.EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     assert set(events.Tags()["scalars"]) >= TAGS
-    for rows, tag in zip(rows_of(run), ("losses/value_loss", "eval/mean_return")):
+    for rows, tag in zip(rows_of(run), ("losses/value_loss", "eval/mean_return"), strict=True):
         scalars = events.Scalars(tag)
         assert [s.step for s in scalars] == [row["step"] for row in rows]
         np.testing.assert_allclose([s.value for s in scalars], [row[tag] for row in rows], rtol=1e-6)
@@ -58,10 +74,10 @@ def test_tensorboard(run):
 def test_policy_is_named_as_a_pytorch_sequential(perilune, short, hidden):
     perilune.good("train", *short, "--run-dir", "run", "--set", f"hidden_sizes={hidden}")
     tensors = load_file(perilune.directory / "run" / "policy.safetensors")
-    sizes = [4] + hidden
+    sizes = [4, *hidden]
     expected = {}
     for network, outputs in (("actor", 2), ("critic", 1)):
-        for layer, (inputs, out) in enumerate(zip(sizes, sizes[1:] + [outputs])):
+        for layer, (inputs, out) in enumerate(itertools.pairwise([*sizes, outputs])):
             expected[f"{network}.{2 * layer}.weight"] = (out, inputs)
             expected[f"{network}.{2 * layer}.bias"] = (out,)
     assert {name: tensor.shape for name, tensor in tensors.items()} == expected

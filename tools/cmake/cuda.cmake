@@ -1,5 +1,5 @@
-# Decides whether GPU kernels are built, and for which GPUs. Sets PERILUNE_HAS_CUDA; where it is OFF, PERILUNE_NO_CUDA says
-# why; PERILUNE_GPUS describes what is built for.
+# Decides whether GPU kernels are built, and for which GPUs. Sets PERILUNE_HAS_CUDA; where it is OFF, PERILUNE_NO_CUDA
+# says why; PERILUNE_GPUS describes what is built for.
 set(PERILUNE_HAS_CUDA OFF)
 set(PERILUNE_GPUS none)
 
@@ -27,7 +27,7 @@ if(PERILUNE_CUDA STREQUAL AUTO AND NOT compute_capabilities)
   return()
 endif()
 
-# cuda_missing(<problem> <what to do>): an error where GPU kernels were asked for, a reason where they are taken if possible.
+# cuda_missing(<problem> <what to do>): an error where GPU kernels were asked for, elsewhere why there are none.
 macro(cuda_missing problem remedy)
   if(PERILUNE_CUDA STREQUAL AUTO)
     set(PERILUNE_NO_CUDA "${problem}")

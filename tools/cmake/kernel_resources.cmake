@@ -1,5 +1,5 @@
-# kernel_resources.{json,txt}: registers, shared memory and spills of every kernel, and what its PTX must not hold, from what
-# nvcc_with_report kept when the kernels were compiled. Made for tests only: a user's build does not wait for it.
+# kernel_resources.{json,txt}: registers, shared memory and spills of every kernel, and what its PTX must not hold, from
+# what nvcc_with_report kept when the kernels were compiled. Made for tests only: a user's build does not wait for it.
 set(table ${PROJECT_BINARY_DIR}/kernel_resources)
 set(objects)
 foreach(target kernels kernels_oldest_gpu)

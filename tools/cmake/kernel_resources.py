@@ -1,10 +1,10 @@
-"""Tabulates what each GPU kernel needs, and each function that was not inlined into kernels, from what nvcc_with_report kept:
-kernel_resources.py OBJECTS OUTPUT.
+"""Tabulates what each GPU kernel needs, and each function that was not inlined into kernels, from what nvcc_with_report
+kept: kernel_resources.py OBJECTS OUTPUT.
 
 OBJECTS is a file that names object files; beside each is a folder <object>.report with ptxas's log and the PTX of each
 architecture; OUTPUT.json and OUTPUT.txt are written. Spills and the stack are ptxas's figures; f64 and local count PTX
-instructions, which show double arithmetic and indexed local arrays at their source, before ptxas may have hidden them; mma
-counts the multiplies of tensor cores. A kernel that several units have is listed once.
+instructions, which show double arithmetic and indexed local arrays at their source, before ptxas may have hidden them;
+mma counts the multiplies of tensor cores. A kernel that several units have is listed once.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 def demangle(names):
     text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
-    return dict(zip(names, text.stdout.splitlines()))
+    return dict(zip(names, text.stdout.splitlines(), strict=True))
 
 
 def short(name):
@@ -45,7 +45,7 @@ def parse_log(text):
         elif m := re.search(r"Function properties for (\S+)", line):
             row = kernels[arch, kernel] if m.group(1) == kernel else functions.setdefault((arch, m.group(1)), {})
         elif m := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
-            row.update(zip(("stack_bytes", "spill_store_bytes", "spill_load_bytes"), map(int, m.groups())))
+            row.update(zip(("stack_bytes", "spill_store_bytes", "spill_load_bytes"), map(int, m.groups()), strict=True))
         elif m := re.search(r"Used (\d+) registers", line):
             kernels[arch, kernel]["registers"] = int(m.group(1))
             if m := re.search(r"(\d+) bytes smem", line):
@@ -89,17 +89,33 @@ def main(objects, output):
         report = Path(path + ".report")
         unit = report.name.split(".")[0]
         log, counts = (report / "log").read_text(), ptx_counts(report)
-        for (what, table), figures in zip(tables.items(), parse_log(log)):
+        for (what, table), figures in zip(tables.items(), parse_log(log), strict=True):
             names = demangle(sorted({mangled for _, mangled in figures})) if figures else {}
             for (arch, mangled), figure in figures.items():
-                row = {"unit": unit, "arch": arch, what: short(names[mangled]), **figure,
-                       **{f"ptx_{k}": v for k, v in counts.get((arch, mangled), {}).items()}}
+                row = {
+                    "unit": unit,
+                    "arch": arch,
+                    what: short(names[mangled]),
+                    **figure,
+                    **{f"ptx_{k}": v for k, v in counts.get((arch, mangled), {}).items()},
+                }
                 table.setdefault((arch, row[what]), row)
-    rows, functions = (sorted(table.values(), key=lambda row: (row["arch"], row.get("kernel", row.get("function"))))
-                       for table in tables.values())
+    rows, functions = (
+        sorted(table.values(), key=lambda row: (row["arch"], row.get("kernel", row.get("function"))))
+        for table in tables.values()
+    )
     Path(output + ".json").write_text(json.dumps({"kernels": rows, "functions": functions}, indent=1) + "\n")
 
-    keys = ["registers", "shared_bytes", "stack_bytes", "spill_store_bytes", "spill_load_bytes", "ptx_f64", "ptx_local", "ptx_mma"]
+    keys = [
+        "registers",
+        "shared_bytes",
+        "stack_bytes",
+        "spill_store_bytes",
+        "spill_load_bytes",
+        "ptx_f64",
+        "ptx_local",
+        "ptx_mma",
+    ]
     heads = ["regs", "shared", "stack", "spill st", "spill ld", "f64", "local", "mma"]
     lines = [f"{'arch':6}" + "".join(f"{head:>9}" for head in heads) + "  kernel"]
     lines += [f"{row['arch']:6}" + "".join(f"{row[key]:9}" for key in keys) + "  " + row["kernel"] for row in rows]

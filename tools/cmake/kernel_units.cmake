@@ -1,8 +1,10 @@
-# Translation units from lists of environments like kernels/environments.def: one for each environment on the CPU (compiled once a
-# level), and one for each environment and precision on the GPU, so that all cores compile, and an edited simulator alone.
+# Translation units from lists of environments like kernels/environments.def: one for each environment on the CPU
+# (compiled once a level), and one for each environment and precision on the GPU, so that all cores compile, and an
+# edited simulator alone.
 #
-# perilune_units(<prefix> <file> <environments> <widths>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and <prefix>_ENVIRONMENT_LIST,
-# the list to compile with: what is left of the file with these environments and widths, where empty means all.
+# perilune_units(<prefix> <file> <environments> <widths>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and
+# <prefix>_ENVIRONMENT_LIST, the list to compile with: what is left of the file with these environments and widths,
+# where empty means all.
 function(perilune_write_unit path text)
   set(now)
   if(EXISTS ${path})
@@ -23,7 +25,8 @@ function(perilune_units prefix file environments only_widths)
   file(STRINGS ${file} lines REGEX "^PERILUNE_ENVIRONMENT\\(")
   foreach(line IN LISTS lines)
     if(NOT line MATCHES "^PERILUNE_ENVIRONMENT\\(([A-Za-z0-9_]+), *(\"[^\"]+\"), *([0-9, ]+)\\)$")
-      message(FATAL_ERROR "${file} has the line ${line} - allowed: PERILUNE_ENVIRONMENT(type, \"its/header.hpp\", width, ...)")
+      message(FATAL_ERROR "${file} has the line ${line} - allowed: "
+                          "PERILUNE_ENVIRONMENT(type, \"its/header.hpp\", width, ...)")
     endif()
     set(environment ${CMAKE_MATCH_1})
     set(header ${CMAKE_MATCH_2})
@@ -37,7 +40,8 @@ function(perilune_units prefix file environments only_widths)
       string(REPLACE ";" "|" pattern "${only_widths}")
       list(FILTER widths INCLUDE REGEX "^(${pattern})$")
       if(NOT widths)
-        message(FATAL_ERROR "PERILUNE_WIDTHS is \"${PERILUNE_WIDTHS}\", and ${environment} has none of these - allowed: some of ${all}")
+        message(FATAL_ERROR "PERILUNE_WIDTHS is \"${PERILUNE_WIDTHS}\", and ${environment} has none of these - "
+                            "allowed: some of ${all}")
       endif()
     endif()
     list(JOIN widths ", " widths)
@@ -65,7 +69,8 @@ void set_${name}_${environment}(Kernels* kernels) {
   set(unknown ${environments})
   list(REMOVE_ITEM unknown ${known})
   if(unknown OR NOT cpu_units)
-    message(FATAL_ERROR "PERILUNE_ENVIRONMENTS is \"${PERILUNE_ENVIRONMENTS}\" - allowed: some of ${known}, or empty for all")
+    message(FATAL_ERROR "PERILUNE_ENVIRONMENTS is \"${PERILUNE_ENVIRONMENTS}\" - "
+                        "allowed: some of ${known}, or empty for all")
   endif()
   perilune_write_unit(${folder}/environments.def "${kept}")
   set(${prefix}_CPU_UNITS ${cpu_units} PARENT_SCOPE)

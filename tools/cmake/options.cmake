@@ -21,8 +21,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
-  message(FATAL_ERROR "${CMAKE_CXX_COMPILER} is GCC ${CMAKE_CXX_COMPILER_VERSION}, and 12 or newer is needed - install one and "
-                      "name it: CXX=g++-12 cmake ... (in a fresh build folder)")
+  message(FATAL_ERROR "${CMAKE_CXX_COMPILER} is GCC ${CMAKE_CXX_COMPILER_VERSION}, and 12 or newer is needed - "
+                      "install one and name it: CXX=g++-12 cmake ... (in a fresh build folder)")
 endif()
 
 # A compiler cache is used where there is one, and nothing needs it.

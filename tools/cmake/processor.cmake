@@ -13,7 +13,8 @@ int main() {
     NO_CACHE CMAKE_FLAGS -DINCLUDE_DIRECTORIES=${PROJECT_SOURCE_DIR}
     COMPILE_OUTPUT_VARIABLE said RUN_OUTPUT_VARIABLE PERILUNE_PROCESSOR)
   if(NOT compiled OR NOT ran EQUAL 0)
-    message(FATAL_ERROR "A small program that asks for this processor's instruction sets does not compile or run:\n${said}")
+    message(FATAL_ERROR "A small program that asks for this processor's instruction sets does not compile or run:\n"
+                        "${said}")
   endif()
 endif()
 
@@ -35,6 +36,7 @@ else()
   set(unknown ${PERILUNE_CPU_LEVELS})
   list(REMOVE_ITEM unknown ${levels})
   if(unknown OR NOT PERILUNE_BUILT_LEVELS)
-    message(FATAL_ERROR "PERILUNE_CPU_LEVELS is \"${PERILUNE_CPU_LEVELS}\" - allowed: native, all, or some of ${levels}")
+    message(FATAL_ERROR "PERILUNE_CPU_LEVELS is \"${PERILUNE_CPU_LEVELS}\" - "
+                        "allowed: native, all, or some of ${levels}")
   endif()
 endif()

@@ -1,5 +1,5 @@
-# One line that says what is built, for what, and about how long that takes. CPU seconds of compilers, measured on two cores
-# of a server of 2023 (g++ 12, nvcc 13.0); a core of a laptop takes about as long.
+# One line that says what is built, for what, and about how long that takes. CPU seconds of compilers, measured on two
+# cores of a server of 2023 (g++ 12, nvcc 13.0); a core of a laptop takes about as long.
 include(ProcessorCount)
 ProcessorCount(cores)
 set(seconds 55)  # host and tools

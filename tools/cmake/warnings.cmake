@@ -1,9 +1,10 @@
-# perilune_flags: what every target is compiled with. Warnings are errors where CMAKE_COMPILE_WARNING_AS_ERROR says so. perilune_float_flags: what makes arithmetic the same everywhere.
+# perilune_flags: what every target is compiled with. Warnings are errors where CMAKE_COMPILE_WARNING_AS_ERROR says so.
+# perilune_float_flags: what makes arithmetic the same everywhere.
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
-# Libraries serve the program and the Python module, which exports nothing else. Hidden symbols are bound as in a program
-# alone: position independence costs nothing measurable then.
+# Libraries serve the program and the Python module, which exports nothing else. Hidden symbols are bound as in a
+# program alone: position independence costs nothing measurable then.
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
@@ -24,8 +25,8 @@ if(PERILUNE_SANITIZE)
     message(FATAL_ERROR "PERILUNE_SANITIZE (${PERILUNE_SANITIZE}) is for CPU builds - add -DPERILUNE_CUDA=OFF; "
                         "GPU code is checked with compute-sanitizer (tools/gpu-check)")
   endif()
-  # Null and object-size checks find what the address sanitizer finds too, and double the time to compile the kernels. Reports
-  # need files and lines only, which -g1 has, in less time than -g.
+  # Null and object-size checks find what the address sanitizer finds too, and double the time to compile the kernels.
+  # Reports need files and lines only, which -g1 has, in less time than -g.
   target_compile_options(perilune_flags INTERFACE
     -g1 -fsanitize=${PERILUNE_SANITIZE} -fno-sanitize=null,object-size -fno-sanitize-recover=all
     -fno-omit-frame-pointer)

@@ -15,7 +15,7 @@ from gpu_check.machine import ROOT
 
 PROGRAMS = ["perilune", "gpu_tests", "bench_kernels", "bench_libraries", "bench_throughput"]
 FOLDER = ROOT / "build" / "gpu-pack"
-INSIDE = "build/release"   # where the programs lie in an archive, so that an unpacked one needs no --build
+INSIDE = "build/release"  # where the programs lie in an archive, so that an unpacked one needs no --build
 MANIFEST = "manifest.json"
 MOST_MIB = 60
 # What every Linux has; anything else would have to be installed there.
@@ -36,10 +36,24 @@ def digest(path):
 
 def build_commands(arch):
     """Configures and builds, machine code for the architecture named alone."""
-    return [["cmake", "-S", ROOT, "-B", FOLDER, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DPERILUNE_CUDA=ON",
-             "-DPERILUNE_TESTS=ON", "-DPERILUNE_CPU_LEVELS=all", f"-DCMAKE_CUDA_ARCHITECTURES={arch}",
-             "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc"],
-            ["cmake", "--build", FOLDER, "--target", *PROGRAMS]]
+    return [
+        [
+            "cmake",
+            "-S",
+            ROOT,
+            "-B",
+            FOLDER,
+            "-G",
+            "Ninja",
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DPERILUNE_CUDA=ON",
+            "-DPERILUNE_TESTS=ON",
+            "-DPERILUNE_CPU_LEVELS=all",
+            f"-DCMAKE_CUDA_ARCHITECTURES={arch}",
+            "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc",
+        ],
+        ["cmake", "--build", FOLDER, "--target", *PROGRAMS],
+    ]
 
 
 def needed_libraries(program):
@@ -66,17 +80,38 @@ def make(archive, arch):
             files[name] = copy
         version = subprocess.run([files["perilune"], "--version"], capture_output=True, text=True).stdout.strip()
         manifest = Path(scratch) / MANIFEST
-        manifest.write_text(json.dumps({"program": version, "architectures": [arch],
-                                        "sha256": {name: digest(path) for name, path in files.items()}}, indent=1) + "\n")
-        scripts = [ROOT / "tools" / "gpu-check", ROOT / "tools" / "profile", *sorted((ROOT / "tools").glob("*.py")),
-                   *sorted((ROOT / "tools" / "gpu_check").glob("*.py")), *sorted((ROOT / "bench").glob("*.py"))]
-        write(archive, {**{f"{INSIDE}/{name}": path for name, path in {MANIFEST: manifest, **files}.items()},
-                        **{str(path.relative_to(ROOT)): path for path in scripts}})
+        manifest.write_text(
+            json.dumps(
+                {
+                    "program": version,
+                    "architectures": [arch],
+                    "sha256": {name: digest(path) for name, path in files.items()},
+                },
+                indent=1,
+            )
+            + "\n"
+        )
+        scripts = [
+            ROOT / "tools" / "gpu-check",
+            ROOT / "tools" / "profile",
+            *sorted((ROOT / "tools").glob("*.py")),
+            *sorted((ROOT / "tools" / "gpu_check").glob("*.py")),
+            *sorted((ROOT / "bench").glob("*.py")),
+        ]
+        write(
+            archive,
+            {
+                **{f"{INSIDE}/{name}": path for name, path in {MANIFEST: manifest, **files}.items()},
+                **{str(path.relative_to(ROOT)): path for path in scripts},
+            },
+        )
     size = archive.stat().st_size / 2**20
     if size > MOST_MIB:
         archive.unlink()
-        raise Unusable(f"the pack is {size:.0f} MiB large, and at most {MOST_MIB} MiB can be carried - "
-                       "name one architecture with -real (--arch 90-real)")
+        raise Unusable(
+            f"the pack is {size:.0f} MiB large, and at most {MOST_MIB} MiB can be carried - "
+            "name one architecture with -real (--arch 90-real)"
+        )
     print(f"{archive}: {size:.1f} MiB, {version}, for {arch}")
 
 
@@ -94,10 +129,11 @@ def unpack(archive, folder):
         with tarfile.open(archive, "r:xz") as tar:
             tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
-        raise Unusable(f"{archive} is cut short or no pack ({error}) - copy it here again")
+        raise Unusable(f"{archive} is cut short or no pack ({error}) - copy it here again") from error
     except OSError as error:
-        raise Unusable(f"{archive} cannot be unpacked into {folder} ({error.strerror or error}) - "
-                       "name another place with TMPDIR")
+        raise Unusable(
+            f"{archive} cannot be unpacked into {folder} ({error.strerror or error}) - name another place with TMPDIR"
+        ) from error
     if not (folder / INSIDE / MANIFEST).exists():
         raise Unusable(f"{archive} is no pack (it has no {MANIFEST}) - make one: tools/gpu-check --pack FILE.tar.xz")
     return folder / INSIDE
@@ -109,13 +145,16 @@ def find_programs(given, scratch):
         raise Unusable(f"--build {given} does not exist - name a build folder or a pack")
     build = unpack(given, scratch) if given and given.is_file() else (given or ROOT / "build" / "release").resolve()
     if not os.access(build / "perilune", os.X_OK):
-        raise Unusable(f"no programs in {build} - make a pack where CMake and a CUDA toolkit are "
-                       "(tools/gpu-check --pack FILE.tar.xz), carry it here, and name it: --build FILE.tar.xz")
+        raise Unusable(
+            f"no programs in {build} - make a pack where CMake and a CUDA toolkit are "
+            "(tools/gpu-check --pack FILE.tar.xz), carry it here, and name it: --build FILE.tar.xz"
+        )
     for name, wanted in manifest_of(build).get("sha256", {}).items():
         path = build / name
         if not path.exists() or digest(path) != wanted:
-            raise Unusable(f"{path} is {'damaged' if path.exists() else 'missing'} - "
-                           "unpack its pack again, or copy it here again")
+            raise Unusable(
+                f"{path} is {'damaged' if path.exists() else 'missing'} - unpack its pack again, or copy it here again"
+            )
     return build.relative_to(ROOT) if build.is_relative_to(ROOT) else build
 
 
@@ -125,7 +164,7 @@ def manifest_of(build):
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise Unusable(f"{path} is damaged ({error}) - unpack its pack again, or copy it here again")
+        raise Unusable(f"{path} is damaged ({error}) - unpack its pack again, or copy it here again") from error
 
 
 def runs_on(arch, capability):
@@ -138,5 +177,7 @@ def check_gpu(build, gpu):
     architectures = manifest_of(build).get("architectures", [])
     if architectures and not any(runs_on(arch, gpu["compute_cap"]) for arch in architectures):
         own = gpu["compute_cap"].replace(".", "")
-        raise NoGpu(f"the pack is for sm_{' sm_'.join(architectures)}, and {gpu['name']} is sm_{own} - "
-                    f"make one for it: tools/gpu-check --pack FILE.tar.xz --arch {own}-real")
+        raise NoGpu(
+            f"the pack is for sm_{' sm_'.join(architectures)}, and {gpu['name']} is sm_{own} - "
+            f"make one for it: tools/gpu-check --pack FILE.tar.xz --arch {own}-real"
+        )

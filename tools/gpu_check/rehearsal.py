@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-NCU_CSV = '''==PROF== Connected to process 4711 (perilune)
+NCU_CSV = """==PROF== Connected to process 4711 (perilune)
 {"a line": "of the program's own"}
 "ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device","CC","dram__bytes.sum","gpu__time_duration.sum","launch__registers_per_thread","sm__throughput.avg.pct_of_peak_sustained_elapsed","sm__warps_active.avg.pct_of_peak_sustained_active","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_not_issued_per_issue_active.ratio","smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio"
 "","","","","","","","","","","","Mbyte","usecond","register/thread","%","%","inst","inst","inst"
@@ -12,22 +12,22 @@ NCU_CSV = '''==PROF== Connected to process 4711 (perilune)
 "1","4711","perilune","h","void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)","1","7","(64, 1, 1)","(528, 1, 1)","0","9.0","40","500","128","70","20","1","9","1"
 "2","4711","perilune","h","void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)","1","7","(64, 1, 1)","(528, 1, 1)","0","9.0","42","700","128","70","22","1","9","1"
 "3","4711","perilune","h","void run_kernel<ReduceGradients, 256, 0, ReduceGradientsArgs>(T4)","1","7","(256, 1, 1)","(36, 1, 1)","0","9.0","10","n/a","32","5","50","0","0","2"
-'''
-KERNEL_CSV = '''Processing [perilune.sqlite] with [cuda_gpu_kern_sum.py]...
+"""  # noqa: E501 - as ncu prints it
+KERNEL_CSV = """Processing [perilune.sqlite] with [cuda_gpu_kern_sum.py]...
 Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
 90.0,16000000,16,1000000.0,990000.0,900000,1100000,100.0,"void run_kernel<Update<CartPole, 64>, 64, 0, UpdateArgs>(T4)"
 8.0,2400000,2,1200000.0,1200000.0,1200000,1200000,0.0,"void run_kernel<Rollout<CartPole, 64>, 64, 0, RolloutArgs>(T4)"
 
-'''
-RANGE_CSV = '''Range,Style,Total Proj Time (ns),Total Range Time (ns),Range Instances,Proj Avg (ns),Proj Med (ns),Proj Min (ns),Proj Max (ns),Proj StdDev (ns),Total GPU Ops,Avg GPU Ops,Avg Range Lvl,Avg Num Child
+"""
+RANGE_CSV = """Range,Style,Total Proj Time (ns),Total Range Time (ns),Range Instances,Proj Avg (ns),Proj Med (ns),Proj Min (ns),Proj Max (ns),Proj StdDev (ns),Total GPU Ops,Avg GPU Ops,Avg Range Lvl,Avg Num Child
 perilune:rollout,PushPop,2600000,100000,2,1300000.0,1300000.0,1,2,0.0,2,1.0,1.0,0.0
 perilune:gradient,PushPop,17600000,100000,16,1100000.0,1100000.0,1,2,0.0,16,1.0,2.0,0.0
-'''
+"""  # noqa: E501 - as nsys prints it
 NVIDIA_SMI = "no GPU: a rehearsal, none, 0 MiB, 0 MHz, 9.0"
 TOOLS = ["nvidia-smi", "compute-sanitizer", "nsys", "ncu"]
 
 # A sanitizer runs the program; the profilers only print.
-FAKE = '''#!{python}
+FAKE = """#!{python}
 import os, pathlib, sys
 name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 if name == "compute-sanitizer":
@@ -40,14 +40,18 @@ elif name == "nsys":
     print({reports!r}[words[words.index("--report") + 1]])
 else:
     print({{"nvidia-smi": {smi!r}, "ncu": {ncu!r}}}[name])
-'''
+"""
 
 
 def fake_tools(folder):
     """Writes them, and puts them first on this process's PATH; hides a GPU that may be there."""
     folder.mkdir()
-    text = FAKE.format(python=sys.executable, smi=NVIDIA_SMI, ncu=NCU_CSV,
-                       reports={"cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV})
+    text = FAKE.format(
+        python=sys.executable,
+        smi=NVIDIA_SMI,
+        ncu=NCU_CSV,
+        reports={"cuda_gpu_kern_sum": KERNEL_CSV, "nvtx_gpu_proj_sum": RANGE_CSV},
+    )
     for name in TOOLS:
         path = Path(folder) / name
         path.write_text(text)

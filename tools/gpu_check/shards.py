@@ -6,7 +6,6 @@ died did not come to, are run again in fresh processes.
 """
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_check.machine import Failed
@@ -31,7 +30,7 @@ def first_line(lines):
     for i, line in enumerate(lines):
         if ": Failure" in line:
             place = line.split(": Failure")[0].rsplit("/", 1)[-1]
-            return " ".join([place + ":", *(text.strip() for text in lines[i + 1:i + 3] if text.strip())])[:300]
+            return " ".join([place + ":", *(text.strip() for text in lines[i + 1 : i + 3] if text.strip())])[:300]
     return next((line.strip()[:300] for line in lines if line.strip()), "it failed and said nothing")
 
 
@@ -40,10 +39,16 @@ def read_log(text):
     ended, name, lines = [], None, []
     for line in text.splitlines():
         if line.startswith(RUN):
-            name, lines = line[len(RUN):].strip(), []
+            name, lines = line[len(RUN) :].strip(), []
             continue
-        status = next((word for mark, word in ((OK, "passed"), (FAILED, "failed"), (SKIPPED, "skipped"))
-                       if name and line.startswith(mark) and line[len(mark):].split(" (")[0].split(",")[0] == name), None)
+        status = next(
+            (
+                word
+                for mark, word in ((OK, "passed"), (FAILED, "failed"), (SKIPPED, "skipped"))
+                if name and line.startswith(mark) and line[len(mark) :].split(" (")[0].split(",")[0] == name
+            ),
+            None,
+        )
         if status:
             ended.append((name, status, lines))
             name = None
@@ -69,8 +74,13 @@ class Shards:
     def run_one(self, names):
         """Settles what a process settles; returns the tests that must run again."""
         self.processes += 1
-        done = self.machine.attempt(self.program, "--gtest_color=no", f"--gtest_filter={':'.join(names)}",
-                                    environment=self.environment, quiet=self.machine.sizes.quiet)
+        done = self.machine.attempt(
+            self.program,
+            "--gtest_color=no",
+            f"--gtest_filter={':'.join(names)}",
+            environment=self.environment,
+            quiet=self.machine.sizes.quiet,
+        )
         log, settled = read_log(done.out), set()
         for name, status, lines in log:
             settled.add(name)

@@ -17,16 +17,20 @@ def slowest_phase(profile):
     lost, row = max(late, key=lambda entry: entry[0], default=(0.0, None))
     if lost <= 0.0:
         return ""
-    return (f"{row['phase']} takes {row['seconds'] / row['predicted_seconds']:.1f} times its prediction at "
-            f"{profile['num_envs']} environments, bound by {row['bound']}")
+    return (
+        f"{row['phase']} takes {row['seconds'] / row['predicted_seconds']:.1f} times its prediction at "
+        f"{profile['num_envs']} environments, bound by {row['bound']}"
+    )
 
 
 def waiting(counters, phase):
     """Why that phase's warps wait, by Nsight Compute."""
     rows = [*(counters or {}).get("training", {}).get("phases", []), *(counters or {}).get("simulate", [])]
     stalls = next((row.get("stalls", {}) for row in rows if row["phase"] == phase), {})
-    return next((f"; its warps wait for {reason} ({100 * share:.0f}%)" for reason, share in stalls.items()),
-                "; why its warps wait is not known (ncu)")
+    return next(
+        (f"; its warps wait for {reason} ({100 * share:.0f}%)" for reason, share in stalls.items()),
+        "; why its warps wait is not known (ncu)",
+    )
 
 
 def suspect(row, profiles, counters):
@@ -47,7 +51,8 @@ def headline_lines(result, profiles, counters):
         name = f"{row['what']} {row.get('precision', '')}".strip()
         share = row["steps_per_second"] / predicted if predicted else None
         cells = ("-", "-") if share is None else (f"{rate(predicted)}steps/s", f"{100 * share:.0f}%")
-        yield f"  {name:12} {row['num_envs']:>12} {rate(row['steps_per_second']):>7}steps/s {cells[0]:>14} {cells[1]:>6}"
+        measured = f"{rate(row['steps_per_second']):>7}steps/s"
+        yield f"  {name:12} {row['num_envs']:>12} {measured} {cells[0]:>14} {cells[1]:>6}"
         if share is not None and share < NEAR:
             misses.append((f"{name} with {row['num_envs']} environments", share, suspect(row, profiles, counters)))
     if misses:
@@ -75,17 +80,28 @@ def page(state, stages, results):
                 lines += [f"    {line}" for line in state["stages"][name].get("output", "").splitlines()[:20]]
     headline = results("headline")
     if headline:
-        lines += ["", f"CartPole-v1, {headline.get('device', own['gpu'])}:",
-                  *headline_lines(headline, results("phases"), results("ncu"))]
-    rows = [(name, row) for name in ("lander", "lunar-lander-fast", "lunar-lander")
-            for row in (results(name) or {}).get("rows", []) if row["what"] != "step"]
+        lines += [
+            "",
+            f"CartPole-v1, {headline.get('device', own['gpu'])}:",
+            *headline_lines(headline, results("phases"), results("ncu")),
+        ]
+    rows = [
+        (name, row)
+        for name in ("lander", "lunar-lander-fast", "lunar-lander")
+        for row in (results(name) or {}).get("rows", [])
+        if row["what"] != "step"
+    ]
     if rows:
         lines += ["", "landers:"]
     for name, row in rows:
-        lines.append(f"  {name:18} {row['what']:5} {row.get('precision', ''):5} {row['num_envs']:>8} "
-                     f"{rate(row['steps_per_second']):>7}steps/s")
+        lines.append(
+            f"  {name:18} {row['what']:5} {row.get('precision', ''):5} {row['num_envs']:>8} "
+            f"{rate(row['steps_per_second']):>7}steps/s"
+        )
     solved = results("solve")
     if solved:
-        lines += ["", f"CartPole solved on {solved['solved']} of {solved['runs']} seeds, "
-                      f"median {solved['median_seconds']:.3g} s"]
+        lines += [
+            "",
+            f"CartPole solved on {solved['solved']} of {solved['runs']} seeds, median {solved['median_seconds']:.3g} s",
+        ]
     return "\n".join(lines) + "\n"

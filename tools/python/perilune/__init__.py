@@ -5,24 +5,44 @@
     run = perilune.train("cartpole", seed=1)                              # curves, evaluation, policy, run directory
     policy = perilune.load(run.run_dir); actions = policy(observations)
 
-Gymnasium, Stable-Baselines3 and PyTorch are not needed and never imported by `import perilune`; environments are registered
-with Gymnasium whichever of the two is imported first.
+Gymnasium, Stable-Baselines3 and PyTorch are not needed and never imported by `import perilune`; environments are
+registered with Gymnasium whichever of the two is imported first.
 
-An argument of the wrong kind is a TypeError and one that is not possible a UsageError (a ValueError); both name it and say what
-is allowed. Integers are Python's, NumPy's and arrays of no dimensions; booleans are no integers.
+An argument of the wrong kind is a TypeError and one that is not possible a UsageError (a ValueError); both name it and
+say what is allowed. Integers are Python's, NumPy's and arrays of no dimensions; booleans are no integers.
 """
 
 from perilune import registration
 from perilune._native import DeviceArray, Error, NoDeviceError, OutOfMemoryError, UsageError, version
 from perilune.catalog import environments, info, keys, presets
+from perilune.evaluation import Evaluation
 from perilune.policy import Policy, load
 from perilune.replays import replay
-from perilune.training import Best, Evaluation, Run, evaluate, train
+from perilune.training import Best, Run, evaluate, train
 
 __version__ = version()
 
-__all__ = ["Best", "DeviceArray", "Env", "Error", "Evaluation", "NoDeviceError", "OutOfMemoryError", "Policy", "Run", "UsageError",
-           "VectorEnv", "environments", "evaluate", "info", "keys", "load", "presets", "replay", "train"]
+__all__ = [
+    "Best",
+    "DeviceArray",
+    "Env",
+    "Error",
+    "Evaluation",
+    "NoDeviceError",
+    "OutOfMemoryError",
+    "Policy",
+    "Run",
+    "UsageError",
+    "VectorEnv",
+    "environments",
+    "evaluate",
+    "info",
+    "keys",
+    "load",
+    "presets",
+    "replay",
+    "train",
+]
 
 
 def __getattr__(name):

@@ -1,10 +1,10 @@
 """What arguments of the package may be, and the errors that say so.
 
-Each check returns a value as the native module takes it. It raises TypeError for a value of the wrong kind and UsageError for
-one of the right kind that is not possible, with the text "<name> = <value> is ... - allowed: ...".
+Each check returns a value as the native module takes it. It raises TypeError for a value of the wrong kind and
+UsageError for one of the right kind that is not possible, with the text "<name> = <value> is ... - allowed: ...".
 
-Integers are what operator.index takes: Python's, NumPy's and arrays of no dimensions; numbers also what is a numbers.Real.
-Booleans are neither: they are True, False and NumPy's.
+Integers are what operator.index takes: Python's, NumPy's and arrays of no dimensions; numbers also what is a
+numbers.Real. Booleans are neither: they are True, False and NumPy's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN = 60
 
 
 class RenderModeError(_native.UsageError, TypeError):
-    """A TypeError too: libraries that ask every environment for pictures (Stable-Baselines3) take one to mean "without"."""
+    """A TypeError too: libraries that ask every environment for pictures (Stable-Baselines3) take it as "without"."""
 
 
 def shown(value: Any) -> str:
@@ -104,12 +104,19 @@ def integers(name: str, values: Any, limits: tuple[int, int]) -> list[int]:
 def seeds(name: str, values: Any, count: int) -> list[int | None]:
     """One for each of `count` environments; None among them stays."""
     if len(values) != count:
-        raise _native.UsageError(f"{name} has {len(values)} seeds for {count} environments - give one each, or one number for all")
+        raise _native.UsageError(
+            f"{name} has {len(values)} seeds for {count} environments - give one each, or one number for all"
+        )
     if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
         return integers(name, values, limits_of("seed"))
     low, high = limits_of("seed")
-    return [value if type(value) is int and low <= value <= high else  # the usual case
-            integer(f"{name}[{i}]", value, (low, high), optional=True) for i, value in enumerate(values)]
+    return [
+        value
+        if type(value) is int and low <= value <= high
+        # the usual case
+        else integer(f"{name}[{i}]", value, (low, high), optional=True)
+        for i, value in enumerate(values)
+    ]
 
 
 def boolean(name: str, value: Any, *, optional: bool = False) -> bool | None:
@@ -198,16 +205,21 @@ def device(name: Any, threads: Any) -> tuple[str, int | None]:
     return text("device", name, "auto, cpu, cuda"), integer("threads", threads, (1, 1024), optional=True)
 
 
-def evaluation(episodes: Any, deterministic: Any, seed: Any, env: Any, max_episode_steps: Any,
-               env_id: Any) -> tuple[int, bool, int, list[tuple[str, str]]]:
+def evaluation(
+    episodes: Any, deterministic: Any, seed: Any, env: Any, max_episode_steps: Any, env_id: Any
+) -> tuple[int, bool, int, list[tuple[str, str]]]:
     """The arguments of an evaluation, the last three as settings of the task that it plays."""
     task = {"env_id": env_id, "max_episode_steps": integer("max_episode_steps", max_episode_steps, optional=True)}
-    return (integer("episodes", episodes, limits_of("eval_episodes")), boolean("deterministic", deterministic),
-            integer("seed", seed), settings(env, {key: value for key, value in task.items() if value is not None}))
+    return (
+        integer("episodes", episodes, limits_of("eval_episodes")),
+        boolean("deterministic", deterministic),
+        integer("seed", seed),
+        settings(env, {key: value for key, value in task.items() if value is not None}),
+    )
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, float]:
-    """Parameters of an environment as numbers. What they may be, and which an environment has, the native module knows."""
+    """Parameters of an environment as numbers. What they may be, and which an environment has, _native knows."""
     return {name: _parameter(name, value) for name, value in values.items()}
 
 
@@ -245,7 +257,7 @@ def setting(name: str, value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if kind == "list" and isinstance(value, (list, tuple, np.ndarray)):
-        return ",".join(map(str, integers(name, value, (-2**63, 2**63 - 1)))) or "none"
+        return ",".join(map(str, integers(name, value, (-(2**63), 2**63 - 1)))) or "none"
     if kind == "choice":
         wrong_kind(name, value, "no text", allowed)
     whole = _index(value)

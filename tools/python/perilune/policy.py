@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from perilune import _arguments, _native
+from perilune import _arguments, _native, _safetensors
+from perilune.evaluation import Evaluation
 
 # Of every number of a continuous action.
 _LOW, _HIGH = -1.0, 1.0
@@ -38,8 +38,9 @@ class Policy:
 
     Arithmetic is fp32, as in evaluations, whatever precision training multiplied in.
 
-    It can be copied and pickled, weights included, and goes on with the same draws: on the device, and with the threads, that
-    it was loaded with ("auto" chooses anew; unpickling a policy of device="cuda" where there is no GPU raises NoDeviceError).
+    It can be copied and pickled, weights included, and goes on with the same draws: on the device, and with the
+    threads, that it was loaded with ("auto" chooses anew; unpickling a policy of device="cuda" where there is no GPU
+    raises NoDeviceError).
     """
 
     def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None):
@@ -76,8 +77,8 @@ class Policy:
         obs: [D] or [n, D], NumPy (or what NumPy can make an array of), or a DLPack array on the policy's GPU (float32).
         deterministic: the most probable action (Box: the mean); else drawn: call c, row i draws by (seed, c, i).
 
-        Returns int64 [n] (Discrete) or float32 [n, k] within the action space (Box), without the first axis for a single
-        observation; for an array on the GPU a DeviceArray, its numbers not clipped, without waiting for the GPU.
+        Returns int64 [n] (Discrete) or float32 [n, k] within the action space (Box), without the first axis for a
+        single observation; for an array on the GPU a DeviceArray, its numbers not clipped, without waiting for the GPU.
         Raises UsageError for a wrong shape or a NaN, TypeError for what is no array of numbers.
         """
         obs, is_single = self._rows(obs)
@@ -104,18 +105,24 @@ class Policy:
         array = _arguments.floats("obs", obs, np.float32, "float32 [D] or [n, D]")
         return (array[None], True) if array.ndim == 1 else (array, False)
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 1,
-                 env: Mapping[str, Any] | None = None, max_episode_steps: int | None = None, env_id: str | None = None):
+    def evaluate(
+        self,
+        episodes: int = 100,
+        *,
+        deterministic: bool = True,
+        seed: int = 1,
+        env: Mapping[str, Any] | None = None,
+        max_episode_steps: int | None = None,
+        env_id: str | None = None,
+    ) -> Evaluation:
         """Plays whole episodes of the task that the policy was trained for, or of another; see perilune.evaluate()."""
-        from perilune.training import Evaluation
-
         options = _arguments.evaluation(episodes, deterministic, seed, env, max_episode_steps, env_id)
         return Evaluation(**self._native.evaluate(*options))
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out], ...,
-        critic.0.weight, ..."""
-        return _tensors(self._native.file())
+        """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out],
+        ..., critic.0.weight, ..."""
+        return _safetensors.tensors_of(self._native.file())
 
     def export(self, path: str | os.PathLike) -> Path:
         """Writes the policy for other programs, as the name ends:
@@ -125,24 +132,34 @@ class Policy:
         .onnx         the actor: "obs" [n, D] -> "outputs" [n, k] (needs the package onnx)
         .pt           the actor as TorchScript, [n, D] -> [n, k] (needs torch)
 
-        Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and .pt are
-        the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose outputs are to be
-        clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the .safetensors.
+        Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and
+        .pt are the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose
+        outputs are to be clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the
+        .safetensors.
 
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
         path = Path(_arguments.path("path", path))
-        write = {".safetensors": _write_safetensors, ".npz": _write_npz, ".onnx": _write_onnx, ".pt": _write_torchscript}
+        write = {
+            ".safetensors": _write_safetensors,
+            ".npz": _write_npz,
+            ".onnx": _write_onnx,
+            ".pt": _write_torchscript,
+        }
         if path.suffix not in write:
-            raise _native.UsageError(f"path {path.name!r} does not say in what form to export - allowed: names that end in "
-                                     f"{', '.join(write)}")
+            raise _native.UsageError(
+                f"path {path.name!r} does not say in what form to export - allowed: names that end in "
+                f"{', '.join(write)}"
+            )
         write[path.suffix](self, path)
         return path
 
     def _layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(weight [out, in], bias [out]) of the actor's layers, in order."""
         tensors = self.weights()
-        numbers = sorted(int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight"))
+        numbers = sorted(
+            int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight")
+        )
         return [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
 
     def __fspath__(self) -> str:
@@ -150,24 +167,6 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"<perilune.Policy for {self.env_id} from {str(self.path)!r} on {self.device}>"
-
-
-def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
-    with path.open("rb") as file:
-        return json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__", {})
-
-
-def _tensors(data: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file that the native module has written."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    del header["__metadata__"]
-    tensors = {}
-    for name, entry in sorted(header.items()):
-        begin, stop = (end + offset for offset in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:stop], "<f4").reshape(entry["shape"])
-    return tensors
 
 
 def _write_safetensors(policy: Policy, path: Path) -> None:
@@ -196,11 +195,18 @@ def _write_onnx(policy: Policy, path: Path) -> None:
             nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
         current = f"hidden{i}"
     if policy._native.is_continuous:
-        values += [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in (("low", _LOW), ("high", _HIGH))]
+        values += [
+            numpy_helper.from_array(np.array(bound, np.float32), name)
+            for name, bound in (("low", _LOW), ("high", _HIGH))
+        ]
         nodes.append(helper.make_node("Clip", ["means", "low", "high"], ["outputs"]))
     graph = helper.make_graph(
-        nodes, "actor", [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
-        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])], values)
+        nodes,
+        "actor",
+        [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
+        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])],
+        values,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, os.fspath(path))

@@ -17,10 +17,14 @@ def _register(prefix):
     for environment in _native.environments():
         if f"{NAMESPACE}/{environment['id']}" in registry:
             continue
-        register(id=prefix + environment["id"], entry_point="perilune.single:without_limit",
-                 vector_entry_point="perilune.vector:VectorEnv",
-                 reward_threshold=environment["solved_return"], max_episode_steps=environment["max_episode_steps"],
-                 kwargs={"env_id": environment["id"]})
+        register(
+            id=prefix + environment["id"],
+            entry_point="perilune.single:without_limit",
+            vector_entry_point="perilune.vector:VectorEnv",
+            reward_threshold=environment["solved_return"],
+            max_episode_steps=environment["max_episode_steps"],
+            kwargs={"env_id": environment["id"]},
+        )
 
 
 def register_plugin():

@@ -1,4 +1,4 @@
-"""Environments for Stable-Baselines3: perilune.sb3.make("CartPole-v1", num_envs=1024) is a VecEnv. Needs stable-baselines3."""
+"""Environments for Stable-Baselines3, which is needed: perilune.sb3.make("CartPole-v1", num_envs=1024) is a VecEnv."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def make(env_id: str = "CartPole-v1", num_envs: int = 1, **options: Any) -> Peri
 
 
 class PeriluneVecEnv(VecEnv):
-    """A perilune.VectorEnv with SAME_STEP autoreset as Stable-Baselines3 wants environments: done flags, and a list of infos
-    with terminal_observation, TimeLimit.truncated and, with episode_statistics, the Monitor's episode {r, l, t}."""
+    """A perilune.VectorEnv with SAME_STEP autoreset as Stable-Baselines3 wants environments: done flags, and a list of
+    infos with terminal_observation, TimeLimit.truncated and, with episode_statistics, Monitor's episode {r, l, t}."""
 
     def __init__(self, envs: VectorEnv):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
@@ -49,11 +49,16 @@ class PeriluneVecEnv(VecEnv):
         if batch:
             statistics = batch.get("episode")
             for i in np.flatnonzero(dones):
-                infos[i] = {"terminal_observation": batch["final_obs"][i],
-                            "TimeLimit.truncated": bool(truncated[i] and not terminated[i])}
+                infos[i] = {
+                    "terminal_observation": batch["final_obs"][i],
+                    "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                }
                 if statistics is not None:
-                    infos[i]["episode"] = {"r": float(statistics["r"][i]), "l": int(statistics["l"][i]),
-                                           "t": float(statistics["t"][i])}
+                    infos[i]["episode"] = {
+                        "r": float(statistics["r"][i]),
+                        "l": int(statistics["l"][i]),
+                        "t": float(statistics["t"][i]),
+                    }
         return observations, rewards, dones, infos
 
     def close(self) -> None:
@@ -76,5 +81,5 @@ class PeriluneVecEnv(VecEnv):
         is_monitor = wrapper_class.__name__ == "Monitor"
         return [is_monitor for _ in self._indices(indices)]
 
-    def _indices(self, indices: None | int | Iterable[int]) -> Sequence[int]:
+    def _indices(self, indices: int | Iterable[int] | None) -> Sequence[int]:
         return list(self._get_indices(indices))

@@ -1,8 +1,8 @@
-"""One environment as Gymnasium's Env, for what takes no batch: Stable-Baselines3, wrappers, SyncVectorEnv, AsyncVectorEnv."""
+"""One environment as Gymnasium's Env, for what takes no batch: Stable-Baselines3, wrappers, SyncVectorEnv."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -15,24 +15,40 @@ _UNLIMITED = 2**31 - 1
 
 class Env(gymnasium.Env):
     """A single environment; gymnasium.make("perilune/<id>", ...) makes it. It has the bits of environment 0 of a
-    perilune.VectorEnv with the same seed: reset(seed=s) starts on the first episode of seed s, reset() goes on with the next.
+    perilune.VectorEnv with the same seed: reset(seed=s) starts on the first episode of seed s, reset() goes on with the
+    next.
 
     For speed take perilune.VectorEnv: what a call costs is then shared by many environments.
     """
 
-    metadata = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
-    def __init__(self, env_id: str = "CartPole-v1", *, max_episode_steps: int | None = None, render_mode: str | None = None,
-                 **parameters: Any):
-        """env_id, max_episode_steps, render_mode, parameters: as of perilune.VectorEnv, which also says what it raises."""
-        self._envs = VectorEnv(env_id, 1, max_episode_steps=max_episode_steps, autoreset_mode="Disabled", threads=1,
-                               render_mode=render_mode, **parameters)
+    def __init__(
+        self,
+        env_id: str = "CartPole-v1",
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **parameters: Any,
+    ):
+        """env_id, max_episode_steps, render_mode, parameters: as of perilune.VectorEnv, and so what it raises."""
+        self._envs = VectorEnv(
+            env_id,
+            1,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode="Disabled",
+            threads=1,
+            render_mode=render_mode,
+            **parameters,
+        )
         self.render_mode = None
         self.env_id = self._envs.env_id
         self.observation_space = self._envs.single_observation_space
         self.action_space = self._envs.single_action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode: its first observation float32 [D], and no infos. There are no options.
 
         Raises TypeError for a seed that is no integer, UsageError for one out of range and for options.
@@ -47,8 +63,8 @@ class Env(gymnasium.Env):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step: observation float32 [D], reward, terminated, truncated, and no infos.
 
-        action: an integer (Discrete) or numbers [k] (Box). Raises as VectorEnv.step does, UsageError also when the episode
-        is over: reset() begins another.
+        action: an integer (Discrete) or numbers [k] (Box). Raises as VectorEnv.step does, UsageError also when the
+        episode is over: reset() begins another.
         """
         observations, rewards, terminated, truncated, _ = self._envs.step(self._batch_of_one(action))
         return observations[0].copy(), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}

@@ -11,7 +11,7 @@ from gymnasium import spaces
 _LANDER = [2.5, 2.5, 10.0, 10.0, 2 * math.pi, 10.0]
 _BOUNDS = {
     # Twice the limits at which an episode ends; velocities are not bounded.
-    "CartPole-v1": [4.8, np.inf, 2 * 12 * 2 * math.pi / 360, np.inf],
+    "CartPole-v1": [4.8, np.inf, 2 * 12 * 2 * math.pi / 360, np.inf]
 }
 
 
