@@ -107,7 +107,7 @@ std::vector<float> trained(const Config& config) {
   trainer.start(std::nullopt, false);
   for (std::uint32_t i = 0; i < trainer.iterations(); ++i) trainer.enqueue_iteration();
   device->synchronize();
-  std::vector<float> parameters = trainer.state().parameters;
+  std::vector<float> parameters = trainer.state().parameters();
   parameters.push_back(static_cast<float>(trainer.iterations()));
   return parameters;
 }

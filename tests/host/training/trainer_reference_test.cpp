@@ -44,7 +44,7 @@ bool follows(const Case& c, int seed) {
   const auto device = select_device(DeviceChoice::kCpu, 2).device;
   Trainer trainer(config, *device);
   trainer.start(std::nullopt, false);
-  ReferenceTraining<E> reference(config, trainer.state().parameters);
+  ReferenceTraining<E> reference(config, trainer.state().parameters());
   std::vector<ReferenceMetrics> expected;
   for (std::uint32_t i = 0; i < trainer.iterations(); ++i) expected.push_back(reference.iterate());
   if (reference.closeness.nearest() < 1.0) return false;
