@@ -62,7 +62,10 @@ class Subject {
       : device_(device), precision_(choose_precision(config, device)), config_(config), model_(model_of(config)) {
     plan_.machine = &device.machine();
     plan_.kernels = find_kernels(device.machine(), config.env_id.c_str(), config.hidden_width, precision_);
-    plan_.hyper = hyperparameters();
+    // What is left out keeps the reference's formula short.
+    plan_.hyper =
+        rounded({.ent_coef = 0.0}, {.anneal_lr = Anneal::kNone, .norm_adv = Normalization::kNone, .clip_vloss = false},
+                1u << 20);
     plan_.actor = model_.actor;
     plan_.critic = model_.critic;
     plan_.num_envs = config.num_envs;
@@ -157,23 +160,6 @@ class Subject {
   }
 
  private:
-  // norm_adv 0 and no entropy keep the reference's formula short.
-  static Hyperparameters hyperparameters() {
-    Hyperparameters hyper{};
-    hyper.gamma = 0.99f;
-    hyper.gae_lambda = 0.95f;
-    hyper.clip_coef = 0.2f;
-    hyper.vf_coef = 0.5f;
-    hyper.max_grad_norm = 0.5f;
-    hyper.adam_beta1 = 0.9f;
-    hyper.adam_beta2 = 0.999f;
-    hyper.adam_beta1_complement = 0.1f;
-    hyper.adam_beta2_complement = 0.001f;
-    hyper.adam_epsilon = 1e-5f;
-    hyper.num_iterations = 1u << 20;
-    return hyper;
-  }
-
   void take_arrays() {
     const IterationSizes sizes = plan_.sizes();
     std::vector<std::size_t> slots;

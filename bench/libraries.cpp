@@ -140,17 +140,15 @@ Comparison compare_gae(Device& device, const Batch& batch, double seconds) {
   const int count = static_cast<int>(size);
   bench::cub_scan(nullptr, bytes, device_keys.data(), device_steps.data(), composed.data(), count, stream);
   const DeviceArray<char> temporary(device, bytes);
-  const GaeArgs args{control.data(),
+  const GaeArgs args{rounded({.gamma = kGamma, .gae_lambda = kLambda}, {}, 1),
+                     control.data(),
                      rewards.data(),
                      values.data(),
                      ends.data(),
                      advantages.data(),
                      moments.data(),
                      batch.count,
-                     kSteps,
-                     kGamma,
-                     kLambda,
-                     0};
+                     kSteps};
   // Targets replace values, which only the first launch finds as they were: times do not hang on them.
   const auto launch = [&] { machine.gae(args, device.queue()); };
   const auto library = [&] {

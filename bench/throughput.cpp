@@ -76,7 +76,7 @@ Config benchmark_config(const Config& environment, int envs, int width, const st
   config.num_envs = envs;
   config.num_steps = 128;
   config.total_timesteps = 1LL << 40;
-  config.anneal_lr = Config::Anneal::kNone;
+  config.anneal_lr = Anneal::kNone;
   return config;
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/hyperparameters.hpp"
 #include "kernels/machine/queue.hpp"
 #include "sims/rng_key.hpp"
 
@@ -21,11 +22,6 @@ inline constexpr int kMaxFusedWidth = 128;
 inline constexpr int kMaxEnvParameters = 8;
 /// Tensors start at multiples of this many floats inside the parameter array.
 inline constexpr int kTensorAlignment = 16;
-
-enum class Activation : std::int32_t { kTanh, kRelu };
-
-/// What rollouts and updates multiply matrices in; sums, weights, losses and the optimiser are fp32 in all of them.
-enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 
 /// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
 /// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
@@ -70,24 +66,6 @@ struct AdamStep {
 
 /// Where a NaN or Inf was found first.
 enum class NonFinite : std::uint32_t { kNone, kPolicyLoss, kValueLoss, kActorGradient, kCriticGradient };
-
-/// The part of the configuration that kernels read; constant during a run.
-struct Hyperparameters {
-  float gamma, gae_lambda;
-  float clip_coef, ent_coef, vf_coef, max_grad_norm;  ///< max_grad_norm 0: no clipping
-  float target_kl;                                    ///< 0: never stop
-  float actor_learning_rate, critic_learning_rate, epoch_lr_decay;
-  float adam_beta1, adam_beta2, adam_epsilon;
-  float adam_beta1_complement, adam_beta2_complement;  ///< 1 - beta, rounded once from double
-  std::uint32_t num_iterations;
-  std::uint32_t anneal_lr, anneal_clip_coef;  ///< 1: linearly to 0 over num_iterations
-  std::uint32_t clip_vloss;
-  std::uint32_t fixed_std;               ///< 1: a continuous policy's standard deviations are not trained
-  std::uint32_t norm_adv;                ///< 0 none, 1 minibatch, 2 batch
-  std::uint32_t kl_stop_each_iteration;  ///< 0: checked after an epoch; 1: before each policy step
-  std::uint32_t kl_k1;                   ///< 1: mean(old - new), 0: mean((ratio - 1) - log ratio)
-  std::uint32_t discounted_target;       ///< value target: 0 lambda-return, 1 discounted return
-};
 
 /// Environments that persist between rollouts. fields: [E::State::kFields][N]; counters [N].
 struct EnvironmentBatch {
@@ -169,12 +147,12 @@ struct Workspace {
 };
 
 struct RolloutArgs {
+  Hyperparameters hyper;  ///< gamma discounts the value of a truncated episode's final observation
   EnvironmentBatch environments;
   EpisodeSums episodes;
   const float* parameters;
   Network actor, critic;
   std::int32_t num_steps;
-  float gamma;                    ///< discounts the value of a truncated episode's final observation
   std::uint32_t truncate_at_end;  ///< 1: the last step truncates every episode
   float* records;                 ///< [B][record floats]: observation, action(s), log-probability, value, zeros
   float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
@@ -185,6 +163,7 @@ struct RolloutArgs {
 };
 
 struct GaeArgs {
+  Hyperparameters hyper;
   Control* control;               ///< advantage and target moments are left there
   const float* rewards;           ///< [T][N]
   float* values;                  ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
@@ -192,8 +171,6 @@ struct GaeArgs {
   float* advantages;              ///< [T][N]; may be the rewards array
   float* moments;                 ///< [kBatchMoments][gae blocks]
   std::int32_t count, num_steps;  ///< N, T
-  float gamma, gae_lambda;
-  std::uint32_t discounted_target;
 };
 /// What a batch's moments are of: advantage, target, target - value.
 inline constexpr int kBatchQuantities = 3;
@@ -235,7 +212,7 @@ struct UpdateArgs {
   const float* records;     ///< [B][record floats]
   const float* advantages;  ///< [B]
   const float* targets;     ///< [B]
-  const float* scales;      ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is 1
+  const float* scales;      ///< of this epoch, from AdvantageMomentsArgs; read when norm_adv is kMinibatch
   float* gradients;         ///< [P][parameter count]; every entry of the trained networks is written
   float* sums;              ///< [kLossSums][P]
   Workspace workspace;

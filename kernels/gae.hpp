@@ -65,7 +65,7 @@ struct Gae {
                                     PerLane<B, Scan<typename B::Real>>& scans) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
+    const Real zero(0.0f), gamma(args.hyper.gamma), decay(args.hyper.gamma * args.hyper.gae_lambda);
     float* const storage = block.storage();
     const auto slot = [&](int coefficient, int part) {
       return storage + (coefficient * B::kSplit + part) * B::kColumns;
@@ -153,7 +153,7 @@ struct Gae {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const BlockRange share = block_share < B::kSplit == 1 ? B::kUnit : B::kColumns > (block, args.count);
-    const Real zero(0.0f), gamma(args.gamma), decay(args.gamma * args.gae_lambda);
+    const Real zero(0.0f), gamma(args.hyper.gamma), decay(args.hyper.gamma * args.hyper.gae_lambda);
     const std::int64_t num_steps = args.num_steps;
     const int longest = static_cast<int>((num_steps + B::kSplit - 1) / B::kSplit);
     const auto values = [&](int t) {
@@ -185,7 +185,8 @@ struct Gae {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
                 mine.discounted = reward + select(end, zero, gamma * mine.discounted);
-                const Real target = args.discounted_target != 0 ? mine.discounted : mine.advantage + value;
+                const Real target =
+                    args.hyper.value_target == ValueTarget::kDiscounted ? mine.discounted : mine.advantage + value;
                 const Real residual = target - value;
                 mine.next_value = value;
                 block.store(args.advantages + at, column, mine.advantage);

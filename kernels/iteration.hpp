@@ -195,13 +195,13 @@ struct Iteration {
   BeginIterationArgs begin_args() const { return {hyper, arrays.control, arrays.running}; }
 
   RolloutArgs rollout_args() const {
-    return {.environments = environments(),
+    return {.hyper = hyper,
+            .environments = environments(),
             .episodes = episodes(),
             .parameters = arrays.parameters,
             .actor = actor,
             .critic = critic,
             .num_steps = num_steps,
-            .gamma = hyper.gamma,
             .truncate_at_end = truncate_at_end ? 1u : 0u,
             .records = arrays.records,
             .rewards = arrays.rewards,
@@ -212,17 +212,15 @@ struct Iteration {
   }
 
   GaeArgs gae_args() const {
-    return {.control = arrays.control,
+    return {.hyper = hyper,
+            .control = arrays.control,
             .rewards = arrays.rewards,
             .values = arrays.values,
             .ends = arrays.ends,
             .advantages = arrays.advantages,
             .moments = arrays.batch_moments,
             .count = num_envs,
-            .num_steps = num_steps,
-            .gamma = hyper.gamma,
-            .gae_lambda = hyper.gae_lambda,
-            .discounted_target = hyper.discounted_target};
+            .num_steps = num_steps};
   }
 
   /// Of every minibatch of the iteration at once: advantages do not change between epochs, only their order.
@@ -379,7 +377,8 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
   }
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kUpdate);
-    if (iteration.hyper.norm_adv == 1) machine.advantage_moments(iteration.advantage_moments_args(), queue);
+    if (iteration.hyper.norm_adv == Normalization::kMinibatch)
+      machine.advantage_moments(iteration.advantage_moments_args(), queue);
     if (iteration.joint) {
       launch_joint_epochs(iteration, scopes, queue);
     } else {

@@ -265,7 +265,7 @@ struct LayerwiseFinish {
         const UInt<Real> index =
             select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) + environment;
         const Real value = block.load(args.values.data + (s + 1) * args.group + share.first, lane);
-        const Real bootstrap = Real(rollout.gamma) * value;
+        const Real bootstrap = Real(rollout.hyper.gamma) * value;
         const Real reward[1] = {block.gather(rollout.rewards, index, lane) + select(truncated, bootstrap, Real(0.0f))};
         block.scatter_rows(rollout.rewards, index, lane, reward);
       }

@@ -115,7 +115,7 @@ struct ReduceGradients {
                         : !is_finite(actor)                    ? NonFinite::kActorGradient
                         : !is_finite(actor + critic)           ? NonFinite::kCriticGradient
                                                                : NonFinite::kNone;
-    const float kl = args.hyper.kl_k1 != 0 ? verdict.mean[kKl1] : verdict.mean[kKl3];
+    const float kl = args.hyper.kl_estimator == KlEstimator::kK1 ? verdict.mean[kKl1] : verdict.mean[kKl3];
     verdict.beyond_target_kl =
         args.losses != Losses::kValue && args.hyper.target_kl > 0.0f && kl > args.hyper.target_kl;
     return verdict;
@@ -138,7 +138,7 @@ struct ReduceGradients {
     if (value) running[kRunValueLoss] = verdict.mean[kValueLoss];
     running[kRunGradientNorm] = verdict.gradient_norm;
 
-    const bool each = hyper.kl_stop_each_iteration != 0;
+    const bool each = hyper.kl_stop == KlStop::kIteration;
     const bool step_is_beyond = verdict.beyond_target_kl && each;
     control.nonfinite = static_cast<std::uint32_t>(verdict.nonfinite);
     if (verdict.beyond_target_kl && (each || args.last_of_epoch != 0)) control.stop_policy = 1;

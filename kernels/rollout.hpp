@@ -165,7 +165,7 @@ struct Rollout {
         observe(block, params, lanes, tiles.observation);
         infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {
-          const Real bootstrap = Real(args.gamma) * tiles.value_of(lane);
+          const Real bootstrap = Real(args.hyper.gamma) * tiles.value_of(lane);
           reward[lane] = reward[lane] + select(truncated[lane], bootstrap, Real(0.0f));
         });
       }

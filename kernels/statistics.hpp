@@ -14,10 +14,10 @@ struct BeginIteration {
       Control& control = *args.control;
       const Hyperparameters& hyper = args.hyper;
       const float left = 1.0f - static_cast<float>(control.iteration) / static_cast<float>(hyper.num_iterations);
-      const float lr = hyper.anneal_lr != 0 ? left : 1.0f;
-      control.actor_learning_rate = hyper.actor_learning_rate * lr;
+      const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
+      control.actor_learning_rate = hyper.learning_rate * lr;
       control.critic_learning_rate = hyper.critic_learning_rate * lr;
-      control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef != 0 ? left : 1.0f);
+      control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f);
       control.stop_policy = 0;
       control.policy_steps = 0;
       for (int k = 0; k < kRunningMetrics; ++k) args.running[k] = 0.0f;

@@ -21,8 +21,8 @@ struct AdvantageScale {
 };
 
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
-  if (args.hyper.norm_adv == 0) return {0.0f, 1.0f};
-  if (args.hyper.norm_adv == 2) {
+  if (args.hyper.norm_adv == Normalization::kNone) return {0.0f, 1.0f};
+  if (args.hyper.norm_adv == Normalization::kBatch) {
     return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
   }
   return {args.scales[2 * args.minibatch], args.scales[2 * args.minibatch + 1]};
@@ -97,7 +97,7 @@ class PolicyLosses {
   template <class F>
   PERILUNE_DEVICE void spread_gradients(F&& f) {
     if constexpr (Policy::kSpread > 0) {
-      if (args_.hyper.fixed_std != 0) return;
+      if (!args_.hyper.learn_std) return;
       const Sums<Policy::kSpread> gradient = block_.sums(spread_gradients_);
       PERILUNE_UNROLL
       for (int i = 0; i < Policy::kSpread; ++i) f(args_.actor.log_std + i, gradient[i]);
@@ -131,7 +131,7 @@ class ValueLosses {
       : block_(block),
         clip_(args.control->clip_coef),
         weight_(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size)),
-        clip_vloss_(args.hyper.clip_vloss != 0) {
+        clip_vloss_(args.hyper.clip_vloss) {
     block.lanes([&](Lane lane) { sum_[lane] = Real(0.0f); });
   }
   PERILUNE_DEVICE Sample sample(const Real (&row)[Row::kFloats], Real target) const {

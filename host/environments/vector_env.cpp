@@ -20,7 +20,7 @@ constexpr const char* kThis = "this VectorEnv";
 
 Config config_of(const VectorEnvOptions& options) {
   Config config = environment_config(options.env_id, options.parameters, options.max_episode_steps);
-  set_key(config, "num_envs", std::to_string(options.num_envs));
+  set_key(config, "num_envs", options.num_envs);
   return config;
 }
 

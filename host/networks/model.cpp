@@ -42,7 +42,7 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   std::copy(sizes.begin(), sizes.end(), network.width);
   sizes.insert(sizes.begin(), inputs);
   sizes.push_back(outputs);
-  network.activation = config.activation == Config::Activation::kTanh ? Activation::kTanh : Activation::kRelu;
+  network.activation = config.activation;
   network.begin = static_cast<std::int32_t>(model.floats);
   for (int l = 0; l <= network.depth; ++l) {
     const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);

@@ -360,16 +360,7 @@ double predict_evaluation(const Config& config, const Hardware& hardware, int ep
 }
 
 Precision expected_precision(const Config& config, const Hardware& hardware) {
-  switch (config.precision) {
-    case Config::Precision::kFp32:
-      return Precision::kFp32;
-    case Config::Precision::kTf32:
-      return Precision::kTf32;
-    case Config::Precision::kBf16:
-      return Precision::kBf16;
-    case Config::Precision::kAuto:
-      break;
-  }
+  if (config.precision) return *config.precision;
   // Libraries multiply a CPU's matrices in fp32.
   return !hardware.is_gpu && is_layer_by_layer(config) ? Precision::kFp32 : hardware.automatic;
 }

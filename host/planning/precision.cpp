@@ -12,18 +12,6 @@ namespace perilune {
 
 namespace {
 
-Config::Precision key_value(Precision precision) {
-  switch (precision) {
-    case Precision::kTf32:
-      return Config::Precision::kTf32;
-    case Precision::kBf16:
-      return Config::Precision::kBf16;
-    case Precision::kFp32:
-      break;
-  }
-  return Config::Precision::kFp32;
-}
-
 Precision automatic(const Device& device, const std::vector<Precision>& available) {
   const Precision wanted = device.fastest_precision().precision;
   const bool has_it = std::find(available.begin(), available.end(), wanted) != available.end();
@@ -71,22 +59,21 @@ std::vector<Precision> available_precisions(const Device& device, std::string_vi
 
 Precision choose_precision(const Config& config, const Device& device) {
   const std::vector<Precision> available = precisions_for(config, device);
-  if (config.precision == Config::Precision::kAuto) return automatic(device, available);
+  if (!config.precision) return automatic(device, available);
   std::string names;
   for (const Precision precision : available) {
-    if (key_value(precision) == config.precision) return precision;
+    if (precision == config.precision) return precision;
     names += (names.empty() ? "" : ", ") + std::string(precision_name(precision));
   }
-  constexpr std::string_view kAsked[] = {"auto", "fp32", "tf32", "bf16"};
   throw UsageError(
       formatted("precision {}: {} has {} for {} with hidden layers of {} units - set precision to one of these or to "
                 "auto; a run goes on in its own alone: begin another with its weights by train --from",
-                kAsked[static_cast<int>(config.precision)], device.description(), names.empty() ? "none" : names,
-                config.env_id, joined(layer_sizes(config))));
+                precision_name(*config.precision), device.description(), names.empty() ? "none" : names, config.env_id,
+                joined(layer_sizes(config))));
 }
 
 Config with_chosen_precision(Config config, const Device& device) {
-  config.precision = key_value(choose_precision(config, device));
+  config.precision = choose_precision(config, device);
   return config;
 }
 

@@ -139,7 +139,7 @@ void Policy::require_numbers(const float* observations, std::int64_t count) cons
 EvaluationResult Policy::evaluate(const EvaluationOptions& options, const Config& task) {
   const Exclusive use(in_use_, "this policy");
   Config scratch;
-  set_key(scratch, "eval_episodes", std::to_string(options.episodes));
+  set_key(scratch, "eval_episodes", options.episodes);
   checked_seed(options.seed);
   return perilune::evaluate(task, device_, parameters_, options);
 }

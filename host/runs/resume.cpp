@@ -47,24 +47,20 @@ void require_steps_left(const Config& config, const TrainerState& state) {
 }
 
 // A learning rate or clip range in an iteration, as kernels/statistics.hpp sets it.
-double annealed(double value, Config::Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
-  if (anneal == Config::Anneal::kNone) return value;
+double annealed(double value, Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
+  if (anneal == Anneal::kNone) return value;
   return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
 }
 
 struct Schedule {
   std::string_view name;
   double (*value)(const Config&);
-  Config::Anneal Config::*anneal;
+  Anneal Config::*anneal;
 };
 
 constexpr Schedule kSchedules[] = {
     {"learning_rate", [](const Config& config) { return config.learning_rate; }, &Config::anneal_lr},
-    {"critic_learning_rate",
-     [](const Config& config) {
-       return config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate;
-     },
-     &Config::anneal_lr},
+    {"critic_learning_rate", critic_learning_rate, &Config::anneal_lr},
     {"clip_coef", [](const Config& config) { return config.clip_coef; }, &Config::anneal_clip_coef},
 };
 
@@ -85,14 +81,13 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
   const bool one_rate = before.critic_learning_rate == 0.0 && after.critic_learning_rate == 0.0;
   for (const Schedule& schedule : kSchedules) {
     if (one_rate && schedule.name == "critic_learning_rate") continue;
-    const Config::Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
+    const Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
     const double next = annealed(schedule.value(after), anneal, iteration, count);
     if (next == annealed(schedule.value(before), old_anneal, iteration, old_count)) continue;
-    notes.push_back(formatted("{}: {:.3g} in the last iteration, {:.3g} in the next, then {}", schedule.name,
-                              annealed(schedule.value(before), old_anneal, iteration - 1, old_count), next,
-                              anneal == Config::Anneal::kNone
-                                  ? "constant"
-                                  : formatted("linearly to 0 at step {}", count * batch_size(after))));
+    notes.push_back(formatted(
+        "{}: {:.3g} in the last iteration, {:.3g} in the next, then {}", schedule.name,
+        annealed(schedule.value(before), old_anneal, iteration - 1, old_count), next,
+        anneal == Anneal::kNone ? "constant" : formatted("linearly to 0 at step {}", count * batch_size(after))));
   }
   return notes;
 }

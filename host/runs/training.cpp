@@ -168,7 +168,7 @@ void Run::report(std::uint64_t from, std::uint64_t to) {
     const IterationMetrics& row = trainer_.metrics(i);
     if (row.nonfinite != 0) fail_nonfinite(i + 1, static_cast<NonFinite>(row.nonfinite));
     record_.returns.add(row);
-    approx_kl = start_.config.kl_estimator == Config::KlEstimator::kK1 ? row.old_approx_kl : row.approx_kl;
+    approx_kl = start_.config.kl_estimator == KlEstimator::kK1 ? row.old_approx_kl : row.approx_kl;
     write_row(i + 1, row);
   }
   if (!options_.on_progress) return;

@@ -1,13 +1,10 @@
 // The configuration of a training run: every key, its default and range, and how it is read and
 // written.
 //
-// Config is a plain struct. One table in config.cpp (name, field, range, help) is the only other
-// place that knows the keys: parsing, printing, listing, range checks and suggestions follow from
-// it. Precedence is the caller's: start with a preset or the defaults, then apply_toml_file, then
-// set_key for each --set.
-//
-// Defaults are those of CleanRL's ppo.py. The loss they refer to:
-//   policy_loss - ent_coef * entropy + vf_coef * 0.5 * mean((value - target)^2)
+// Config is a plain struct; what kernels read of it is in kernels/hyperparameters.hpp. One table in config_table.cpp
+// (name, field, range, help) is the only other place that knows the keys: parsing, printing, listing, range checks and
+// suggestions follow from it. Precedence is the caller's: start with a preset or the defaults, then apply_toml_file,
+// then set_key for each --set.
 #pragma once
 
 #include <cstdint>
@@ -17,21 +14,16 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "host/settings/environments.hpp"
+#include "kernels/hyperparameters.hpp"
 
 namespace perilune {
 
-struct Config {
-  enum class Anneal { kNone, kLinear };
-  enum class Normalization { kMinibatch, kBatch, kNone };
-  enum class KlStop { kEpoch, kIteration };
-  enum class KlEstimator { kK1, kK3 };
+struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   enum class UpdateMode { kJoint, kSeparate };
-  enum class ValueTarget { kLambda, kDiscounted };
-  enum class Activation { kTanh, kRelu };
-  enum class Precision { kAuto, kFp32, kTf32, kBf16 };
   enum class Fused { kAuto, kTrue, kFalse };
 
   // What is run.
@@ -52,38 +44,13 @@ struct Config {
   int policy_iterations = 80;
   int value_iterations = 80;
 
-  // Optimiser.
-  double learning_rate = 2.5e-4;
-  double critic_learning_rate = 0.0;  // 0: learning_rate
-  Anneal anneal_lr = Anneal::kLinear;
-  double epoch_lr_decay = 1.0;
-  double adam_beta1 = 0.9;
-  double adam_beta2 = 0.999;
-  double adam_epsilon = 1e-5;
-  double max_grad_norm = 0.5;  // 0: off
-
-  // Loss.
-  double gamma = 0.99;
-  double gae_lambda = 0.95;
-  ValueTarget value_target = ValueTarget::kLambda;
-  Normalization norm_adv = Normalization::kMinibatch;
-  double clip_coef = 0.2;
-  Anneal anneal_clip_coef = Anneal::kNone;
-  bool clip_vloss = true;
-  double ent_coef = 0.01;
-  double vf_coef = 0.5;
-  double target_kl = 0.0;  // 0: off
-  KlStop kl_stop = KlStop::kEpoch;
-  KlEstimator kl_estimator = KlEstimator::kK3;
-
   // Networks.
   int hidden_width = 64;
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
-  double log_std_init = 0.0;  // with continuous actions only, as learn_std
-  bool learn_std = true;
-  Precision precision = Precision::kAuto;  // see precision.hpp
+  double log_std_init = 0.0;           // with continuous actions only, as learn_std
+  std::optional<Precision> precision;  // none: auto, see precision.hpp
   Fused fused = Fused::kAuto;
 
   // Evaluation and checkpoints.
@@ -101,9 +68,15 @@ double env_parameter(const Config& config, const EnvironmentParameter& parameter
 // Steps after which an episode is cut: max_episode_steps, or the environment's own limit.
 std::uint32_t episode_limit(const Config& config);
 
-// Where advantages are normalised: norm_adv, but nowhere if that would be over one sample, whose advantage less its
-// mean is 0 and teaches nothing.
-Config::Normalization advantage_normalization(const Config& config);
+// Over what advantages are normalised: norm_adv, but nothing if that would be one sample, whose advantage less its mean
+// is 0 and teaches nothing.
+Normalization advantage_normalization(const Config& config);
+
+// The critic's own learning rate, or else the actor's.
+double critic_learning_rate(const Config& config);
+
+// What kernels read of it.
+Hyperparameters hyperparameters(const Config& config);
 
 // Samples of an iteration: num_envs * num_steps.
 std::int64_t batch_size(const Config& config);
@@ -114,12 +87,22 @@ std::int64_t iteration_count(const Config& config);
 // Units of each hidden layer, as hidden_sizes or hidden_width and hidden_layers say.
 std::vector<int> layer_sizes(const Config& config);
 
+// What a key takes. An integer may be written as 1e6, and a list of one number as that number.
+enum class KeyType { kInteger, kNumber, kBoolean, kText, kChoice, kList };
+// "integer", "number", ... as they are listed.
+std::string_view type_name(KeyType type);
+
+// A value of a key. std::monostate is "none"; some choices are also written as a bool (anneal_lr = false).
+using Value = std::variant<std::monostate, bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
+// As it is written on the command line.
+std::string value_text(const Value& value);
+
 // One line of `perilune list keys`.
 struct KeyInfo {
   std::string name;
-  std::string type;           // "integer", "number", "boolean", "text", "choice", "list"
-  std::string default_value;  // as it is written in a file, without quotes
-  std::string allowed;        // "1 .. 4096", "tanh | relu"
+  KeyType type;
+  Value default_value;
+  std::string allowed;  // "1 .. 4096", "tanh | relu"
   std::string help;
   bool may_change;  // when a run goes on (train --resume); else it is fixed for a run
 };
@@ -131,19 +114,22 @@ const KeyInfo& find_key(std::string_view name);
 // "n_epochs"), a parameter without "env.", or the one with the nearest letters.
 std::string_view nearest_key(std::string_view name);
 
-// Sets one key from text, as `--set key=value` does. hidden_sizes replaces hidden_width and
-// hidden_layers, and they replace it. Throws UsageError that names key, value, what
-// is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
-void set_key(Config& config, std::string_view key, std::string_view value);
+// Sets one key. A std::string is what `--set key=value` gives: whatever the key's type, it is read as that.
+// hidden_sizes replaces hidden_width and hidden_layers, and they replace it. Throws UsageError that names key, value,
+// what is allowed and, for an unknown key, the nearest known one. `config` is unchanged then.
+void set_key(Config& config, std::string_view key, const Value& value);
 
 struct Setting {
-  std::string key, value;
+  std::string key;
+  Value value;
 };
 
 // log_std_init and learn_std, which are in force where actions are continuous.
 bool is_gaussian_key(std::string_view key);
 
-// The value of a key as set_key takes it; of an environment parameter that config.env_id does not have, "".
+// The value of a key; nothing for an environment parameter that config.env_id does not have.
+std::optional<Value> value_of(const Config& config, std::string_view key);
+// The same as text, "" for nothing.
 std::string value_text(const Config& config, std::string_view key);
 
 // The keys whose values in `a` and `b` are not the same, in the order of config_keys(). Environment parameters that
@@ -157,6 +143,9 @@ void require_no_rivals(std::span<const std::string> keys);
 // source_name and line. `config` is unchanged when it throws. Returns the keys that were set.
 std::vector<std::string> apply_toml(Config& config, std::string_view text, std::string_view source_name);
 std::vector<std::string> apply_toml_file(Config& config, const std::filesystem::path& path);
+
+// The keys that are in force, in the order of config_keys(), then the environment's parameters in its own.
+std::vector<std::string> keys_in_force(const Config& config);
 
 // Every key that is in force, as TOML that apply_toml reads back into an equal configuration
 // (environment parameters at their resolved values).

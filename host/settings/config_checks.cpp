@@ -52,7 +52,7 @@ void validate_update_mode(const Config& config) {
                   "set epoch_lr_decay = 1 or update_mode = joint",
                   shortest_text(config.epoch_lr_decay)));
   }
-  const bool stops_by_iteration = config.kl_stop == Config::KlStop::kIteration;
+  const bool stops_by_iteration = config.kl_stop == KlStop::kIteration;
   if (config.target_kl > 0.0 && separate != stops_by_iteration) {
     throw UsageError(
         formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
@@ -66,12 +66,11 @@ void validate_policy(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (environment.continuous) return;
   for (const KeyInfo& key : config_keys()) {
-    const std::string value = value_text(config, key.name);
-    if (!is_gaussian_key(key.name) || value == key.default_value) continue;
+    if (!is_gaussian_key(key.name) || value_of(config, key.name) == key.default_value) continue;
     throw UsageError(
         formatted("{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
                   "choose an environment with continuous actions",
-                  key.name, value, environment.id, environment.num_actions));
+                  key.name, value_text(config, key.name), environment.id, environment.num_actions));
   }
 }
 
@@ -125,7 +124,7 @@ struct Idle {
 std::vector<Idle> idle_settings(const Config& config) {
   const bool separate = config.update_mode == Config::UpdateMode::kSeparate, no_kl = config.target_kl == 0.0;
   const bool one_step = config.num_steps == 1, myopic = config.gamma == 0.0;
-  const bool no_wind = value_text(config, "env.enable_wind") == "false";
+  const bool no_wind = value_of(config, "env.enable_wind") == Value(false);
   const std::int64_t iterations = iteration_count(config);
   constexpr std::string_view kJoint = "set update_mode = joint", kSeparate = "set update_mode = separate";
   constexpr std::string_view kFull = "with update_mode = separate every update takes the whole batch";
@@ -163,8 +162,7 @@ std::vector<std::string> contradictions(const Config& config) {
   std::vector<std::string> list;
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const std::int64_t batch = batch_size(config);
-  if (config.norm_adv != Config::Normalization::kNone &&
-      advantage_normalization(config) == Config::Normalization::kNone) {
+  if (config.norm_adv != Normalization::kNone && advantage_normalization(config) == Normalization::kNone) {
     list.push_back(formatted(
         "norm_adv = {} normalises nothing: a {} is one sample, whose advantage less its mean would be 0 - {}, or set "
         "norm_adv = none",

@@ -28,44 +28,55 @@ namespace {
 // A configuration is some kilobytes; anything this large is another file given by mistake.
 constexpr std::size_t kMaxTomlBytes = 1 << 20;
 
-// The value as set_key takes it. A string is refused where a number or boolean is meant, and the
-// reverse: what set_key cannot see, because on the command line everything is text.
-std::string scalar_text(const toml::node& node, const KeyInfo& key) {
+// Text of an array that is no list of whole numbers, for the error that set_key makes of it.
+std::string array_text(const toml::array& array) {
+  std::string text;
+  for (const toml::node& item : array) {
+    const auto* integer = item.as_integer();
+    text += text.empty() ? "" : ",";
+    text += integer != nullptr ? std::to_string(integer->get()) : "?";
+  }
+  return formatted("[{}]", text);
+}
+
+// The value of a node. Text is refused where another type is meant, and the reverse: set_key would read it as that
+// type.
+Value node_value(const toml::node& node, const KeyInfo& key) {
+  const bool takes_numbers = key.type == KeyType::kInteger || key.type == KeyType::kNumber;
   const auto require = [&](bool fits, std::string_view found, std::string_view value) {
     if (fits) return;
     throw UsageError(formatted("{} = {} is {}, not {} {} - allowed: {}", key.name, value, found,
-                               key.type == "integer" ? "an" : "a", key.type, key.allowed));
+                               key.type == KeyType::kInteger ? "an" : "a", type_name(key.type), key.allowed));
   };
-  const bool takes_numbers = key.type == "integer" || key.type == "number";
   if (const auto* text = node.as_string()) {
-    require(key.type == "text" || key.type == "choice" ||
-                ((key.type == "number" || key.type == "list") && text->get() == "none"),
+    const bool may_be_none = key.type == KeyType::kNumber || key.type == KeyType::kList;
+    require(key.type == KeyType::kText || key.type == KeyType::kChoice || (may_be_none && text->get() == "none"),
             "text", in_quotes(text->get()));
     return text->get();
   }
   if (const auto* boolean = node.as_boolean()) {
-    const std::string text = boolean->get() ? "true" : "false";
-    require(key.type == "boolean" || key.type == "choice", "a boolean", text);
-    return text;
+    const Value value = boolean->get();
+    require(key.type == KeyType::kBoolean || key.type == KeyType::kChoice, "a boolean", value_text(value));
+    return value;
   }
   if (const auto* integer = node.as_integer()) {
-    const std::string text = std::to_string(integer->get());
-    require(takes_numbers || key.type == "list", "a number", text);
-    return text;
+    const Value value = integer->get();
+    require(takes_numbers || key.type == KeyType::kList, "a number", value_text(value));
+    return value;
   }
   if (const auto* number = node.as_floating_point()) {
-    const std::string text = shortest_text(number->get());
-    require(takes_numbers, "a number", text);
-    return text;
+    const Value value = number->get();
+    require(takes_numbers, "a number", value_text(value));
+    return value;
   }
-  if (const auto* array = node.as_array(); array != nullptr && key.type == "list") {
-    std::string text;
+  if (const auto* array = node.as_array(); array != nullptr && key.type == KeyType::kList) {
+    std::vector<std::int64_t> list;
     for (const toml::node& item : *array) {
       const auto* integer = item.as_integer();
-      text += text.empty() ? "" : ",";
-      text += integer != nullptr ? std::to_string(integer->get()) : "?";
+      if (integer == nullptr) return array_text(*array);
+      list.push_back(integer->get());
     }
-    return "[" + text + "]";
+    return list;
   }
   throw UsageError(formatted("{} is an array or a date, not one value - allowed: {}", key.name, key.allowed));
 }
@@ -96,7 +107,7 @@ void apply_table(Config& config, const toml::table& table, const std::string& pr
     }
     try {
       require_no_rivals(names);
-      set_key(config, name, scalar_text(node, find_key(name)));
+      set_key(config, name, node_value(node, find_key(name)));
     } catch (const UsageError& error) {
       throw UsageError(formatted("{}:{}: {}", source_name, key.source().begin.line, error.what()));
     }

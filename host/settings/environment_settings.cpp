@@ -18,8 +18,8 @@ void set_env_parameters(Config& config, const EnvironmentParameters& parameters)
 Config environment_config(std::string_view env_id, const EnvironmentParameters& parameters,
                           std::int64_t max_episode_steps) {
   Config config;
-  set_key(config, "env_id", env_id);
-  set_key(config, "max_episode_steps", std::to_string(max_episode_steps));
+  set_key(config, "env_id", std::string(env_id));
+  set_key(config, "max_episode_steps", max_episode_steps);
   set_env_parameters(config, parameters);
   return config;
 }
@@ -122,7 +122,7 @@ Config evaluation_task(const Config& config, std::span<const Setting> settings) 
 std::uint32_t checked_seed(std::int64_t seed) {
   if (seed == static_cast<std::uint32_t>(seed)) return static_cast<std::uint32_t>(seed);
   Config scratch;
-  set_key(scratch, "seed", std::to_string(seed));  // throws
+  set_key(scratch, "seed", seed);  // throws
   return 0;
 }
 

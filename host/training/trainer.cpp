@@ -17,44 +17,6 @@
 
 namespace perilune {
 
-namespace {
-
-Hyperparameters hyperparameters_of(const Config& config, std::uint32_t iterations) {
-  Hyperparameters hyper{};
-  const auto number = [](double x) { return static_cast<float>(x); };
-  hyper.gamma = number(config.gamma);
-  hyper.gae_lambda = number(config.gae_lambda);
-  hyper.clip_coef = number(config.clip_coef);
-  hyper.ent_coef = number(config.ent_coef);
-  hyper.vf_coef = number(config.vf_coef);
-  hyper.max_grad_norm = number(config.max_grad_norm);
-  hyper.target_kl = number(config.target_kl);
-  hyper.actor_learning_rate = number(config.learning_rate);
-  hyper.critic_learning_rate =
-      number(config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate);
-  hyper.epoch_lr_decay = number(config.epoch_lr_decay);
-  hyper.adam_beta1 = number(config.adam_beta1);
-  hyper.adam_beta2 = number(config.adam_beta2);
-  hyper.adam_beta1_complement = number(1.0 - config.adam_beta1);
-  hyper.adam_beta2_complement = number(1.0 - config.adam_beta2);
-  hyper.adam_epsilon = number(config.adam_epsilon);
-  hyper.num_iterations = iterations;
-  hyper.anneal_lr = config.anneal_lr == Config::Anneal::kLinear;
-  hyper.anneal_clip_coef = config.anneal_clip_coef == Config::Anneal::kLinear;
-  hyper.clip_vloss = config.clip_vloss;
-  hyper.fixed_std = !config.learn_std;
-  const Config::Normalization normalization = advantage_normalization(config);
-  hyper.norm_adv = normalization == Config::Normalization::kNone        ? 0
-                   : normalization == Config::Normalization::kMinibatch ? 1
-                                                                        : 2;
-  hyper.kl_stop_each_iteration = config.kl_stop == Config::KlStop::kIteration;
-  hyper.kl_k1 = config.kl_estimator == Config::KlEstimator::kK1;
-  hyper.discounted_target = config.value_target == Config::ValueTarget::kDiscounted;
-  return hyper;
-}
-
-}  // namespace
-
 const KeptArray& TrainerState::array(std::string_view name) const {
   const auto found = std::find_if(arrays.begin(), arrays.end(), [&](const KeptArray& a) { return a.name == name; });
   if (found == arrays.end()) throw std::logic_error("no array is kept as " + std::string(name));
@@ -133,7 +95,7 @@ Trainer::Trainer(const Config& config, Device& device)
   Iteration& plan = plan_;
   plan.machine = &device.machine();
   plan.kernels = &kernels_;
-  plan.hyper = hyperparameters_of(config, iterations_);
+  plan.hyper = hyperparameters(config);
   plan.actor = model_.actor;
   plan.critic = model_.critic;
   plan.num_envs = config.num_envs;

@@ -140,7 +140,7 @@ std::vector<float> rolled_out(int count, int blocks, LaneOrder order) {
   args.actor = networks.actor.network;
   args.critic = networks.critic.network;
   args.num_steps = kSteps;
-  args.gamma = 0.9f;
+  args.hyper.gamma = 0.9f;
   args.records = records.data();
   args.rewards = rewards.data();
   args.values = values.data();

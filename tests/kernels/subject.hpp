@@ -288,22 +288,8 @@ inline Control fresh_control(float actor_learning_rate = 1e-3f, float critic_lea
 
 /// Usual hyper-parameters: no annealing, no KL stop, no normalisation, no gradient clipping.
 inline Hyperparameters plain_hyperparameters() {
-  Hyperparameters hyper{};
-  hyper.gamma = 0.99f;
-  hyper.gae_lambda = 0.95f;
-  hyper.clip_coef = 0.2f;
-  hyper.ent_coef = 0.01f;
-  hyper.vf_coef = 0.5f;
-  hyper.actor_learning_rate = 1e-3f;
-  hyper.critic_learning_rate = 2e-3f;
-  hyper.epoch_lr_decay = 1.0f;
-  hyper.adam_beta1 = 0.9f;
-  hyper.adam_beta2 = 0.999f;
-  hyper.adam_epsilon = 1e-5f;
-  hyper.adam_beta1_complement = static_cast<float>(1.0 - 0.9);
-  hyper.adam_beta2_complement = static_cast<float>(1.0 - 0.999);
-  hyper.num_iterations = 10;
-  return hyper;
+  return rounded({.learning_rate = 1e-3, .critic_learning_rate = 2e-3, .max_grad_norm = 0.0},
+                 {.anneal_lr = Anneal::kNone, .norm_adv = Normalization::kNone, .clip_vloss = false}, 10);
 }
 
 }  // namespace perilune::test

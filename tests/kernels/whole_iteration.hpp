@@ -25,8 +25,8 @@ class WholeIteration {
     plan.kernels = &kernels_of(on, task, layerwise ? 0 : width(subject, task), subject.precision);
     plan.hyper = plain_hyperparameters();
     plan.hyper.max_grad_norm = 0.5f;
-    plan.hyper.norm_adv = 1;
-    plan.hyper.anneal_lr = 1;
+    plan.hyper.norm_adv = Normalization::kMinibatch;
+    plan.hyper.anneal_lr = Anneal::kLinear;
     plan.actor = networks.actor.network;
     plan.critic = networks.critic.network;
     plan.num_envs = kEnvironments;

@@ -129,12 +129,12 @@ class ReferenceTraining {
     metrics_ = {};
     const double planned = std::ceil(static_cast<double>(config_.total_timesteps) / batch_);
     const double left = 1.0 - iteration_ / planned;
-    const double lr = config_.anneal_lr == Config::Anneal::kLinear ? left : 1.0;
+    const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
     actor_rate_ = config_.learning_rate * lr;
     critic_rate_ = critic_rate * lr;
-    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Config::Anneal::kLinear ? left : 1.0),
-                 config_.ent_coef, config_.vf_coef, config_.clip_vloss};
+    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0), config_.ent_coef,
+                 config_.vf_coef, config_.clip_vloss};
     metrics_.clip_coef = settings_.clip;
     roll_out();
     if (config_.update_mode == Config::UpdateMode::kJoint) {
@@ -181,8 +181,8 @@ class ReferenceTraining {
       for (int t = 0; t < config_.num_steps; ++t) {
         Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
         sample.advantage = all[at(t)].advantage;
-        sample.target = config_.value_target == Config::ValueTarget::kDiscounted ? all[at(t)].discounted_return
-                                                                                 : sample.advantage + sample.old_value;
+        sample.target = config_.value_target == ValueTarget::kDiscounted ? all[at(t)].discounted_return
+                                                                         : sample.advantage + sample.old_value;
         advantages.push_back(sample.advantage);
         targets.push_back(sample.target);
         residuals.push_back(sample.target - sample.old_value);
@@ -228,8 +228,8 @@ class ReferenceTraining {
       samples.push_back(batch_samples_[order[at(i)]]);
       advantages.push_back(samples.back().advantage);
     }
-    const bool each = config_.norm_adv == Config::Normalization::kMinibatch;
-    if (config_.norm_adv == Config::Normalization::kNone) return samples;
+    const bool each = config_.norm_adv == Normalization::kMinibatch;
+    if (config_.norm_adv == Normalization::kNone) return samples;
     const double center = each ? mean(advantages) : batch_mean_;
     const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + 1e-8;
     for (Sample& sample : samples) sample.advantage = (sample.advantage - center) / deviation;
@@ -290,8 +290,8 @@ class ReferenceTraining {
       metrics_.clip_fraction += sums.clipped / n;
       metrics_.policy_minibatches += 1;
     }
-    const double kl = (config_.kl_estimator == Config::KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
-    if (policy && config_.kl_stop == Config::KlStop::kIteration && beyond(kl)) return kl;
+    const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
+    if (policy && config_.kl_stop == KlStop::kIteration && beyond(kl)) return kl;
     if (config_.max_grad_norm > 0.0) {
       for (double& g : gradient) g *= std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
     }

@@ -44,8 +44,8 @@ Json keys_json() {
   Json list = Json::array();
   for (const KeyInfo& key : config_keys()) {
     list.push_back({{"name", key.name},
-                    {"type", key.type},
-                    {"default", key.default_value},
+                    {"type", type_name(key.type)},
+                    {"default", value_text(key.default_value)},
                     {"allowed", key.allowed},
                     {"may_change", key.may_change},
                     {"help", key.help}});
@@ -76,7 +76,8 @@ std::string presets_text(const Terminal& out) {
 std::string keys_text(const Terminal& out) {
   Table table = {{{"key"}, {"default"}, {"type"}, {"allowed"}}, {}};
   for (const KeyInfo& key : config_keys()) {
-    table.rows.push_back({{key.name, key.default_value, key.type, key.allowed}, key.help});
+    table.rows.push_back(
+        {{key.name, value_text(key.default_value), std::string(type_name(key.type)), key.allowed}, key.help});
   }
   return table_text(out, table);
 }

@@ -35,7 +35,8 @@ struct NsightCommands {
 NsightCommands nsight_commands(const ProfileCommand& command, const std::string& program) {
   std::string own = formatted("{} profile {} --device cuda", shell_quoted(program), shell_quoted(command.preset));
   if (command.config_file) own += " --config " + shell_quoted(command.config_file->string());
-  for (const Setting& setting : command.settings) own += " --set " + shell_quoted(setting.key + "=" + setting.value);
+  for (const Setting& setting : command.settings)
+    own += " --set " + shell_quoted(setting.key + "=" + value_text(setting.value));
   // A capture range drops what ran before; --cuda-graph-trace=node shows the kernels inside graphs.
   // Lines end as a shell goes on with the next.
   const std::string nsys = formatted(

@@ -49,8 +49,8 @@ struct Combination {
 };
 
 Alternatives alternatives_of(const Setting& setting) {
-  const std::string& text = setting.value;
-  char separator = find_key(setting.key).type == "list" ? '|' : ',';
+  const std::string text = value_text(setting.value);
+  char separator = find_key(setting.key).type == KeyType::kList ? '|' : ',';
   if (text.find('|') != std::string::npos) separator = '|';
   Alternatives alternatives{setting.key, {}};
   for (std::size_t begin = 0; begin <= text.size();) {
@@ -226,7 +226,8 @@ Json Sweep::json() const {
   }
   Json fixed = Json::object();
   for (const Setting& setting : command_.settings) {
-    if (std::find(varying_.begin(), varying_.end(), setting.key) == varying_.end()) fixed[setting.key] = setting.value;
+    if (std::find(varying_.begin(), varying_.end(), setting.key) == varying_.end())
+      fixed[setting.key] = value_text(setting.value);
   }
   return {{"benchmark", "sweep"},
           {"preset", command_.preset},

@@ -96,7 +96,7 @@ TEST(Precision, AutoIsWhatIsFasterOnTheProcessor) {
   device.fastest = Precision::kFp32;
   EXPECT_EQ(choose_precision(asks_for("auto"), device), Precision::kFp32);
   EXPECT_EQ(choose_precision(asks_for("bf16"), device), Precision::kBf16);
-  EXPECT_EQ(with_chosen_precision(asks_for("auto"), device).precision, Config::Precision::kFp32);
+  EXPECT_EQ(with_chosen_precision(asks_for("auto"), device).precision, Precision::kFp32);
 
   EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 17}));   // Genoa, Zen 4
   EXPECT_TRUE(bf16_is_faster({"AuthenticAMD", 25, 97}));   // Raphael
@@ -184,7 +184,7 @@ TEST(Precision, AvailableAreThoseBuiltThatTheDeviceRuns) {
 
 TEST(Precision, AChosenOneStaysChosen) {
   const Config chosen = with_chosen_precision(asks_for("auto"), TableDevice(true, true, kAll));
-  EXPECT_EQ(chosen.precision, Config::Precision::kTf32);
+  EXPECT_EQ(chosen.precision, Precision::kTf32);
   EXPECT_THAT(to_toml(chosen), HasSubstr("precision = \"tf32\"\n"));
   EXPECT_THROW(choose_precision(chosen, TableDevice(false, false, kAll)), UsageError);
 }

@@ -77,7 +77,7 @@ TEST(ResumeModes, GoesOnInEveryMode) {
     const TemporaryDirectory scratch;
     const auto device = select_device(DeviceChoice::kCpu, 2).device;
     TrainingOptions whole = options_of(mode, scratch / "whole");
-    if (whole.config.precision == Config::Precision::kBf16 && !device->supports(Precision::kBf16)) continue;
+    if (whole.config.precision == Precision::kBf16 && !device->supports(Precision::kBf16)) continue;
     train(whole, *device);
     for (const std::uint64_t stop : {1, 4}) {  // once where an evaluation is due
       SCOPED_TRACE("interrupted after " + std::to_string(stop));

@@ -134,7 +134,7 @@ TEST(Resume, SchedulesThatGoOnAsTheyWouldHaveAreNotMentioned) {
   EXPECT_THAT(schedule_notes(config, longer, 20), IsEmpty()) << "nothing is left to train";
   EXPECT_THAT(schedule_notes(config, longer, 5), ElementsAre(HasSubstr("learning_rate: 0.00015 in the last iteration, "
                                                                        "0.000188 in the next")));
-  longer.anneal_lr = Config::Anneal::kNone;
+  longer.anneal_lr = Anneal::kNone;
   EXPECT_THAT(schedule_notes(config, longer, 5), ElementsAre(HasSubstr("0.00025 in the next, then constant")));
   longer = config;
   longer.critic_learning_rate = 1e-3;

@@ -66,9 +66,9 @@ TEST(Config, DefaultsAreValidAndListed) {
       EXPECT_EQ(changed, config) << info.name;
     }
   }
-  EXPECT_EQ(find_key("learning_rate").default_value, "0.00025");
-  EXPECT_EQ(find_key("target_return").default_value, "none");
-  EXPECT_EQ(find_key("env.sutton_barto_reward").default_value, "false");
+  EXPECT_EQ(find_key("learning_rate").default_value, Value(0.00025));
+  EXPECT_EQ(find_key("target_return").default_value, Value());
+  EXPECT_EQ(find_key("env.sutton_barto_reward").default_value, Value(false));
 }
 
 TEST(Config, SetsEveryTypeOfKey) {
@@ -88,14 +88,14 @@ TEST(Config, SetsEveryTypeOfKey) {
   EXPECT_EQ(config.seed, 4294967295);
   EXPECT_EQ(config.learning_rate, 3e-4);
   EXPECT_FALSE(config.clip_vloss);
-  EXPECT_EQ(config.anneal_lr, Config::Anneal::kNone);
-  EXPECT_EQ(config.norm_adv, Config::Normalization::kBatch);
+  EXPECT_EQ(config.anneal_lr, Anneal::kNone);
+  EXPECT_EQ(config.norm_adv, Normalization::kBatch);
   EXPECT_EQ(config.target_return, 475.0);
   EXPECT_EQ(config.env_id, "CartPole-v1");
   EXPECT_EQ(env_parameter(config, environments()[0].parameters[0]), 1.0);
   set_key(config, "norm_adv", "true");
   set_key(config, "target_return", "none");
-  EXPECT_EQ(config.norm_adv, Config::Normalization::kMinibatch);
+  EXPECT_EQ(config.norm_adv, Normalization::kMinibatch);
   EXPECT_FALSE(config.target_return.has_value());
 }
 
@@ -303,7 +303,7 @@ TEST(Config, TomlSetsKeysAndEnvironmentParameters) {
              "run.toml");
   EXPECT_EQ(config.num_envs, 8);
   EXPECT_EQ(config.total_timesteps, 100000);
-  EXPECT_EQ(config.norm_adv, Config::Normalization::kNone);
+  EXPECT_EQ(config.norm_adv, Normalization::kNone);
   EXPECT_EQ(config.gamma, 1.0);
   EXPECT_EQ(config.env_parameters.at("sutton_barto_reward"), 1.0);
 }
@@ -388,9 +388,9 @@ TEST(Config, MoreIterationsThanAreCounted) {
 TEST(Config, AdvantagesOfOneSampleAreNotNormalised) {
   struct Case {
     const char *norm_adv, *mode, *envs, *steps, *minibatches;
-    Config::Normalization wanted;
+    Normalization wanted;
   };
-  using enum Config::Normalization;
+  using enum Normalization;
   for (const Case& c :
        {Case{"minibatch", "joint", "4", "4", "16", kNone}, Case{"minibatch", "joint", "4", "4", "8", kMinibatch},
         Case{"minibatch", "joint", "1", "1", "1", kNone}, Case{"batch", "joint", "1", "1", "1", kNone},
@@ -560,8 +560,8 @@ TEST(Config, ArbitraryValuesRoundTrip) {
       if (config.hidden_sizes.size() > 8) config.hidden_sizes.resize(8);
     }
     config.clip_vloss = *rc::gen::arbitrary<bool>();
-    config.norm_adv = static_cast<Config::Normalization>(*rc::gen::inRange(0, 3));
-    config.kl_estimator = static_cast<Config::KlEstimator>(*rc::gen::inRange(0, 2));
+    config.norm_adv = static_cast<Normalization>(*rc::gen::inRange(0, 3));
+    config.kl_estimator = static_cast<KlEstimator>(*rc::gen::inRange(0, 2));
     config.env_parameters["sutton_barto_reward"] = *rc::gen::arbitrary<bool>() ? 1.0 : 0.0;
     Config again;
     apply_toml(again, to_toml(config), "written");

@@ -222,7 +222,8 @@ TEST(EveryKey, KeepsToItsBounds) {
     }
   }
   for (const KeyInfo& info : config_keys()) {
-    const bool is_number = info.type == "number" || info.type == "integer" || info.type == "list";
+    const bool is_number =
+        info.type == KeyType::kNumber || info.type == KeyType::kInteger || info.type == KeyType::kList;
     EXPECT_EQ(with_bounds.contains(info.name), is_number) << info.name << ": " << info.allowed;
   }
 }
@@ -231,7 +232,7 @@ TEST(EveryKey, KeepsToItsBounds) {
 TEST(EveryKey, TakesEachOfItsChoices) {
   int checked = 0;
   for (const KeyInfo& info : config_keys()) {
-    if (info.type != "choice") continue;
+    if (info.type != KeyType::kChoice) continue;
     std::string rest = info.allowed + " | ";
     for (std::size_t bar; (bar = rest.find(" | ")) != std::string::npos; rest = rest.substr(bar + 3)) {
       Config config;

@@ -57,8 +57,9 @@ class AdvantageTest : public EveryMachine {
       values[size + at(n)] = static_cast<float>(trajectories.last_values[at(n)]);
     }
     // The advantages take the place of the rewards, as the contract allows.
-    machine().gae({control.data(), rewards.data(), values.data(), ends.data(), rewards.data(), moments.data(), count,
-                   num_steps, static_cast<float>(gamma), static_cast<float>(lambda), discounted ? 1u : 0u},
+    const ValueTarget target = discounted ? ValueTarget::kDiscounted : ValueTarget::kLambda;
+    machine().gae({rounded({.gamma = gamma, .gae_lambda = lambda}, {.value_target = target}, 1), control.data(),
+                   rewards.data(), values.data(), ends.data(), rewards.data(), moments.data(), count, num_steps},
                   queue());
     finish();
     // Sums of up to 50 terms around 1, each rounded to 6e-8; stored rewards are rounded once more.
@@ -147,8 +148,8 @@ TEST_P(AdvantageTest, VarianceOfNumbersFarFromZero) {
         Buffer<Control> control(subject(), 1);
         control[0] = fresh_control();
         const std::vector<float> old_values = values.copy();
-        machine().gae({control.data(), rewards.data(), values.data(), ends.data(), advantages.data(), moments.data(),
-                       count, num_steps, 0.99f, 0.95f, 1u},
+        machine().gae({rounded({}, {.value_target = ValueTarget::kDiscounted}, 1), control.data(), rewards.data(),
+                       values.data(), ends.data(), advantages.data(), moments.data(), count, num_steps},
                       queue());
         finish();
         // Of the numbers that were written: roundings of means to float32 at 100, 4e-6 of a deviation of 0.003 or 0.01,

@@ -17,8 +17,8 @@ TEST_P(IterationTest, BeginAnneals) {
     control[0].nonfinite = 2;
     control[0].actor_correction[0] = 0.25f;
     BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
-    args.hyper.anneal_lr = bits & 1u;
-    args.hyper.anneal_clip_coef = bits >> 1;
+    args.hyper.anneal_lr = Anneal{bits & 1u};
+    args.hyper.anneal_clip_coef = Anneal{bits >> 1};
     machine().begin_iteration(args, queue());
     finish();
     const double left = 1.0 - 3.0 / 10.0;

@@ -33,7 +33,7 @@ class Problem {
     second_moment.fill(0.0f);
     running.fill(0.0f);
     control[0] = fresh_control();
-    hyper.actor_learning_rate = hyper.critic_learning_rate = 7.0f;  // what counts is Control's, which is annealed
+    hyper.learning_rate = hyper.critic_learning_rate = 7.0f;  // what counts is Control's, which is annealed
   }
 
   void draw_minibatch(double scale = 1.0) {
@@ -176,7 +176,7 @@ TEST_P(OptimizerTest, TouchesOnlyTheTrainedRange) {
 void set_kl(Problem& p, bool k1) {
   p.draw_minibatch();
   p.hyper.target_kl = 0.01f;
-  p.hyper.kl_k1 = k1 ? 1 : 0;
+  p.hyper.kl_estimator = k1 ? KlEstimator::kK1 : KlEstimator::kK3;
   for (int i = 0; i < p.partials; ++i) {
     p.sums[at(kKl1 * p.partials + i)] = (k1 ? 0.02f : 0.001f) * Problem::kMinibatch / 2.0f;
     p.sums[at(kKl3 * p.partials + i)] = (k1 ? 0.001f : 0.02f) * Problem::kMinibatch / 2.0f;
@@ -188,7 +188,7 @@ TEST_P(OptimizerTest, KlStopsBeforeTheStep) {
     Problem p(subject(), 2, 6);
     const std::vector<float> before = p.parameters.copy();
     set_kl(p, k1);
-    p.hyper.kl_stop_each_iteration = 1;
+    p.hyper.kl_stop = KlStop::kIteration;
     p.step(Losses::kPolicy);
     EXPECT_EQ(p.control[0].stop_policy, 1u);
     EXPECT_EQ(p.control[0].policy_steps, 0u);
@@ -197,7 +197,7 @@ TEST_P(OptimizerTest, KlStopsBeforeTheStep) {
     expect_same_bits("parameter", p.parameters.copy(), before);
     // The other measure is below the target: no stop.
     p.control[0] = fresh_control();
-    p.hyper.kl_k1 = 1 - p.hyper.kl_k1;
+    p.hyper.kl_estimator = k1 ? KlEstimator::kK3 : KlEstimator::kK1;
     p.step(Losses::kPolicy);
     EXPECT_EQ(p.control[0].stop_policy, 0u);
     EXPECT_EQ(p.control[0].policy_steps, 1u);
@@ -227,15 +227,15 @@ TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
 TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
   const float target = 0.01f;
   for (const float kl : {std::nextafter(target, 0.0f), target, std::nextafter(target, 1.0f)}) {
-    for (const std::uint32_t each : {0u, 1u}) {
+    for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
       Problem p(subject(), 1, 13);
       p.draw_minibatch();
       p.hyper.target_kl = target;
-      p.hyper.kl_stop_each_iteration = each;
+      p.hyper.kl_stop = kl_stop;
       p.sums[at(kKl3)] = kl * Problem::kMinibatch;  // a power of two: exact
       p.step(Losses::kPolicy, true);
       EXPECT_EQ(p.control[0].stop_policy, kl > target ? 1u : 0u);
-      EXPECT_EQ(p.control[0].policy_steps, kl > target && each != 0 ? 0u : 1u);
+      EXPECT_EQ(p.control[0].policy_steps, kl > target && kl_stop == KlStop::kIteration ? 0u : 1u);
     }
   }
 }
@@ -256,11 +256,11 @@ TEST_P(OptimizerTest, LearningRatesDecayAfterTheStep) {
 }
 
 TEST_P(OptimizerTest, NoTargetNeverStops) {
-  for (std::uint32_t each = 0; each < 2; ++each) {
+  for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
     Problem p(subject(), 2, 8);
     set_kl(p, false);
     p.hyper.target_kl = 0.0f;
-    p.hyper.kl_stop_each_iteration = each;
+    p.hyper.kl_stop = kl_stop;
     p.step(Losses::kBoth, true);
     EXPECT_EQ(p.control[0].stop_policy, 0u);
     EXPECT_EQ(p.control[0].policy_steps, 1u);

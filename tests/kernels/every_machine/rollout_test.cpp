@@ -40,7 +40,7 @@ class Problem {
     args.actor = networks.actor.network;
     args.critic = networks.critic.network;
     args.num_steps = c.num_steps;
-    args.gamma = 0.9f;
+    args.hyper.gamma = 0.9f;
     args.truncate_at_end = c.truncate_at_end ? 1 : 0;
     args.records = records.data();
     args.rewards = rewards.data();
@@ -163,7 +163,7 @@ class RolloutTest : public EveryMachine {
         const bool truncated = !outcome.terminated && (one.out_of_time() || last);
         double reward = outcome.reward;
         if (truncated) {
-          reward += double{p.args.gamma} * nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
+          reward += double{p.args.hyper.gamma} * nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
         }
         rewards.push_back(reward);
         ends.push_back(outcome.terminated || truncated);

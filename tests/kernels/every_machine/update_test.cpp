@@ -12,12 +12,15 @@
 namespace perilune::test {
 namespace {
 
+using enum Normalization;
+
 struct Case {
   int minibatch_size, num_minibatches, minibatch;
   int width, actor_depth, critic_depth;
   Activation activation;
   bool clip_vloss;
-  std::uint32_t norm_adv, shuffled;
+  Normalization norm_adv;
+  std::uint32_t shuffled;
   int partials;
   Task task = kCartPole;
 };
@@ -67,7 +70,7 @@ class Problem {
     args.sampling = {batch_size, c.minibatch_size, c.shuffled, seed % 3, {seed, 0}};
     args.hyper = plain_hyperparameters();
     args.hyper.clip_coef = 7.0f;  // what counts is Control's, which is annealed
-    args.hyper.clip_vloss = c.clip_vloss ? 1 : 0;
+    args.hyper.clip_vloss = c.clip_vloss;
     args.hyper.norm_adv = c.norm_adv;
     args.control = control.data();
     args.losses = Losses::kBoth;
@@ -96,10 +99,10 @@ class Problem {
     Vector x;
     for (const Sample& sample : result) x.push_back(sample.advantage);
     double center = 0.0, deviation = 1.0;
-    if (args.hyper.norm_adv == 1) {
+    if (args.hyper.norm_adv == kMinibatch) {
       center = mean(x);
       deviation = std::sqrt(sample_variance_of(x)) + 1e-8;
-    } else if (args.hyper.norm_adv == 2) {
+    } else if (args.hyper.norm_adv == kBatch) {
       center = control[0].advantage_mean;
       deviation = control[0].advantage_std + 1e-8;
     }
@@ -143,7 +146,7 @@ double largest(const Vector& x) {
 class UpdateTest : public EveryMachine {
  protected:
   void run(const Case& c, Problem& p) {
-    if (c.norm_adv == 1) {
+    if (c.norm_adv == kMinibatch) {
       machine().advantage_moments({p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(),
                                    p.scales.data(), c.num_minibatches, 1},
                                   queue());
@@ -246,34 +249,34 @@ void UpdateTest::equals_the_reference(const Case& c, std::uint32_t seed) {
 
 TEST_P(UpdateTest, EqualsTheReference) {
   const Case cases[] = {
-      {1, 1, 0, 16, 2, 2, Activation::kTanh, false, 1, 1, 1},
-      {7, 3, 1, 16, 1, 3, Activation::kTanh, true, 1, 1, 2},
-      {31, 2, 1, 32, 2, 1, Activation::kRelu, false, 2, 1, 1},
-      {33, 1, 0, 16, 3, 2, Activation::kTanh, true, 0, 0, 3},
-      {65, 2, 0, 32, 2, 2, Activation::kTanh, false, 1, 1, 2},
-      {97, 2, 1, 64, 2, 2, Activation::kTanh, true, 1, 1, 2},
-      {257, 2, 1, 64, 3, 1, Activation::kRelu, true, 1, 0, 3},
-      {129, 3, 2, 128, 2, 3, Activation::kTanh, false, 2, 1, 2},
-      {65, 2, 1, 128, 2, 1, Activation::kTanh, true, 1, 1, 1},
-      {33, 1, 0, 128, 1, 1, Activation::kRelu, false, 0, 0, 1},
-      {257, 1, 0, 16, 2, 2, Activation::kRelu, true, 0, 1, 4},
-      {401, 2, 1, 16, 1, 2, Activation::kTanh, false, 1, 1, 1},  // one block takes tile after tile
-      {1, 1, 0, 0, 1, 1, Activation::kTanh, false, 1, 1, 1},
-      {33, 3, 1, 0, 3, 3, Activation::kTanh, true, 1, 1, 1},
-      {97, 2, 1, 0, 8, 1, Activation::kTanh, false, 2, 1, 1},
-      {145, 1, 0, 0, 4, 8, Activation::kRelu, true, 0, 0, 1},
-      {1, 1, 0, 32, 2, 2, Activation::kTanh, false, 1, 1, 1, kPointMass},
-      {31, 2, 1, 32, 1, 3, Activation::kRelu, true, 2, 1, 1, kPointMass},
-      {65, 2, 0, 32, 3, 2, Activation::kTanh, false, 1, 1, 2, kPointMass},
-      {257, 1, 0, 32, 2, 1, Activation::kTanh, true, 0, 0, 3, kPointMass},
-      {7, 3, 1, 0, 1, 1, Activation::kTanh, false, 1, 1, 1, kPointMass},
-      {145, 2, 1, 0, 4, 2, Activation::kRelu, true, 1, 1, 1, kPointMass},
-      {65, 2, 1, 64, 2, 2, Activation::kTanh, true, 1, 1, 2, kLunarLander},
-      {33, 1, 0, 64, 3, 2, Activation::kTanh, false, 1, 1, 1, kLunarLander},
-      {97, 1, 0, 64, 1, 3, Activation::kTanh, false, 2, 0, 1, kLanderContinuous},
-      {33, 2, 1, 128, 2, 1, Activation::kTanh, true, 1, 1, 1, kLunarLander},
-      {33, 2, 1, 0, 3, 2, Activation::kTanh, true, 1, 1, 1, kLunarLander},
-      {31, 1, 0, 0, 1, 2, Activation::kRelu, false, 1, 1, 1, kLanderContinuous},
+      {1, 1, 0, 16, 2, 2, Activation::kTanh, false, kMinibatch, 1, 1},
+      {7, 3, 1, 16, 1, 3, Activation::kTanh, true, kMinibatch, 1, 2},
+      {31, 2, 1, 32, 2, 1, Activation::kRelu, false, kBatch, 1, 1},
+      {33, 1, 0, 16, 3, 2, Activation::kTanh, true, kNone, 0, 3},
+      {65, 2, 0, 32, 2, 2, Activation::kTanh, false, kMinibatch, 1, 2},
+      {97, 2, 1, 64, 2, 2, Activation::kTanh, true, kMinibatch, 1, 2},
+      {257, 2, 1, 64, 3, 1, Activation::kRelu, true, kMinibatch, 0, 3},
+      {129, 3, 2, 128, 2, 3, Activation::kTanh, false, kBatch, 1, 2},
+      {65, 2, 1, 128, 2, 1, Activation::kTanh, true, kMinibatch, 1, 1},
+      {33, 1, 0, 128, 1, 1, Activation::kRelu, false, kNone, 0, 1},
+      {257, 1, 0, 16, 2, 2, Activation::kRelu, true, kNone, 1, 4},
+      {401, 2, 1, 16, 1, 2, Activation::kTanh, false, kMinibatch, 1, 1},  // one block takes tile after tile
+      {1, 1, 0, 0, 1, 1, Activation::kTanh, false, kMinibatch, 1, 1},
+      {33, 3, 1, 0, 3, 3, Activation::kTanh, true, kMinibatch, 1, 1},
+      {97, 2, 1, 0, 8, 1, Activation::kTanh, false, kBatch, 1, 1},
+      {145, 1, 0, 0, 4, 8, Activation::kRelu, true, kNone, 0, 1},
+      {1, 1, 0, 32, 2, 2, Activation::kTanh, false, kMinibatch, 1, 1, kPointMass},
+      {31, 2, 1, 32, 1, 3, Activation::kRelu, true, kBatch, 1, 1, kPointMass},
+      {65, 2, 0, 32, 3, 2, Activation::kTanh, false, kMinibatch, 1, 2, kPointMass},
+      {257, 1, 0, 32, 2, 1, Activation::kTanh, true, kNone, 0, 3, kPointMass},
+      {7, 3, 1, 0, 1, 1, Activation::kTanh, false, kMinibatch, 1, 1, kPointMass},
+      {145, 2, 1, 0, 4, 2, Activation::kRelu, true, kMinibatch, 1, 1, kPointMass},
+      {65, 2, 1, 64, 2, 2, Activation::kTanh, true, kMinibatch, 1, 2, kLunarLander},
+      {33, 1, 0, 64, 3, 2, Activation::kTanh, false, kMinibatch, 1, 1, kLunarLander},
+      {97, 1, 0, 64, 1, 3, Activation::kTanh, false, kBatch, 0, 1, kLanderContinuous},
+      {33, 2, 1, 128, 2, 1, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
+      {33, 2, 1, 0, 3, 2, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
+      {31, 1, 0, 0, 1, 2, Activation::kRelu, false, kMinibatch, 1, 1, kLanderContinuous},
   };
   for (const Case& c : cases) {
     if (!tests(c.width, std::max(c.actor_depth, c.critic_depth), c.task)) continue;
@@ -288,12 +291,12 @@ TEST_P(UpdateTest, EqualsTheReference) {
 /// Advantages whose mean is ten thousand times their deviation are normalised as any others.
 TEST_P(UpdateTest, NormalisesAdvantagesFarFromZero) {
   for (const int size : {7, 97, 257}) {
-    Problem p(subject(), {size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, 1, 1, 2}, 9, true);
+    Problem p(subject(), {size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, kMinibatch, 1, 2}, 9, true);
     for (std::size_t i = 0; i < p.batch.size(); ++i) {
       (*p.advantages)[i] = static_cast<float>(100.0 + 0.01 * p.batch[i].advantage);
       p.batch[i].advantage = (*p.advantages)[i];
     }
-    run({size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, 1, 1, 2}, p);
+    run({size, 2, 1, small_width(), 2, 2, Activation::kTanh, false, kMinibatch, 1, 2}, p);
     const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.minibatch(), p.settings);
     // A mean that is rounded to float32 is 4e-6 of a deviation of 0.01 off.
     expect_close("policy loss", p.sum(kPolicyLoss), expected.policy, {5e-4 * size, 1e-6});
@@ -306,7 +309,7 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
   for (const auto& [activation, task] :
        {std::pair(Activation::kTanh, kCartPole), std::pair(Activation::kRelu, kCartPole),
         std::pair(Activation::kTanh, kPointMass)}) {
-    const Case c{65, 1, 0, small_width(task), 2, 3, activation, activation == Activation::kTanh, 0, 0, 2, task};
+    const Case c{65, 1, 0, small_width(task), 2, 3, activation, activation == Activation::kTanh, kNone, 0, 2, task};
     Problem p(subject(), c, 8);
     run(c, p);
     const std::vector<Sample> samples = p.minibatch();
@@ -337,16 +340,16 @@ TEST_P(UpdateTest, EqualsCentralDifferences) {
 
 TEST_P(UpdateTest, TrainsOnlyWhatItIsAskedTo) {
   for (const Task& task : {kCartPole, kPointMass}) {
-    trains_only_what_it_is_asked_to({65, 1, 0, small_width(task), 2, 2, Activation::kTanh, false, 0, 0, 2, task});
+    trains_only_what_it_is_asked_to({65, 1, 0, small_width(task), 2, 2, Activation::kTanh, false, kNone, 0, 2, task});
   }
 }
 
 /// Nothing else changes, and every entry is written.
 TEST_P(UpdateTest, AFixedStandardDeviationHasNoGradient) {
   for (const int width : small_widths(kPointMass)) {
-    const Case c{65, 1, 0, width, 2, 2, Activation::kTanh, false, 0, 0, width == 0 ? 1 : 2, kPointMass};
+    const Case c{65, 1, 0, width, 2, 2, Activation::kTanh, false, kNone, 0, width == 0 ? 1 : 2, kPointMass};
     Problem learnt(subject(), c, 6), fixed(subject(), c, 6);
-    fixed.args.hyper.fixed_std = 1;
+    fixed.args.hyper.learn_std = false;
     run(c, learnt);
     run(c, fixed);
     const int begin = learnt.args.actor.log_std;
@@ -362,7 +365,7 @@ TEST_P(UpdateTest, AFixedStandardDeviationHasNoGradient) {
 TEST_P(UpdateTest, ObservationsThatAreNotFiniteAreSeen) {
   for (const Activation activation : {Activation::kTanh, Activation::kRelu}) {
     for (const float bad : {as_float(0x7FFFFFFFu), as_float(0x7FC00000u), std::numeric_limits<float>::infinity()}) {
-      const Case c{65, 1, 0, small_width(), 2, 2, activation, false, 0, 0, 1};
+      const Case c{65, 1, 0, small_width(), 2, 2, activation, false, kNone, 0, 1};
       Problem p(subject(), c, 7);
       (*p.records)[8 * 40 + 2] = bad;  // one number of one sample
       run(c, p);
@@ -373,7 +376,7 @@ TEST_P(UpdateTest, ObservationsThatAreNotFiniteAreSeen) {
 }
 
 TEST_P(UpdateTest, DoesNothingOnceStopped) {
-  const Case c{33, 1, 0, small_width(), 1, 1, Activation::kTanh, false, 0, 0, 1};
+  const Case c{33, 1, 0, small_width(), 1, 1, Activation::kTanh, false, kNone, 0, 1};
   for (const bool nonfinite : {false, true}) {
     Problem p(subject(), c, 3);
     p.control[0].stop_policy = nonfinite ? 0 : 1;
@@ -388,7 +391,7 @@ TEST_P(UpdateTest, DoesNothingOnceStopped) {
 
 /// An epoch's minibatches visit every sample once: their value losses add up to the batch's.
 TEST_P(UpdateTest, AnEpochVisitsEverySample) {
-  const Case c{37, 5, 0, small_width(), 1, 1, Activation::kTanh, false, 0, 1, 1};
+  const Case c{37, 5, 0, small_width(), 1, 1, Activation::kTanh, false, kNone, 1, 1};
   Problem p(subject(), c, 4, true);
   double total = 0.0;
   for (int minibatch = 0; minibatch < c.num_minibatches; ++minibatch) {

@@ -75,9 +75,9 @@ void WholeIterationTest::layerwise_is_close_to_fused(const Task& task) {
 
 TEST_P(WholeIterationTest, TheValueLossFalls) {
   WholeIteration training(subject(), machine(), 3);
-  training.plan.hyper.anneal_lr = 0;
+  training.plan.hyper.anneal_lr = Anneal::kNone;
   training.plan.hyper.gamma = 0.5f;  // values are soon known: 2
-  training.plan.hyper.actor_learning_rate = training.plan.hyper.critic_learning_rate = 3e-3f;
+  training.plan.hyper.learning_rate = training.plan.hyper.critic_learning_rate = 3e-3f;
   training.reset(queue());
   for (int i = 0; i < 15; ++i) training.launch(queue());
   finish();
@@ -93,7 +93,7 @@ TEST_P(WholeIterationTest, LearnsTheBestContinuousActions) {
   hyper.gamma = 0.9f;
   hyper.ent_coef = 0.0f;
   training.control().actor_learning_rate = training.control().critic_learning_rate = 3e-3f;
-  hyper.actor_learning_rate = hyper.critic_learning_rate = 5e-3f;
+  hyper.learning_rate = hyper.critic_learning_rate = 5e-3f;
   const Mlp& actor = training.networks.actor;
   training.reset(queue());
   // Root mean square distance from the best action, where none of it clips.

@@ -266,7 +266,7 @@ class TrainerOnDevice : public OnDevice {
     config.update_epochs = 1;
     config.total_timesteps = 96 * 8 * kIterations;
     config.max_episode_steps = 5;
-    config.precision = Config::Precision::kFp32;
+    config.precision = Precision::kFp32;
     config.adam_epsilon = 1.0;
     return config;
   }
@@ -324,15 +324,12 @@ TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
     config.learning_rate = 0.02;
     config.target_kl = 0.01;
     config.total_timesteps = config.num_envs * 8 * 3;
-    const std::pair<Precision, Config::Precision> precisions[] = {{Precision::kFp32, Config::Precision::kFp32},
-                                                                  {Precision::kTf32, Config::Precision::kTf32},
-                                                                  {Precision::kBf16, Config::Precision::kBf16}};
-    for (const auto& [precision, name] : precisions) {
+    for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
       const bool built =
           find_kernels(device().machine(), config.env_id.c_str(), config.hidden_width, precision) != nullptr;
       if (!built || !device().supports(precision)) continue;
       SCOPED_TRACE(config.env_id + ", precision " + std::to_string(static_cast<int>(precision)));
-      config.precision = name;
+      config.precision = precision;
       Trainer graph(config, device()), eager(config, device());
       const std::vector<IterationMetrics> rows = train(graph, device(), true), expected = train(eager, device(), false);
       EXPECT_LT(std::ranges::min(rows, {}, &IterationMetrics::policy_steps).policy_steps, 4.0f)

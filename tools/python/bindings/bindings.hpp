@@ -7,6 +7,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
@@ -30,8 +31,9 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
 // The same, with "auto" for this work; without it that is a GPU if there is one.
 SelectedDevice open_device(const std::string& device, std::optional<int> threads, const Work& work);
 
-// Keys and values as text, in order, as Python passes them.
-std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings);
+// Keys and values in order, as Python passes them: a str is what the command line takes.
+using PythonSettings = std::vector<std::pair<std::string, Value>>;
+std::vector<Setting> settings_of(const PythonSettings& settings);
 
 nb::dict evaluation_dict(const EvaluationResult& result);
 // Every key by name, with Python's values (None for none); environment parameters as "env.<name>".

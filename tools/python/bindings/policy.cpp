@@ -30,8 +30,7 @@ class PythonPolicy {
 
   // Actions and outputs for observations [n, D] in float32, both [n] or [n, K].
   nb::tuple act(nb::handle observations, bool deterministic, std::int64_t seed, std::uint32_t call);
-  nb::dict evaluate(std::int64_t episodes, bool deterministic, std::int64_t seed,
-                    const std::vector<std::pair<std::string, std::string>>& settings) {
+  nb::dict evaluate(std::int64_t episodes, bool deterministic, std::int64_t seed, const PythonSettings& settings) {
     const EvaluationOptions options = evaluation_options(episodes, deterministic, seed);
     EvaluationResult result;
     {
@@ -128,8 +127,7 @@ nb::tuple PythonPolicy::act_on_gpu(const InputArray& observations, const ActOpti
 }
 
 nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool deterministic, std::int64_t seed,
-                       const std::vector<std::pair<std::string, std::string>>& settings, const std::string& device,
-                       std::optional<int> threads) {
+                       const PythonSettings& settings, const std::string& device, std::optional<int> threads) {
   const EvaluationOptions options = evaluation_options(episodes, deterministic, seed);
   EvaluationResult result;
   {

@@ -15,22 +15,6 @@ namespace {
 
 nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); }
 
-// As Python writes it: a value of a configuration file's text.
-nb::object value_of(const KeyInfo& key, const std::string& written) {
-  if (written == "none") return nb::none();
-  if (key.type == "boolean") return nb::bool_(written == "true");
-  if (key.type == "integer") return nb::int_(std::stoll(written));
-  if (key.type == "number") return nb::float_(std::stod(written));
-  if (key.type != "list") return text(written);
-  nb::list list;
-  for (std::size_t begin = 0; begin < written.size();) {
-    const std::size_t end = std::min(written.find(',', begin), written.size());
-    list.append(std::stoi(written.substr(begin, end - begin)));
-    begin = end + 1;
-  }
-  return list;
-}
-
 nb::list environments_list() {
   nb::list list;
   for (const EnvironmentInfo& environment : environments()) {
@@ -38,7 +22,7 @@ nb::list environments_list() {
     for (const EnvironmentParameter& parameter : environment.parameters) {
       nb::dict entry;
       const bool is_boolean = parameter.type == ParameterType::kBoolean;
-      entry["type"] = is_boolean ? "boolean" : "number";
+      entry["type"] = text(type_name(is_boolean ? KeyType::kBoolean : KeyType::kNumber));
       entry["default"] =
           is_boolean ? nb::object(nb::bool_(parameter.default_value != 0.0)) : nb::float_(parameter.default_value);
       entry["min"] = parameter.allowed.min;
@@ -81,8 +65,9 @@ nb::list keys_list() {
   for (const KeyInfo& key : config_keys()) {
     nb::dict entry;
     entry["name"] = key.name;
-    entry["type"] = key.type;
-    entry["default"] = key.name.starts_with("env.") ? text(key.default_value) : value_of(key, key.default_value);
+    entry["type"] = text(type_name(key.type));
+    entry["default"] =
+        key.name.starts_with("env.") ? nb::cast(value_text(key.default_value)) : nb::cast(key.default_value);
     entry["allowed"] = key.allowed;
     entry["may_change"] = key.may_change;
     entry["help"] = key.help;
@@ -136,7 +121,7 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
   return select_device(device_choice("device", device), threads.value_or(0), {&work, 1});
 }
 
-std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings) {
+std::vector<Setting> settings_of(const PythonSettings& settings) {
   std::vector<Setting> result;
   for (const auto& [key, value] : settings) result.push_back({key, value});
   return result;
@@ -155,20 +140,7 @@ nb::dict evaluation_dict(const EvaluationResult& result) {
 
 nb::dict config_dict(const Config& config) {
   nb::dict entry;
-  const std::string toml = to_toml(config);
-  std::string prefix;
-  for (std::size_t begin = 0; begin < toml.size();) {
-    const std::size_t end = std::min(toml.find('\n', begin), toml.size());
-    const std::string line = toml.substr(begin, end - begin);
-    begin = end + 1;
-    const std::size_t equals = line.find(" = ");
-    if (line == "[env]") prefix = "env.";
-    if (equals == std::string::npos || line.starts_with('#')) continue;
-    const std::string name = prefix + line.substr(0, equals);
-    std::string value = line.substr(equals + 3);
-    if (value.size() >= 2 && (value.front() == '"' || value.front() == '[')) value = value.substr(1, value.size() - 2);
-    entry[nb::str(name.c_str())] = value_of(find_key(name), value);
-  }
+  for (const std::string& key : keys_in_force(config)) entry[nb::cast(key)] = nb::cast(*value_of(config, key));
   return entry;
 }
 

@@ -92,7 +92,7 @@ class Listener {
 struct TrainArguments {
   std::string preset_name;
   std::optional<std::string> config_file;
-  std::vector<std::pair<std::string, std::string>> settings;
+  PythonSettings settings;
   std::optional<std::string> run_directory, resume, from_policy;
 };
 
@@ -122,10 +122,10 @@ void warn(const std::vector<std::string>& warnings) {
   }
 }
 
-nb::dict train_run(std::string preset_name, std::optional<std::string> config_file,
-                   std::vector<std::pair<std::string, std::string>> settings, std::optional<std::string> run_directory,
-                   std::optional<std::string> resume, std::optional<std::string> from_policy, const std::string& device,
-                   std::optional<int> threads, nb::object callback, nb::object display) {
+nb::dict train_run(std::string preset_name, std::optional<std::string> config_file, PythonSettings settings,
+                   std::optional<std::string> run_directory, std::optional<std::string> resume,
+                   std::optional<std::string> from_policy, const std::string& device, std::optional<int> threads,
+                   nb::object callback, nb::object display) {
   const TrainArguments arguments = {std::move(preset_name),   std::move(config_file), std::move(settings),
                                     std::move(run_directory), std::move(resume),      std::move(from_policy)};
   Listener listener(std::move(callback), std::move(display));
@@ -171,8 +171,7 @@ nb::dict train_run(std::string preset_name, std::optional<std::string> config_fi
   return entry;
 }
 
-nb::dict resolved_config(std::string preset_name, std::optional<std::string> config_file,
-                         std::vector<std::pair<std::string, std::string>> settings) {
+nb::dict resolved_config(std::string preset_name, std::optional<std::string> config_file, PythonSettings settings) {
   return config_dict(resolve({std::move(preset_name), std::move(config_file), settings_of(settings)}).config);
 }
 

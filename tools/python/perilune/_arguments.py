@@ -21,6 +21,9 @@ import numpy as np
 from perilune import _native
 
 _SHOWN = 60
+_INT64 = (-(2**63), 2**63 - 1)
+
+Setting = None | bool | int | float | str | list[int]
 
 
 class RenderModeError(_native.UsageError, TypeError):
@@ -207,7 +210,7 @@ def device(name: Any, threads: Any) -> tuple[str, int | None]:
 
 def evaluation(
     episodes: Any, deterministic: Any, seed: Any, env: Any, max_episode_steps: Any, env_id: Any
-) -> tuple[int, bool, int, list[tuple[str, str]]]:
+) -> tuple[int, bool, int, list[tuple[str, Setting]]]:
     """The arguments of an evaluation, the last three as settings of the task that it plays."""
     task = {"env_id": env_id, "max_episode_steps": integer("max_episode_steps", max_episode_steps, optional=True)}
     return (
@@ -244,30 +247,30 @@ def _number(name: str, value: Any, allowed: str) -> float:
         not_possible(name, value, allowed)
 
 
-def setting(name: str, value: Any) -> str:
-    """The value of a key as it is written on the command line; a str is that already."""
+def setting(name: str, value: Any) -> Setting:
+    """The value of a key as the native module takes it: a str is what the command line takes."""
     kind, allowed = _keys().get(name, ("unknown", ""))
     if kind == "unknown":  # the native module names the nearest
-        return ""
+        return None
     value = _scalar(value)
     if isinstance(value, str) or kind == "text":
         return text(name, value, allowed)
     if value is None:
-        return "none"
+        return None
     if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
+        return bool(value)
     if kind == "list" and isinstance(value, (list, tuple, np.ndarray)):
-        return ",".join(map(str, integers(name, value, (-(2**63), 2**63 - 1)))) or "none"
+        return integers(name, value, _INT64) or None
     if kind == "choice":
         wrong_kind(name, value, "no text", allowed)
     whole = _index(value)
-    if whole is not None and abs(whole) < 2**64:
-        return str(whole)
-    return repr(_number(name, value, allowed))
+    if whole is not None and _INT64[0] <= whole <= _INT64[1]:
+        return whole
+    return _number(name, value, allowed)
 
 
-def settings(env: Any, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The argument env, then the others, as keys and texts."""
+def settings(env: Any, values: Mapping[str, Any]) -> list[tuple[str, Setting]]:
+    """The argument env, then the others, as keys and values."""
     env = mapping("env", env, "a mapping of its parameters - to choose an environment use env_id")
     values = {f"env.{name}": value for name, value in env.items()} | dict(values)
     return [(name, setting(name, value)) for name, value in values.items()]
