@@ -350,6 +350,16 @@ std::string owners_text(const EnvironmentParameter& parameter) {
   return formatted("{} and {} other{}", ids[0], ids.size() - 1, ids.size() == 2 ? "" : "s");
 }
 
+void require_built(const PresetInfo& preset) {
+  std::vector<std::string_view> ids;
+  for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
+  if (is_one_of(preset.env_id, ids)) return;
+  throw UsageError(
+      formatted("preset {} is for {}, which this build leaves out - built: {} - configure with "
+                "PERILUNE_ENVIRONMENTS= for all environments",
+                preset.name, preset.env_id, joined(ids)));
+}
+
 }  // namespace
 
 double env_parameter(const Config& config, const EnvironmentParameter& parameter) {
@@ -477,7 +487,7 @@ std::string to_toml(const Config& config) {
   const bool has_sizes = !config.hidden_sizes.empty();
   for (const Key& key : keys()) {
     if (has_sizes ? is_one_of(key.name, kUniformKeys) : key.name == kSizesKey) continue;
-    if (!environment.continuous && is_gaussian_key(key.name)) continue;
+    if (!environment.action_space.continuous && is_gaussian_key(key.name)) continue;
     append(key.name, type_text(key.field), value_text(config, key.field));
   }
   if (!environment.parameters.empty()) out += "\n[env]\n";
@@ -494,6 +504,7 @@ Config preset(std::string_view name) {
   for (const PresetInfo& info : presets()) {
     names.push_back(info.name);
     if (info.name != name) continue;
+    require_built(info);
     Config config;
     config.name = name;
     apply_toml(config, info.toml, formatted("preset {}", name));

@@ -33,6 +33,8 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
 // Keys and values as text, in order, as Python passes them.
 std::vector<Setting> settings_of(const std::vector<std::pair<std::string, std::string>>& settings);
 
+// The numbers of an observation by name, in order: (low, high) of each.
+nb::dict observation_dict(const EnvironmentInfo& environment);
 nb::dict evaluation_dict(const EvaluationResult& result);
 // Every key by name, with Python's values (None for none); environment parameters as "env.<name>".
 nb::dict config_dict(const Config& config);
