@@ -64,7 +64,7 @@ struct CartPole {
   static constexpr double kAngleLimit = 12 * 2 * 3.141592653589793 / 360;
   static constexpr double kResetRange = 0.05;
 
-  /// Twice the limits at which an episode ends; velocities are not bounded.
+  /// Bounds are twice the limits at which an episode ends; velocities have none.
   static constexpr std::array<ObservationNumber, 4> kObservation = {
       {{"position", -2 * kPositionLimit, 2 * kPositionLimit},
        {"velocity"},
@@ -72,7 +72,7 @@ struct CartPole {
        {"angular_velocity"}}};
   static constexpr int kObsDim = int{kObservation.size()};
 
-  /// Fitted to the times of one AVX-512 core (EPYC).
+  /// It was fitted to the times of one AVX-512 core (EPYC).
   static constexpr StepCost step_cost(const double*) { return {.cpu_flop = 230.0}; }
   static constexpr double highest_return(const double* parameters, std::int64_t steps) {
     return parameters[0] != 0.0 ? 0.0 : static_cast<double>(steps);

@@ -158,7 +158,7 @@ struct LanderBase : lunar::TaskInfo {
       "shaping", "wind_index", "torque_index"};
   // clang-format on
 
-  /// CPU: steps per second of two cores of a Xeon (357 GFLOP/s). GPU: the length of its code.
+  /// A CPU's is what two cores of a Xeon (357 GFLOP/s) took, a GPU's is the length of the code.
   static constexpr StepCost step_cost(const double*) { return {.cpu_flop = 6.7e3, .gpu_instructions = 3.5e3}; }
 
   /// The first step of the original, whose solver pulls the legs into place, is linear in the

@@ -120,9 +120,9 @@ struct LunarLanderBase : lunar::TaskInfo {
       kTaskParameters[0], kTaskParameters[1], kTaskParameters[2], kTaskParameters[3],
       boolean_parameter("fast_solver", false, "a faster solver with nearly the same scores")};
 
-  /// CPU: as Lander's. GPU, exact (fast) solver: 43 k (7 k) for one lander, 68 k (21 k) for 8 and 116 k (56 k) for 32,
-  /// counted in PTX with random actions. 32 in flight need 50 k of the exact solver, and with a pilot that lands 140 k
-  /// and 61 k.
+  /// A CPU's is what two cores of a Xeon (357 GFLOP/s) took. A GPU's were counted in PTX with random actions: the exact
+  /// (fast) solver takes 43 k (7 k) instructions for one lander, 68 k (21 k) for 8 and 116 k (56 k) for 32. In flight
+  /// 32 need 50 k of the exact solver; with a pilot that lands they need 140 k and 61 k.
   static constexpr StepCost step_cost(const double* parameters) {
     if (parameters[4] != 0.0) return {.cpu_flop = 162e3, .gpu_instructions = 7e3, .gpu_instructions_more = 1.6e3};
     return {.cpu_flop = 338e3, .gpu_instructions = 43e3, .gpu_instructions_more = 2.4e3};
