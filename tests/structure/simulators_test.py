@@ -9,8 +9,10 @@ import pytest
 
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 SENTENCE = "an environment may be one of several in a SIMD register: choose with select(mask, a, b), not with if"
-COMPILERS = [pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name}"))
-             for name in ("g++", "clang++")]
+COMPILERS = [
+    pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name}"))
+    for name in ("g++", "clang++")
+]
 
 # CartPole, with a step that also does what stands for HERE.
 SIMULATOR = """#include <algorithm>
@@ -35,22 +37,29 @@ def errors(tmp_path):
     def compile_with(compiler, here, simulator=SIMULATOR):
         source = tmp_path / "mine.cpp"
         source.write_text(simulator.replace("HERE", here))
-        done = subprocess.run([compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", ROOT, source],
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", ROOT, source],
+            capture_output=True,
+            text=True,
+        )
         return done.stderr if done.returncode else ""
 
     return compile_with
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("here", [
-    "if (state.position > Real(1.0f)) outcome.reward = Real(0.0f);",
-    "while (state.position < Real(1.0f)) state.position = state.position + Real(1.0f);",
-    "outcome.reward = state.position > Real(0.0f) ? outcome.reward : state.angle;",
-    "outcome.reward = std::max(outcome.reward, state.angle);",
-    "if (action == UInt<Real>(1u)) outcome.reward = Real(0.0f);",
-    "const bool far = state.position > Real(1.0f); outcome.reward = Real(far ? 1.0f : 0.0f);",
-], ids=["if", "while", "conditional", "std_max", "action", "bool"])
+@pytest.mark.parametrize(
+    "here",
+    [
+        "if (state.position > Real(1.0f)) outcome.reward = Real(0.0f);",
+        "while (state.position < Real(1.0f)) state.position = state.position + Real(1.0f);",
+        "outcome.reward = state.position > Real(0.0f) ? outcome.reward : state.angle;",
+        "outcome.reward = std::max(outcome.reward, state.angle);",
+        "if (action == UInt<Real>(1u)) outcome.reward = Real(0.0f);",
+        "const bool far = state.position > Real(1.0f); outcome.reward = Real(far ? 1.0f : 0.0f);",
+    ],
+    ids=["if", "while", "conditional", "std_max", "action", "bool"],
+)
 def test_a_choice_for_all_lanes_is_refused_where_the_simulator_is_declared_one(errors, compiler, here):
     said = errors(compiler, here)
     assert said.count("error:") == 1 and SENTENCE in said, said
@@ -61,11 +70,14 @@ def test_a_choice_for_all_lanes_is_refused_where_the_simulator_is_declared_one(e
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_what_a_simulator_may_do(errors, compiler):
-    assert not errors(compiler, """
+    assert not errors(
+        compiler,
+        """
     outcome.reward = select(state.position > Real(1.0f), Real(0.0f), outcome.reward);
     outcome.reward = max(outcome.reward, state.angle) + 0.5f * math::sin(state.angle);
     if (any(state.angle > Real(1.0f))) outcome.reward = outcome.reward + to_real<Real>(action);
-    if (params.sutton_barto_reward) outcome.reward = -outcome.reward;""")
+    if (params.sutton_barto_reward) outcome.reward = -outcome.reward;""",
+    )
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
