@@ -164,7 +164,7 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   constexpr std::size_t kDrawn = 8;   // arrays of actions, in turns: as a caller's, they are still in the caches
   Arena arena;
   const EnvironmentInfo& info = find_environment(environment.env_id);
-  const auto numbers = static_cast<std::size_t>(info.continuous ? info.num_actions : 1);
+  const auto numbers = static_cast<std::size_t>(info.action_space.numbers());
   const auto choices = arena.add<std::int64_t>("choices", {kDrawn, n});
   const auto boxes = arena.add<float>("boxes", {kDrawn, n * numbers});
   const auto observations = arena.add<float>("observations", {n, static_cast<std::size_t>(env.observation_dim())});
@@ -175,7 +175,7 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   std::vector<std::int64_t> chosen(kDrawn * n);
   std::vector<float> drawn(kDrawn * n * numbers);
   std::minstd_rand random(1);
-  for (std::int64_t& action : chosen) action = static_cast<std::int64_t>(random() >> 8) % info.num_actions;
+  for (std::int64_t& action : chosen) action = static_cast<std::int64_t>(random() >> 8) % info.action_space.size;
   for (float& action : drawn) action = std::uniform_real_distribution(-1.0f, 1.0f)(random);
   device.upload(arena.at(choices), chosen.data(), chosen.size() * sizeof(std::int64_t));
   device.upload(arena.at(boxes), drawn.data(), drawn.size() * sizeof(float));
@@ -185,9 +185,9 @@ Json measure_step(Device& device, const Config& environment, int envs, double se
   const Timing timing = time_repeatedly(seconds, [&] {
     for (std::size_t call = 0; call < kCalls; ++call) {
       const std::size_t at = call % kDrawn * n;
-      const void* actions = info.continuous ? static_cast<const void*>(arena.at(boxes) + at * numbers)
-                                            : static_cast<const void*>(arena.at(choices) + at);
-      env.step(actions, info.continuous ? ActionType::kFloat32 : ActionType::kInt64,
+      const void* actions = info.action_space.continuous ? static_cast<const void*>(arena.at(boxes) + at * numbers)
+                                                         : static_cast<const void*>(arena.at(choices) + at);
+      env.step(actions, info.action_space.continuous ? ActionType::kFloat32 : ActionType::kInt64,
                {arena.at(observations), arena.at(rewards), arena.at(terminated), arena.at(truncated), nullptr, nullptr,
                 nullptr});
     }

@@ -4,8 +4,8 @@
 #include <type_traits>
 
 #include "sims/box2d_float.hpp"
-#include "sims/environments.hpp"
 #include "sims/tape_random.hpp"
+#include PERILUNE_ENVIRONMENT_HEADERS
 
 namespace perilune::inline PERILUNE_LEVEL {
 namespace {
@@ -15,8 +15,8 @@ template <class E>
 struct GymnasiumNumber {
   using Type = double;
 };
-template <class Engines>
-struct GymnasiumNumber<LunarLanderWith<Engines>> {
+template <class E>
+requires E::kGymnasiumUsesBox2d struct GymnasiumNumber<E> {
   using Type = Box2dFloat;
 };
 template <class Real>
@@ -69,13 +69,7 @@ ReplayedSteps replay(const ReplayArgs& args) {
 
 template <Env E>
 constexpr Replays replays_of() {
-  return {E::kId,
-          E::kObsDim,
-          E::Action::kCount,
-          E::kBodies,
-          E::Action::kContinuous,
-          replay<E, float>,
-          replay<E, typename GymnasiumNumber<E>::Type>};
+  return {E::kId, replay<E, float>, replay<E, typename GymnasiumNumber<E>::Type>};
 }
 
 constexpr Replays kReplays[] = {

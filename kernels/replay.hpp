@@ -30,8 +30,6 @@ struct ReplayedSteps {
 /// the draws run out.
 struct Replays {
   const char* environment;
-  std::int32_t observation_dim, num_actions, bodies;
-  bool continuous;
   ReplayedSteps (*in_float)(const ReplayArgs&);
   /// In Gymnasium's own arithmetic: double, but for Box2D's world, which is float.
   ReplayedSteps (*in_double)(const ReplayArgs&);

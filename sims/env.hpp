@@ -4,7 +4,8 @@
 // sees one environment (or the pack of them in a SIMD register), never batches, memory layouts or
 // threads. It does not know its time limit: the caller counts steps, truncates and resets.
 //
-//   kId, kObsDim       name, observation size
+//   kId, kAliases      Gymnasium's id, other names
+//   kObservation       what each number of an observation is, and its range; kObsDim is how many
 //   kMaxEpisodeSteps   default time limit, for the caller
 //   kSolvedReturn      mean return from which the task is called solved
 //   Action             Discrete<N> or Box<N>; a step takes an Action::Value<Real>
@@ -18,6 +19,9 @@
 //   reset<Real>(params, rng)           a fresh episode's state
 //   step(params, state, action, rng)   advances the state; says reward and whether it terminated
 //   observe(params, state, out)        writes kObsDim numbers
+//   step_cost(values)                  what a step costs with these parameters, on the host
+//   highest_return(values, steps)      (optional) the most that an episode can return, on the host
+//   kGymnasiumUsesBox2d                (optional) true where Gymnasium computes in Box2D's floats: replays do, too
 //   is_busy(params, state)             (optional) where a step takes much longer than elsewhere; being wrong costs time
 //   alone
 #pragma once
@@ -26,21 +30,11 @@
 #include <cstddef>
 #include <iterator>
 
+#include "sims/environment_info.hpp"
+#include "sims/lanes_probe.hpp"
 #include "sims/portable.hpp"
 #include "sims/real.hpp"
 #include "sims/rng.hpp"
-
-namespace perilune {
-
-/// One tunable number of an environment, as the configuration offers it (a bool is 0 or 1) and checks it: what it may
-/// be is said in host/settings/environments.cpp.
-struct ParameterInfo {
-  const char* name;
-  float default_value;
-  const char* help;
-};
-
-}  // namespace perilune
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -85,16 +79,19 @@ concept Env = requires(const typename E::Params& params,
                        typename E::template State<float>& state,
                        const typename E::template State<float>& const_state,
                        const typename E::Action::template Value<float>& action,
-                       CounterRandom<float>& rng, float* out, const float* values) {
+                       CounterRandom<float>& rng, float* out, const float* values, const double* parameters) {
   { E::kId } -> std::convertible_to<const char*>;
-  { E::kObsDim } -> std::convertible_to<int>;
+  { list_of(E::kAliases) } -> std::same_as<List<const char*>>;
+  { list_of(E::kObservation) } -> std::same_as<List<ObservationNumber>>;
+  requires std::size(E::kObservation) == std::size_t{E::kObsDim};
   { E::kMaxEpisodeSteps } -> std::convertible_to<int>;
-  { E::kSolvedReturn } -> std::convertible_to<float>;
+  { E::kSolvedReturn } -> std::convertible_to<double>;
   { E::Action::kCount } -> std::convertible_to<int>;
   { E::Action::kContinuous } -> std::convertible_to<bool>;
   { E::kBodies } -> std::convertible_to<int>;
   { E::template State<float>::kFields } -> std::convertible_to<int>;
-  { std::size(E::kParameters) } -> std::convertible_to<std::size_t>;
+  { list_of(E::kParameters) } -> std::same_as<List<EnvironmentParameter>>;
+  { list_of(E::kFieldNames) } -> std::same_as<List<const char*>>;
   requires std::size(E::kFieldNames) == std::size_t{E::template State<float>::kFields};
   { E::params(values) } -> std::same_as<typename E::Params>;
   { E::template reset<float>(params, rng) } -> std::same_as<typename E::template State<float>>;
@@ -102,7 +99,8 @@ concept Env = requires(const typename E::Params& params,
   state.fields(AnyField{});
   const_state.fields(AnyField{});
   E::observe(params, const_state, out);
-};
+  { E::step_cost(parameters) } -> std::same_as<StepCost>;
+} && (!kHasPacks || kTakesPacks<E>);
 // clang-format on
 
 /// An environment that has busy states.
@@ -111,5 +109,24 @@ concept UnevenEnv = Env<E> &&
     requires(const typename E::Params& params, const typename E::template State<float>& state) {
   { E::is_busy(params, state) } -> std::same_as<bool>;
 };
+
+/// What E says of itself.
+template <Env E>
+consteval EnvironmentInfo environment_info() {
+  EnvironmentInfo info = {.id = E::kId,
+                          .aliases = list_of(E::kAliases),
+                          .observation = list_of(E::kObservation),
+                          .action_space = {E::Action::kContinuous, E::Action::kCount},
+                          .max_episode_steps = E::kMaxEpisodeSteps,
+                          .solved_return = E::kSolvedReturn,
+                          .parameters = list_of(E::kParameters),
+                          .field_names = list_of(E::kFieldNames),
+                          .bodies = E::kBodies,
+                          .uneven = UnevenEnv<E>,
+                          .step_cost = E::step_cost,
+                          .highest_return = nullptr};
+  if constexpr (requires { E::highest_return; }) info.highest_return = E::highest_return;
+  return info;
+}
 
 }  // namespace perilune::inline PERILUNE_LEVEL

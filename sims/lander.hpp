@@ -109,14 +109,9 @@ PERILUNE_HD Foot<Real> lowest_corner(const LocalGround<Real>& ground, Vec2<Real>
 }  // namespace lunar
 
 /// All but how a pilot asks for thrust.
-struct LanderBase {
-  static constexpr int kObsDim = 8;
-  static constexpr int kBodies = 3;
-  static constexpr int kMaxEpisodeSteps = 1000;
-  static constexpr float kSolvedReturn = 200.0f;
-
+struct LanderBase : lunar::TaskInfo {
   using Params = lunar::TaskParams;
-  static constexpr std::array<ParameterInfo, 4> kParameters = lunar::kTaskParameters;
+  static constexpr std::array<EnvironmentParameter, 4> kParameters = kTaskParameters;
   PERILUNE_HD static Params params(const float* values) { return lunar::task_params(values); }
 
   template <class Real>
@@ -162,6 +157,9 @@ struct LanderBase {
       "height8", "height9", "height10",
       "shaping", "wind_index", "torque_index"};
   // clang-format on
+
+  /// A CPU's is what two cores of a Xeon (357 GFLOP/s) took, a GPU's is the length of the code.
+  static constexpr StepCost step_cost(const double*) { return {.cpu_flop = 6.7e3, .gpu_instructions = 3.5e3}; }
 
   /// The first step of the original, whose solver pulls the legs into place, is linear in the
   /// starting force, up to where the solver limits how far a body moves; these are its measured coefficients.
@@ -384,6 +382,7 @@ struct LanderBase {
 template <class Engines>
 struct LanderWith : LanderBase {
   static constexpr const char* kId = Engines::kContinuous ? "LanderContinuous-v0" : "Lander-v0";
+  static constexpr std::array<const char*, 1> kAliases = {Engines::kContinuous ? "lander-continuous" : "lander"};
   using Action = Engines;
 
   template <class Real, class Rng>

@@ -33,13 +33,46 @@ struct TaskParams {
   float wind_power;
   float turbulence_power;
 };
-inline constexpr std::array<ParameterInfo, 4> kTaskParameters = {{
-    {"gravity", -10.0f, "acceleration upwards (m/s^2)"},
-    {"enable_wind", 0.0f, "1: wind and turbulence until a leg touches the ground"},
-    {"wind_power", 15.0f, "largest force of the wind (N)"},
-    {"turbulence_power", 1.5f, "largest torque of the turbulence (N m)"},
-}};
 PERILUNE_HD TaskParams task_params(const float* values) { return {values[0], values[1] != 0.0f, values[2], values[3]}; }
+
+/// What both simulators are said to be. Ranges are Gymnasium's: what it asserts, and what it warns of.
+struct TaskInfo {
+  static constexpr int kBodies = 3;
+  static constexpr int kMaxEpisodeSteps = 1000;
+  static constexpr double kSolvedReturn = 200.0;
+
+  static constexpr Range kAnyWind = {-1e30, 1e30};  // of 1e36 and more float32 makes infinities and NaN, as in Box2D
+  static constexpr std::array<EnvironmentParameter, 4> kTaskParameters = {
+      {{.name = "gravity",
+        .type = ParameterType::kNumber,
+        .default_value = -10.0,
+        .allowed = {-12.0, 0.0, true},
+        .help = "acceleration upwards (m/s^2)"},
+       boolean_parameter("enable_wind", false, "wind and turbulence until a leg touches the ground"),
+       {.name = "wind_power",
+        .type = ParameterType::kNumber,
+        .default_value = 15.0,
+        .allowed = kAnyWind,
+        .help = "largest force of the wind (N)",
+        .advised = {0.0, 20.0}},
+       {.name = "turbulence_power",
+        .type = ParameterType::kNumber,
+        .default_value = 1.5,
+        .allowed = kAnyWind,
+        .help = "largest torque of the turbulence (N m)",
+        .advised = {0.0, 2.0}}}};
+
+  static constexpr double kTurn = 2 * 3.141592653589793;
+  static constexpr std::array<ObservationNumber, 8> kObservation = {{{"x", -2.5, 2.5},
+                                                                     {"y", -2.5, 2.5},
+                                                                     {"vx", -10, 10},
+                                                                     {"vy", -10, 10},
+                                                                     {"angle", -kTurn, kTurn},
+                                                                     {"spin", -10, 10},
+                                                                     {"right_leg_contact", 0, 1},
+                                                                     {"left_leg_contact", 0, 1}}};
+  static constexpr int kObsDim = int{kObservation.size()};
+};
 
 /// What the task is computed in. Draws come in it, and results are rounded to Real.
 template <class Real>

@@ -17,6 +17,13 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// Whether this compiler makes packs: nvcc gives each environment a thread.
+#ifdef __CUDACC__
+inline constexpr bool kHasPacks = false;
+#else
+inline constexpr bool kHasPacks = true;
+#endif
+
 /// The types that go with a number type: a 32-bit unsigned, a 32-bit signed, and a truth value per environment.
 template <class Real>
 struct RealTraits;

@@ -11,21 +11,22 @@ namespace perilune {
 
 namespace {
 
-void require_actions(const EnvironmentInfo& environment, const Replays& replays, std::span<const double> actions) {
-  const auto width = static_cast<std::size_t>(replays.continuous ? replays.num_actions : 1);
+void require_actions(const EnvironmentInfo& environment, std::span<const double> actions) {
+  const ActionSpace& space = environment.action_space;
+  const auto width = static_cast<std::size_t>(space.numbers());
   if (actions.size() % width != 0) {
     throw UsageError(formatted("{} numbers are no whole actions of {} - allowed: a multiple of {}", actions.size(),
                                environment.id, width));
   }
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const double action = actions[i];
-    if (replays.continuous) {
+    if (space.continuous) {
       if (!std::isnan(action)) continue;
       throw UsageError(formatted("actions[{}, {}] = nan is no number - allowed: any number", i / width, i % width));
     }
-    if (action >= 0.0 && action < replays.num_actions && action == std::floor(action)) continue;
-    throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {}", i, action, environment.id,
-                               replays.num_actions - 1));
+    if (action >= 0.0 && action < space.size && action == std::floor(action)) continue;
+    throw UsageError(
+        formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {}", i, action, environment.id, space.size - 1));
   }
 }
 
@@ -36,7 +37,7 @@ ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> dra
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const Replays* replays = find_replays(config.env_id.c_str());
   if (replays == nullptr) throw UsageError(formatted("{} cannot be replayed", environment.id));
-  require_actions(environment, *replays, actions);
+  require_actions(environment, actions);
   ReplayArgs args{draws, actions, episode_limit(config), {}};
   copy_env_parameters(config, args.parameters);
   ReplayedSteps steps;
@@ -45,9 +46,8 @@ ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> dra
   } catch (const std::out_of_range& error) {
     throw UsageError(error.what());
   }
-  return {replays->observation_dim,      replays->bodies,
-          std::move(steps.observations), std::move(steps.rewards),
-          std::move(steps.terminated),   std::move(steps.truncated),
+  return {environment.observation_dim(), environment.bodies,          std::move(steps.observations),
+          std::move(steps.rewards),      std::move(steps.terminated), std::move(steps.truncated),
           std::move(steps.bodies)};
 }
 

@@ -28,7 +28,7 @@ struct ReplayedEpisode {
 };
 
 // draws: what the environment drew, in order, each as the value its distribution gave. actions: [T] choices, or
-// [T][num_actions] numbers. Throws UsageError for an action that is none, or if the draws run out.
+// [T][numbers of an action]. Throws UsageError for an action that is none, or if the draws run out.
 ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> draws, std::span<const double> actions);
 
 }  // namespace perilune

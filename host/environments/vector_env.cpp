@@ -117,10 +117,6 @@ VectorEnv::VectorEnv(const VectorEnvOptions& options, Device& device)
   reseed(fresh);
 }
 
-std::span<const char* const> VectorEnv::field_names() const {
-  return {kernels_.field_names, static_cast<std::size_t>(kernels_.state_fields)};
-}
-
 double VectorEnv::parameter(std::string_view name) const {
   const EnvironmentParameter* parameter = find_parameter(environment_, name);
   if (parameter != nullptr) return env_parameter(config_, *parameter);
@@ -175,10 +171,10 @@ bool VectorEnv::step(const void* actions, ActionType type, const StepOutputs& ou
   const Exclusive use(in_use_, kThis);
   if (!was_reset_) throw UsageError("environments were stepped before their first reset - call reset first");
   const bool numbers = type == ActionType::kFloat32 || type == ActionType::kFloat64;
-  if (numbers != is_continuous()) {
+  if (numbers != action_space().continuous) {
     throw UsageError(formatted("actions of {} are {} - allowed: {}", environment_.id,
                                numbers ? "floating-point numbers" : "integers",
-                               is_continuous() ? "float32 or float64" : "int32 or int64"));
+                               action_space().continuous ? "float32 or float64" : "int32 or int64"));
   }
   StepArgs args{};
   args.environments = batch_;
@@ -189,7 +185,7 @@ bool VectorEnv::step(const void* actions, ActionType type, const StepOutputs& ou
   if (type == ActionType::kFloat64) {
     if (device_.is_cuda()) throw UsageError("actions are float64 - allowed on CUDA: float32 - convert them");
     const double* wide = static_cast<const double*>(actions);
-    narrowed_.assign(wide, wide + count() * static_cast<std::size_t>(num_actions()));
+    narrowed_.assign(wide, wide + count() * static_cast<std::size_t>(action_space().size));
     args.actions = narrowed_.data();
     args.action_type = ActionType::kFloat32;
   }
@@ -241,8 +237,8 @@ void VectorEnv::report(std::uint64_t fault, const void* actions, ActionType type
                   "it first (reset takes a mask) - nothing was stepped",
                   place));
   }
-  if (is_continuous()) {
-    const std::size_t width = static_cast<std::size_t>(num_actions());
+  if (action_space().continuous) {
+    const std::size_t width = static_cast<std::size_t>(action_space().size);
     throw UsageError(
         formatted("actions[{}, {}] = nan is no number - allowed: any number, {} clips it - nothing was "
                   "stepped",
@@ -251,7 +247,7 @@ void VectorEnv::report(std::uint64_t fault, const void* actions, ActionType type
   std::int64_t action = std::bit_cast<std::int32_t>(value);
   if (actions != nullptr && type == ActionType::kInt64) action = static_cast<const std::int64_t*>(actions)[place];
   throw UsageError(formatted("actions[{}] = {} is no action of {} - allowed: 0 .. {} - nothing was stepped", place,
-                             action, environment_.id, num_actions() - 1));
+                             action, environment_.id, action_space().size - 1));
 }
 
 EnvironmentStates VectorEnv::read_all() {

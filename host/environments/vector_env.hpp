@@ -71,13 +71,11 @@ class VectorEnv {
 
   int num_envs() const { return config_.num_envs; }
   const EnvironmentInfo& environment() const { return environment_; }
-  int observation_dim() const { return kernels_.observation_dim; }
-  // Whether actions are numbers (Box) and not one of num_actions() choices (Discrete).
-  bool is_continuous() const { return kernels_.continuous; }
-  int num_actions() const { return kernels_.num_actions; }  // choices, or numbers per action
+  int observation_dim() const { return environment_.observation_dim(); }
+  const ActionSpace& action_space() const { return environment_.action_space; }
   std::uint32_t max_episode_steps() const { return episode_limit(config_); }
   Autoreset autoreset() const { return autoreset_; }
-  std::span<const char* const> field_names() const;
+  std::span<const char* const> field_names() const { return environment_.field_names; }
   bool was_reset() const { return was_reset_; }   // or given states
   double parameter(std::string_view name) const;  // as set, or its default; throws UsageError if there is none
   Device& device() const { return device_; }
@@ -85,11 +83,11 @@ class VectorEnv {
   // Starts episodes and writes the observations of all environments. The first reset must be of all.
   void reset(const ResetOptions& options, float* observations);
 
-  // One step of every environment. actions: [N] kInt32 or kInt64 for choices, [N][num_actions()] kFloat32 or (CPU only)
-  // kFloat64 for numbers, which are clipped as the environment says; NaN and unknown choices are UsageErrors, also
-  // where an action is ignored because its environment is reset. With Autoreset::kDisabled stepping an environment that
-  // has ended is one, too. Returns whether any episode ended in this step; always true on CUDA, where that is not known
-  // yet.
+  // One step of every environment. actions: [N] kInt32 or kInt64 for choices, [N][action_space().size] kFloat32 or (CPU
+  // only) kFloat64 for numbers, which are clipped as the environment says; NaN and unknown choices are UsageErrors,
+  // also where an action is ignored because its environment is reset. With Autoreset::kDisabled stepping an environment
+  // that has ended is one, too. Returns whether any episode ended in this step; always true on CUDA, where that is not
+  // known yet.
   bool step(const void* actions, ActionType type, const StepOutputs& outputs);
 
   // Writes the observations of all environments.

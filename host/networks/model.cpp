@@ -61,13 +61,13 @@ Model model_of(const Config& config) { return model_of(config, find_environment(
 
 Model model_of(const Config& config, const EnvironmentInfo& environment) {
   Model model{};
-  model.actor = add_network(model, "actor", config, environment.obs_dim, environment.num_actions);
-  if (environment.continuous) {
-    const auto actions = static_cast<std::uint64_t>(environment.num_actions);
+  model.actor = add_network(model, "actor", config, environment.observation_dim(), environment.action_space.size);
+  if (environment.action_space.continuous) {
+    const auto actions = static_cast<std::uint64_t>(environment.action_space.size);
     model.actor.log_std = add_tensor(model, config, kLogStdName, {actions});
     model.actor.end = static_cast<std::int32_t>(model.floats);
   }
-  model.critic = add_network(model, "critic", config, environment.obs_dim, 1);
+  model.critic = add_network(model, "critic", config, environment.observation_dim(), 1);
   return model;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "host/networks/networks.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 
@@ -16,12 +17,10 @@ namespace {
 constexpr double kGpuFlops = 0.8, kGpuMemory = 0.9, kCpuFlops = 1.0, kCpuMemory = 0.5;
 
 // A CPU's work beside the matrix products, in FLOP that would take as long: a tanh, and its slope and the extra passes
-// of the backward pass; CartPole's observation, sampling (exp, log, Philox), step and record; gathering a sample and
-// both losses; a simulator's step alone.
+// of the backward pass; observation, sampling (exp, log, Philox) and record of a step, beside what its simulator takes
+// (StepCost); gathering a sample and both losses.
 constexpr double kTanhFlop = 30.0, kSlopeFlop = 19.0;
-constexpr double kStepFlop = 900.0, kLossFlop = 1900.0, kSimulateFlop = 230.0;
-// The landers' steps alone, from the steps per second of their simulators on two cores of a Xeon (357 GFLOP/s).
-constexpr double kLanderFlop = 6.7e3, kLunarLanderFlop = 338e3, kFastLunarLanderFlop = 162e3;
+constexpr double kStepFlop = 670.0, kLossFlop = 1900.0;
 
 // Start to start of dependent graph nodes on a GPU; a parallel section of a thread pool.
 constexpr double kGpuLaunch = 1.3e-6, kCpuLaunch = 0.6e-6;
@@ -36,8 +35,8 @@ constexpr double kLastBlockLatency = 2.0e-6;
 constexpr double kSchedulers = 4.0, kWarp = 32.0, kLanesPerProcessor = kSchedulers * kWarp;
 
 // As kernels/cuda_launcher.cuh and kernels/cpu.cpp choose them: a block's environments or samples, and of tensor
-// cores'; threads of a multiprocessor over which landers are spread; threads that it has registers for where the kernel
-// does not say.
+// cores'; threads of a multiprocessor over which uneven environments are spread; threads that it has registers for
+// where the kernel does not say.
 constexpr double kGpuTile = 64.0, kTensorTile = 128.0, kCpuTile = 96.0, kCpuPartials = 16.0;
 constexpr double kSpreadThreads = 256.0, kThreads = 512.0, kTensorThreads = 256.0;
 
@@ -61,14 +60,6 @@ constexpr KernelCycles kKernelCycles[] = {
 // The parameters that they are of: 4-64-64-2 and 4-64-64-1.
 constexpr double kCountedParameters = 9155.0;
 
-// Instructions of a warp for a step of one lander, and for each more that it has: they diverge. Exact 43 k for 1, 68 k
-// for 8 and 116 k for 32, fast 7 k, 21 k and 56 k, counted in PTX with random actions. 32 in flight need 50 k of the
-// exact solver, and with a pilot that lands 140 k and 61 k. The simplified lander's is the length of its simulator's
-// code.
-struct StepInstructions {
-  double first, more;
-};
-constexpr StepInstructions kLanderStep{3.5e3, 0.0}, kLunarLanderStep{43e3, 2.4e3}, kFastLunarLanderStep{7e3, 1.6e3};
 // Cycles from an instruction to the one that awaits its result: 4 to 6.
 constexpr double kInstructionCycles = 5.0;
 // Lanes that share a column of the scan or of the reduction, and loads that each has in flight.
@@ -84,23 +75,15 @@ double fill_of(const Hardware& hardware, double lanes) {
   return lanes / (kPack * hardware.processors * std::ceil(lanes / (kPack * hardware.processors)));
 }
 
-bool is_lunar_lander(const Config& config) { return config.env_id.starts_with("LunarLander"); }
-bool is_lander(const Config& config) { return config.env_id.starts_with("Lander"); }
-
-// Of LunarLander's solvers.
-bool is_fast(const Config& config) {
-  const auto fast = config.env_parameters.find("fast_solver");
-  return fast != config.env_parameters.end() && fast->second != 0.0;
+// What a step of the simulator alone costs.
+StepCost step_cost(const Config& config) {
+  return find_environment(config.env_id).step_cost(env_parameters(config).data());
 }
 
-// A CPU's step of a simulator alone.
-double simulate_flop(const Config& config) {
-  if (is_lunar_lander(config)) return is_fast(config) ? kFastLunarLanderFlop : kLunarLanderFlop;
-  return is_lander(config) ? kLanderFlop : kSimulateFlop;
-}
+bool is_uneven(const Config& config) { return find_environment(config.env_id).uneven; }
 
 // What one environment step takes a CPU beside the networks.
-double step_flop(const Config& config) { return kStepFlop - kSimulateFlop + simulate_flop(config); }
+double step_flop(const Config& config) { return kStepFlop + step_cost(config).cpu_flop; }
 
 // Whether no fused kernel can have these networks, so that a library multiplies their matrices.
 bool is_layer_by_layer(const Config& config) {
@@ -138,20 +121,18 @@ struct StepCycles {
 };
 
 StepCycles step_cycles(const Config& config, double environments, double warps) {
-  if (!is_lunar_lander(config) && !is_lander(config)) {
+  const StepCost cost = step_cost(config);
+  if (cost.gpu_instructions == 0.0) {
     const KernelCycles& row = cycles_of("simulate", Precision::kFp32);
     return {row.alone, row.together};
   }
-  const StepInstructions step = is_lander(config) ? kLanderStep
-                                : is_fast(config) ? kFastLunarLanderStep
-                                                  : kLunarLanderStep;
-  const double instructions = step.first + step.more * (environments - 1.0);
+  const double instructions = cost.gpu_instructions + cost.gpu_instructions_more * (environments - 1.0);
   return {instructions * kInstructionCycles, instructions * std::max(1.0, kInstructionCycles / warps)};
 }
 
-// Blocks of so many lanes that step environments: those of LunarLander are spread, as their warps are slow and diverge.
+// Blocks of so many lanes that step environments: uneven ones are spread, as their warps are slow and diverge.
 double environment_blocks(const Config& config, const Hardware& hardware, double envs, double lanes) {
-  const double spread = is_lunar_lander(config) ? std::min(envs, kSpreadThreads / lanes * hardware.processors) : 0.0;
+  const double spread = is_uneven(config) ? std::min(envs, kSpreadThreads / lanes * hardware.processors) : 0.0;
   return std::max(std::ceil(envs / lanes), spread);
 }
 
@@ -162,7 +143,7 @@ GpuSeconds rollout_seconds(const Config& config, const Hardware& hardware, Preci
   const double blocks = environment_blocks(config, hardware, envs, kGpuTile);
   // A team of warps for each network.
   const double most_of_teams = (precision == Precision::kBf16 ? 3.0 : 2.0) * hardware.processors;
-  const bool is_teamed = tensor && fused_width(config) == 64 && !is_lunar_lander(config) && blocks <= most_of_teams;
+  const bool is_teamed = tensor && fused_width(config) == 64 && !is_uneven(config) && blocks <= most_of_teams;
   const double teams = is_teamed ? 2.0 : 1.0;
   const KernelCycles& row = cycles_of(teams > 1.0 ? "rollout, two teams" : "rollout", precision);
   const double block_warps = kGpuTile / kWarp;
@@ -222,8 +203,8 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const double envs = config.num_envs, steps = config.num_steps, samples = envs * steps;
   const double layers = model.actor.depth + 1;
   // Observation, action, log-probability and value, filled up to 32 bytes.
-  const int action = environment.continuous ? environment.num_actions : 1;
-  const double record = std::ceil((environment.obs_dim + action + 2) * kFloat / kSector) * kSector;
+  const int action = environment.action_space.numbers();
+  const double record = std::ceil((environment.observation_dim() + action + 2) * kFloat / kSector) * kSector;
 
   const bool joint = config.update_mode == Config::UpdateMode::kJoint;
   const double minibatch = joint ? samples / config.num_minibatches : samples;
@@ -368,7 +349,8 @@ Precision expected_precision(const Config& config, const Hardware& hardware) {
 double predict_simulation(const Config& config, const Hardware& hardware) {
   const double envs = config.num_envs;
   if (!hardware.is_gpu) {
-    return hardware.flops[static_cast<std::size_t>(Precision::kFp32)] * fill_of(hardware, envs) / simulate_flop(config);
+    return hardware.flops[static_cast<std::size_t>(Precision::kFp32)] * fill_of(hardware, envs) /
+           step_cost(config).cpu_flop;
   }
   const double warps = environment_blocks(config, hardware, envs, kWarp);
   const StepCycles step = step_cycles(config, std::min(kWarp, std::ceil(envs / warps)), kThreads / kLanesPerProcessor);

@@ -73,12 +73,12 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
 // A Gaussian policy for discrete actions, or the other way round, tells more than a tensor that is missing or too many.
 void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& environment) {
   const bool gaussian = file.find(kLogStdName) != nullptr;
-  if (gaussian == environment.continuous) return;
+  if (gaussian == environment.action_space.continuous) return;
   throw Error(
       formatted("{} holds a policy of {} actions ({} tensor \"{}\"), but those of {} are {} - give one that was "
                 "trained there",
                 file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no", kLogStdName,
-                environment.id, environment.continuous ? "continuous" : "discrete"));
+                environment.id, environment.action_space.continuous ? "continuous" : "discrete"));
 }
 
 template <class Number>
@@ -137,7 +137,7 @@ Metadata metadata_of(const SavedPolicy& policy) {
                        {"format_version", kFormatVersion},
                        {"config", to_toml(policy.config)},
                        {"step", std::to_string(policy.step)}};
-  if (find_environment(policy.config.env_id).continuous)
+  if (find_environment(policy.config.env_id).action_space.continuous)
     metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
   metadata.insert(policy.metadata.begin(), policy.metadata.end());
   return metadata;

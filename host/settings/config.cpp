@@ -24,6 +24,16 @@ std::string toml_text(const Value& value) {
   return std::holds_alternative<double>(value) && is_whole ? text + ".0" : text;
 }
 
+void require_built(const PresetInfo& preset) {
+  std::vector<std::string_view> ids;
+  for (const EnvironmentInfo& environment : environments()) ids.push_back(environment.id);
+  if (std::find(ids.begin(), ids.end(), preset.env_id) != ids.end()) return;
+  throw UsageError(
+      formatted("preset {} is for {}, which this build leaves out - built: {} - configure with "
+                "PERILUNE_ENVIRONMENTS= for all environments",
+                preset.name, preset.env_id, joined(ids)));
+}
+
 }  // namespace
 
 double env_parameter(const Config& config, const EnvironmentParameter& parameter) {
@@ -103,7 +113,7 @@ std::vector<std::string> keys_in_force(const Config& config) {
   const bool has_sizes = !config.hidden_sizes.empty();
   for (const Key& key : keys()) {
     if (has_sizes ? is_uniform_key(key.name) : key.name == kSizesKey) continue;
-    if (!environment.continuous && is_gaussian_key(key.name)) continue;
+    if (!environment.action_space.continuous && is_gaussian_key(key.name)) continue;
     names.emplace_back(key.name);
   }
   for (const EnvironmentParameter& parameter : environment.parameters) {
@@ -129,6 +139,7 @@ Config preset(std::string_view name) {
   for (const PresetInfo& info : presets()) {
     names.push_back(info.name);
     if (info.name != name) continue;
+    require_built(info);
     Config config;
     config.name = name;
     apply_toml(config, info.toml, formatted("preset {}", name));

@@ -164,14 +164,16 @@ std::vector<std::string> config_warnings(const Config& config, const Config& bas
 
 struct PresetInfo {
   std::string_view name;
+  std::string_view env_id;
   std::string_view summary;  // the first comment line of the file
   std::string_view toml;
 };
-// The presets of tools/presets, embedded at build time, sorted by name.
+// The presets of tools/presets, embedded at build time, sorted by name; also those of environments that this build
+// leaves out.
 std::span<const PresetInfo> presets();
 
 // The defaults with a preset applied, its name as the run's name. Throws UsageError that lists the
-// known presets.
+// known presets, or says that this build leaves out the preset's environment.
 Config preset(std::string_view name);
 
 // What a configuration is put together from, the later counts: a preset, a TOML file, settings in their order.

@@ -64,13 +64,13 @@ void validate_update_mode(const Config& config) {
 // A Gaussian policy's keys say nothing where actions are discrete.
 void validate_policy(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
-  if (environment.continuous) return;
+  if (environment.action_space.continuous) return;
   for (const KeyInfo& key : config_keys()) {
     if (!is_gaussian_key(key.name) || value_of(config, key.name) == key.default_value) continue;
     throw UsageError(
         formatted("{} = {} is for continuous actions, those of {} are discrete ({} choices) - leave it out, or "
                   "choose an environment with continuous actions",
-                  key.name, value_text(config, key.name), environment.id, environment.num_actions));
+                  key.name, value_text(config, key.name), environment.id, environment.action_space.size));
   }
 }
 
@@ -146,7 +146,7 @@ std::vector<Idle> idle_settings(const Config& config) {
       {no_kl, "kl_estimator", kNoKl, "set target_kl"},
       {one_step, "gae_lambda", "with num_steps = 1 there is no later step to weigh", "raise num_steps"},
       {!one_step && myopic, "gae_lambda", "with gamma = 0 no later step counts", "raise gamma"},
-      {find_environment(config.env_id).continuous && !config.learn_std, "ent_coef",
+      {find_environment(config.env_id).action_space.continuous && !config.learn_std, "ent_coef",
        "with learn_std = false the entropy is constant", "set learn_std = true"},
       {config.eval_every > iterations, "eval_every", kShort, kLonger},
       {config.checkpoint_every > iterations, "checkpoint_every", kShort, kLonger},
@@ -185,7 +185,7 @@ std::vector<std::string> contradictions(const Config& config) {
     list.push_back(
         "epoch_lr_decay = 0: only the first epoch of an iteration learns - set it above 0, or update_epochs = 1");
   }
-  if (find_environment(config.env_id).continuous && config.log_std_init < -5.0) {
+  if (find_environment(config.env_id).action_space.continuous && config.log_std_init < -5.0) {
     list.push_back(
         formatted("log_std_init = {}: actions hardly vary, so that there is next to nothing to learn from - "
                   "set it above -5",

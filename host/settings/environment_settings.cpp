@@ -24,12 +24,17 @@ Config environment_config(std::string_view env_id, const EnvironmentParameters& 
   return config;
 }
 
+std::vector<double> env_parameters(const Config& config) {
+  std::vector<double> values;
+  for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
+    values.push_back(env_parameter(config, parameter));
+  }
+  return values;
+}
+
 void copy_env_parameters(const Config& config, float (&to)[kMaxEnvParameters]) {
   std::fill(std::begin(to), std::end(to), 0.0f);
-  float* next = to;
-  for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
-    *next++ = static_cast<float>(env_parameter(config, parameter));
-  }
+  std::ranges::transform(env_parameters(config), to, [](double value) { return static_cast<float>(value); });
 }
 
 void validate_environment(const Config& config) {
@@ -47,10 +52,10 @@ std::vector<std::string> environment_warnings(const Config& config) {
   std::vector<std::string> warnings;
   for (const EnvironmentParameter& parameter : find_environment(config.env_id).parameters) {
     const double value = env_parameter(config, parameter);
-    if (!parameter.advised || parameter.advised->contains(value)) continue;
+    if (parameter.advised.contains(value)) continue;
     warnings.push_back(formatted("env.{} = {} is {} than Gymnasium advises for {} - advised: {}", parameter.name,
-                                 shortest_text(value), value < parameter.advised->min ? "less" : "more", config.env_id,
-                                 range_text(*parameter.advised)));
+                                 shortest_text(value), value < parameter.advised.min ? "less" : "more", config.env_id,
+                                 range_text(parameter.advised)));
   }
   return warnings;
 }
@@ -58,10 +63,7 @@ std::vector<std::string> environment_warnings(const Config& config) {
 std::optional<double> highest_return(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   if (environment.highest_return == nullptr) return std::nullopt;
-  std::vector<double> values;
-  for (const EnvironmentParameter& parameter : environment.parameters)
-    values.push_back(env_parameter(config, parameter));
-  return environment.highest_return(values, episode_limit(config));
+  return environment.highest_return(env_parameters(config).data(), episode_limit(config));
 }
 
 std::string task_text(const Config& config) {
@@ -77,13 +79,15 @@ std::string task_text(const Config& config) {
 
 void require_same_spaces(std::string_view what, const EnvironmentInfo& from, const EnvironmentInfo& to) {
   const auto fits = [&](const EnvironmentInfo& other) {
-    return other.obs_dim == from.obs_dim && other.continuous == from.continuous &&
-           other.num_actions == from.num_actions;
+    return other.observation_dim() == from.observation_dim() &&
+           other.action_space.continuous == from.action_space.continuous &&
+           other.action_space.size == from.action_space.size;
   };
   if (fits(to)) return;
   const auto spaces = [](const EnvironmentInfo& environment) {
-    return formatted("{} numbers as observation and {} {}", environment.obs_dim, environment.num_actions,
-                     environment.continuous ? "numbers as action" : "choices of action");
+    return formatted("{} numbers as observation and {} {}", environment.observation_dim(),
+                     environment.action_space.size,
+                     environment.action_space.continuous ? "numbers as action" : "choices of action");
   };
   std::vector<std::string_view> fitting;
   for (const EnvironmentInfo& other : environments()) {

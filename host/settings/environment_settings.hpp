@@ -24,7 +24,10 @@ void set_env_parameters(Config& config, const EnvironmentParameters& parameters)
 Config environment_config(std::string_view env_id, const EnvironmentParameters& parameters,
                           std::int64_t max_episode_steps);
 
-// All parameters of config.env_id in its order, as kernels take them; zeros after the last.
+// All parameters of config.env_id in its order: as set, or their defaults.
+std::vector<double> env_parameters(const Config& config);
+
+// The same as kernels take them; zeros after the last.
 void copy_env_parameters(const Config& config, float (&to)[kMaxEnvParameters]);
 
 // Throws UsageError if a parameter was set that config.env_id does not have.

@@ -1,5 +1,6 @@
 // The landers on fibers: reset and simulate alone, for the hashes of their states.
-#include "sims/environments.hpp"
+#include "sims/lander.hpp"
+#include "sims/lunar_lander.hpp"
 #include "tests/kernels/fiber_launcher.hpp"
 
 namespace perilune::test {

@@ -36,13 +36,17 @@ void count_lanes(const Values&... values) {
 template <class ActionSpace>
 struct Counting {
   static constexpr const char* kId = "Counting";
+  static constexpr std::array<const char*, 0> kAliases = {};
   static constexpr int kObsDim = 2;
+  static constexpr std::array<ObservationNumber, kObsDim> kObservation = {{{"x"}, {"push"}}};
   using Action = ActionSpace;
   static constexpr int kBodies = 0;
   static constexpr int kMaxEpisodeSteps = 12;
-  static constexpr float kSolvedReturn = 0.0f;
+  static constexpr double kSolvedReturn = 0.0;
   struct Params {};
-  static constexpr std::array<ParameterInfo, 1> kParameters = {{{"nothing", 0.0f, "means nothing"}}};
+  static constexpr std::array<EnvironmentParameter, 1> kParameters = {
+      boolean_parameter("nothing", false, "means nothing")};
+  static constexpr StepCost step_cost(const double*) { return {.cpu_flop = 1.0}; }
   static constexpr std::array<const char*, 2> kFieldNames = {"x", "push"};
   template <class Real>
   struct State {

@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "kernels/machine/pack.hpp"
-#include "sims/environments.hpp"
+#include "sims/cartpole.hpp"
+#include "sims/lander.hpp"
+#include "sims/lunar_lander.hpp"
 #include "tests/support/lander.hpp"
 #include "tests/support/pack_test.hpp"
 

@@ -17,18 +17,20 @@ namespace perilune::inline PERILUNE_LEVEL {
 
 struct PointMass {
   static constexpr const char* kId = "PointMass";
-  static constexpr int kObsDim = 5;
+  static constexpr std::array<const char*, 0> kAliases = {};
   using Action = Box<2>;
   static constexpr int kBodies = 0;
   static constexpr int kMaxEpisodeSteps = 30;
-  static constexpr float kSolvedReturn = -10.0f;
+  static constexpr double kSolvedReturn = -10.0;
 
   struct Params {
     float effort;
   };
-  static constexpr std::array<ParameterInfo, 1> kParameters = {{
-      {"effort", 0.1f, "what an action costs"},
-  }};
+  static constexpr std::array<EnvironmentParameter, 1> kParameters = {
+      {{"effort", ParameterType::kNumber, 0.1, {0.0, 1e6}, "what an action costs"}}};
+  static constexpr std::array<ObservationNumber, 5> kObservation = {
+      {{"x"}, {"y"}, {"target_x"}, {"target_y"}, {"gust"}}};
+  static constexpr int kObsDim = int{kObservation.size()};
 
   template <class Real>
   struct State {
@@ -50,6 +52,7 @@ struct PointMass {
   static constexpr float kGust = 0.125f;
   static constexpr float kLimit = 2.0f;  // of |x| and |y|
 
+  static constexpr StepCost step_cost(const double*) { return {.cpu_flop = 200.0}; }
   PERILUNE_HD static Params params(const float* values) { return {values[0]}; }
 
   template <class Real, class Rng>

@@ -5,7 +5,9 @@
 #include <string>
 #include <string_view>
 
-#include "sims/environments.hpp"
+#include "sims/cartpole.hpp"
+#include "sims/lander.hpp"
+#include "sims/lunar_lander.hpp"
 #include "tests/kernels/point_mass.hpp"
 #include "tests/kernels/subject.hpp"
 

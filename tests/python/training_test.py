@@ -432,6 +432,7 @@ def test_catalog_says_what_there_is():
     assert perilune.keys()["gamma"]["default"] == 0.99 and "1" in perilune.keys()["gamma"]["allowed"]
     assert perilune.presets()["cartpole-zoo"]["env_id"] == "CartPole-v1"
     assert perilune.environments()["CartPole-v1"]["parameters"]["sutton_barto_reward"]["default"] is False
+    assert perilune.environments()["Lander-v0"]["observation"]["left_leg_contact"] == (0.0, 1.0)
     info = perilune.info()
     assert info["version"] == perilune.__version__ and info["threads"] >= 1 and info["cpu_level"]
 

@@ -9,7 +9,9 @@
 #include <cstring>
 #include <string>
 
-#include "sims/environments.hpp"
+#include "sims/cartpole.hpp"
+#include "sims/lander.hpp"
+#include "sims/lunar_lander.hpp"
 #include "sims/math.hpp"
 #include "sims/rng.hpp"
 #include "tests/support/pack_test.hpp"

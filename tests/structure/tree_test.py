@@ -18,6 +18,7 @@ MAY_INCLUDE = {
     "host": [
         "kernels/api.hpp",
         "kernels/cpu_levels.hpp",
+        "kernels/environments.hpp",
         "kernels/hyperparameters.hpp",
         "kernels/iteration.hpp",
         "kernels/phases.hpp",

@@ -55,8 +55,8 @@ inline std::vector<double> to_double(const std::vector<float>& x) { return {x.be
 inline Networks reference_networks(const Config& config) {
   const Model model = model_of(config);
   const EnvironmentInfo& environment = find_environment(config.env_id);
-  return {{model.actor, environment.obs_dim, environment.num_actions},
-          {model.critic, environment.obs_dim, 1},
+  return {{model.actor, environment.observation_dim(), environment.action_space.size},
+          {model.critic, environment.observation_dim(), 1},
           static_cast<int>(model.floats)};
 }
 

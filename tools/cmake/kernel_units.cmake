@@ -2,9 +2,9 @@
 # (compiled once a level), and one for each environment and precision on the GPU, so that all cores compile, and an
 # edited simulator alone.
 #
-# perilune_units(<prefix> <file> <environments> <widths>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS, and
+# perilune_units(<prefix> <file> <environments> <widths>) sets <prefix>_CPU_UNITS, <prefix>_CUDA_UNITS,
 # <prefix>_ENVIRONMENT_LIST, the list to compile with: what is left of the file with these environments and widths,
-# where empty means all.
+# where empty means all; and <prefix>_ENVIRONMENT_HEADERS, a header that includes theirs.
 function(perilune_write_unit path text)
   set(now)
   if(EXISTS ${path})
@@ -21,6 +21,7 @@ function(perilune_units prefix file environments only_widths)
   set(cpu_units)
   set(cuda_units)
   set(kept)
+  set(headers "// Made of ${file} by tools/cmake/kernel_units.cmake.\n#pragma once\n\n")
   set(known)
   file(STRINGS ${file} lines REGEX "^PERILUNE_ENVIRONMENT\\(")
   foreach(line IN LISTS lines)
@@ -46,6 +47,7 @@ function(perilune_units prefix file environments only_widths)
     endif()
     list(JOIN widths ", " widths)
     string(APPEND kept "PERILUNE_ENVIRONMENT(${environment}, ${header}, ${widths})\n")
+    string(APPEND headers "#include ${header}\n")
     set(unit "// Made of ${file} by tools/cmake/kernel_units.cmake.\n#include ${header}\n")
     set(space "namespace perilune::inline PERILUNE_LEVEL {\n")
 
@@ -73,7 +75,9 @@ void set_${name}_${environment}(Kernels* kernels) {
                         "allowed: some of ${known}, or empty for all")
   endif()
   perilune_write_unit(${folder}/environments.def "${kept}")
+  perilune_write_unit(${folder}/headers.hpp "${headers}")
   set(${prefix}_CPU_UNITS ${cpu_units} PARENT_SCOPE)
   set(${prefix}_CUDA_UNITS ${cuda_units} PARENT_SCOPE)
   set(${prefix}_ENVIRONMENT_LIST ${folder}/environments.def PARENT_SCOPE)
+  set(${prefix}_ENVIRONMENT_HEADERS ${folder}/headers.hpp PARENT_SCOPE)
 endfunction()

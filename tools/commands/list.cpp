@@ -21,10 +21,10 @@ Json environments_json() {
     Json parameters = Json::array();
     for (const EnvironmentParameter& parameter : environment.parameters) parameters.push_back(parameter.name);
     list.push_back({{"id", environment.id},
-                    {"aliases", environment.aliases},
-                    {"observation_dim", environment.obs_dim},
-                    {"actions", environment.continuous ? "continuous" : "discrete"},
-                    {"num_actions", environment.num_actions},
+                    {"aliases", std::vector<std::string>(environment.aliases.begin(), environment.aliases.end())},
+                    {"observation_dim", environment.observation_dim()},
+                    {"actions", environment.action_space.continuous ? "continuous" : "discrete"},
+                    {"num_actions", environment.action_space.size},
                     {"max_episode_steps", environment.max_episode_steps},
                     {"solved_return", environment.solved_return},
                     {"parameters", parameters}});
@@ -35,7 +35,7 @@ Json environments_json() {
 Json presets_json() {
   Json list = Json::array();
   for (const PresetInfo& info : presets()) {
-    list.push_back({{"name", info.name}, {"env", preset(info.name).env_id}, {"summary", info.summary}});
+    list.push_back({{"name", info.name}, {"env", info.env_id}, {"summary", info.summary}});
   }
   return list;
 }
@@ -56,11 +56,13 @@ Json keys_json() {
 std::string environments_text(const Terminal& out) {
   Table table = {{{"environment"}, {"observation"}, {"actions"}, {"time limit"}, {"solved at", true}}, {}};
   for (const EnvironmentInfo& environment : environments()) {
+    const std::vector<std::string_view> aliases(environment.aliases.begin(), environment.aliases.end());
     table.rows.push_back(
-        {{std::string(environment.id), formatted("{} numbers", environment.obs_dim),
-          formatted("{} {}", environment.num_actions, environment.continuous ? "continuous" : "discrete"),
+        {{std::string(environment.id), formatted("{} numbers", environment.observation_dim()),
+          formatted("{} {}", environment.action_space.size,
+                    environment.action_space.continuous ? "continuous" : "discrete"),
           formatted("{} steps", environment.max_episode_steps), shortest_text(environment.solved_return)},
-         formatted("also called {}", joined(environment.aliases))});
+         formatted("also called {}", joined(aliases))});
   }
   return table_text(out, table);
 }
@@ -68,7 +70,7 @@ std::string environments_text(const Terminal& out) {
 std::string presets_text(const Terminal& out) {
   Table table = {{{"preset"}, {"environment"}}, {}};
   for (const PresetInfo& info : presets()) {
-    table.rows.push_back({{std::string(info.name), preset(info.name).env_id}, std::string(info.summary)});
+    table.rows.push_back({{std::string(info.name), std::string(info.env_id)}, std::string(info.summary)});
   }
   return table_text(out, table);
 }

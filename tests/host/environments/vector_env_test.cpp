@@ -117,11 +117,11 @@ TEST(VectorEnv, SaysWhatItIs) {
   options.env_id = "cartpole";
   options.parameters = {{"sutton_barto_reward", 1.0}};
   const VectorEnv env(options, *device);
-  EXPECT_EQ(env.environment().id, "CartPole-v1");
+  EXPECT_STREQ(env.environment().id, "CartPole-v1");
   EXPECT_EQ(env.num_envs(), 5);
   EXPECT_EQ(env.observation_dim(), 4);
-  EXPECT_EQ(env.num_actions(), 2);
-  EXPECT_FALSE(env.is_continuous());
+  EXPECT_EQ(env.action_space().size, 2);
+  EXPECT_FALSE(env.action_space().continuous);
   EXPECT_EQ(env.max_episode_steps(), 500u);
   EXPECT_EQ(env.parameter("sutton_barto_reward"), 1.0);
   EXPECT_THAT(env.field_names(), testing::ElementsAre(testing::StrEq("position"), testing::StrEq("velocity"),

@@ -44,9 +44,8 @@ TEST(Model, TensorsFollowEachOtherAsTheNetworkSays) {
 /// A task with numbers for actions.
 EnvironmentInfo box_environment() {
   EnvironmentInfo info = find_environment("CartPole-v1");
-  info.continuous = true;
-  info.obs_dim = 8;
-  info.num_actions = 3;
+  info.observation.count = 8;
+  info.action_space = {.continuous = true, .size = 3};
   return info;
 }
 

@@ -514,6 +514,7 @@ TEST(Config, PresetsAreValidAndNamed) {
   for (const PresetInfo& info : presets()) {
     const Config config = preset(info.name);
     EXPECT_EQ(config.name, info.name);
+    EXPECT_EQ(config.env_id, info.env_id);
     EXPECT_FALSE(info.summary.empty()) << info.name;
     EXPECT_NO_THROW(validate(config, kWidths)) << info.name;
   }

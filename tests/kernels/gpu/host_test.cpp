@@ -143,10 +143,11 @@ TEST_P(OnDevice, EnvironmentsHaveTheBitsOfTheCpu) {
     for (int t = 0; t < 21; ++t) {
       std::vector<std::int64_t> choices;
       std::vector<float> numbers;
-      for (int i = 0; i < 133 * steps.env.num_actions(); ++i) numbers.push_back(draws.uniform(-1.3, 1.3));
-      for (int i = 0; i < 133; ++i) choices.push_back(draws.below(steps.env.num_actions()));
+      for (int i = 0; i < 133 * steps.env.action_space().size; ++i) numbers.push_back(draws.uniform(-1.3, 1.3));
+      for (int i = 0; i < 133; ++i) choices.push_back(draws.below(steps.env.action_space().size));
       for (Steps* each : {&steps, &expected}) {
-        steps.env.is_continuous() ? each->step(numbers, ActionType::kFloat32) : each->step(choices, ActionType::kInt64);
+        steps.env.action_space().continuous ? each->step(numbers, ActionType::kFloat32)
+                                            : each->step(choices, ActionType::kInt64);
       }
       steps.expect_same_bits_as(expected);
     }

@@ -35,6 +35,8 @@ SelectedDevice open_device(const std::string& device, std::optional<int> threads
 using PythonSettings = std::vector<std::pair<std::string, Value>>;
 std::vector<Setting> settings_of(const PythonSettings& settings);
 
+// The numbers of an observation by name, in order: (low, high) of each.
+nb::dict observation_dict(const EnvironmentInfo& environment);
 nb::dict evaluation_dict(const EvaluationResult& result);
 // Every key by name, with Python's values (None for none); environment parameters as "env.<name>".
 nb::dict config_dict(const Config& config);

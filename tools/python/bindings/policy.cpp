@@ -153,15 +153,15 @@ nb::object owned(std::vector<T> values, std::vector<std::size_t> shape) {
 nb::tuple replay_arrays(const std::string& env_id, Numbers draws, Numbers actions, Parameters parameters,
                         std::int64_t max_episode_steps, bool in_double) {
   const EnvironmentInfo& environment = find_environment(env_id);
-  const bool fits = environment.continuous
-                        ? actions.ndim() == 2 && static_cast<int>(actions.shape(1)) == environment.num_actions
+  const bool fits = environment.action_space.continuous
+                        ? actions.ndim() == 2 && static_cast<int>(actions.shape(1)) == environment.action_space.size
                         : actions.ndim() == 1;
   if (!fits && actions.size() > 0) {
     std::vector<std::size_t> shape;
     for (std::size_t i = 0; i < actions.ndim(); ++i) shape.push_back(actions.shape(i));
-    throw UsageError(formatted("actions have shape {} - allowed for {}: (any number{})", shape_text(shape),
-                               environment.id,
-                               environment.continuous ? formatted(", {}", environment.num_actions) : ","));
+    throw UsageError(
+        formatted("actions have shape {} - allowed for {}: (any number{})", shape_text(shape), environment.id,
+                  environment.action_space.continuous ? formatted(", {}", environment.action_space.size) : ","));
   }
   ReplayedEpisode episode;
   {

@@ -36,9 +36,10 @@ nb::list environments_list() {
     nb::dict entry;
     entry["id"] = text(environment.id);
     entry["aliases"] = aliases;
-    entry["observation_dim"] = environment.obs_dim;
-    entry["num_actions"] = environment.num_actions;
-    entry["continuous"] = environment.continuous;
+    entry["observation_dim"] = environment.observation_dim();
+    entry["observation"] = observation_dict(environment);
+    entry["num_actions"] = environment.action_space.size;
+    entry["continuous"] = environment.action_space.continuous;
     entry["max_episode_steps"] = environment.max_episode_steps;
     entry["solved_return"] = environment.solved_return;
     entry["parameters"] = parameters;
@@ -52,7 +53,7 @@ nb::list presets_list() {
   for (const PresetInfo& info : presets()) {
     nb::dict entry;
     entry["name"] = text(info.name);
-    entry["env_id"] = text(preset(info.name).env_id);
+    entry["env_id"] = text(info.env_id);
     entry["summary"] = text(info.summary);
     entry["toml"] = text(info.toml);
     list.append(entry);
@@ -125,6 +126,14 @@ std::vector<Setting> settings_of(const PythonSettings& settings) {
   std::vector<Setting> result;
   for (const auto& [key, value] : settings) result.push_back({key, value});
   return result;
+}
+
+nb::dict observation_dict(const EnvironmentInfo& environment) {
+  nb::dict entry;
+  for (const ObservationNumber& number : environment.observation) {
+    entry[number.name] = nb::make_tuple(number.low, number.high);
+  }
+  return entry;
 }
 
 nb::dict evaluation_dict(const EvaluationResult& result) {

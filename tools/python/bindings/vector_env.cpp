@@ -100,10 +100,9 @@ class PythonVectorEnv {
       : device_(std::make_shared<SharedDevice>(open_device(device, threads).device)),
         options_{env_id, num_envs, std::move(parameters), max_episode_steps, autoreset_of(autoreset)},
         env_(std::make_shared<VectorEnv>(options_, *device_->device)),
+        info_(env_->environment()),
         count_(static_cast<std::size_t>(env_->num_envs())),
-        dim_(static_cast<std::size_t>(env_->observation_dim())),
-        num_actions_(static_cast<std::size_t>(env_->num_actions())),
-        is_continuous_(env_->is_continuous()),
+        dim_(static_cast<std::size_t>(info_.observation_dim())),
         is_cuda_(device_->device->is_cuda()),
         as_numpy_(as_numpy.value_or(!is_cuda_)),
         statistics_(statistics),
@@ -140,9 +139,9 @@ class PythonVectorEnv {
 
   bool is_closed() const { return env_ == nullptr; }
   bool was_reset() const { return env_ != nullptr && env_->was_reset(); }
-  bool is_continuous() const { return is_continuous_; }
-  std::size_t num_actions() const { return num_actions_; }
-  int observation_dim() const { return static_cast<int>(dim_); }
+  bool is_continuous() const { return info_.action_space.continuous; }
+  int num_actions() const { return info_.action_space.size; }
+  nb::dict observation() const { return observation_dict(info_); }
   std::int64_t max_episode_steps() { return env()->max_episode_steps(); }
   std::string env_id() { return std::string(env()->environment().id); }
   std::string device_text() const { return device_->device->description(); }
@@ -169,8 +168,9 @@ class PythonVectorEnv {
   std::shared_ptr<SharedDevice> device_;
   VectorEnvOptions options_;
   std::shared_ptr<VectorEnv> env_;
-  std::size_t count_, dim_, num_actions_;
-  bool is_continuous_, is_cuda_, as_numpy_, statistics_;
+  const EnvironmentInfo& info_;  // lives as long as the program
+  std::size_t count_, dim_;
+  bool is_cuda_, as_numpy_, statistics_;
   std::atomic<bool> in_use_{false};
   OutputPool observations_, final_observations_, rewards_, returns_, lengths_, flags_;
   NumpyPool times_;
@@ -210,23 +210,24 @@ nb::object PythonVectorEnv::reset(std::optional<std::int64_t> seed, std::vector<
 
 // What the actions lie in memory as, once their shape and type are seen to be right.
 ActionType PythonVectorEnv::action_type(const InputArray& actions) {
+  const ActionSpace& space = info_.action_space;
+  const auto numbers = static_cast<std::size_t>(space.numbers());
   const bool is_number = actions.kind == 'f';
   const bool is_integer = actions.kind == 'i' || actions.kind == 'u' || actions.kind == 'b';
-  if (!(is_integer || (is_continuous_ && is_number && actions.item >= 4 && actions.item <= 8))) {
-    throw nb::type_error(is_continuous_
+  if (!(is_integer || (space.continuous && is_number && actions.item >= 4 && actions.item <= 8))) {
+    throw nb::type_error(space.continuous
                              ? "actions have a type that is no number - allowed: float32, float64"
                              : "actions have a type that is no integer - allowed: int64, int32 and other integers");
   }
-  const bool fits = is_continuous_
-                        ? actions.shape.size() == 2 && actions.shape[0] == count_ && actions.shape[1] == num_actions_
+  const bool fits = space.continuous
+                        ? actions.shape.size() == 2 && actions.shape[0] == count_ && actions.shape[1] == numbers
                         : actions.shape.size() == 1 && actions.shape[0] == count_;
   if (!fits) {
-    const std::string allowed =
-        is_continuous_ ? formatted("({}, {})", count_, num_actions_) : formatted("({},)", count_);
+    const std::string allowed = space.continuous ? formatted("({}, {})", count_, numbers) : formatted("({},)", count_);
     throw UsageError(formatted("actions have shape {} - allowed: {}, {} per environment", shape_text(actions.shape),
-                               allowed, is_continuous_ ? "a row" : "one"));
+                               allowed, space.continuous ? "a row" : "one"));
   }
-  if (is_continuous_) return actions.item == 4 && is_number ? ActionType::kFloat32 : ActionType::kFloat64;
+  if (space.continuous) return actions.item == 4 && is_number ? ActionType::kFloat32 : ActionType::kFloat64;
   return actions.kind == 'i' && actions.item == 4 ? ActionType::kInt32 : ActionType::kInt64;
 }
 
@@ -258,7 +259,7 @@ const void* PythonVectorEnv::converted(const InputArray& actions, ActionType& ty
   const bool is_direct = type == ActionType::kInt32 || type == ActionType::kFloat32 ||
                          (type == ActionType::kInt64 && actions.kind == 'i' && actions.item == 8) ||
                          (type == ActionType::kFloat64 && actions.kind == 'f');
-  const std::size_t count = count_ * (is_continuous_ ? num_actions_ : 1);
+  const std::size_t count = count_ * static_cast<std::size_t>(info_.action_space.numbers());
   if (actions.on_cuda) {
     if (!is_direct || type == ActionType::kFloat64) {
       throw nb::type_error("actions on a GPU must have the type int32 or int64 (choices) or float32 (numbers)");
@@ -280,7 +281,7 @@ const void* PythonVectorEnv::converted(const InputArray& actions, ActionType& ty
 const void* PythonVectorEnv::on_device(const void* actions, ActionType type) {
   if (!is_cuda_) return actions;
   if (type == ActionType::kFloat64) throw nb::type_error("actions for a GPU must have the type float32");
-  const std::size_t per_environment = is_continuous_ ? num_actions_ : 1;
+  const auto per_environment = static_cast<std::size_t>(info_.action_space.numbers());
   const std::size_t bytes = count_ * per_environment * (type == ActionType::kInt64 ? 8 : 4);
   if (!staged_ || staged_->bytes < bytes) staged_ = std::make_shared<DeviceMemory>(device_, bytes);
   device_->device->upload(staged_->data, actions, bytes);
@@ -501,7 +502,7 @@ void bind_vector_env(nb::module_& module) {
       .def_prop_ro("was_reset", &Env::was_reset)
       .def_prop_ro("is_continuous", &Env::is_continuous)
       .def_prop_ro("num_actions", &Env::num_actions)
-      .def_prop_ro("observation_dim", &Env::observation_dim)
+      .def_prop_ro("observation", &Env::observation, nb::sig("def observation(self) -> dict[str, tuple[float, float]]"))
       .def_prop_ro("max_episode_steps", &Env::max_episode_steps)
       .def_prop_ro("env_id", &Env::env_id)
       .def_prop_ro("device", &Env::device_text)

@@ -8,9 +8,10 @@ from perilune import _native
 
 
 def environments() -> dict[str, dict[str, Any]]:
-    """The built-in environments by Gymnasium id: aliases, observation_dim, num_actions, continuous (an action is
-    num_actions numbers within -1 and 1, not one of num_actions choices), max_episode_steps, solved_return and
-    parameters (type, default, allowed in words, its ends min and max, help of each)."""
+    """The built-in environments by Gymnasium id: aliases, observation_dim, observation (low and high of its numbers,
+    by name), num_actions, continuous (an action is num_actions numbers within -1 and 1, not one of num_actions
+    choices), max_episode_steps, solved_return and parameters (type, default, allowed in words, its ends min and max,
+    help of each)."""
     return {entry.pop("id"): entry for entry in _native.environments()}
 
 

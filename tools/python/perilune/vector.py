@@ -108,7 +108,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.env_id = self._native.env_id
         self.max_episode_steps = self._native.max_episode_steps
         self.metadata = {"render_modes": [], "autoreset_mode": mode}
-        self.single_observation_space = observation_space(self.env_id, self._native.observation_dim)
+        self.single_observation_space = observation_space(self._native.observation)
         self.single_action_space = action_space(self._native.is_continuous, self._native.num_actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)

@@ -1,6 +1,0 @@
-// All environments, for who names them by kernels/environments.def.
-#pragma once
-
-#include "sims/cartpole.hpp"
-#include "sims/lander.hpp"
-#include "sims/lunar_lander.hpp"
