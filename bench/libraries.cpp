@@ -176,7 +176,7 @@ Comparison compare_reduce(Device& device, double seconds) {
   const DeviceArray<float> gradient(device, kParameters), theirs(device, kParameters),
       sums(device, kPartials * kLossSums);
   const DeviceArray<float> squares(device, static_cast<std::size_t>(machine.reduce_blocks(kParameters))),
-      running(device, kRunningMetrics);
+      running(device, kMetrics);
   const DeviceArray<Control> control(device, 1);
   const DeviceArray<AdamStep> step(device, 1);
   const ReduceGradientsArgs args{{},

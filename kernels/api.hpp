@@ -11,6 +11,7 @@
 
 #include "kernels/hyperparameters.hpp"
 #include "kernels/machine/queue.hpp"
+#include "kernels/metrics.hpp"
 #include "sims/rng_key.hpp"
 
 namespace perilune {
@@ -41,7 +42,7 @@ struct Control {
   std::uint32_t iteration;     ///< 0-based; end_iteration advances it
   std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates
   std::uint32_t policy_steps;  ///< policy updates applied in this iteration
-  std::uint32_t nonfinite;     ///< 0, or a NonFinite code: nothing is applied any more
+  NonFinite nonfinite;         ///< kNone, or nothing is applied any more
   float actor_learning_rate;
   float critic_learning_rate;
   float clip_coef;
@@ -63,9 +64,6 @@ struct AdamStep {
   float actor_correction[2];  ///< 1 - beta1^t and 1 - beta2^t, this step counted
   float critic_correction[2];
 };
-
-/// Where a NaN or Inf was found first.
-enum class NonFinite : std::uint32_t { kNone, kPolicyLoss, kValueLoss, kActorGradient, kCriticGradient };
 
 /// Environments that persist between rollouts. fields: [E::State::kFields][N]; counters [N].
 struct EnvironmentBatch {
@@ -235,19 +233,7 @@ struct ReduceGradientsArgs {
   float* gradient;              ///< [parameter count]
   float* square_sums;           ///< [reduce_blocks(end - begin)]
   AdamStep* step;
-  float* running;  ///< [kRunningMetrics]
-};
-/// Of the last minibatch, but for the clip fraction, which is summed.
-enum RunningMetric {
-  kRunPolicyLoss,
-  kRunValueLoss,
-  kRunEntropy,
-  kRunKl1,
-  kRunKl3,
-  kRunClipFractionSum,
-  kRunGradientNorm,
-  kRunPolicyCount,
-  kRunningMetrics
+  float* running;  ///< [kMetrics], this iteration's so far: kClipFraction is a sum over kPolicyUpdates minibatches
 };
 
 struct ApplyGradientsArgs {
@@ -264,25 +250,13 @@ struct ApplyGradientsArgs {
 struct BeginIterationArgs {
   Hyperparameters hyper;
   Control* control;
-  float* running;
+  float* running;  ///< [kMetrics]
 };
-
-/// What one iteration tells the host.
-struct IterationMetrics {
-  std::uint32_t iteration;  ///< 1-based
-  std::uint32_t nonfinite;
-  float episodes, episode_return_sum, episode_length_sum;
-  float policy_loss, value_loss, entropy, old_approx_kl, approx_kl, clip_fraction, gradient_norm;
-  float actor_learning_rate, critic_learning_rate, clip_coef;
-  float explained_variance;
-  float policy_steps;  ///< policy updates applied before the KL stop, if any
-};
-inline constexpr int kMetricsRing = 1024;
 
 struct EndIterationArgs {
   Control* control;
   EpisodeSums episodes;
-  const float* running;
+  const float* running;    ///< [kMetrics]
   IterationMetrics* ring;  ///< [kMetricsRing], memory the host can read
   std::int32_t count;
 };

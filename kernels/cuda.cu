@@ -43,7 +43,7 @@ const KernelList& all_kernels() {
 }
 
 __global__ void set_condition(const Control* control, cudaGraphConditionalHandle handle) {
-  cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == 0 ? 1 : 0);
+  cudaGraphSetConditional(handle, control->stop_policy == 0 && control->nonfinite == NonFinite::kNone ? 1 : 0);
 }
 
 Machine with_conditions(Machine machine) {

@@ -37,7 +37,7 @@ struct IterationArrays {
   float* loss_sums;                                       ///< [kLossSums][P]
   float* square_sums;                                     ///< [reduce blocks]
   AdamStep* adam_step;                                    ///< [1]
-  float* running;                                         ///< [kRunningMetrics]
+  float* running;                                         ///< [kMetrics]
   float* workspace;                                       ///< of layer-by-layer networks
 };
 
@@ -91,7 +91,7 @@ void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
   f(ArrayInfo{"loss sums", {kLossSums, s.partials}}, a.loss_sums);
   f(ArrayInfo{"square sums", {s.reduce_blocks}}, a.square_sums);
   f(ArrayInfo{"Adam step", {1}}, a.adam_step);
-  f(ArrayInfo{"running metrics", {kRunningMetrics}}, a.running);
+  f(ArrayInfo{"running metrics", {kMetrics}}, a.running);
   f(ArrayInfo{"workspace", {s.workspace}}, a.workspace);
 }
 

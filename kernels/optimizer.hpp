@@ -13,7 +13,7 @@ namespace perilune::inline PERILUNE_LEVEL {
 PERILUNE_HD bool is_finite(float x) { return x - x == 0.0f; }
 
 PERILUNE_DEVICE bool skipped(const Control& control, Losses losses) {
-  return control.nonfinite != 0 || (losses != Losses::kValue && control.stop_policy != 0);
+  return control.nonfinite != NonFinite::kNone || (losses != Losses::kValue && control.stop_policy != 0);
 }
 
 /// What the sums of a minibatch say.
@@ -128,19 +128,19 @@ struct ReduceGradients {
     const bool policy = args.losses != Losses::kValue, value = args.losses != Losses::kPolicy;
     float* running = args.running;
     if (policy) {
-      running[kRunPolicyLoss] = verdict.mean[kPolicyLoss];
-      running[kRunEntropy] = verdict.mean[kEntropy];
-      running[kRunKl1] = verdict.mean[kKl1];
-      running[kRunKl3] = verdict.mean[kKl3];
-      running[kRunClipFractionSum] += verdict.mean[kClipped];
-      running[kRunPolicyCount] += 1.0f;
+      running[Metric::kPolicyLoss] = verdict.mean[kPolicyLoss];
+      running[Metric::kEntropy] = verdict.mean[kEntropy];
+      running[Metric::kOldApproxKl] = verdict.mean[kKl1];
+      running[Metric::kApproxKl] = verdict.mean[kKl3];
+      running[Metric::kClipFraction] += verdict.mean[kClipped];
+      running[Metric::kPolicyUpdates] += 1.0f;  // also one that target_kl refuses
     }
-    if (value) running[kRunValueLoss] = verdict.mean[kValueLoss];
-    running[kRunGradientNorm] = verdict.gradient_norm;
+    if (value) running[Metric::kValueLoss] = verdict.mean[kValueLoss];
+    running[Metric::kGradientNorm] = verdict.gradient_norm;
 
     const bool each = hyper.kl_stop == KlStop::kIteration;
     const bool step_is_beyond = verdict.beyond_target_kl && each;
-    control.nonfinite = static_cast<std::uint32_t>(verdict.nonfinite);
+    control.nonfinite = verdict.nonfinite;
     if (verdict.beyond_target_kl && (each || args.last_of_epoch != 0)) control.stop_policy = 1;
     args.step->apply = verdict.nonfinite == NonFinite::kNone && !step_is_beyond ? 1 : 0;
     if (args.step->apply == 0) return;

@@ -20,7 +20,7 @@ struct BeginIteration {
       control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f);
       control.stop_policy = 0;
       control.policy_steps = 0;
-      for (int k = 0; k < kRunningMetrics; ++k) args.running[k] = 0.0f;
+      for (int k = 0; k < kMetrics; ++k) args.running[k] = 0.0f;
     });
   }
 };
@@ -35,26 +35,21 @@ struct EndIteration {
                                       {args.count, args.count, args.count});
     block.one([&] {
       Control& control = *args.control;
-      const float* running = args.running;
-      const float steps = running[kRunPolicyCount];
       IterationMetrics row;
-      row.nonfinite = control.nonfinite;
-      row.episodes = totals[0];
-      row.episode_return_sum = totals[1];
-      row.episode_length_sum = totals[2];
-      row.policy_loss = running[kRunPolicyLoss];
-      row.value_loss = running[kRunValueLoss];
-      row.entropy = running[kRunEntropy];
-      row.old_approx_kl = running[kRunKl1];
-      row.approx_kl = running[kRunKl3];
-      row.clip_fraction = steps > 0.0f ? running[kRunClipFractionSum] / steps : 0.0f;
-      row.gradient_norm = running[kRunGradientNorm];
-      row.actor_learning_rate = control.actor_learning_rate;
-      row.critic_learning_rate = control.critic_learning_rate;
-      row.clip_coef = control.clip_coef;
-      row.explained_variance = 1.0f - control.residual_variance / control.target_variance;
-      row.policy_steps = static_cast<float>(control.policy_steps);
       row.iteration = control.iteration + 1;
+      row.nonfinite = control.nonfinite;
+      PERILUNE_UNROLL
+      for (int k = 0; k < kMetrics; ++k) row.values[k] = args.running[k];
+      const float minibatches = row.values[Metric::kPolicyUpdates];
+      if (minibatches > 0.0f) row.values[Metric::kClipFraction] /= minibatches;
+      row.values[Metric::kEpisodes] = totals[0];
+      row.values[Metric::kEpisodicReturn] = totals[1];
+      row.values[Metric::kEpisodicLength] = totals[2];
+      row.values[Metric::kLearningRate] = control.actor_learning_rate;
+      row.values[Metric::kCriticLearningRate] = control.critic_learning_rate;
+      row.values[Metric::kClipCoefficient] = control.clip_coef;
+      row.values[Metric::kExplainedVariance] = 1.0f - control.residual_variance / control.target_variance;
+      row.values[Metric::kPolicyUpdates] = static_cast<float>(control.policy_steps);
       args.ring[control.iteration % kMetricsRing] = row;
       control.iteration += 1;
     });

@@ -286,7 +286,7 @@ struct Update {
   template <class B>
   PERILUNE_DEVICE static void run(B& block, const UpdateArgs& args) {
     const bool policy = args.losses != Losses::kValue;
-    if (args.control->nonfinite != 0 || (policy && args.control->stop_policy != 0)) return;
+    if (args.control->nonfinite != NonFinite::kNone || (policy && args.control->stop_policy != 0)) return;
     const bool actor = policy && block.index() < args.partials;
     const float* const per_sample = actor ? PolicyLosses<I, B>::per_sample(args) : ValueLosses<I, B>::per_sample(args);
     Work<B> work(block, args, block.index() % args.partials, per_sample);

@@ -4,7 +4,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "host/base/error.hpp"
@@ -18,33 +17,10 @@ using namespace perilune;
 // Initialised before main: as near to the start of the process as the program can see.
 const auto kProcessStart = std::chrono::steady_clock::now();
 
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
-
-ExitCode show(const ShowText& command) {
-  Terminal out = Terminal::standard_output();
-  out.print(command.text);
-  out.check();
-  return ExitCode::kOk;
-}
-
 ExitCode run(int argc, char** argv) {
   const Process process{kProcessStart, argc > 0 ? argv[0] : "perilune"};
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
-  return std::visit(Overloaded{
-                        [&](const TrainCommand& command) { return run_train(command, process); },
-                        [](const EvalCommand& command) { return run_eval(command); },
-                        [](const SweepCommand& command) { return run_sweep(command); },
-                        [&](const ProfileCommand& command) { return run_profile(command, process); },
-                        [](const InfoCommand& command) { return run_info(command); },
-                        [](const ListCommand& command) { return run_list(command); },
-                        [](const ShowText& command) { return show(command); },
-                    },
-                    parse_command_line(arguments));
+  return parse_command_line(perilune_program(), arguments).run(process);
 }
 
 int fail(const std::string& message, ExitCode code) {

@@ -84,7 +84,7 @@ class Device {
   // Enqueues `body` so that it only runs if, by then, neither a KL stop nor a NaN has ended the updates (Control). In a
   // graph that is a conditional node; launched eagerly on CUDA, the body's kernels see it themselves and do nothing.
   virtual void unless_stopped(Queue& queue, const Control* control, const std::function<void(Queue&)>& body) {
-    if (control->stop_policy == 0 && control->nonfinite == 0) body(queue);
+    if (control->stop_policy == 0 && control->nonfinite == NonFinite::kNone) body(queue);
   }
 
   // Records what `enqueue` launches. as_graph: as one CUDA graph (ignored on the CPU); else it is called on each

@@ -236,7 +236,7 @@ void MetricsWriter::append_json(const MetricRow& row) {
   append_number(row.step);
   json_buffer_ += ",\"time\":";
   append_number(row.wall_time);
-  for (const Metric& metric : row.metrics) {
+  for (const MetricValue& metric : row.metrics) {
     json_buffer_ += ",\"";
     json_buffer_ += metric.name;
     json_buffer_ += "\":";
@@ -257,7 +257,7 @@ void MetricsWriter::append_event(const MetricRow& row) {
     return 1 + varint_size(name_size) + name_size + 1 + sizeof(float);  // tag field, simple_value field
   };
   std::size_t summary_size = 0;
-  for (const Metric& metric : row.metrics) {
+  for (const MetricValue& metric : row.metrics) {
     if (!std::isfinite(static_cast<float>(metric.value))) continue;
     const std::size_t size = value_size(std::strlen(metric.name));
     summary_size += 1 + varint_size(size) + size;
@@ -269,7 +269,7 @@ void MetricsWriter::append_event(const MetricRow& row) {
   append_varint(event_, row.step);
   event_ += static_cast<char>(field_tag(5, kBytes));
   append_varint(event_, summary_size);
-  for (const Metric& metric : row.metrics) {
+  for (const MetricValue& metric : row.metrics) {
     if (!std::isfinite(static_cast<float>(metric.value))) continue;
     const std::string_view name = metric.name;
     event_ += static_cast<char>(field_tag(1, kBytes));

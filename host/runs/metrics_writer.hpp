@@ -24,7 +24,7 @@
 
 namespace perilune {
 
-struct Metric {
+struct MetricValue {
   const char* name;  // "losses/value_loss"; ASCII without quotes or backslashes
   double value;
 };
@@ -40,7 +40,7 @@ struct MetricRow {
   std::uint64_t iteration;
   std::uint64_t step;  // environment steps so far
   double wall_time;    // seconds since 1970
-  std::span<const Metric> metrics;
+  std::span<const MetricValue> metrics;
 };
 
 // CRC-32C (Castagnoli), as TFRecord files use it.

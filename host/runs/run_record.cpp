@@ -6,14 +6,15 @@
 namespace perilune {
 
 void RecentReturns::add(const IterationMetrics& row) {
-  if (row.episodes <= 0.0f) return;
+  const float ended = row.values[Metric::kEpisodes];
+  if (ended <= 0.0f) return;
   if (episodes >= 100.0) {  // forget slowly: an exponential average once there are enough
-    const double keep = std::max(0.0, 1.0 - row.episodes / 100.0);
+    const double keep = std::max(0.0, 1.0 - ended / 100.0);
     episodes *= keep;
     sum *= keep;
   }
-  episodes += row.episodes;
-  sum += row.episode_return_sum;
+  episodes += ended;
+  sum += row.values[Metric::kEpisodicReturn];
 }
 
 double RecentReturns::mean() const {

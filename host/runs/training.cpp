@@ -5,6 +5,7 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <vector>
 
 #include "host/base/error.hpp"
 #include "host/base/files.hpp"
@@ -77,7 +78,7 @@ class Run {
   std::uint64_t next_stop(std::uint64_t done) const;
   std::uint64_t run_until(std::uint64_t done, std::uint64_t stop);
   void report(std::uint64_t from, std::uint64_t to);
-  void write_row(std::uint64_t iteration, std::span<const Metric> values);
+  void write_row(std::uint64_t iteration, std::span<const MetricValue> values);
   void write_row(std::uint64_t iteration, const IterationMetrics& row);
   void write_row(std::uint64_t iteration, const EvaluationResult& result);
   bool checkpoint_is_due(std::uint64_t iteration) const;
@@ -86,7 +87,7 @@ class Run {
   void evaluate_on_schedule(std::uint64_t iteration);
   EvaluationResult evaluate_at_end(std::uint64_t iteration);
   [[noreturn]] void fail_evaluation(std::uint64_t iteration, const OutOfMemoryError& error);
-  [[noreturn]] void fail_nonfinite(std::uint64_t iteration, NonFinite code);
+  [[noreturn]] void fail_nonfinite(std::uint64_t iteration, NonFinite where);
 
   const TrainingOptions& options_;
   Device& device_;
@@ -126,33 +127,26 @@ std::uint64_t Run::next_stop(std::uint64_t done) const {
   return stop;
 }
 
-void Run::write_row(std::uint64_t iteration, std::span<const Metric> values) {
+void Run::write_row(std::uint64_t iteration, std::span<const MetricValue> values) {
   metrics_->write({iteration, step_of(iteration), unix_time(), values});
 }
 
 void Run::write_row(std::uint64_t iteration, const IterationMetrics& row) {
-  const double episodes = row.episodes;
-  const Metric values[] = {
-      {"charts/episodic_return", episodes > 0.0 ? row.episode_return_sum / episodes : kNaN},
-      {"charts/episodic_length", episodes > 0.0 ? row.episode_length_sum / episodes : kNaN},
-      {"charts/episodes", episodes},
-      {"charts/learning_rate", row.actor_learning_rate},
-      {"charts/SPS", static_cast<double>(step_of(iteration) - step_of(first_iteration_)) / seconds_since(begin_)},
-      {"losses/value_loss", row.value_loss},
-      {"losses/policy_loss", row.policy_loss},
-      {"losses/entropy", row.entropy},
-      {"losses/old_approx_kl", row.old_approx_kl},
-      {"losses/approx_kl", row.approx_kl},
-      {"losses/clipfrac", row.clip_fraction},
-      {"losses/explained_variance", row.explained_variance},
-      {"losses/gradient_norm", row.gradient_norm},
-      {"losses/policy_updates", row.policy_steps},
-  };
+  const double episodes = row.values[Metric::kEpisodes];
+  std::vector<MetricValue> values;
+  for (const MetricInfo& info : kMetricInfos) {
+    double value = row.values[info.metric];
+    if (info.is_per_episode) value = episodes > 0.0 ? value / episodes : kNaN;
+    if (info.metric == Metric::kStepsPerSecond) {
+      value = static_cast<double>(step_of(iteration) - step_of(first_iteration_)) / seconds_since(begin_);
+    }
+    if (info.name != nullptr) values.push_back({info.name, value});
+  }
   write_row(iteration, values);
 }
 
 void Run::write_row(std::uint64_t iteration, const EvaluationResult& result) {
-  const Metric values[] = {
+  const MetricValue values[] = {
       {"eval/mean_return", result.mean},
       {"eval/std_return", result.std},
       {"eval/mean_length", result.mean_length},
@@ -166,9 +160,10 @@ void Run::report(std::uint64_t from, std::uint64_t to) {
   double approx_kl = kNaN;
   for (std::uint64_t i = from; i < to; ++i) {
     const IterationMetrics& row = trainer_.metrics(i);
-    if (row.nonfinite != 0) fail_nonfinite(i + 1, static_cast<NonFinite>(row.nonfinite));
+    if (row.nonfinite != NonFinite::kNone) fail_nonfinite(i + 1, row.nonfinite);
     record_.returns.add(row);
-    approx_kl = start_.config.kl_estimator == KlEstimator::kK1 ? row.old_approx_kl : row.approx_kl;
+    const bool k1 = start_.config.kl_estimator == KlEstimator::kK1;
+    approx_kl = row.values[k1 ? Metric::kOldApproxKl : Metric::kApproxKl];
     write_row(i + 1, row);
   }
   if (!options_.on_progress) return;
@@ -180,15 +175,12 @@ void Run::report(std::uint64_t from, std::uint64_t to) {
                         approx_kl, done > 0.0 ? seconds / done * left : kNaN});
 }
 
-void Run::fail_nonfinite(std::uint64_t iteration, NonFinite code) {
-  const char* where = code == NonFinite::kPolicyLoss      ? "the policy loss"
-                      : code == NonFinite::kValueLoss     ? "the value loss"
-                      : code == NonFinite::kActorGradient ? "the actor's gradient"
-                                                          : "the critic's gradient";
+void Run::fail_nonfinite(std::uint64_t iteration, NonFinite where) {
   metrics_->flush();
   save_best_policy();
   throw Error(trainer_.explain_nonfinite(
-      iteration, formatted("NaN or Inf in {} at iteration {}", where, iteration),
+      iteration,
+      formatted("NaN or Inf in {} at iteration {}", kNonFiniteNames[static_cast<std::size_t>(where)], iteration),
       "training stopped, " + (existing_checkpoints(directory()).empty()
                                   ? std::string("no checkpoint had been saved")
                                   : "the last good checkpoint is " + checkpoint_path(directory()).string())));

@@ -156,7 +156,7 @@ Profile profile_training(const Config& config, Device& device, int iterations, C
   device.stop_profiler();
   if (counters != nullptr && counters->obstacle().empty()) profiler.count(profile, *counters);
   // Kernels do nothing after a NaN, and their times would mean nothing.
-  if (trainer.metrics(profiler.iterations_run() - 1).nonfinite != 0) {
+  if (trainer.metrics(profiler.iterations_run() - 1).nonfinite != NonFinite::kNone) {
     throw Error("NaN or Inf while profiling - the times mean nothing - lower learning_rate, or set max_grad_norm");
   }
   return profile;

@@ -4,14 +4,17 @@
 //
 // The same trainer, configuration and run directory as the program's; only the device is another. Slow: about 0.1 s per
 // thousand samples of an update. bench/precision.py takes it as --program, to see whether tf32 and bf16 learn as fp32
-// does.
+// does, and so gives it options of `perilune train` that change nothing here.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "host/base/error.hpp"
@@ -55,15 +58,40 @@ class FiberDevice : public Device {
   Queue queue_;
 };
 
-ExitCode run(const TrainCommand& command) {
-  TrainingOptions options;
-  options.config = preset(command.preset);
-  for (const Setting& setting : command.settings) set_key(options.config, setting.key, setting.value);
-  options.run_directory = command.run_directory;
+struct TrainOptions : SettingsOptions {
+  std::optional<std::filesystem::path> run_directory;
+  DeviceOptions device;  // not looked at, as what follows
+  bool quiet = false;
+  bool json = true;
+};
+
+ExitCode run_train(const TrainOptions& options) {
+  TrainingOptions training;
+  training.config = preset(options.preset);
+  for (const Setting& setting : options.settings) set_key(training.config, setting.key, setting.value);
+  training.run_directory = options.run_directory;
   FiberDevice device;
-  const TrainingResult result = train(options, device);
+  const TrainingResult result = train(training, device);
   std::fputs(training_json(result, device.description(), result.seconds).c_str(), stdout);
   return ExitCode::kOk;
+}
+
+Command train_command() {
+  const auto options = std::make_shared<TrainOptions>();
+  return {
+      .name = "train",
+      .summary = "train a policy on emulated tensor cores",
+      .options = options_of({
+          settings_options(*options),
+          {seed_option(options->settings)},
+          device_options(options->device),
+          {{.name = "run-dir", .value = "DIR", .help = "directory of this run", .to = path_to(options->run_directory)},
+           {.name = "quiet", .letter = 'q', .help = "changes nothing", .to = &options->quiet},
+           json_option(options->json)},
+      }),
+      .help = "Prints one JSON object.",
+      .run = [options](const Process&) { return run_train(*options); },
+  };
 }
 
 }  // namespace
@@ -72,11 +100,10 @@ ExitCode run(const TrainCommand& command) {
 int main(int argc, char** argv) {
   using namespace perilune;
   try {
+    const Process process{std::chrono::steady_clock::now(), argv[0]};
     const std::vector<std::string> arguments(argv + 1, argv + argc);
-    const Command command = parse_command_line(arguments);
-    const auto* train = std::get_if<TrainCommand>(&command);
-    if (train == nullptr) throw UsageError("perilune_emulated only trains");
-    return static_cast<int>(run(*train));
+    const Program program = {.summary = "Trains on emulated tensor cores.", .help = "", .commands = {train_command()}};
+    return static_cast<int>(parse_command_line(program, arguments).run(process));
   } catch (const Error& error) {
     std::fprintf(stderr, "perilune_emulated: %s\n", error.what());
     return static_cast<int>(error.exit_code());

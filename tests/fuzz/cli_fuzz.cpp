@@ -9,7 +9,7 @@
 
 #include "host/base/error.hpp"
 #include "host/settings/config.hpp"
-#include "tools/commands/command_line.hpp"
+#include "tools/commands/commands.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace perilune;
@@ -21,13 +21,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     text.remove_prefix(std::min(argument.size() + 1, text.size()));
   }
   try {
-    const Command command = parse_command_line(arguments);
+    const Command command = parse_command_line(perilune_program(), arguments);
     Config config;
-    const auto apply = [&](const std::vector<Setting>& settings) {
-      for (const Setting& setting : settings) set_key(config, setting.key, setting.value);
-    };
-    if (const auto* train = std::get_if<TrainCommand>(&command)) apply(train->settings);
-    if (const auto* profile = std::get_if<ProfileCommand>(&command)) apply(profile->settings);
+    for (const Option& option : command.options) {
+      const auto* settings = std::get_if<std::vector<Setting>*>(&option.to);
+      if (settings == nullptr) continue;
+      for (const Setting& setting : **settings) set_key(config, setting.key, setting.value);
+    }
   } catch (const UsageError&) {
   }
   return 0;

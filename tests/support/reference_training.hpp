@@ -6,6 +6,7 @@
 // every machine, so that the same actions lead to the same episodes.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "host/networks/model.hpp"
@@ -15,13 +16,8 @@
 
 namespace perilune::test {
 
-/// What an iteration says of itself: IterationMetrics in double.
-struct ReferenceMetrics {
-  double episodes = 0, episode_return_sum = 0, episode_length_sum = 0;
-  double policy_loss = 0, value_loss = 0, entropy = 0, old_approx_kl = 0, approx_kl = 0, clip_fraction = 0;
-  double gradient_norm = 0, actor_learning_rate = 0, critic_learning_rate = 0, clip_coef = 0;
-  double explained_variance = 0, policy_steps = 0;
-};
+/// What an iteration says of itself, by Metric: IterationMetrics in double.
+using ReferenceMetrics = std::array<double, kMetrics>;
 
 /// An environment's episode that is being played.
 template <class E>
@@ -127,6 +123,7 @@ class ReferenceTraining {
 
   ReferenceMetrics iterate() {
     metrics_ = {};
+    policy_minibatches_ = 0.0;
     const double planned = std::ceil(static_cast<double>(config_.total_timesteps) / batch_);
     const double left = 1.0 - iteration_ / planned;
     const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
@@ -135,16 +132,16 @@ class ReferenceTraining {
     critic_rate_ = critic_rate * lr;
     settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0), config_.ent_coef,
                  config_.vf_coef, config_.clip_vloss};
-    metrics_.clip_coef = settings_.clip;
+    metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == Config::UpdateMode::kJoint) {
       update_jointly();
     } else {
       update_separately();
     }
-    metrics_.actor_learning_rate = actor_rate_;
-    metrics_.critic_learning_rate = critic_rate_;
-    if (metrics_.policy_minibatches > 0) metrics_.clip_fraction /= metrics_.policy_minibatches;
+    metrics_[Metric::kLearningRate] = actor_rate_;
+    metrics_[Metric::kCriticLearningRate] = critic_rate_;
+    if (policy_minibatches_ > 0) metrics_[Metric::kClipFraction] /= policy_minibatches_;
     ++iteration_;
     return metrics_;
   }
@@ -154,10 +151,6 @@ class ReferenceTraining {
   Closeness closeness;
 
  private:
-  struct Counting : ReferenceMetrics {
-    double policy_minibatches = 0;
-  };
-
   ReferenceEpisode<E> first(int n, std::uint32_t episode) const {
     CounterRandom<float> random(key_, static_cast<std::uint32_t>(n), episode, 0, Purpose::kReset);
     return {E::template reset<float>(params_, random), episode, 0, 0.0};
@@ -190,7 +183,7 @@ class ReferenceTraining {
     }
     batch_mean_ = mean(advantages);
     batch_std_ = std::sqrt(sample_variance_of(advantages));
-    metrics_.explained_variance = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
+    metrics_[Metric::kExplainedVariance] = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
   }
 
   Step step(int n, int t, ReferenceEpisode<E>& mine, Sample& sample) {
@@ -212,9 +205,9 @@ class ReferenceTraining {
                 !outcome.terminated && (mine.elapsed == episode_limit(config_) || at_end), 0.0};
     if (result.truncated) result.final_value = value_of(reference_observation<E>(params_, mine.state));
     if (result.terminated || result.truncated) {
-      metrics_.episodes += 1;
-      metrics_.episode_return_sum += mine.total;
-      metrics_.episode_length_sum += mine.elapsed;
+      metrics_[Metric::kEpisodes] += 1;
+      metrics_[Metric::kEpisodicReturn] += mine.total;
+      metrics_[Metric::kEpisodicLength] += mine.elapsed;
       mine = first(n, mine.episode + 1);
     }
     return result;
@@ -280,15 +273,15 @@ class ReferenceTraining {
     double squares = 0.0;
     for (int i = from; i < to; ++i) squares += gradient[at(i)] * gradient[at(i)];
     const double norm = std::sqrt(squares);
-    metrics_.gradient_norm = norm;
-    if (value) metrics_.value_loss = sums.value / n;
+    metrics_[Metric::kGradientNorm] = norm;
+    if (value) metrics_[Metric::kValueLoss] = sums.value / n;
     if (policy) {
-      metrics_.policy_loss = sums.policy / n;
-      metrics_.entropy = sums.entropy / n;
-      metrics_.old_approx_kl = sums.kl1 / n;
-      metrics_.approx_kl = sums.kl3 / n;
-      metrics_.clip_fraction += sums.clipped / n;
-      metrics_.policy_minibatches += 1;
+      metrics_[Metric::kPolicyLoss] = sums.policy / n;
+      metrics_[Metric::kEntropy] = sums.entropy / n;
+      metrics_[Metric::kOldApproxKl] = sums.kl1 / n;
+      metrics_[Metric::kApproxKl] = sums.kl3 / n;
+      metrics_[Metric::kClipFraction] += sums.clipped / n;
+      policy_minibatches_ += 1;
     }
     const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
     if (policy && config_.kl_stop == KlStop::kIteration && beyond(kl)) return kl;
@@ -297,7 +290,7 @@ class ReferenceTraining {
     }
     if (policy) actor_adam_.apply(gradient, actor_rate_, 0, boundary, parameters, first_moment_, second_moment_);
     if (value) critic_adam_.apply(gradient, critic_rate_, boundary, end, parameters, first_moment_, second_moment_);
-    if (policy) metrics_.policy_steps += 1;
+    if (policy) metrics_[Metric::kPolicyUpdates] += 1;
     return kl;
   }
 
@@ -333,7 +326,8 @@ class ReferenceTraining {
   Vector first_moment_, second_moment_;
   Adam actor_adam_, critic_adam_;
   LossSettings settings_{};
-  Counting metrics_;
+  ReferenceMetrics metrics_{};
+  double policy_minibatches_ = 0.0;
   double actor_rate_ = 0.0, critic_rate_ = 0.0, batch_mean_ = 0.0, batch_std_ = 0.0;
   std::uint32_t iteration_ = 0;
 };

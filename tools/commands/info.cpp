@@ -1,5 +1,6 @@
 // `perilune info`: what this program is and what it can run on here.
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,8 @@
 
 namespace perilune {
 namespace {
+
+constexpr std::string_view kHelp = "Examples:\n  perilune info\n  perilune info --json | jq .devices";
 
 std::vector<std::string_view> precision_names(const Device& device, std::string_view environment) {
   std::vector<std::string_view> names;
@@ -143,17 +146,28 @@ std::string info_text(const Terminal& out, const BuildInfo& build, const Device&
   return text + "\n" + table_text(out, fused);
 }
 
-}  // namespace
-
-ExitCode run_info(const InfoCommand& command) {
+ExitCode run_info(bool json) {
   SelectedDevice automatic = select_device(DeviceChoice::kAuto, 0);
   if (automatic.device->is_cuda()) automatic.reason += "; runs that the CPU is expected to end sooner stay there";
   const SelectedDevice cpu = select_device(DeviceChoice::kCpu, 0);
   Terminal out = Terminal::standard_output();
-  out.print((command.json ? info_json(build_info(), *cpu.device, cuda_machine(), automatic)
-                          : info_text(out, build_info(), *cpu.device, cuda_machine(), automatic)));
+  out.print((json ? info_json(build_info(), *cpu.device, cuda_machine(), automatic)
+                  : info_text(out, build_info(), *cpu.device, cuda_machine(), automatic)));
   out.check();
   return ExitCode::kOk;
+}
+
+}  // namespace
+
+Command info_command() {
+  const auto json = std::make_shared<bool>(false);
+  return {
+      .name = "info",
+      .summary = "show the build, the devices and the network widths built in",
+      .options = {json_option(*json)},
+      .help = kHelp,
+      .run = [json](const Process&) { return run_info(*json); },
+  };
 }
 
 }  // namespace perilune

@@ -1,4 +1,5 @@
 // `perilune list`: environments, presets and configuration keys.
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,14 @@
 namespace perilune {
 namespace {
 
-using Topic = ListCommand::Topic;
+constexpr std::string_view kHelp = "Examples:\n  perilune list keys\n  perilune list presets --json";
+
+enum class Topic { kAll, kEnvironments, kPresets, kKeys };
+
+struct ListOptions {
+  Topic topic = Topic::kAll;
+  bool json = false;
+};
 
 Json environments_json() {
   Json list = Json::array();
@@ -84,15 +92,13 @@ std::string keys_text(const Terminal& out) {
   return table_text(out, table);
 }
 
-}  // namespace
-
-ExitCode run_list(const ListCommand& command) {
+ExitCode run_list(const ListOptions& options) {
   Terminal out = Terminal::standard_output();
   Json json;
   std::string text;
   const auto add = [&](Topic topic, const char* name, Json (*as_json)(), std::string (*as_text)(const Terminal&)) {
-    if (command.topic != Topic::kAll && command.topic != topic) return;
-    if (command.json) {
+    if (options.topic != Topic::kAll && options.topic != topic) return;
+    if (options.json) {
       json[name] = as_json();
     } else {
       if (!text.empty()) text += '\n';
@@ -102,9 +108,30 @@ ExitCode run_list(const ListCommand& command) {
   add(Topic::kEnvironments, "environments", environments_json, environments_text);
   add(Topic::kPresets, "presets", presets_json, presets_text);
   add(Topic::kKeys, "keys", keys_json, keys_text);
-  out.print(command.json ? json.dump(2) + "\n" : text);
+  out.print(options.json ? json.dump(2) + "\n" : text);
   out.check();
   return ExitCode::kOk;
+}
+
+}  // namespace
+
+Command list_command() {
+  const auto options = std::make_shared<ListOptions>();
+  return {
+      .name = "list",
+      .summary = "list environments, presets and configuration keys",
+      .options = {{.name = "topic",
+                   .kind = OptionKind::kArgument,
+                   .value = "TOPIC",
+                   .help = "environments, presets or keys (default: all)",
+                   .to = word_to(options->topic, {{"all", Topic::kAll},
+                                                  {"environments", Topic::kEnvironments},
+                                                  {"presets", Topic::kPresets},
+                                                  {"keys", Topic::kKeys}})},
+                  json_option(options->json)},
+      .help = kHelp,
+      .run = [options](const Process&) { return run_list(*options); },
+  };
 }
 
 }  // namespace perilune

@@ -1,6 +1,7 @@
 // `perilune profile`: a table of phases, measured and predicted, and the command lines that show more.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,27 @@
 namespace perilune {
 namespace {
 
-Config resolve_config(const ProfileCommand& command) {
-  Config config = preset(command.preset);
-  if (command.config_file) apply_toml_file(config, *command.config_file);
-  for (const Setting& setting : command.settings) set_key(config, setting.key, setting.value);
+constexpr std::string_view kHelp =
+    "Trains for a moment, writes nothing, and shows for each phase its time, the\n"
+    "rates reached with their share of the device's peak, and the time that a model\n"
+    "of the work predicts. Nominal FLOP: 2 per parameter forward, 4 more backward.\n"
+    "\nExamples:\n"
+    "  perilune profile cartpole-zoo\n"
+    "  perilune profile --set num_envs=4096 --set num_steps=128 --iterations 50\n"
+    "  perilune profile cartpole --predict h200 --set num_envs=65536\n"
+    "  perilune profile --json | jq '.phases[] | {phase, seconds, bound}'";
+
+struct ProfileOptions : SettingsOptions {
+  DeviceOptions device;
+  int iterations = 20;
+  std::optional<std::string> predict;  // a GPU's name: predict for it and run nothing
+  bool json = false;
+};
+
+Config resolve_config(const ProfileOptions& options) {
+  Config config = preset(options.preset);
+  if (options.config_file) apply_toml_file(config, *options.config_file);
+  for (const Setting& setting : options.settings) set_key(config, setting.key, setting.value);
   // How long a run would go on does not matter here.
   config.total_timesteps = std::max(config.total_timesteps, batch_size(config));
   validate(config, built_widths(cpu_machine(), config.env_id));
@@ -32,10 +50,10 @@ struct NsightCommands {
   std::string nsys, ncu;
 };
 
-NsightCommands nsight_commands(const ProfileCommand& command, const std::string& program) {
-  std::string own = formatted("{} profile {} --device cuda", shell_quoted(program), shell_quoted(command.preset));
-  if (command.config_file) own += " --config " + shell_quoted(command.config_file->string());
-  for (const Setting& setting : command.settings)
+NsightCommands nsight_commands(const ProfileOptions& options, const std::string& program) {
+  std::string own = formatted("{} profile {} --device cuda", shell_quoted(program), shell_quoted(options.preset));
+  if (options.config_file) own += " --config " + shell_quoted(options.config_file->string());
+  for (const Setting& setting : options.settings)
     own += " --set " + shell_quoted(setting.key + "=" + value_text(setting.value));
   // A capture range drops what ran before; --cuda-graph-trace=node shows the kernels inside graphs.
   // Lines end as a shell goes on with the next.
@@ -43,7 +61,7 @@ NsightCommands nsight_commands(const ProfileCommand& command, const std::string&
       "nsys profile -o perilune -f true -t cuda,nvtx --cuda-graph-trace=node \\\n"
       "  -c cudaProfilerApi --capture-range-end=stop \\\n"
       "  {} --iterations {}",
-      own, command.iterations);
+      own, options.iterations);
   // Each kernel is replayed some forty times, so one iteration and few of its kernels. ncu would lock the GPU's clocks,
   // which others may share and which are then not those that training has.
   const std::string ncu = formatted(
@@ -255,31 +273,70 @@ std::string commands_text(const Terminal& out, const NsightCommands& commands) {
                    out.styled(Style::kDim, "the update's kernels in Nsight Compute:"), commands.ncu);
 }
 
-}  // namespace
-
-ExitCode run_profile(const ProfileCommand& command, const Process& process) {
-  const Config config = resolve_config(command);
+ExitCode run_profile(const ProfileOptions& options, const Process& process) {
+  const Config config = resolve_config(options);
   CpuCounters counters;  // before the device: its threads are counted too
   Profile profile;
-  if (command.predict) {
-    const Hardware& hardware = find_hardware(*command.predict);
+  if (options.predict) {
+    const Hardware& hardware = find_hardware(*options.predict);
     profile = predict_training(config, hardware, expected_precision(config, hardware));
   } else {
-    const SelectedDevice selected = select_device(command.device.choice, command.device.threads);
+    const SelectedDevice selected = select_device(options.device.choice, options.device.threads);
     const bool counting = !selected.device->is_cuda();
-    profile = profile_training(config, *selected.device, command.iterations, counting ? &counters : nullptr);
+    profile = profile_training(config, *selected.device, options.iterations, counting ? &counters : nullptr);
   }
   const std::string no_counters = profile.hardware.is_gpu ? "only of a CPU" : counters.obstacle();
-  const NsightCommands commands = nsight_commands(command, process.program);
+  const NsightCommands commands = nsight_commands(options, process.program);
   Terminal out = Terminal::standard_output();
-  if (command.json) {
-    out.print(profile_json(profile, command.predict ? nullptr : &commands, no_counters));
+  if (options.json) {
+    out.print(profile_json(profile, options.predict ? nullptr : &commands, no_counters));
   } else {
     out.print(profile_text(out, profile, profile.hardware.is_gpu ? "" : no_counters));
-    if (!command.predict) out.print(commands_text(out, commands));
+    if (!options.predict) out.print(commands_text(out, commands));
   }
   out.check();
   return ExitCode::kOk;
+}
+
+}  // namespace
+
+Command profile_command() {
+  const auto options = std::make_shared<ProfileOptions>();
+  const auto check_graph = [](std::string_view option, const std::string& value) {
+    bool graph = false;
+    switch_to(graph)(option, value);
+    if (graph) {
+      throw UsageError(
+          "--graph on: a graph is one launch, in which no phase can be timed - allowed: off - leave it out "
+          "(the iteration as a graph is timed beside the phases)");
+    }
+  };
+  return {
+      .name = "profile",
+      .summary = "show where an iteration's time goes, phase by phase",
+      .options = options_of({
+          settings_options(*options),
+          {{.name = "iterations",
+            .value = "N",
+            .help = "iterations to measure (default 20)",
+            .to = whole_to(options->iterations, 1, 100000)}},
+          device_options(options->device),
+          {{.name = "graph",
+            .value = "off",
+            .help = "off: phases are timed between launches, which a CUDA graph hides",
+            .to = check_graph},
+           {.name = "predict",
+            .value = "GPU",
+            .help = "run nothing: what the model says of this GPU (h200, a100, rtx-4090 ...)",
+            .to = text_to(options->predict)},
+           json_option(options->json)},
+      }),
+      .conflicts = {{.some = {"predict"},
+                     .others = {"iterations", "device", "threads"},
+                     .error = "--predict runs nothing - leave out --iterations, --device and --threads"}},
+      .help = kHelp,
+      .run = [options](const Process& process) { return run_profile(*options, process); },
+  };
 }
 
 }  // namespace perilune

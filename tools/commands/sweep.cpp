@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -35,6 +37,47 @@ namespace perilune {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kHelp =
+    "Trains every combination of the alternatives with every seed. Alternatives\n"
+    "stand between commas, or between | where the values are lists. Runs go side by\n"
+    "side on one thread each: their seconds compare with one another, not with\n"
+    "those of `train`.\n"
+    "\nExamples:\n"
+    "  perilune sweep cartpole --set learning_rate=1e-3,3e-3 --set num_envs=8,16\n"
+    "  perilune sweep cartpole --set 'hidden_sizes=64,64|128' --seeds 10\n"
+    "  perilune sweep cartpole-zoo --seeds 3,5,8 --output sweep.json --keep runs/new";
+
+// The settings' values may name alternatives.
+struct SweepOptions : SettingsOptions {
+  std::vector<std::int64_t> seeds = {1, 2, 3, 4, 5};
+  DeviceOptions device;  // threads: of each run
+  int jobs = 0;          // runs at a time; 0: as many as there are cores for
+  std::optional<fs::path> output;
+  std::optional<fs::path> keep;  // where run directories stay; else they are removed
+  bool json = false;
+};
+
+// How many, or which ones.
+std::vector<std::int64_t> parse_seeds(std::string_view option, const std::string& text) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  std::vector<std::int64_t> seeds;
+  if (text.find(',') == std::string::npos) {
+    for (std::int64_t seed = 1; seed <= parse_whole(option, text, 1, 10000); ++seed) seeds.push_back(seed);
+    return seeds;
+  }
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    seeds.push_back(parse_whole(option, std::string_view(text).substr(begin, end - begin), 0, kMost));
+    begin = end + 1;
+  }
+  return seeds;
+}
+
+TakeValue seeds_to(std::vector<std::int64_t>& to) {
+  return [&to](std::string_view option, const std::string& value) { to = parse_seeds(option, value); };
+}
+
 struct Alternatives {
   std::string key;
   std::vector<std::string> values;
@@ -62,11 +105,11 @@ Alternatives alternatives_of(const Setting& setting) {
 }
 
 // Every combination, the last key varying fastest; all are judged before the first run.
-std::vector<Combination> combinations_of(const SweepCommand& command, std::vector<std::string>& varying) {
-  Config base = preset(command.preset);
-  if (command.config_file) apply_toml_file(base, *command.config_file);
+std::vector<Combination> combinations_of(const SweepOptions& options, std::vector<std::string>& varying) {
+  Config base = preset(options.preset);
+  if (options.config_file) apply_toml_file(base, *options.config_file);
   std::vector<Combination> combinations = {{{}, base, {}, {}}};
-  for (const Setting& setting : command.settings) {
+  for (const Setting& setting : options.settings) {
     if (setting.key == "seed")
       throw UsageError("seed is not for --set here - every combination is trained with every one of --seeds");
     const Alternatives alternatives = alternatives_of(setting);
@@ -89,7 +132,7 @@ std::vector<Combination> combinations_of(const SweepCommand& command, std::vecto
   }
   for (Combination& combination : combinations) {
     validate(combination.config, built_widths(cpu_machine(), combination.config.env_id));
-    combination.results.resize(command.seeds.size());
+    combination.results.resize(options.seeds.size());
   }
   return combinations;
 }
@@ -164,13 +207,13 @@ Summary summary_of(const Combination& combination) {
 
 class Sweep {
  public:
-  explicit Sweep(const SweepCommand& command)
-      : command_(command), combinations_(combinations_of(command, varying_)), runs_(command.keep) {}
+  explicit Sweep(const SweepOptions& options)
+      : options_(options), combinations_(combinations_of(options, varying_)), runs_(options.keep) {}
 
   ExitCode execute();
 
  private:
-  std::size_t count() const { return combinations_.size() * command_.seeds.size(); }
+  std::size_t count() const { return combinations_.size() * options_.seeds.size(); }
   void work(Device& device);
   void finish(std::size_t combination, std::size_t seed, std::optional<TrainingResult> result,
               const std::string& failure);
@@ -178,7 +221,7 @@ class Sweep {
   Json json() const;
   std::string table(const Terminal& out) const;
 
-  const SweepCommand& command_;
+  const SweepOptions& options_;
   std::vector<std::string> varying_;
   std::vector<Combination> combinations_;
   RunsDirectory runs_;
@@ -207,7 +250,7 @@ Json Sweep::json() const {
     for (std::size_t i = 0; i < combination.results.size(); ++i) {
       const std::optional<TrainingResult>& result = combination.results[i];
       if (!result) continue;
-      Json seed = {{"seed", command_.seeds[i]},    {"solved", result->solved},        {"steps", result->steps},
+      Json seed = {{"seed", options_.seeds[i]},    {"solved", result->solved},        {"steps", result->steps},
                    {"seconds", result->seconds},   {"mean", result->evaluation.mean}, {"std", result->evaluation.std},
                    {"min", result->evaluation.min}};
       if (runs_.kept()) seed["run_dir"] = result->run_directory.string();
@@ -225,12 +268,12 @@ Json Sweep::json() const {
                     {"seeds", seeds}});
   }
   Json fixed = Json::object();
-  for (const Setting& setting : command_.settings) {
+  for (const Setting& setting : options_.settings) {
     if (std::find(varying_.begin(), varying_.end(), setting.key) == varying_.end())
       fixed[setting.key] = value_text(setting.value);
   }
   return {{"benchmark", "sweep"},
-          {"preset", command_.preset},
+          {"preset", options_.preset},
           {"version", build_info().commit},
           {"env", combinations_.front().config.env_id},
           {"device", device_},
@@ -269,16 +312,16 @@ void Sweep::finish(std::size_t combination, std::size_t seed, std::optional<Trai
   const std::lock_guard lock(mutex_);
   ++done_;
   Terminal err = Terminal::standard_error();
-  const std::string what = formatted("[{}/{}] {} seed {}: ", done_, count(), label(row), command_.seeds[seed]);
+  const std::string what = formatted("[{}/{}] {} seed {}: ", done_, count(), label(row), options_.seeds[seed]);
   if (result) {
     err.print(what + formatted("{:.1f} after {} steps, {}\n", result->evaluation.mean, grouped(result->steps),
                                duration_text(result->seconds)));
     row.results[seed] = std::move(result);
   } else {
     err.print(what + "failed: " + failure + "\n");
-    row.failures.push_back(formatted("seed {}: {}", command_.seeds[seed], failure));
+    row.failures.push_back(formatted("seed {}: {}", options_.seeds[seed], failure));
   }
-  if (command_.output) replace_file(*command_.output, json().dump(1) + "\n");
+  if (options_.output) replace_file(*options_.output, json().dump(1) + "\n");
 }
 
 void Sweep::work(Device& device) {
@@ -289,17 +332,17 @@ void Sweep::work(Device& device) {
       if (next_ == count() || interrupt_->load() || error_) return;
       mine = next_++;
     }
-    const std::size_t combination = mine / command_.seeds.size(), seed = mine % command_.seeds.size();
-    TrainingOptions options;
-    options.config = combinations_[combination].config;
-    options.config.seed = command_.seeds[seed];
-    options.run_directory = runs_.run(combination, command_.seeds[seed]);
-    options.interrupt = interrupt_;
+    const std::size_t combination = mine / options_.seeds.size(), seed = mine % options_.seeds.size();
+    TrainingOptions training;
+    training.config = combinations_[combination].config;
+    training.config.seed = options_.seeds[seed];
+    training.run_directory = runs_.run(combination, options_.seeds[seed]);
+    training.interrupt = interrupt_;
     try {
       std::optional<TrainingResult> result;
       std::string failure;
       try {
-        result = train(options, device);
+        result = train(training, device);
         if (result->interrupted) return;
       } catch (const Error& error) {
         failure = error.what();
@@ -315,32 +358,32 @@ void Sweep::work(Device& device) {
 
 ExitCode Sweep::execute() {
   interrupt_ = &catch_interrupts();
-  const int threads = std::max(1, command_.device.threads);
+  const int threads = std::max(1, options_.device.threads);
   std::vector<SelectedDevice> devices;
-  const int cpu_jobs = command_.jobs > 0 ? command_.jobs : std::max(1, available_cores() / threads);
+  const int cpu_jobs = options_.jobs > 0 ? options_.jobs : std::max(1, available_cores() / threads);
   std::vector<Work> all;
   for (const Combination& row : combinations_) {
     all.push_back(training_work(row.config));
-    all.back().runs = static_cast<double>(command_.seeds.size());
+    all.back().runs = static_cast<double>(options_.seeds.size());
   }
-  devices.push_back(select_device(command_.device.choice, threads, all, cpu_jobs));
+  devices.push_back(select_device(options_.device.choice, threads, all, cpu_jobs));
   const bool one_at_a_time = devices[0].device->is_cuda();
-  if (one_at_a_time && command_.jobs > 1) {
+  if (one_at_a_time && options_.jobs > 1) {
     throw UsageError(formatted("--jobs {} is not possible on a GPU - allowed: 1 - leave it out, or add --device cpu",
-                               command_.jobs));
+                               options_.jobs));
   }
   const std::size_t wanted = one_at_a_time ? 1 : static_cast<std::size_t>(cpu_jobs);
   while (devices.size() < std::min(wanted, count())) devices.push_back(select_device(DeviceChoice::kCpu, threads));
   device_ = devices[0].device->description();
   Terminal err = Terminal::standard_error();
   std::set<std::string> warned;  // combinations share most settings
-  const Config base = preset(command_.preset);
+  const Config base = preset(options_.preset);
   for (const Combination& row : combinations_) {
     for (const std::string& warning : config_warnings(row.config, base)) {
       if (warned.insert(warning).second) err.print(formatted("perilune: warning: {}\n", warning));
     }
   }
-  if (command_.output) replace_file(*command_.output, json().dump(1) + "\n");
+  if (options_.output) replace_file(*options_.output, json().dump(1) + "\n");
   {
     std::vector<std::jthread> workers;
     for (const SelectedDevice& selected : devices) {
@@ -349,7 +392,7 @@ ExitCode Sweep::execute() {
   }
   if (error_) std::rethrow_exception(error_);
   Terminal out = Terminal::standard_output();
-  out.print(command_.json ? json().dump() + "\n" : table(out));
+  out.print(options_.json ? json().dump() + "\n" : table(out));
   out.check();
   if (interrupt_->load()) return ExitCode::kInterrupted;
   const bool all_done = std::all_of(combinations_.begin(), combinations_.end(),
@@ -359,6 +402,35 @@ ExitCode Sweep::execute() {
 
 }  // namespace
 
-ExitCode run_sweep(const SweepCommand& command) { return Sweep(command).execute(); }
+Command sweep_command() {
+  const auto options = std::make_shared<SweepOptions>();
+  return {
+      .name = "sweep",
+      .summary = "train with combinations of settings, and compare",
+      .options = options_of({
+          settings_options(*options),
+          {{.name = "seeds",
+            .value = "N",
+            .help = "how many seeds, from 1 on, or which ones: 3,5,8 (default 5)",
+            .to = seeds_to(options->seeds)},
+           {.name = "jobs",
+            .value = "N",
+            .help = "runs at a time (default: one per core; on a GPU one)",
+            .to = whole_to(options->jobs, 1, 1024)}},
+          device_options(options->device, "CPU threads of each run (default 1; results do not depend on it)"),
+          {{.name = "output",
+            .value = "FILE",
+            .help = "write the table to this file as JSON, after every run",
+            .to = path_to(options->output)},
+           {.name = "keep",
+            .value = "DIR",
+            .help = "keep the run directories in this new directory",
+            .to = path_to(options->keep)},
+           json_option(options->json)},
+      }),
+      .help = kHelp,
+      .run = [options](const Process&) { return Sweep(*options).execute(); },
+  };
+}
 
 }  // namespace perilune

@@ -26,8 +26,8 @@ namespace fs = std::filesystem;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 void write_row(MetricsWriter& writer, std::uint64_t iteration) {
-  const std::vector<Metric> metrics = {{"charts/SPS", 1000.0 * static_cast<double>(iteration)},
-                                       {"losses/value_loss", static_cast<double>(0.1f)}};
+  const std::vector<MetricValue> metrics = {{"charts/SPS", 1000.0 * static_cast<double>(iteration)},
+                                            {"losses/value_loss", static_cast<double>(0.1f)}};
   writer.write({iteration, iteration * 512, 1.5 + static_cast<double>(iteration), metrics});
 }
 
@@ -72,12 +72,12 @@ TEST(MetricsWriter, JsonLines) {
   const test::TemporaryDirectory run;
   {
     MetricsWriter writer(run.path());
-    const std::vector<Metric> metrics = {{"charts/episodic_return", 22.25},
-                                         {"losses/approx_kl", kNan},
-                                         {"losses/entropy", static_cast<double>(0.1f)},
-                                         {"x", 0.1},
-                                         {"inf", std::numeric_limits<double>::infinity()},
-                                         {"big", 1e300}};
+    const std::vector<MetricValue> metrics = {{"charts/episodic_return", 22.25},
+                                              {"losses/approx_kl", kNan},
+                                              {"losses/entropy", static_cast<double>(0.1f)},
+                                              {"x", 0.1},
+                                              {"inf", std::numeric_limits<double>::infinity()},
+                                              {"big", 1e300}};
     writer.write({1, 512, 1700000000.5, metrics});
     writer.write({2, 1024, 1700000001.5, {}});
   }
@@ -91,7 +91,7 @@ TEST(MetricsWriter, EventBytes) {
   const test::TemporaryDirectory run;
   {
     MetricsWriter writer(run.path());
-    const std::vector<Metric> metrics = {{"ab", 1.0}, {"nan", kNan}};
+    const std::vector<MetricValue> metrics = {{"ab", 1.0}, {"nan", kNan}};
     writer.write({1, 300, 2.0, metrics});
   }
   const std::string bytes = read_text(events_file(run.path()));

@@ -10,11 +10,11 @@ class IterationTest : public EveryMachine {};
 TEST_P(IterationTest, BeginAnneals) {
   for (std::uint32_t bits = 0; bits < 4; ++bits) {
     Buffer<Control> control(subject(), 1);
-    Buffer<float> running(subject(), kRunningMetrics);
+    Buffer<float> running(subject(), kMetrics);
     control[0] = fresh_control();
     control[0].stop_policy = control[0].policy_steps = 7;
     control[0].iteration = 3;
-    control[0].nonfinite = 2;
+    control[0].nonfinite = NonFinite::kValueLoss;
     control[0].actor_correction[0] = 0.25f;
     BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
     args.hyper.anneal_lr = Anneal{bits & 1u};
@@ -30,9 +30,9 @@ TEST_P(IterationTest, BeginAnneals) {
     EXPECT_EQ(control[0].stop_policy, 0u);
     EXPECT_EQ(control[0].policy_steps, 0u);
     EXPECT_EQ(control[0].iteration, 3u);
-    EXPECT_EQ(control[0].nonfinite, 2u) << "a NaN must not be forgotten";
+    EXPECT_EQ(control[0].nonfinite, NonFinite::kValueLoss) << "a NaN must not be forgotten";
     EXPECT_EQ(control[0].actor_correction[0], 0.25f);
-    expect_same_bits("running", running.copy(), std::vector<float>(kRunningMetrics, 0.0f));
+    expect_same_bits("running", running.copy(), std::vector<float>(kMetrics, 0.0f));
   }
 }
 
@@ -46,10 +46,10 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
       total_length.push_back(draws.below(500));
     }
     Buffer<float> counts(subject(), finished), returns(subject(), total_return), lengths(subject(), total_length),
-        running(subject(), kRunningMetrics);
+        running(subject(), kMetrics);
     Buffer<IterationMetrics> ring(subject(), kMetricsRing);
     Buffer<Control> control(subject(), 1);
-    for (int k = 0; k < kRunningMetrics; ++k) running[at(k)] = static_cast<float>(k + 1) * 0.5f;
+    for (int k = 0; k < kMetrics; ++k) running[at(k)] = static_cast<float>(k + 1) * 0.5f;
     control[0] = fresh_control();
     control[0].target_variance = 4.0f;
     control[0].residual_variance = 1.0f;
@@ -62,37 +62,35 @@ TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
     EXPECT_EQ(control[0].iteration, iteration + 1);
     const IterationMetrics& row = ring[5];
     EXPECT_EQ(row.iteration, iteration + 1);
-    EXPECT_EQ(row.nonfinite, 0u);
-    EXPECT_EQ(row.episodes, mean(finished) * count);  // whole numbers: exact
-    EXPECT_EQ(row.episode_length_sum, mean(total_length) * count);
-    expect_close("return", row.episode_return_sum, mean(total_return) * count, {1e-7 * count + 1e-6, 1e-6});
-    EXPECT_EQ(row.policy_loss, running[kRunPolicyLoss]);
-    EXPECT_EQ(row.value_loss, running[kRunValueLoss]);
-    EXPECT_EQ(row.entropy, running[kRunEntropy]);
-    EXPECT_EQ(row.old_approx_kl, running[kRunKl1]);
-    EXPECT_EQ(row.approx_kl, running[kRunKl3]);
-    EXPECT_EQ(row.clip_fraction, running[kRunClipFractionSum] / running[kRunPolicyCount]);
-    EXPECT_EQ(row.gradient_norm, running[kRunGradientNorm]);
-    EXPECT_EQ(row.actor_learning_rate, control[0].actor_learning_rate);
-    EXPECT_EQ(row.critic_learning_rate, control[0].critic_learning_rate);
-    EXPECT_EQ(row.clip_coef, control[0].clip_coef);
-    EXPECT_EQ(row.explained_variance, 0.75f);
-    EXPECT_EQ(row.policy_steps, 9.0f);
+    EXPECT_EQ(row.nonfinite, NonFinite::kNone);
+    std::vector<float> expected = running.copy();
+    expected[Metric::kClipFraction] /= running[Metric::kPolicyUpdates];
+    expected[Metric::kEpisodes] = static_cast<float>(mean(finished) * count);  // whole numbers: exact
+    expected[Metric::kEpisodicLength] = static_cast<float>(mean(total_length) * count);
+    expected[Metric::kEpisodicReturn] = row.values[Metric::kEpisodicReturn];
+    expected[Metric::kLearningRate] = control[0].actor_learning_rate;
+    expected[Metric::kCriticLearningRate] = control[0].critic_learning_rate;
+    expected[Metric::kClipCoefficient] = control[0].clip_coef;
+    expected[Metric::kExplainedVariance] = 0.75f;
+    expected[Metric::kPolicyUpdates] = 9.0f;
+    expect_same_bits("metric", std::vector<float>(row.values, row.values + kMetrics), expected);
+    expect_close("return", row.values[Metric::kEpisodicReturn], mean(total_return) * count,
+                 {1e-7 * count + 1e-6, 1e-6});
   }
 }
 
 TEST_P(IterationTest, NoPolicyStepHasNoClipFraction) {
   Buffer<float> sums(subject(), std::vector<float>(33, 0.0f));
-  Buffer<float> running(subject(), std::vector<float>(kRunningMetrics, 0.0f));
+  Buffer<float> running(subject(), std::vector<float>(kMetrics, 0.0f));
   Buffer<IterationMetrics> ring(subject(), kMetricsRing);
   Buffer<Control> control(subject(), 1);
   control[0] = fresh_control();
-  control[0].nonfinite = 3;
+  control[0].nonfinite = NonFinite::kActorGradient;
   machine().end_iteration({control.data(), {sums.data(), sums.data(), sums.data()}, running.data(), ring.data(), 33},
                           queue());
   finish();
-  EXPECT_EQ(ring[0].clip_fraction, 0.0f);
-  EXPECT_EQ(ring[0].nonfinite, 3u);
+  EXPECT_EQ(ring[0].values[Metric::kClipFraction], 0.0f);
+  EXPECT_EQ(ring[0].nonfinite, NonFinite::kActorGradient);
 }
 
 PERILUNE_ON_EVERY_MACHINE(IterationTest);

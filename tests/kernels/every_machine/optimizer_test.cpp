@@ -24,7 +24,7 @@ class Problem {
         parameters(on, count),
         first_moment(on, count),
         second_moment(on, count),
-        running(on, kRunningMetrics),
+        running(on, kMetrics),
         control(on, 1),
         adam(on, 1),
         draws(seed) {
@@ -113,21 +113,21 @@ class OptimizerTest : public EveryMachine {
         actor.apply(gradient, double{control.actor_learning_rate}, 0, boundary, parameters, first, second);
         clip_fractions += p.mean_of(kClipped);
         ++policy_steps;
-        expect_close("policy loss", p.running[kRunPolicyLoss], p.mean_of(kPolicyLoss), {0.0, 1e-6});
-        expect_close("entropy", p.running[kRunEntropy], p.mean_of(kEntropy), {0.0, 1e-6});
-        expect_close("kl1", p.running[kRunKl1], p.mean_of(kKl1), {0.0, 1e-6});
-        expect_close("kl3", p.running[kRunKl3], p.mean_of(kKl3), {0.0, 1e-6});
+        expect_close("policy loss", p.running[Metric::kPolicyLoss], p.mean_of(kPolicyLoss), {0.0, 1e-6});
+        expect_close("entropy", p.running[Metric::kEntropy], p.mean_of(kEntropy), {0.0, 1e-6});
+        expect_close("kl1", p.running[Metric::kOldApproxKl], p.mean_of(kKl1), {0.0, 1e-6});
+        expect_close("kl3", p.running[Metric::kApproxKl], p.mean_of(kKl3), {0.0, 1e-6});
       }
       if (losses != Losses::kPolicy) {
         critic.apply(gradient, double{control.critic_learning_rate}, boundary, p.networks.parameter_count, parameters,
                      first, second);
-        expect_close("value loss", p.running[kRunValueLoss], p.mean_of(kValueLoss), {0.0, 1e-6});
+        expect_close("value loss", p.running[Metric::kValueLoss], p.mean_of(kValueLoss), {0.0, 1e-6});
       }
-      expect_close("gradient norm", p.running[kRunGradientNorm], norm, {0.0, 1e-5});
-      expect_close("clip fractions", p.running[kRunClipFractionSum], clip_fractions, {0.0, 1e-6});
-      EXPECT_EQ(p.running[kRunPolicyCount], static_cast<float>(policy_steps));
+      expect_close("gradient norm", p.running[Metric::kGradientNorm], norm, {0.0, 1e-5});
+      expect_close("clip fractions", p.running[Metric::kClipFraction], clip_fractions, {0.0, 1e-6});
+      EXPECT_EQ(p.running[Metric::kPolicyUpdates], static_cast<float>(policy_steps));
       EXPECT_EQ(control.policy_steps, static_cast<std::uint32_t>(policy_steps));
-      EXPECT_EQ(control.nonfinite, 0u);
+      EXPECT_EQ(control.nonfinite, NonFinite::kNone);
       EXPECT_EQ(control.reduce_ticket, 0u) << "the next launch would miss its last block";
       // A parameter is rounded (6e-8) at each step, and its step of size lr has a relative error
       // around 1e-5 where sums of the gradient cancelled.
@@ -193,7 +193,7 @@ TEST_P(OptimizerTest, KlStopsBeforeTheStep) {
     EXPECT_EQ(p.control[0].stop_policy, 1u);
     EXPECT_EQ(p.control[0].policy_steps, 0u);
     EXPECT_EQ(p.control[0].actor_correction[0], 0.0f);
-    expect_close("kl", p.running[k1 ? kRunKl1 : kRunKl3], 0.02, {0.0, 1e-6});
+    expect_close("kl", p.running[k1 ? Metric::kOldApproxKl : Metric::kApproxKl], 0.02, {0.0, 1e-6});
     expect_same_bits("parameter", p.parameters.copy(), before);
     // The other measure is below the target: no stop.
     p.control[0] = fresh_control();
@@ -289,14 +289,14 @@ TEST_P(OptimizerTest, NothingIsAppliedAfterNanOrInf) {
       p.draw_minibatch();
       fault.inject(p, x);
       p.step(Losses::kBoth);
-      EXPECT_EQ(p.control[0].nonfinite, static_cast<std::uint32_t>(fault.code));
+      EXPECT_EQ(p.control[0].nonfinite, fault.code);
       EXPECT_EQ(p.control[0].policy_steps, 0u);
       EXPECT_EQ(p.control[0].critic_correction[0], 0.0f);
       // Nor anything after it, however healthy.
       p.draw_minibatch();
       p.step(Losses::kBoth);
       p.step(Losses::kValue);
-      EXPECT_EQ(p.control[0].nonfinite, static_cast<std::uint32_t>(fault.code));
+      EXPECT_EQ(p.control[0].nonfinite, fault.code);
       expect_same_bits("parameter", p.parameters.copy(), before);
       expect_same_bits("moment", p.first_moment.copy(), std::vector<float>(p.count, 0.0f));
     }
@@ -316,7 +316,7 @@ TEST_P(OptimizerTest, IgnoresSumsOfWhatIsNotTrained) {
       }
     }
     p.step(losses);
-    EXPECT_EQ(p.control[0].nonfinite, 0u);
+    EXPECT_EQ(p.control[0].nonfinite, NonFinite::kNone);
     EXPECT_EQ(p.control[0].policy_steps, losses == Losses::kPolicy ? 1u : 0u);
   }
 }

@@ -380,7 +380,7 @@ TEST_P(UpdateTest, DoesNothingOnceStopped) {
   for (const bool nonfinite : {false, true}) {
     Problem p(subject(), c, 3);
     p.control[0].stop_policy = nonfinite ? 0 : 1;
-    p.control[0].nonfinite = nonfinite ? 1 : 0;
+    p.control[0].nonfinite = nonfinite ? NonFinite::kPolicyLoss : NonFinite::kNone;
     run(c, p);
     for (float x : p.gradients.copy()) ASSERT_TRUE(std::isnan(x));
     p.args.losses = Losses::kValue;  // a policy stop does not stop the critic
