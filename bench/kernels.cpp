@@ -190,7 +190,7 @@ class Subject {
 
   std::vector<int> sizes(int outputs) const {
     std::vector<int> all(static_cast<std::size_t>(model_.actor.depth) + 2, config_.hidden_width);
-    all.front() = plan_.kernels->observation_dim;
+    all.front() = plan_.kernels->environment->observation_dim();
     all.back() = outputs;
     return all;
   }
@@ -207,13 +207,13 @@ class Subject {
   double check_records() {
     const std::vector<float> records = get(plan_.arrays.records);
     const auto width = static_cast<std::size_t>(plan_.kernels->record_floats);
-    const auto obs = static_cast<std::size_t>(plan_.kernels->observation_dim);
+    const auto obs = static_cast<std::size_t>(plan_.kernels->environment->observation_dim());
     Vector wanted;
     std::vector<float> found;
     for (std::size_t i = 0; i < samples(); i += std::max<std::size_t>(1, samples() / 500)) {
       const float* record = &records[i * width];
       const Vector p = reference::softmax(
-          reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->num_actions), record).back());
+          reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->policy_outputs), record).back());
       wanted.push_back(std::log(p[static_cast<std::size_t>(record[obs])]));
       found.push_back(record[obs + 1]);
       wanted.push_back(reference::forward(start_.data(), model_.critic, sizes(1), record).back()[0]);
@@ -228,11 +228,11 @@ class Subject {
                              target = get(plan_.arrays.values);
     const std::vector<float> partials = get(plan_.arrays.partial_gradients);
     const auto width = static_cast<std::size_t>(plan_.kernels->record_floats);
-    const auto obs = static_cast<std::size_t>(plan_.kernels->observation_dim);
+    const auto obs = static_cast<std::size_t>(plan_.kernels->environment->observation_dim());
     Vector gradient(model_.floats, 0.0), found(model_.floats, 0.0);
     for (std::size_t i = 0; i < static_cast<std::size_t>(plan_.minibatch_size()); ++i) {
       const float* record = &records[i * width];
-      const auto actor = reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->num_actions), record);
+      const auto actor = reference::forward(start_.data(), model_.actor, sizes(plan_.kernels->policy_outputs), record);
       Vector slope = reference::softmax(actor.back());
       slope[static_cast<std::size_t>(record[obs])] -= 1.0;
       for (double& x : slope) x *= advantage[i] / static_cast<double>(plan_.minibatch_size());

@@ -114,7 +114,7 @@ Json measure_sim(Device& device, const Hardware& hardware, const Config& environ
   const Kernels& kernels = *find_kernels(device.machine(), environment.env_id.c_str(), 64);
   const auto n = static_cast<std::size_t>(envs);
   Arena arena;
-  const auto fields = arena.add<float>("fields", {static_cast<std::size_t>(kernels.state_fields), n});
+  const auto fields = arena.add<float>("fields", {kernels.environment->field_names.size(), n});
   const auto episode = arena.add<std::uint32_t>("episode", {n}), elapsed = arena.add<std::uint32_t>("elapsed", {n});
   const auto returns = arena.add<float>("return", {n});
   const auto count = arena.add<float>("count", {n}), total = arena.add<float>("total", {n}),

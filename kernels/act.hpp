@@ -18,7 +18,7 @@ PERILUNE_DEVICE void act_on_rows(const B& block, const ActArgs& args, const type
   const auto action = choose_action<Policy>(outputs, spread, args.deterministic != 0, random);
   const std::ptrdiff_t at = first;
   if constexpr (I::Action::kContinuous) {
-    constexpr int kNumbers = I::Action::kCount;
+    constexpr int kNumbers = Policy::kActionFloats;
     if (args.numbers != nullptr) block.store_row(args.numbers + at * kNumbers, lane, action.at);
   } else {
     if (args.choices != nullptr) block.store(args.choices + at, lane, action);
@@ -43,12 +43,12 @@ struct Act {
            Actor<B>::Hidden::inference_floats() + Actor<B>::storage_floats(depth);
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const ActArgs& args) {
     using Real = typename B::Real;
     constexpr int kOutputs = Policy<Real>::kOutputs;
-    const BlockRange share = block_share(block, args.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, args.count);
+    block.activate(range.count);
     Carver<B> carver{block.storage()};
     const Observations<B, I::kObsDim> observation(carver);
     const auto outputs = Outputs<B, kOutputs>::for_inference(carver);
@@ -57,7 +57,7 @@ struct Act {
     const typename Policy<Real>::Spread spread(args.parameters + args.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
       Real row[I::kObsDim];
-      const std::ptrdiff_t first = share.first;
+      const std::ptrdiff_t first = range.first;
       block.load_row(args.observations + first * I::kObsDim, lane, row);
       observation.store(lane, row);
     });
@@ -66,7 +66,7 @@ struct Act {
     block.lanes([&](typename B::Lane lane) {
       Real values[kOutputs];
       outputs.load(lane, values);
-      act_on_rows<I>(block, args, spread, share.first, lane, values);
+      act_on_rows<I>(block, args, spread, range.first, lane, values);
     });
   }
 };

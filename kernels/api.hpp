@@ -12,6 +12,7 @@
 #include "kernels/hyperparameters.hpp"
 #include "kernels/machine/queue.hpp"
 #include "kernels/metrics.hpp"
+#include "sims/environment_info.hpp"
 #include "sims/rng_key.hpp"
 
 namespace perilune {
@@ -310,13 +311,11 @@ struct KernelStorage {
 /// Each pointer launches the body that is named beside it; kernel_table.hpp fills them for every machine. LayerwiseX in
 /// layerwise_launch.hpp is what does the same layer by layer.
 struct Kernels {
-  const char* environment;
+  const EnvironmentInfo* environment;
   Precision precision;
-  std::int32_t width, observation_dim;
-  std::int32_t num_actions;  ///< choices, or numbers of a continuous action
-  std::int32_t state_fields, record_floats;
-  bool continuous;                 ///< actions are num_actions numbers, not one of num_actions choices
-  const char* const* field_names;  ///< [state_fields]
+  std::int32_t width;
+  std::int32_t record_floats;
+  std::int32_t policy_outputs;  ///< of the actor's network
 
   void (*reset)(const ResetArgs&, Queue&);        ///< Reset, environment_lane.hpp
   void (*simulate)(const SimulateArgs&, Queue&);  ///< Simulate, simulate.hpp

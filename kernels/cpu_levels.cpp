@@ -87,7 +87,7 @@ const Kernels* find_kernels(const Machine& machine, const char* environment, int
   for (int i = 0; i < machine.table.fused_count; ++i) {
     const Kernels& kernels = machine.table.fused[i];
     if (kernels.width == width && kernels.precision == precision &&
-        std::strcmp(kernels.environment, environment) == 0) {
+        std::strcmp(kernels.environment->id, environment) == 0) {
       return &kernels;
     }
   }
@@ -97,7 +97,7 @@ const Kernels* find_kernels(const Machine& machine, const char* environment, int
 const Kernels* find_layerwise_kernels(const Machine& machine, const char* environment) {
   for (int i = 0; i < machine.table.layerwise_count; ++i) {
     const Kernels& kernels = machine.table.layerwise[i];
-    if (std::strcmp(kernels.environment, environment) == 0) return &kernels;
+    if (std::strcmp(kernels.environment->id, environment) == 0) return &kernels;
   }
   return nullptr;
 }

@@ -21,13 +21,14 @@ struct EnvironmentLane {
 
 /// Whether lanes wait for the one whose step takes longest.
 template <class E, class B>
-inline constexpr bool kUneven = UnevenEnv<E>&& B::kThreads;
+inline constexpr bool kUneven = B::kThreads&& UnevenEnv<E>;
 
-/// The block's share of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by
+/// The block's part of n environments. Of uneven ones a launcher may give a block fewer than a warp has lanes, by
 /// launching more blocks.
 template <class E, class B>
-PERILUNE_DEVICE BlockRange environment_share(const B& block, int n) {
-  return block_share < kUneven<E, B> ? 1 : B::kUnit > (block, n);
+PERILUNE_DEVICE BlockRange environment_range(const B& block, int n) {
+  constexpr int kUnit = kUneven<E, B> ? 1 : B::kUnit;
+  return block_range<kUnit>(block, n);
 }
 
 /// Whether the lane is one of a warp that no environment waits for. It need not step what it repeats.
@@ -59,12 +60,6 @@ struct FieldArray {
 
 // An inactive lane steps too, and what it does takes time: collisions from a state of zeros took a pack twice as long
 // as sixteen environments. So it steps the last active environment once more, from the same numbers.
-
-/// The environment's number; `first` is the block's first.
-template <class B>
-PERILUNE_DEVICE UInt<typename B::Real> environment_numbers(const B& block, int first, typename B::Lane lane) {
-  return block.repeated_numbers(lane) + UInt<typename B::Real>(static_cast<std::uint32_t>(first));
-}
 
 /// States in memory are rows, one for each field, `stride` numbers apart; `first` is the block's first environment.
 template <class E, class B>
@@ -166,21 +161,21 @@ template <Env E>
 struct Reset {
   static constexpr Grid kGrid = Grid::kSteps;
   using Environment = E;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const ResetArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const BlockRange mine = environment_share<E>(block, batch.count);
-    block.activate(mine.count);
+    const BlockRange range = environment_range<E>(block, batch.count);
+    block.activate(range.count);
     const typename E::Params params = E::params(batch.parameters);
     block.lanes([&](typename B::Lane lane) {
-      const UInt<Real> environment = environment_numbers(block, mine.first, lane);
+      const UInt<Real> environment = range.numbers(block, lane);
       const UInt<Real> zero(0u);
       auto state = first_state<E, Real>(params, batch.key, environment, zero);
-      store_state<E>(block, state, batch.fields, batch.count, mine.first, lane);
-      block.store(batch.episode + mine.first, lane, zero);
-      block.store(batch.elapsed + mine.first, lane, zero);
-      block.store(batch.episode_return + mine.first, lane, Real(0.0f));
+      store_state<E>(block, state, batch.fields, batch.count, range.first, lane);
+      block.store(batch.episode + range.first, lane, zero);
+      block.store(batch.elapsed + range.first, lane, zero);
+      block.store(batch.episode_return + range.first, lane, Real(0.0f));
     });
   }
 };

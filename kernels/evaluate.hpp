@@ -29,7 +29,7 @@ PERILUNE_DEVICE void begin_play(const EvaluateArgs& args, const typename E::Para
 /// run.
 template <Env E, class Real>
 PERILUNE_DEVICE void play_step(const EvaluateArgs& args, const typename E::Params& params, UInt<Real> environment,
-                               std::uint32_t t, const Real (&outputs)[E::Action::kCount],
+                               std::uint32_t t, const Real (&outputs)[kPolicyOutputs<E>],
                                const typename PolicyOf<E, Real>::Spread& spread, PlayedLane<E, Real>& lane) {
   if (!any(lane.running)) return;
   const UInt<Real> step(t), episode(args.first_episode);
@@ -46,34 +46,32 @@ template <Env E, int Width>
 struct Evaluate {
   static constexpr Grid kGrid = Grid::kEnvironments;
   using Environment = E;
-  static constexpr int kActions = E::Action::kCount;
-
   template <class B>
-  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+  using Actor = Mlp<B, E::kObsDim, Width, kPolicyOutputs<E>>;
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() +
+    return Observations<B, E::kObsDim>::floats() + Outputs<B, kPolicyOutputs<E>>::inference_floats() +
            Actor<B>::Hidden::inference_floats() + Actor<B>::storage_floats(depth);
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const EvaluateArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const BlockRange share = environment_share<E>(block, args.episodes);
-    block.activate(share.count);
+    const BlockRange range = environment_range<E>(block, args.episodes);
+    block.activate(range.count);
     const typename E::Params params = E::params(args.env_parameters);
     Carver<B> carver{block.storage()};
     const Observations<B, E::kObsDim> observation(carver);
-    const auto outputs = Outputs<B, kActions>::for_inference(carver);
+    const auto outputs = Outputs<B, kPolicyOutputs<E>>::for_inference(carver);
     const auto hidden = Actor<B>::Hidden::for_inference(carver);
     const Actor<B> actor(block, carver, args.parameters, args.actor, hidden);
 
     const typename PolicyOf<E, Real>::Spread spread(args.parameters + args.actor.log_std);
     PerLane<B, PlayedLane<E, Real>> lanes;
     PerLane<B, Mask<Real>> running;
-    const auto number = [&](Lane lane) { return environment_numbers(block, share.first, lane); };
+    const auto number = [&](Lane lane) { return range.numbers(block, lane); };
     block.lanes([&](Lane lane) {
       running[lane] = block.active(lane);
       begin_play<E, Real>(args, params, number(lane), running[lane], lanes[lane]);
@@ -87,15 +85,15 @@ struct Evaluate {
       block.sync();
       actor.infer(observation, outputs);
       block.lanes([&](Lane lane) {
-        Real values[kActions];
+        Real values[kPolicyOutputs<E>];
         outputs.load(lane, values);
         play_step<E, Real>(args, params, number(lane), t, values, spread, lanes[lane]);
         running[lane] = lanes[lane].running;
       });
     }
     block.lanes([&](Lane lane) {
-      block.store(args.returns + share.first, lane, lanes[lane].total);
-      block.store(args.lengths + share.first, lane, lanes[lane].length);
+      block.store(args.returns + range.first, lane, lanes[lane].total);
+      block.store(args.lengths + range.first, lane, lanes[lane].length);
     });
   }
 };

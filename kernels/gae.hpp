@@ -148,17 +148,18 @@ struct Gae {
     });
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const GaeArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
-    const BlockRange share = block_share < B::kSplit == 1 ? B::kUnit : B::kColumns > (block, args.count);
+    constexpr int kUnit = B::kSplit == 1 ? B::kUnit : B::kColumns;
+    const BlockRange range = block_range<kUnit>(block, args.count);
     const Real zero(0.0f), gamma(args.hyper.gamma), decay(args.hyper.gamma * args.hyper.gae_lambda);
     const std::int64_t num_steps = args.num_steps;
     const int longest = static_cast<int>((num_steps + B::kSplit - 1) / B::kSplit);
     const auto values = [&](int t) {
       return args.values + static_cast<std::size_t>(t) * static_cast<std::size_t>(args.count) +
-             static_cast<std::size_t>(share.first);
+             static_cast<std::size_t>(range.first);
     };
     PerLane<B, Scan<Real>> scans;
     block.activate(B::kLanes);
@@ -166,7 +167,7 @@ struct Gae {
       scans[lane].from = scans[lane].to = 0;
       for (Moments<Real>& moments : scans[lane].moments) moments = Moments<Real>::none();
     });
-    block.activate(share.count);  // columns beyond it read zeros and write nothing
+    block.activate(range.count);  // columns beyond it read zeros and write nothing
     block.lanes([&](Lane lane) {
       Scan<Real>& mine = scans[lane];
       mine.from = static_cast<int>(num_steps * B::part(lane) / B::kSplit);
@@ -175,12 +176,12 @@ struct Gae {
       mine.discounted = block.load(values(args.num_steps), B::column(lane));
       mine.next_value = block.load(values(mine.to), B::column(lane));
     });
-    if constexpr (B::kSplit > 1) chain(block, args, share.first, longest, scans);
+    if constexpr (B::kSplit > 1) chain(block, args, range.first, longest, scans);
     for (int done = 0; done < longest; done += kAhead) {
       block.lanes([&](Lane lane) {
         Scan<Real>& mine = scans[lane];
         const Lane column = B::column(lane);
-        steps(block, args, share.first, done, column, mine,
+        steps(block, args, range.first, done, column, mine,
               [&](std::size_t at, bool is_first, Real reward, Real value, Mask<Real> end) {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
@@ -200,7 +201,7 @@ struct Gae {
               });
       });
     }
-    finish(block, args, share.count, scans);
+    finish(block, args, range.count, scans);
   }
 };
 

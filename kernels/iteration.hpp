@@ -158,7 +158,7 @@ struct Iteration {
     const auto size = [](std::int32_t x) { return static_cast<std::size_t>(x); };
     return {.envs = size(num_envs),
             .steps = size(num_steps),
-            .state_fields = size(kernels->state_fields),
+            .state_fields = kernels->environment->field_names.size(),
             .record_floats = size(kernels->record_floats),
             .parameters = size(parameter_count()),
             .epochs = size(update_epochs),

@@ -37,13 +37,9 @@ namespace perilune::inline PERILUNE_LEVEL {
 template <Env E>
 constexpr Kernels describe() {
   Kernels kernels{};
-  kernels.environment = E::kId;
-  kernels.observation_dim = E::kObsDim;
-  kernels.num_actions = E::Action::kCount;
-  kernels.state_fields = E::template State<float>::kFields;
+  kernels.environment = &kInfoOf<E>;
   kernels.record_floats = Record<E>::kFloats;
-  kernels.continuous = E::Action::kContinuous;
-  kernels.field_names = E::kFieldNames.data();
+  kernels.policy_outputs = kPolicyOutputs<E>;
   return kernels;
 }
 

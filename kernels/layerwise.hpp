@@ -58,7 +58,7 @@ struct FinishLayerArgs {
 /// y = activation(W x + b), once W x is there.
 struct FinishLayer {
   static constexpr Grid kGrid = Grid::kRows;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const FinishLayerArgs& args) {
     using Real = typename B::Real;
     for (int r = block.index(); r < args.rows; r += block.count()) {
@@ -84,7 +84,7 @@ struct LayerGradientsArgs {
 /// Backward through an activation, and the bias's gradient.
 struct LayerGradients {
   static constexpr Grid kGrid = Grid::kRows;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerGradientsArgs& args) {
     for (int r = block.index(); r < args.rows; r += block.count()) run_row(block, args, r);
   }
@@ -125,7 +125,7 @@ struct ClearPaddingArgs {
 /// Zeroes the gradient's entries between the layers' tensors and after them, which the optimiser reads. One block.
 struct ClearPadding {
   static constexpr Grid kGrid = Grid::kOneBlock;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const ClearPaddingArgs& args) {
     const Network& network = args.network;
     block.one([&] {
@@ -159,25 +159,25 @@ inline constexpr std::uint32_t kNoStep = 0xFFFFFFFFu;
 template <Env E>
 struct LayerwiseObserve {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.rollout.environments;
-    const BlockRange share = block_share(block, batch.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, batch.count);
+    block.activate(range.count);
     const typename E::Params params = E::params(batch.parameters);
     block.lanes([&](typename B::Lane lane) {
       EnvironmentLane<E, Real> mine;
-      load_environment<E>(block, batch, share.first, lane, mine);
+      load_environment<E>(block, batch, range.first, lane, mine);
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
-      store_column(block, observation, args.observations, share.first, lane);
+      store_column(block, observation, args.observations, range.first, lane);
       for (int s = 0; s < args.slots; ++s) {
-        block.store(args.truncation_steps + s * args.group + share.first, lane, UInt<Real>(kNoStep));
-        store_column(block, observation, args.observations.columns_from((s + 1) * args.group), share.first, lane);
+        block.store(args.truncation_steps + s * args.group + range.first, lane, UInt<Real>(kNoStep));
+        store_column(block, observation, args.observations.columns_from((s + 1) * args.group), range.first, lane);
       }
       if (args.rollout.num_steps == 0) {  // nothing else will write the sums of this launch
-        store_environment<E>(block, batch, args.rollout.episodes, share.first, lane, mine);
+        store_environment<E>(block, batch, args.rollout.episodes, range.first, lane, mine);
       }
     });
   }
@@ -204,41 +204,41 @@ struct LayerwiseStep {
     }
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
     const RolloutArgs& rollout = args.rollout;
     const EnvironmentBatch& batch = rollout.environments;
-    const BlockRange share = block_share(block, batch.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, batch.count);
+    block.activate(range.count);
     const typename E::Params params = E::params(batch.parameters);
     const std::size_t row = static_cast<std::size_t>(args.step) * static_cast<std::size_t>(batch.count) +
-                            static_cast<std::size_t>(share.first);
+                            static_cast<std::size_t>(range.first);
     const typename PolicyOf<E, Real>::Spread spread(rollout.parameters + rollout.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
       EnvironmentLane<E, Real> mine;
-      load_environment<E>(block, batch, share.first, lane, mine);
-      if (args.step > 0) load_sums<E>(block, rollout.episodes, share.first, lane, mine);
-      Real observation[E::kObsDim], outputs[E::Action::kCount], value[1], reward;
-      load_column(block, args.observations, share.first, lane, observation);
-      load_column(block, args.outputs, share.first, lane, outputs);
-      load_column(block, args.values, share.first, lane, value);
-      Mask<Real> ended;
-      const Mask<Real> truncated = policy_step<E>(block, rollout, params, observation, outputs, spread, value[0],
-                                                  args.step, share.first, lane, mine, reward, ended);
-      if (any(truncated)) {
+      load_environment<E>(block, batch, range.first, lane, mine);
+      if (args.step > 0) load_sums<E>(block, rollout.episodes, range.first, lane, mine);
+      Inference<E, Real> inference;
+      load_column(block, args.observations, range.first, lane, inference.observation);
+      load_column(block, args.outputs, range.first, lane, inference.outputs);
+      inference.value = block.load_repeated(args.values.row(0) + range.first, lane);
+      const RolloutStep<Real> step =
+          policy_step<E>(block, rollout, params, {range, lane, args.step}, inference, spread, mine);
+      Real observation[E::kObsDim];
+      if (any(step.truncated)) {
         E::observe(params, mine.state, observation);
-        keep(block, args, share.first, lane, truncated, observation);
+        keep(block, args, range.first, lane, step.truncated, observation);
       }
-      block.store(rollout.rewards + row, lane, reward);
-      block.store(rollout.ends + row, lane, ended);
-      if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, truncated);
-      if (any(ended)) {
-        next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended, mine);
+      block.store(rollout.rewards + row, lane, step.reward);
+      block.store(rollout.ends + row, lane, step.ended);
+      if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, step.truncated);
+      if (any(step.ended)) {
+        next_episode<E>(params, batch.key, range.numbers(block, lane), step.ended, mine);
       }
       E::observe(params, mine.state, observation);
-      store_column(block, observation, args.observations, share.first, lane);
-      store_environment<E>(block, batch, rollout.episodes, share.first, lane, mine);
+      store_column(block, observation, args.observations, range.first, lane);
+      store_environment<E>(block, batch, rollout.episodes, range.first, lane, mine);
     });
   }
 };
@@ -246,25 +246,25 @@ struct LayerwiseStep {
 /// The values after the last step, and gamma * V(final observation) where an episode was truncated.
 struct LayerwiseFinish {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
     const RolloutArgs& rollout = args.rollout;
     const int count = rollout.environments.count;
-    const BlockRange share = block_share(block, count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, count);
+    block.activate(range.count);
     const std::size_t last = static_cast<std::size_t>(rollout.num_steps) * static_cast<std::size_t>(count) +
-                             static_cast<std::size_t>(share.first);
+                             static_cast<std::size_t>(range.first);
     block.lanes([&](typename B::Lane lane) {
-      block.store(rollout.values + last, lane, block.load(args.values.data + share.first, lane));
-      const UInt<Real> environment = environment_numbers(block, share.first, lane);
+      block.store(rollout.values + last, lane, block.load(args.values.data + range.first, lane));
+      const UInt<Real> environment = range.numbers(block, lane);
       for (int s = 0; s < args.slots; ++s) {
-        const UInt<Real> step = block.load(args.truncation_steps + s * args.group + share.first, lane);
+        const UInt<Real> step = block.load(args.truncation_steps + s * args.group + range.first, lane);
         const Mask<Real> truncated = step < UInt<Real>(kNoStep) && block.active(lane);
         if (!any(truncated)) continue;
         const UInt<Real> index =
             select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) + environment;
-        const Real value = block.load(args.values.data + (s + 1) * args.group + share.first, lane);
+        const Real value = block.load(args.values.data + (s + 1) * args.group + range.first, lane);
         const Real bootstrap = Real(rollout.hyper.gamma) * value;
         const Real reward[1] = {block.gather(rollout.rewards, index, lane) + select(truncated, bootstrap, Real(0.0f))};
         block.scatter_rows(rollout.rewards, index, lane, reward);
@@ -292,17 +292,17 @@ PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const Sample
 template <class I>
 struct LayerwiseGather {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
     using Real = typename B::Real;
-    const BlockRange share = block_share(block, args.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, args.count);
+    block.activate(range.count);
     const SampleOrder order(args.update.sampling, args.update.control->iteration);
     block.lanes([&](typename B::Lane lane) {
       Real row[Record<I>::kFloats], observation[I::kObsDim];
-      block.gather_rows(args.update.records, sample_index(block, order, args, share.first, lane), lane, row);
+      block.gather_rows(args.update.records, sample_index(block, order, args, range.first, lane), lane, row);
       for (int i = 0; i < I::kObsDim; ++i) observation[i] = row[i];
-      store_column(block, observation, args.observations, share.first, lane);
+      store_column(block, observation, args.observations, range.first, lane);
     });
   }
 };
@@ -311,7 +311,7 @@ struct LayerwiseGather {
 template <class I, template <class, class> class TermsOf>
 struct LayerwiseLoss {
   static constexpr Grid kGrid = Grid::kOneBlock;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseUpdate& args) {
     using Real = typename B::Real;
     using Terms = TermsOf<I, B>;
@@ -348,17 +348,17 @@ struct LayerwiseEvaluate {
 template <Env E>
 struct LayerwisePlay {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
     using Real = typename B::Real;
     const EvaluateArgs& evaluate = args.evaluate;
-    const BlockRange share = block_share(block, evaluate.episodes);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, evaluate.episodes);
+    const int first = range.first;
+    block.activate(range.count);
     const typename E::Params params = E::params(evaluate.env_parameters);
     const typename PolicyOf<E, Real>::Spread spread(evaluate.parameters + evaluate.actor.log_std);
-    const int first = share.first;
     block.lanes([&](typename B::Lane lane) {
-      const UInt<Real> environment = environment_numbers(block, first, lane);
+      const UInt<Real> environment = range.numbers(block, lane);
       PlayedLane<E, Real> mine;
       if (args.step == 0) {
         begin_play<E, Real>(evaluate, params, environment, block.active(lane), mine);
@@ -367,7 +367,7 @@ struct LayerwisePlay {
         mine.total = block.load(evaluate.returns + first, lane);
         mine.length = block.load(evaluate.lengths + first, lane);
         mine.running = block.load(args.running + first, lane) > Real(0.0f);
-        Real outputs[E::Action::kCount];
+        Real outputs[kPolicyOutputs<E>];
         load_column(block, args.outputs, first, lane, outputs);
         play_step<E, Real>(evaluate, params, environment, args.step - 1, outputs, spread, mine);
       }
@@ -385,7 +385,7 @@ struct LayerwisePlay {
 /// How many episodes are running. One block.
 struct CountRunning {
   static constexpr Grid kGrid = Grid::kOneBlock;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseEvaluate& args) {
     using Real = typename B::Real;
     PerLane<B, Real> sum;
@@ -412,15 +412,15 @@ struct LayerwiseAct {
 template <class I>
 struct LayerwiseRows {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
-    const BlockRange share = block_share(block, args.count);
-    block.activate(share.count);
-    const std::ptrdiff_t row = args.first + share.first;
+    const BlockRange range = block_range(block, args.count);
+    block.activate(range.count);
+    const std::ptrdiff_t row = args.first + range.first;
     block.lanes([&](typename B::Lane lane) {
       typename B::Real observation[I::kObsDim];
       block.load_row(args.act.observations + row * I::kObsDim, lane, observation);
-      store_column(block, observation, args.observations, share.first, lane);
+      store_column(block, observation, args.observations, range.first, lane);
     });
   }
 };
@@ -429,16 +429,16 @@ struct LayerwiseRows {
 template <class I>
 struct LayerwiseChoose {
   static constexpr Grid kGrid = Grid::kLanes;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const LayerwiseAct& args) {
     using Policy = PolicyOf<I, typename B::Real>;
-    const BlockRange share = block_share(block, args.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, args.count);
+    block.activate(range.count);
     const typename Policy::Spread spread(args.act.parameters + args.act.actor.log_std);
     block.lanes([&](typename B::Lane lane) {
       typename B::Real outputs[Policy::kOutputs];
-      load_column(block, args.outputs, share.first, lane, outputs);
-      act_on_rows<I>(block, args.act, spread, args.first + share.first, lane, outputs);
+      load_column(block, args.outputs, range.first, lane, outputs);
+      act_on_rows<I>(block, args.act, spread, args.first + range.first, lane, outputs);
     });
   }
 };

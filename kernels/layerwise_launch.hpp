@@ -142,7 +142,7 @@ class LayerwiseLaunch {
     RolloutPlan plan(args);
     LayerwiseRollout& kernel = plan.kernel;
     const int count = args.environments.count, all = (plan.kernel.slots + 1) * kernel.group;
-    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
     const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
     launch<Launcher, LayerwiseObserve<E>>(kernel, count, queue);
     for (kernel.step = 0; kernel.step < args.num_steps; ++kernel.step) {
@@ -158,7 +158,7 @@ class LayerwiseLaunch {
     if (Launcher::skips(args.control, args.losses)) return;
     UpdatePlan plan(args);
     LayerwiseUpdate& kernel = plan.kernel;
-    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
     const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
     // Before the losses, which add to a policy's parameters beside its network.
     if (args.losses != Losses::kValue) actor.clear_padding(args.gradients);
@@ -176,7 +176,7 @@ class LayerwiseLaunch {
   static void evaluate(const EvaluateArgs& args, Queue& queue) {
     EvaluatePlan plan(args);
     LayerwiseEvaluate& kernel = plan.kernel;
-    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
     launch<Launcher, LayerwisePlay<E>>(kernel, args.episodes, queue);
     constexpr std::uint32_t kLook = 16;  // steps between looks at how many episodes are running
     while (kernel.step < args.max_episode_steps) {
@@ -192,7 +192,7 @@ class LayerwiseLaunch {
   static void act(const ActArgs& args, Queue& queue) {
     ActPlan plan(args);
     LayerwiseAct& kernel = plan.kernel;
-    const Layers actor(args.actor, E::kObsDim, kActions, args.parameters, queue);
+    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
     for (kernel.first = 0; kernel.first < args.count; kernel.first += kernel.count) {
       const int rest = args.count - kernel.first;
       kernel.count = rest < args.workspace.columns ? rest : args.workspace.columns;
@@ -204,8 +204,6 @@ class LayerwiseLaunch {
 
  private:
   using Layers = LayerByLayer<Launcher>;
-  static constexpr int kActions = E::Action::kCount;
-
   /// Two hidden layers in turn.
   struct InferenceLayers {
     Matrix layers[kMaxHiddenLayers];
@@ -238,7 +236,7 @@ class LayerwiseLaunch {
       kernel.group = round_up(count, kTensorAlignment);
       const int all = (kernel.slots + 1) * kernel.group;
       kernel.observations = carver.matrix(E::kObsDim, all);
-      kernel.outputs = carver.matrix(kActions, count);
+      kernel.outputs = carver.matrix(kPolicyOutputs<E>, count);
       kernel.values = carver.matrix(1, all);
       kernel.truncation_steps = reinterpret_cast<std::uint32_t*>(carver.matrix(kernel.slots, kernel.group).data);
       floats = carver.floats();
@@ -265,7 +263,7 @@ class LayerwiseLaunch {
       columns = size < args.workspace.columns ? size : args.workspace.columns;
       kernel.update = args;
       kernel.observations = carver.matrix(E::kObsDim, columns);
-      kernel.outputs = carver.matrix(kActions, columns);
+      kernel.outputs = carver.matrix(kPolicyOutputs<E>, columns);
       for (int l = 0; l < kMaxHiddenLayers; ++l) {
         const int a = l < args.actor.depth ? args.actor.width[l] : 0;
         const int c = l < args.critic.depth ? args.critic.width[l] : 0;
@@ -298,7 +296,7 @@ class LayerwiseLaunch {
       kernel.running = carver.matrix(1, args.episodes).data;
       kernel.running_count = carver.matrix(1, 1).data;
       kernel.observations = carver.matrix(E::kObsDim, args.episodes);
-      kernel.outputs = carver.matrix(kActions, args.episodes);
+      kernel.outputs = carver.matrix(kPolicyOutputs<E>, args.episodes);
       floats = carver.floats();
     }
   };
@@ -313,7 +311,7 @@ class LayerwiseLaunch {
         : carver(args.workspace.data), hidden(carver, widest(args.actor), args.workspace.columns) {
       kernel.act = args;
       kernel.observations = carver.matrix(E::kObsDim, args.workspace.columns);
-      kernel.outputs = carver.matrix(kActions, args.workspace.columns);
+      kernel.outputs = carver.matrix(kPolicyOutputs<E>, args.workspace.columns);
       floats = carver.floats();
     }
   };

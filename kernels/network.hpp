@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/machine/block.hpp"
+#include "kernels/policy.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -162,7 +163,7 @@ using InterfaceOf = Interface<E::kObsDim, typename E::Action>;
 template <class E>
 struct Record {
   static constexpr int kAction = E::kObsDim;
-  static constexpr int kLogProbability = kAction + (E::Action::kContinuous ? E::Action::kCount : 1);
+  static constexpr int kLogProbability = kAction + kActionFloats<E>;
   static constexpr int kValue = kLogProbability + 1;
   static constexpr int kFloats = round_up(kValue + 1, 8);
 };

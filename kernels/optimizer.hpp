@@ -34,7 +34,7 @@ struct ReduceGradients {
     return B::kSplit > 1 ? B::kLanes : 0;
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const ReduceGradientsArgs& args) {
     if (skipped(*args.control, args.losses)) {
       if (block.index() == 0) block.one([&] { args.step->apply = 0; });
@@ -175,7 +175,7 @@ struct ReduceGradients {
 
 struct ApplyGradients {
   static constexpr Grid kGrid = Grid::kElements;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const ApplyGradientsArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;

@@ -199,6 +199,12 @@ struct PolicyFor<Box<N>, Real> {
 template <class E, class Real>
 using PolicyOf = typename PolicyFor<typename E::Action, Real>::Type;
 
+/// Outputs of the actor's network for E's actions, and numbers of an action in a record.
+template <class E>
+inline constexpr int kPolicyOutputs = PolicyOf<E, float>::kOutputs;
+template <class E>
+inline constexpr int kActionFloats = PolicyOf<E, float>::kActionFloats;
+
 /// The action to play: the policy's mode, or a draw.
 template <class Policy, class Real, class Random>
 PERILUNE_HD typename Policy::Action choose_action(const Real (&outputs)[Policy::kOutputs],

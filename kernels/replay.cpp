@@ -26,8 +26,8 @@ template <Env E, class Real>
 auto action_at(std::span<const double> actions, std::size_t t) {
   if constexpr (E::Action::kContinuous) {
     typename E::Action::template Value<Real> action;
-    for (std::size_t k = 0; k < E::Action::kCount; ++k) {
-      action.at[k] = static_cast<Real>(actions[t * E::Action::kCount + k]);
+    for (std::size_t k = 0; k < E::Action::kNumbers; ++k) {
+      action.at[k] = static_cast<Real>(actions[t * E::Action::kNumbers + k]);
     }
     return action;
   } else {
@@ -49,7 +49,7 @@ void append_state(const typename E::Params& params, const typename E::template S
 
 template <Env E, class Real>
 ReplayedSteps replay(const ReplayArgs& args) {
-  constexpr std::size_t kNumbers = E::Action::kContinuous ? E::Action::kCount : 1;
+  constexpr std::size_t kNumbers = E::Action::kNumbers;
   const typename E::Params params = E::params(args.parameters);
   TapeRandom<Draw<Real>> random({args.draws.begin(), args.draws.end()});
   ReplayedSteps result;

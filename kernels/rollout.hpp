@@ -12,50 +12,67 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// One lane's step t of a rollout: samples an action, steps, and stores the record and the value. Returns where the
-/// episode was truncated by its limit.
+/// Where in a rollout a lane is.
+template <class B>
+struct RolloutPlace {
+  BlockRange range;
+  typename B::Lane lane;
+  int t;
+};
+
+/// What the networks are given and say.
+template <Env E, class Real>
+struct Inference {
+  Real observation[E::kObsDim];
+  Real outputs[kPolicyOutputs<E>];  ///< of the actor
+  Real value;
+};
+
+template <class Real>
+struct RolloutStep {
+  Real reward;
+  Mask<Real> ended;
+  Mask<Real> truncated;  ///< by the time limit, or by the rollout's end where truncate_at_end
+};
+
+/// One lane's step of a rollout: samples an action, steps, and stores the record and the value.
 template <Env E, class B, class Real>
-PERILUNE_DEVICE Mask<Real> policy_step(B& block, const RolloutArgs& args, const typename E::Params& params,
-                                       const Real (&observation)[E::kObsDim], const Real (&outputs)[E::Action::kCount],
-                                       const typename PolicyOf<E, Real>::Spread& spread, Real value, int t, int first,
-                                       typename B::Lane lane, EnvironmentLane<E, Real>& mine, Real& reward,
-                                       Mask<Real>& ended) {
+PERILUNE_DEVICE RolloutStep<Real> policy_step(B& block, const RolloutArgs& args, const typename E::Params& params,
+                                              const RolloutPlace<B>& place, const Inference<E, Real>& inference,
+                                              const typename PolicyOf<E, Real>::Spread& spread,
+                                              EnvironmentLane<E, Real>& mine) {
   using Policy = PolicyOf<E, Real>;
   const EnvironmentBatch& batch = args.environments;
-  const UInt<Real> environment = environment_numbers(block, first, lane);
-  const Policy policy(outputs, spread);
+  const UInt<Real> environment = place.range.numbers(block, place.lane);
+  const Policy policy(inference.outputs, spread);
   CounterRandom<Real> draw(batch.key, environment, mine.episode, mine.elapsed, Purpose::kAction);
   const typename Policy::Action action = policy.sample(draw);
 
   using Row = Record<E>;
   Real record[Row::kFloats];
   for (int i = 0; i < Row::kFloats; ++i) record[i] = Real(0.0f);
-  for (int i = 0; i < E::kObsDim; ++i) record[i] = observation[i];
+  for (int i = 0; i < E::kObsDim; ++i) record[i] = inference.observation[i];
   Policy::write(action, record + Row::kAction);
   record[Row::kLogProbability] = policy.log_probability_of(action);
-  record[Row::kValue] = value;
-  const std::size_t row = static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count);
-  block.scatter_rows(args.records + row * Row::kFloats, environment, lane, record);
-  block.store(args.values + row + first, lane, value);
+  record[Row::kValue] = inference.value;
+  const std::size_t row = static_cast<std::size_t>(place.t) * static_cast<std::size_t>(batch.count);
+  block.scatter_rows(args.records + row * Row::kFloats, environment, place.lane, record);
+  block.store(args.values + row + place.range.first, place.lane, inference.value);
 
   CounterRandom<Real> random(batch.key, environment, mine.episode, mine.elapsed, Purpose::kStep);
   const Outcome<Real> outcome = E::step(params, mine.state, action, random);
   mine.elapsed = mine.elapsed + UInt<Real>(1u);
   mine.episode_return = mine.episode_return + outcome.reward;
-  reward = outcome.reward;
-  const bool last = args.truncate_at_end != 0 && t + 1 == args.num_steps;
+  const bool last = args.truncate_at_end != 0 && place.t + 1 == args.num_steps;
   const Mask<Real> truncated =
       !outcome.terminated && (mine.elapsed >= UInt<Real>(batch.max_episode_steps) || Mask<Real>(last));
-  ended = outcome.terminated || truncated;
-  return truncated;
+  return {outcome.reward, outcome.terminated || truncated, truncated};
 }
 
 template <Env E, int Width>
 struct Rollout {
   static constexpr Grid kGrid = Grid::kEnvironments;
   using Environment = E;
-  static constexpr int kActions = E::Action::kCount;
-
   /// Whether a machine may give each network a team of threads. Narrow networks are a small part of a step, as all are
   /// of one of an uneven environment, and those are spread over more blocks; at width 128 each team would need block
   /// storage for a layer.
@@ -63,13 +80,13 @@ struct Rollout {
   static constexpr bool kHasTeams = P != Precision::kFp32&& Width == 64 && !UnevenEnv<E>;
 
   template <class B>
-  using Actor = Mlp<B, E::kObsDim, Width, kActions>;
+  using Actor = Mlp<B, E::kObsDim, Width, kPolicyOutputs<E>>;
   template <class B>
   using Critic = Mlp<B, E::kObsDim, Width, 1>;
 
   template <class B>
   static constexpr int storage_floats(int depth) {
-    return Observations<B, E::kObsDim>::floats() + Outputs<B, kActions>::inference_floats() +
+    return Observations<B, E::kObsDim>::floats() + Outputs<B, kPolicyOutputs<E>>::inference_floats() +
            Outputs<B, 1>::inference_floats() + HiddenLayers<B, Width>::inference_floats() +
            Actor<B>::storage_floats(depth) + Critic<B>::storage_floats(depth);
   }
@@ -77,11 +94,11 @@ struct Rollout {
   template <class B>
   struct Tiles {
     Observations<B, E::kObsDim> observation;
-    Outputs<B, kActions> action;
+    Outputs<B, kPolicyOutputs<E>> action;
     Outputs<B, 1> value;
     PERILUNE_DEVICE explicit Tiles(Carver<B>& carver)
         : observation(carver),
-          action(Outputs<B, kActions>::for_inference(carver)),
+          action(Outputs<B, kPolicyOutputs<E>>::for_inference(carver)),
           value(Outputs<B, 1>::for_inference(carver)) {}
     PERILUNE_DEVICE typename B::Real value_of(typename B::Lane lane) const {
       typename B::Real row[1];
@@ -129,13 +146,13 @@ struct Rollout {
       critic.infer(tiles.observation, tiles.value);
     }
   }
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const RolloutArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const BlockRange share = environment_share<E>(block, batch.count);
-    block.activate(share.count);
+    const BlockRange range = environment_range<E>(block, batch.count);
+    block.activate(range.count);
     const typename E::Params params = E::params(batch.parameters);
     Carver<B> carver{block.storage()};
     const Tiles<B> tiles(carver);
@@ -146,7 +163,7 @@ struct Rollout {
     PerLane<B, EnvironmentLane<E, Real>> lanes;
     PerLane<B, Real> reward;
     PerLane<B, Mask<Real>> ended, truncated;
-    block.lanes([&](Lane lane) { load_environment<E>(block, batch, share.first, lane, lanes[lane]); });
+    block.lanes([&](Lane lane) { load_environment<E>(block, batch, range.first, lane, lanes[lane]); });
     observe(block, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
       infer(block, actor, critic, tiles);
@@ -155,11 +172,15 @@ struct Rollout {
           ended[lane] = truncated[lane] = Mask<Real>(false);
           return;
         }
-        Real observation[E::kObsDim], outputs[kActions];
-        E::observe(params, lanes[lane].state, observation);
-        tiles.action.load(lane, outputs);
-        truncated[lane] = policy_step<E>(block, args, params, observation, outputs, spread, tiles.value_of(lane), t,
-                                         share.first, lane, lanes[lane], reward[lane], ended[lane]);
+        Inference<E, Real> inference;
+        E::observe(params, lanes[lane].state, inference.observation);
+        tiles.action.load(lane, inference.outputs);
+        inference.value = tiles.value_of(lane);
+        const RolloutStep<Real> step =
+            policy_step<E>(block, args, params, {range, lane, t}, inference, spread, lanes[lane]);
+        reward[lane] = step.reward;
+        ended[lane] = step.ended;
+        truncated[lane] = step.truncated;
       });
       if (block.any(truncated)) {
         observe(block, params, lanes, tiles.observation);
@@ -170,23 +191,23 @@ struct Rollout {
         });
       }
       const std::size_t row =
-          static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) + static_cast<std::size_t>(share.first);
+          static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) + static_cast<std::size_t>(range.first);
       block.lanes([&](Lane lane) {
         block.store(args.rewards + row, lane, reward[lane]);
         block.store(args.ends + row, lane, ended[lane]);
         if (args.truncations != nullptr) block.store(args.truncations + row, lane, truncated[lane]);
         if (any(ended[lane])) {
-          next_episode<E>(params, batch.key, environment_numbers(block, share.first, lane), ended[lane], lanes[lane]);
+          next_episode<E>(params, batch.key, range.numbers(block, lane), ended[lane], lanes[lane]);
         }
       });
       observe(block, params, lanes, tiles.observation);
     }
     infer_value(block, critic, tiles);
     const std::size_t last = static_cast<std::size_t>(args.num_steps) * static_cast<std::size_t>(batch.count) +
-                             static_cast<std::size_t>(share.first);
+                             static_cast<std::size_t>(range.first);
     block.lanes([&](Lane lane) {
       block.store(args.values + last, lane, tiles.value_of(lane));
-      store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane]);
+      store_environment<E>(block, batch, args.episodes, range.first, lane, lanes[lane]);
     });
   }
 };

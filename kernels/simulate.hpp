@@ -15,7 +15,6 @@ template <Env E>
 struct Simulate {
   static constexpr Grid kGrid = Grid::kSimulation;
   using Environment = E;
-  static constexpr int kActions = E::Action::kCount;
 
   template <class Real>
   struct SimulatedLane {
@@ -33,12 +32,13 @@ struct Simulate {
     if constexpr (E::Action::kContinuous) {
       typename E::Action::template Value<Real> action;
       PERILUNE_UNROLL
-      for (int i = 0; i < kActions; ++i) action.at[i] = draw.uniform(-1.0f, 1.0f);
+      for (int i = 0; i < E::Action::kNumbers; ++i) action.at[i] = draw.uniform(-1.0f, 1.0f);
       return action;
     } else {
-      if (kActions != 2 || t % 32 == 0) lane.bits = draw.bits();
-      const UInt<Real> action = kActions == 2 ? lane.bits & UInt<Real>(1u)
-                                              : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kActions)));
+      constexpr int kChoices = E::Action::kChoices;
+      if (kChoices != 2 || t % 32 == 0) lane.bits = draw.bits();
+      const UInt<Real> action = kChoices == 2 ? lane.bits & UInt<Real>(1u)
+                                              : mul_hi(lane.bits, UInt<Real>(static_cast<std::uint32_t>(kChoices)));
       lane.bits = lane.bits >> 1;
       return action;
     }
@@ -81,14 +81,14 @@ struct Simulate {
   /// ends.
   template <class B>
   PERILUNE_DEVICE static void run_in_rounds(B& block, const SimulateArgs& args, const typename E::Params& params,
-                                            BlockRange share) {
+                                            BlockRange range) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
     Carver<B> carver{block.storage()};
-    Rounds<B> rounds(block, carver, share.count);
-    for (int number = block.lane().number; number < share.count; number += B::kLanes) {
+    Rounds<B> rounds(block, carver, range.count);
+    for (int number = block.lane().number; number < range.count; number += B::kLanes) {
       for (float* sums : {args.episodes.count, args.episodes.total_return, args.episodes.total_length}) {
-        block.store(sums + share.first, typename B::Lane{number}, 0.0f);
+        block.store(sums + range.first, typename B::Lane{number}, 0.0f);
       }
     }
     for (int t = 0; t < args.num_steps; ++t) {
@@ -96,34 +96,33 @@ struct Simulate {
       for (int round = 0; round < rounds.count(); ++round) {
         const typename B::Lane place = rounds.place(round, block.lane());
         SimulatedLane<Real> lane;
-        load(block, batch, share.first, place, lane);
-        load_sums<E>(block, args.episodes, share.first, place, lane.current);
-        step(batch, params, t, environment_numbers(block, share.first, place), lane);
-        store_environment<E>(block, batch, args.episodes, share.first, place, lane.current);
+        load(block, batch, range.first, place, lane);
+        load_sums<E>(block, args.episodes, range.first, place, lane.current);
+        step(batch, params, t, range.numbers(block, place), lane);
+        store_environment<E>(block, batch, args.episodes, range.first, place, lane.current);
         rounds.set_busy(place, E::is_busy(params, lane.current.state));
       }
     }
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const SimulateArgs& args) {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const EnvironmentBatch& batch = args.environments;
-    const BlockRange share = environment_share<E>(block, batch.count);
-    block.activate(share.count);
+    const BlockRange range = environment_range<E>(block, batch.count);
+    block.activate(range.count);
     const typename E::Params params = E::params(batch.parameters);
     if constexpr (kUneven<E, B>) {
-      if (share.count > B::kLanes) return run_in_rounds(block, args, params, share);
+      if (range.count > B::kLanes) return run_in_rounds(block, args, params, range);
     }
     PerLane<B, SimulatedLane<Real>> lanes;
-    block.lanes([&](Lane lane) { load(block, batch, share.first, lane, lanes[lane]); });
+    block.lanes([&](Lane lane) { load(block, batch, range.first, lane, lanes[lane]); });
     for (int t = 0; t < args.num_steps; ++t) {
-      block.lanes(
-          [&](Lane lane) { step(batch, params, t, environment_numbers(block, share.first, lane), lanes[lane]); });
+      block.lanes([&](Lane lane) { step(batch, params, t, range.numbers(block, lane), lanes[lane]); });
     }
     block.lanes(
-        [&](Lane lane) { store_environment<E>(block, batch, args.episodes, share.first, lane, lanes[lane].current); });
+        [&](Lane lane) { store_environment<E>(block, batch, args.episodes, range.first, lane, lanes[lane].current); });
   }
 };
 

@@ -8,7 +8,7 @@ namespace perilune::inline PERILUNE_LEVEL {
 /// Sets this iteration's learning rates and clip range, and forgets the last iteration's stop and metrics.
 struct BeginIteration {
   static constexpr Grid kGrid = Grid::kOneBlock;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const BeginIterationArgs& args) {
     block.one([&] {
       Control& control = *args.control;
@@ -28,7 +28,7 @@ struct BeginIteration {
 /// Sums the finished episodes, hands the host its row of metrics, and moves on to the next iteration.
 struct EndIteration {
   static constexpr Grid kGrid = Grid::kOneBlock;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const EndIterationArgs& args) {
     const EpisodeSums& episodes = args.episodes;
     const Sums<3> totals = sum_arrays(block, {episodes.count, episodes.total_return, episodes.total_length},

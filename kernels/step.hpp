@@ -17,7 +17,7 @@ PERILUNE_DEVICE auto load_action(const B& block, const StepArgs& args, int first
   typename Action::template Value<Real> action;
   if constexpr (Action::kContinuous) {
     const float* from = static_cast<const float*>(args.actions);
-    block.load_row(from + static_cast<std::ptrdiff_t>(first) * Action::kCount, lane, action.at);
+    block.load_row(from + static_cast<std::ptrdiff_t>(first) * Action::kNumbers, lane, action.at);
   } else if (args.action_type == ActionType::kInt64) {
     action = block.load_choice(static_cast<const std::int64_t*>(args.actions) + first, lane);
   } else {
@@ -34,28 +34,28 @@ struct CheckStep {
   using Environment = E;
   using Action = typename E::Action;
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     using Real = typename B::Real;
-    const BlockRange share = block_share(block, args.environments.count);
-    block.activate(share.count);
+    const BlockRange range = block_range(block, args.environments.count);
+    block.activate(range.count);
     block.lanes([&](typename B::Lane lane) {
       if (args.autoreset == Autoreset::kDisabled) {
-        const Mask<Real> ended = block.load(args.caller.ended + share.first, lane);
+        const Mask<Real> ended = block.load(args.caller.ended + range.first, lane);
         if (any(ended)) {
           block.each(lane, ended,
-                     [&](int number) { report(block, args, share.first + number, FaultKind::kEnded, 0u); });
+                     [&](int number) { report(block, args, range.first + number, FaultKind::kEnded, 0u); });
         }
       }
-      const auto action = load_action<E>(block, args, share.first, lane);
+      const auto action = load_action<E>(block, args, range.first, lane);
       Mask<Real> wrong(false);
       if constexpr (Action::kContinuous) {
-        for (int k = 0; k < Action::kCount; ++k) wrong = wrong || action.at[k] != action.at[k];
+        for (int k = 0; k < Action::kNumbers; ++k) wrong = wrong || action.at[k] != action.at[k];
       } else {
-        wrong = action >= UInt<Real>(static_cast<std::uint32_t>(Action::kCount));
+        wrong = action >= UInt<Real>(static_cast<std::uint32_t>(Action::kChoices));
       }
       if (any(wrong)) {
-        block.each(lane, wrong, [&](int number) { report_action(block, args, share.first + number); });
+        block.each(lane, wrong, [&](int number) { report_action(block, args, range.first + number); });
       }
     });
   }
@@ -71,8 +71,8 @@ struct CheckStep {
   PERILUNE_DEVICE static void report_action(B& block, const StepArgs& args, int environment) {
     if constexpr (Action::kContinuous) {
       const float* from = static_cast<const float*>(args.actions);
-      for (int k = 0; k < Action::kCount; ++k) {
-        const int place = environment * Action::kCount + k;
+      for (int k = 0; k < Action::kNumbers; ++k) {
+        const int place = environment * Action::kNumbers + k;
         if (from[place] != from[place]) {
           report(block, args, place, FaultKind::kAction, as_uint(from[place]));
         }
@@ -135,24 +135,24 @@ template <Env E>
 struct RestartEnvironments {
   static constexpr Grid kGrid = Grid::kSteps;
   using Environment = E;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const RestartArgs& args) {
     using Real = typename B::Real;
     const EnvironmentBatch& batch = args.environments;
-    const BlockRange share = environment_share<E>(block, batch.count);
-    block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), share.first};
+    const BlockRange range = environment_range<E>(block, batch.count);
+    block.activate(range.count);
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), range.first};
     block.lanes([&](typename B::Lane lane) {
       auto state = lanes.load(lane);
       Mask<Real> restart(false);
-      if (args.restart != nullptr) restart = block.load_repeated(args.restart + share.first, lane);
+      if (args.restart != nullptr) restart = block.load_repeated(args.restart + range.first, lane);
       if (any(restart)) {
         lanes.start_next(lane, restart, state);
         lanes.store(lane, state);
-        block.store_where(batch.elapsed + share.first, lane, UInt<Real>(0u), restart);
-        block.store_where(batch.episode_return + share.first, lane, Real(0.0f), restart);
-        const Mask<Real> ended = block.load(args.caller.ended + share.first, lane);
-        block.store(args.caller.ended + share.first, lane, ended && !restart);
+        block.store_where(batch.elapsed + range.first, lane, UInt<Real>(0u), restart);
+        block.store_where(batch.episode_return + range.first, lane, Real(0.0f), restart);
+        const Mask<Real> ended = block.load(args.caller.ended + range.first, lane);
+        block.store(args.caller.ended + range.first, lane, ended && !restart);
       }
       lanes.observe(lane, state, args.observations);
     });
@@ -163,13 +163,13 @@ template <Env E>
 struct StepEnvironments {
   static constexpr Grid kGrid = Grid::kSteps;
   using Environment = E;
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const StepArgs& args) {
     if (args.flags->fault != kNoFault) return;
     const EnvironmentBatch& batch = args.environments;
-    const BlockRange share = environment_share<E>(block, batch.count);
-    block.activate(share.count);
-    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), share.first};
+    const BlockRange range = environment_range<E>(block, batch.count);
+    block.activate(range.count);
+    const SteppedLanes<E, B> lanes{block, batch, args.caller, E::params(batch.parameters), range.first};
     block.lanes([&](typename B::Lane lane) PERILUNE_INLINED { step(block, args, lanes, lane); });
   }
 

@@ -163,7 +163,6 @@ class ValueLosses {
 template <class I, int Width, int MaxDepth = kMaxFusedLayers>
 struct Update {
   static constexpr Grid kGrid = Grid::kTiles;
-  static constexpr int kActions = I::Action::kCount;
   using Row = Record<I>;
   // A multiprocessor has shared memory for three blocks with networks in bf16 up to this width, and for two in tf32.
   template <Precision P>
@@ -171,7 +170,7 @@ struct Update {
                                                                                                                : 256;
 
   template <class B>
-  using Actor = Mlp<B, I::kObsDim, Width, kActions, MaxDepth>;
+  using Actor = Mlp<B, I::kObsDim, Width, kPolicyOutputs<I>, MaxDepth>;
   template <class B>
   using Critic = Mlp<B, I::kObsDim, Width, 1, MaxDepth>;
 
@@ -179,7 +178,7 @@ struct Update {
   template <class B>
   static constexpr int storage_floats(int depth) {
     const int actor = Actor<B>::storage_floats(depth), critic = Critic<B>::storage_floats(depth);
-    return Observations<B, I::kObsDim>::floats() + Outputs<B, kActions>::training_floats() +
+    return Observations<B, I::kObsDim>::floats() + Outputs<B, kPolicyOutputs<I>>::training_floats() +
            PrefetchedRows<B, Row::kFloats>::storage_floats() + HiddenLayers<B, Width>::training_floats(depth) +
            (actor > critic ? actor : critic);
   }
@@ -283,7 +282,7 @@ struct Update {
     losses.spread_gradients([&](int at, float derivative) { block.one([&] { work.gradient()[at] = derivative; }); });
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const UpdateArgs& args) {
     const bool policy = args.losses != Losses::kValue;
     if (args.control->nonfinite != NonFinite::kNone || (policy && args.control->stop_policy != 0)) return;
@@ -324,7 +323,7 @@ struct AdvantageMoments {
     return B::kSplit > 1 ? kChunkMoments * B::kLanes : 0;
   }
 
-  template <class B>
+  template <Block B>
   PERILUNE_DEVICE static void run(B& block, const AdvantageMomentsArgs& args) {
     const int groups = args.num_epochs * args.num_minibatches, chunks = block.count() / groups;
     chunk_moments(block, args, groups, chunks);

@@ -41,7 +41,8 @@ namespace perilune::inline PERILUNE_LEVEL {
 /// An action that is one of N choices, 0 to N - 1.
 template <int N>
 struct Discrete {
-  static constexpr int kCount = N;
+  static constexpr int kChoices = N;
+  static constexpr int kNumbers = 1;
   static constexpr bool kContinuous = false;
   template <class Real>
   using Value = UInt<Real>;
@@ -51,7 +52,7 @@ struct Discrete {
 /// and 1, as Gymnasium's do.
 template <int N>
 struct Box {
-  static constexpr int kCount = N;
+  static constexpr int kNumbers = N;
   static constexpr bool kContinuous = true;
   template <class Real>
   struct Value {
@@ -86,7 +87,7 @@ concept Env = requires(const typename E::Params& params,
   requires std::size(E::kObservation) == std::size_t{E::kObsDim};
   { E::kMaxEpisodeSteps } -> std::convertible_to<int>;
   { E::kSolvedReturn } -> std::convertible_to<double>;
-  { E::Action::kCount } -> std::convertible_to<int>;
+  { E::Action::kNumbers } -> std::convertible_to<int>;
   { E::Action::kContinuous } -> std::convertible_to<bool>;
   { E::kBodies } -> std::convertible_to<int>;
   { E::template State<float>::kFields } -> std::convertible_to<int>;
@@ -110,13 +111,22 @@ concept UnevenEnv = Env<E> &&
   { E::is_busy(params, state) } -> std::same_as<bool>;
 };
 
+template <class Action>
+consteval ActionSpace action_space() {
+  if constexpr (Action::kContinuous) {
+    return {.continuous = true, .size = Action::kNumbers};
+  } else {
+    return {.continuous = false, .size = Action::kChoices};
+  }
+}
+
 /// What E says of itself.
 template <Env E>
 consteval EnvironmentInfo environment_info() {
   EnvironmentInfo info = {.id = E::kId,
                           .aliases = list_of(E::kAliases),
                           .observation = list_of(E::kObservation),
-                          .action_space = {E::Action::kContinuous, E::Action::kCount},
+                          .action_space = action_space<typename E::Action>(),
                           .max_episode_steps = E::kMaxEpisodeSteps,
                           .solved_return = E::kSolvedReturn,
                           .parameters = list_of(E::kParameters),
@@ -128,5 +138,8 @@ consteval EnvironmentInfo environment_info() {
   if constexpr (requires { E::highest_return; }) info.highest_return = E::highest_return;
   return info;
 }
+
+template <Env E>
+inline constexpr EnvironmentInfo kInfoOf = environment_info<E>();
 
 }  // namespace perilune::inline PERILUNE_LEVEL

@@ -59,7 +59,8 @@ std::vector<int> built_widths(const Machine& machine, std::string_view environme
   std::vector<int> widths;
   for (int i = 0; i < machine.table.fused_count; ++i) {
     const Kernels& kernels = machine.table.fused[i];
-    if (kernels.environment == environment && kernels.precision == Precision::kFp32) widths.push_back(kernels.width);
+    if (kernels.environment->id == environment && kernels.precision == Precision::kFp32)
+      widths.push_back(kernels.width);
   }
   return widths;
 }

@@ -50,7 +50,7 @@ std::vector<Precision> available_precisions(const Device& device, std::string_vi
   for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16}) {
     const bool built =
         std::any_of(machine.table.fused, machine.table.fused + machine.table.fused_count, [&](const Kernels& i) {
-          return i.precision == precision && i.environment == environment && (width == 0 || i.width == width);
+          return i.precision == precision && i.environment->id == environment && (width == 0 || i.width == width);
         });
     if (built && device.supports(precision)) result.push_back(precision);
   }

@@ -44,10 +44,10 @@ class Policy {
   Policy(std::string_view bytes, const std::string& source, Device& device);
 
   const Config& config() const { return config_; }
-  int observation_dim() const { return kernels_.observation_dim; }
-  bool is_continuous() const { return kernels_.continuous; }
-  int num_actions() const { return kernels_.num_actions; }
-  int num_outputs() const { return kernels_.num_actions; }
+  int observation_dim() const { return kernels_.environment->observation_dim(); }
+  bool is_continuous() const { return kernels_.environment->action_space.continuous; }
+  int num_actions() const { return kernels_.environment->action_space.size; }
+  int num_outputs() const { return kernels_.policy_outputs; }
 
   // observations: [count][observation_dim()]. On the CPU a NaN among them is a UsageError, before anything is written.
   void act(const float* observations, std::int64_t count, const ActOptions& options, const ActOutputs& outputs);

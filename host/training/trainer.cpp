@@ -223,7 +223,7 @@ std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::stri
       find_nonfinite_environment({.count = envs,
                                   .num_steps = steps,
                                   .record_floats = record_floats,
-                                  .observation_dim = static_cast<std::size_t>(kernels_.observation_dim),
+                                  .observation_dim = static_cast<std::size_t>(kernels_.environment->observation_dim()),
                                   .records = records,
                                   .ends = ends,
                                   .ended_lengths = lengths,
@@ -245,7 +245,8 @@ std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::stri
       "{}, from environment {}, which is not finite after step {} of episode {} of {} with seed {}{} - {} - "
       "the cause is the simulator or its parameters and not how it is trained, please report it; {}",
       what, environment->environment, environment->step, environment->episode, config_.env_id, config_.seed,
-      environment->field ? formatted(" ({})", kernels_.field_names[*environment->field]) : "", stopped, replay);
+      environment->field ? formatted(" ({})", kernels_.environment->field_names[*environment->field]) : "", stopped,
+      replay);
 }
 
 }  // namespace perilune

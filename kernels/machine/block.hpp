@@ -5,62 +5,12 @@
 //   CpuBlock    one core; kPackLanes lanes at a time in a SIMD register      (cpu_block.hpp)
 //   FiberBlock  tests: a lane is a fiber that runs until the next collective (fiber_block.hpp)
 //
-// Members every Block has:
-//   Real, Lane; kLanes; kStride (floats from one feature of a tile to the next)
-//   kPrecision                    what its networks multiply in (network.hpp); all else is the same in every precision
-//   kThreads                      whether a lane is a thread, which branches for itself while those of its warp wait
-//   kTeams                        1, or 2: another team() of as many threads takes part in nothing but collectives, so
-//   that it
-//                                 runs a network beside the first one's
-//   kUnit                         lanes are dealt to blocks in multiples of this
-//   index(), count()              this block's place in the grid, and the grid's size
-//   activate(n)                   lanes 0..n-1 are in use from here on (n <= kLanes; uniform)
-//   active(lane) -> Mask<Real>    is this lane in use
-//   numbers(lane) -> UInt<Real>   the lane's number, 0..kLanes-1
-//   lanes(f)                      calls f(lane) for every lane (CPU: for every pack that has an active lane)
-//   sync()                        collective: all lanes' writes to storage are visible to all lanes after it
-//   any(PerLane<Mask>)            collective: is it true in some active lane; the same answer in every lane
-//   sum(PerLane<Real>)            collective: sum over active lanes in an order fixed by kLanes; valid in every lane
-//   sums(PerLane<Real>[N])        collective: the same of up to kMaxSums values at once, which on a GPU meet at one
-//   barrier last_of_grid(ticket)          collective: true in the last block of the grid to come here, for whom all
-//   writes of the
-//                                 others are visible; ticket is 0 before the launch, and again after it
-//   kSplit, column(lane), part(lane)  several lanes may share one element: lane numbers are split into kColumns columns
-//                                 and kSplit parts (CPU: one part, as there are no idle lanes to employ)
-//   one(f)                        collective-free: exactly one lane calls f() (CPU: called once)
-//   load, store                   lane l's element of an array; inactive lanes read 0 and write nothing
-//   load_repeated, repeated_numbers   as load and numbers, but inactive lanes have what the last active one has: what
-//   steps an
-//                                 environment there then does the same once more, and never waits for another
-//   gather, gather_rows, scatter_rows   by index, one element or a row of a compile-time count; inactive lanes read
-//   element 0
-//                                 and write nothing. Rows of a multiple of four floats are aligned to 16 bytes
-//   prefetch_rows                 a hint before gather_rows; does nothing on a GPU, which copies ahead or has other
-//   lanes to run kCopiesAhead                  whether it has copy_ahead<Count>(to, from), which starts to copy 4 or 1
-//   floats of an array to
-//                                 block storage, both aligned to that size, and wait_for_copies(), after which a lane
-//                                 may read what it copied itself (prefetched_rows.hpp)
-//   load_choice, load_row, store_row   lane l's element or row of a caller's array, which has no padding; inactive
-//   lanes
-//                                 read what the last active one does and write nothing. A choice that is negative or
-//                                 needs more than 32 bits reads as the largest UInt
-//   store_where(to, lane, x, mask), store_row(to, lane, x, mask)   the same for lanes where mask is true
-//   each(lane, mask, f)           calls f(number) for each active lane where mask is true
-//   lower(x, value), raise(flag)  collective-free: x <- min(x, value), flag <- 1, whoever else does
-//   fill_zero(to, n)              collective: n floats of an array (n, to: multiples of kTensorAlignment)
-//   storage()                     the block's storage, 64-byte aligned; its size is chosen at launch
-// and, in fp32 blocks, the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are
-// features, columns are samples, weights are [out, in] row-major:
-//   dense<In, Out>(block, weight, bias, x, y, activation)            y = activation(W x + b)
-//   dense_backward_weights<In, Out>(block, x, dy, dweight, dbias)    dW += dy x^T, db += sum(dy)
-//   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
-// A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
-// Inactive lanes must hold dy = 0 and finite x in dense_backward_weights.
-// Blocks for tensor cores have sync_warp() and the warp collectives mma() and load_matrices() instead
-// (tensor_operands.hpp, network_tensor.hpp).
+// What every Block has is said below, by the concept.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/api.hpp"
 #include "kernels/machine/grid.hpp"
@@ -114,22 +64,119 @@ struct Carver {
 
 PERILUNE_HD constexpr int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
-/// A block's share of n lanes' worth of work: whole units of kUnit lanes, divided as evenly as they go.
+/// A block's part of n lanes' worth of work: whole units of kUnit lanes, divided as evenly as they go.
 struct BlockRange {
   int first;
   int count;
+
+  /// The numbers of the lane's environments, or whatever lanes are, among all n. An inactive lane has that of the last
+  /// active one (Block::repeated_numbers).
+  template <class B>
+  PERILUNE_DEVICE UInt<typename B::Real> numbers(const B& block, typename B::Lane lane) const {
+    return block.repeated_numbers(lane) + UInt<typename B::Real>(static_cast<std::uint32_t>(first));
+  }
 };
 template <int Unit, class B>
-PERILUNE_DEVICE BlockRange block_share(const B& block, int n) {
+PERILUNE_DEVICE BlockRange block_range(const B& block, int n) {
   const std::int64_t units = (n + Unit - 1) / Unit;
   const int first = static_cast<int>(units * block.index() / block.count()) * Unit;
   const int last = static_cast<int>(units * (block.index() + 1) / block.count()) * Unit;
   return {first, (last < n ? last : n) - first};
 }
 template <class B>
-PERILUNE_DEVICE BlockRange block_share(const B& block, int n) {
-  return block_share<B::kUnit>(block, n);
+PERILUNE_DEVICE BlockRange block_range(const B& block, int n) {
+  return block_range<B::kUnit>(block, n);
 }
+
+/// Stands for a function that a block calls.
+struct AnyFunction {
+  template <class... T>
+  PERILUNE_DEVICE void operator()(T&&...) const {}
+};
+
+// Collectives are called by all lanes, in the same order. Rows are of a compile-time count; those of a multiple of four
+// floats are aligned to 16 bytes.
+//
+// fp32 blocks also have the collective matrix verbs, found by argument lookup (dense_cpu.hpp, dense_simt.hpp); rows are
+// features, columns are samples, weights are [out, in] row-major:
+//   dense<In, Out>(block, weight, bias, x, y, activation)            y = activation(W x + b)
+//   dense_backward_weights<In, Out>(block, x, dy, dweight, dbias)    dW += dy x^T, db += sum(dy)
+//   dense_backward_input<In, Out>(block, weight, dy, x, activation)  x <- (W^T dy) * activation'(x), in place
+// A verb needs a sync() before it (its inputs are other lanes' writes) and one after it before its output is read.
+// Inactive lanes must hold dy = 0 and finite x in dense_backward_weights. Blocks for tensor cores have sync_warp() and
+// the warp collectives mma() and load_matrices() instead (tensor_operands.hpp, network_tensor.hpp).
+// clang-format off
+template <class B>
+concept Block = requires(B& block, const B& view, typename B::Lane lane, typename B::Real x, UInt<typename B::Real> index,
+                         Mask<typename B::Real> mask, PerLane<B, typename B::Real>& value,
+                         PerLane<B, typename B::Real> (&values)[2], PerLane<B, Mask<typename B::Real>>& masks,
+                         typename B::Real (&row)[4], float* floats, std::uint32_t* counts, std::uint8_t* flags,
+                         std::uint64_t& lowest, std::uint32_t& ticket, const std::int32_t* choices) {
+  { B::kLanes } -> std::convertible_to<int>;
+  { B::kStride } -> std::convertible_to<int>;          // floats from one feature of a tile to the next
+  { B::kPrecision } -> std::convertible_to<Precision>; // what its networks multiply in; all else is the same in each
+  { B::kThreads } -> std::convertible_to<bool>;        // a lane is a thread, which branches for itself
+  { B::kTeams } -> std::convertible_to<int>;           // 2: another team() of threads, for collectives alone
+  { B::kUnit } -> std::convertible_to<int>;            // lanes are dealt to blocks in multiples of this
+  { B::kOwned } -> std::convertible_to<int>;           // Reals that hold a value of all lanes, where the caller is
+  { B::kCopiesAhead } -> std::convertible_to<bool>;    // whether it has copy_ahead (prefetched_rows.hpp)
+
+  // The grid, and which lanes are in use.
+  { view.index() } -> std::convertible_to<int>;        // this block's place in the grid
+  { view.count() } -> std::convertible_to<int>;        // and the grid's size
+  block.activate(1);                                   // lanes 0..n-1 are in use from here on; uniform
+  { view.active(lane) } -> std::convertible_to<Mask<typename B::Real>>;
+  { view.numbers(lane) } -> std::convertible_to<UInt<typename B::Real>>;           // 0..kLanes-1
+  { view.repeated_numbers(lane) } -> std::convertible_to<UInt<typename B::Real>>;  // inactive: the last active one's
+
+  // Several lanes may share one element: lane numbers are split into kColumns columns and kSplit parts (CPU: one part).
+  { B::kSplit } -> std::convertible_to<int>;
+  { B::kColumns } -> std::convertible_to<int>;
+  { B::column(lane) } -> std::convertible_to<typename B::Lane>;
+  { B::part(lane) } -> std::convertible_to<int>;
+
+  // Work.
+  view.lanes(AnyFunction{});                           // f(lane) for every lane (CPU: for every pack with an active one)
+  view.one(AnyFunction{});                             // f() in exactly one lane; not collective
+  view.each(lane, mask, AnyFunction{});                // f(number) for each active lane where mask is true
+
+  // Collectives.
+  block.sync();                                        // all writes to storage are visible to all lanes after it
+  { block.any(masks) } -> std::convertible_to<bool>;   // true in some active lane; the same answer in every lane
+  { block.sum(value) } -> std::convertible_to<float>;  // over active lanes, in an order fixed by kLanes; in every lane
+  block.sums(values);                                  // of up to kMaxSums at once, which on a GPU meet at one barrier
+  { block.last_of_grid(ticket) } -> std::convertible_to<bool>;  // in the last block to come here, which sees all writes
+                                                       // of the others; ticket is 0 before the launch, and again after
+  block.fill_zero(floats, 16);                         // n floats of an array (n, to: multiples of kTensorAlignment)
+
+  // Memory. Inactive lanes read 0 and write nothing.
+  { view.load(floats, lane) } -> std::convertible_to<typename B::Real>;
+  { view.load(counts, lane) } -> std::convertible_to<UInt<typename B::Real>>;
+  { view.load(flags, lane) } -> std::convertible_to<Mask<typename B::Real>>;
+  { view.load_repeated(floats, lane) } -> std::convertible_to<typename B::Real>;  // inactive: what the last active has
+  view.store(floats, lane, x);
+  view.store(counts, lane, index);
+  view.store(flags, lane, mask);
+  view.store_where(floats, lane, x, mask);
+  // A caller's arrays, without padding: inactive lanes read what the last active one does. A choice that is negative or
+  // needs more than 32 bits reads as the largest UInt.
+  { view.load_choice(choices, lane) } -> std::convertible_to<UInt<typename B::Real>>;
+  view.load_row(floats, lane, row);
+  view.store_row(floats, lane, row);
+  view.store_row(floats, lane, row, mask);
+  // By index; inactive lanes read element 0.
+  { view.gather(floats, index, lane) } -> std::convertible_to<typename B::Real>;
+  view.gather_rows(floats, index, lane, row);
+  view.scatter_rows(floats, index, lane, row);
+  view.template prefetch_rows<4>(floats, index, lane);             // a hint; nothing on a GPU, which copies ahead or has other lanes
+  // x <- min(x, value) and flag <- 1, whoever else does; not collective.
+  view.lower(lowest, lowest);
+  view.raise(ticket);
+
+  // Block storage, 64-byte aligned; its size is chosen at launch.
+  { view.storage() } -> std::convertible_to<float*>;
+};
+// clang-format on
 
 /// N sums of n terms each, in an order fixed by kLanes: f(number of the block's first, lane, terms) sets a lane's N
 /// terms, to 0 if it is inactive. Collective; valid in every lane, which are all active after it.

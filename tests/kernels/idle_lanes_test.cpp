@@ -192,7 +192,7 @@ void step_in_a_rollout(int count) {
   lanes.expect_no_more("simulate");
 
   const auto networks =
-      test::place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1, Activation::kTanh, E::Action::kContinuous);
+      test::place_networks(E::kObsDim, 16, kPolicyOutputs<E>, 1, 1, Activation::kTanh, E::Action::kContinuous);
   test::Draws draws(3);
   const test::Vector exact = networks.draw(draws);
   const std::vector<float> parameters(exact.begin(), exact.end());
@@ -214,7 +214,7 @@ void step_in_a_rollout(int count) {
   lanes.expect_no_more("rollout");
 
   // One step of layers of any sizes, whose outputs lie in memory.
-  auto outputs = padded(E::Action::kCount * 256, 0.0f), observations = padded(E::kObsDim * 256, 0.5f);
+  auto outputs = padded(kPolicyOutputs<E> * 256, 0.0f), observations = padded(E::kObsDim * 256, 0.5f);
   for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = 0.01f * static_cast<float>(i);
   LayerwiseRollout layerwise{};
   layerwise.rollout = rollout;

@@ -214,7 +214,7 @@ class Lanes {
     if constexpr (E::Action::kContinuous) {
       for (float& x : action.at) x = draw.uniform(-1.5f, 1.5f);
     } else {
-      action = mul_hi(draw.bits(), std::uint32_t{E::Action::kCount});
+      action = mul_hi(draw.bits(), std::uint32_t{E::Action::kChoices});
     }
     return action;
   }
@@ -243,7 +243,7 @@ class Lanes {
       episode.value[lane] = before.episode;
       elapsed.value[lane] = before.elapsed;
       if constexpr (E::Action::kContinuous) {
-        for (int k = 0; k < E::Action::kCount; ++k) action.at[k].value[lane] = actions[which(lane)].at[k];
+        for (int k = 0; k < E::Action::kNumbers; ++k) action.at[k].value[lane] = actions[which(lane)].at[k];
       } else {
         action.value[lane] = actions[which(lane)];
       }

@@ -127,7 +127,7 @@ std::vector<float> rolled_out(int count, int blocks, LaneOrder order) {
   const Subject& here = subjects().front();
   Environments environments(here, kPointMass, count, {5, 1}, 15, kPointMass.parameters);
   launch_fibers<Reset<E>, 64>(ResetArgs{environments.batch}, blocks, 0, order);
-  const auto networks = place_networks(E::kObsDim, 16, E::Action::kCount, 1, 1, Activation::kTanh, true);
+  const auto networks = place_networks(E::kObsDim, 16, kPolicyOutputs<E>, 1, 1, Activation::kTanh, true);
   Draws draws(3);
   const Buffer<float> parameters(here, networks.draw(draws));
   Buffer<float> records(here, at(kSteps * count * Record<E>::kFloats)), rewards(here, at(kSteps * count));

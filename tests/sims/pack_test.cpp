@@ -97,7 +97,7 @@ void compare_environment(const typename E::Params& params, std::uint32_t steps, 
     if constexpr (E::Action::kContinuous) {
       for (Real& x : value.at) x = rng.uniform(-1.2f, 1.2f);
     } else {
-      value = mul_hi(rng.bits(), UInt<Real>(static_cast<std::uint32_t>(E::Action::kCount)));
+      value = mul_hi(rng.bits(), UInt<Real>(static_cast<std::uint32_t>(E::Action::kChoices)));
     }
     return value;
   };

@@ -37,7 +37,7 @@ Json shared_memory_json(const Machine& cuda) {
     const Kernels& kernels = cuda.table.fused[i];
     for (int layers = 1; layers <= kMaxFusedLayers; ++layers) {
       const KernelStorage bytes = kernels.kernel_storage(layers);
-      rows.push_back({{"env", kernels.environment},
+      rows.push_back({{"env", kernels.environment->id},
                       {"hidden_width", kernels.width},
                       {"hidden_layers", layers},
                       {"precision", precision_name(kernels.precision)},

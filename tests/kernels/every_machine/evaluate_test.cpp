@@ -25,7 +25,7 @@ class EvaluateTest : public EveryMachine {
     if constexpr (E::Action::kContinuous) {
       const Vector log_std = actor.log_std(parameters);
       typename ByHandOf<E>::Action action;
-      for (int k = 0; k < E::Action::kCount; ++k) {
+      for (int k = 0; k < E::Action::kNumbers; ++k) {
         const double noise = c.deterministic ? 0.0 : std::exp(log_std[at(k)]) * double{draws.normal()};
         action.at[k] = static_cast<float>(outputs[at(k)] + noise);
       }
@@ -34,17 +34,17 @@ class EvaluateTest : public EveryMachine {
       const double u = draws.uniform();
       std::uint32_t action = 0;
       double sum = 0.0;
-      for (int k = 0; k < E::Action::kCount; ++k) {
+      for (int k = 0; k < E::Action::kChoices; ++k) {
         if (c.deterministic) {
           if (outputs[at(k)] > outputs[action]) action = static_cast<std::uint32_t>(k);
           continue;
         }
         sum += std::exp(log_softmax(outputs)[at(k)]);
-        if (k + 1 == E::Action::kCount) continue;
+        if (k + 1 == E::Action::kChoices) continue;
         if (u >= sum) action = static_cast<std::uint32_t>(k + 1);
         certain = certain && std::abs(u - sum) > 1e-4;
       }
-      for (int k = 0; c.deterministic && k < E::Action::kCount; ++k) {
+      for (int k = 0; c.deterministic && k < E::Action::kChoices; ++k) {
         certain = certain && (static_cast<std::uint32_t>(k) == action || outputs[action] - outputs[at(k)] > 1e-4);
       }
       return action;

@@ -107,7 +107,7 @@ class RolloutTest : public EveryMachine {
       typename ByHandOf<E>::Action action;
       const Vector log_std = actor.log_std(parameters);
       Vector numbers;
-      for (int k = 0; k < E::Action::kCount; ++k) {
+      for (int k = 0; k < E::Action::kNumbers; ++k) {
         action.at[k] = record[k];
         numbers.push_back(record[k]);
         actions.drawn_numbers.push_back(outputs[at(k)] + std::exp(log_std[at(k)]) * double{draws.normal()});
@@ -117,7 +117,7 @@ class RolloutTest : public EveryMachine {
       return action;
     } else {
       const bool valid =
-          record[0] >= 0.0f && record[0] < float{E::Action::kCount} && record[0] == std::floor(record[0]);
+          record[0] >= 0.0f && record[0] < float{E::Action::kChoices} && record[0] == std::floor(record[0]);
       EXPECT_TRUE(valid) << "an action of " << record[0];
       const int choice = valid ? static_cast<int>(record[0]) : 0;
       const Vector log_p = log_softmax(outputs);

@@ -67,7 +67,8 @@ class StateHash : public EveryMachine {
   void fly(const Flight& flight, Queue& on) {
     const Kernels* kernels = find_layerwise_kernels(machine(), flight.id);
     ASSERT_NE(kernels, nullptr);
-    const Task task{flight.id, 0, 0, kernels->state_fields, false, flight.parameters, 0};
+    const Task task{flight.id,         0, 0, static_cast<int>(kernels->environment->field_names.size()), false,
+                    flight.parameters, 0};
     Environments environments(subject(), task, kEnvironments, {2026, 0}, flight.max_episode_steps, task.parameters);
     kernels->reset({environments.batch}, on);
     int parts = subject().speed == Speed::kEmulated ? 1 : 3;

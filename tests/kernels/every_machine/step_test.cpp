@@ -20,7 +20,7 @@ constexpr const Task& kTaskOf<PointMass> = kPointMass;
 template <class E>
 struct Stepping {
   static constexpr int kObs = E::kObsDim;
-  static constexpr int kNumbers = E::Action::kContinuous ? E::Action::kCount : 1;
+  static constexpr int kNumbers = E::Action::kNumbers;
 
   const Subject& subject;
   const Kernels& kernels;
