@@ -107,8 +107,8 @@ struct AnyFunction {
 // the warp collectives mma() and load_matrices() instead (tensor_operands.hpp, network_tensor.hpp).
 // clang-format off
 template <class B>
-concept Block = requires(B& block, const B& view, typename B::Lane lane, typename B::Real x, UInt<typename B::Real> index,
-                         Mask<typename B::Real> mask, PerLane<B, typename B::Real>& value,
+concept Block = requires(B& block, const B& view, typename B::Lane lane, typename B::Real x,
+                         UInt<typename B::Real> index, Mask<typename B::Real> mask, PerLane<B, typename B::Real>& value,
                          PerLane<B, typename B::Real> (&values)[2], PerLane<B, Mask<typename B::Real>>& masks,
                          typename B::Real (&row)[4], float* floats, std::uint32_t* counts, std::uint8_t* flags,
                          std::uint64_t& lowest, std::uint32_t& ticket, const std::int32_t* choices) {
@@ -127,7 +127,7 @@ concept Block = requires(B& block, const B& view, typename B::Lane lane, typenam
   block.activate(1);                                   // lanes 0..n-1 are in use from here on; uniform
   { view.active(lane) } -> std::convertible_to<Mask<typename B::Real>>;
   { view.numbers(lane) } -> std::convertible_to<UInt<typename B::Real>>;           // 0..kLanes-1
-  { view.repeated_numbers(lane) } -> std::convertible_to<UInt<typename B::Real>>;  // inactive: the last active one's
+  { view.repeated_numbers(lane) } -> std::convertible_to<UInt<typename B::Real>>;  // inactive: as the last active one
 
   // Several lanes may share one element: lane numbers are split into kColumns columns and kSplit parts (CPU: one part).
   { B::kSplit } -> std::convertible_to<int>;
@@ -168,7 +168,7 @@ concept Block = requires(B& block, const B& view, typename B::Lane lane, typenam
   { view.gather(floats, index, lane) } -> std::convertible_to<typename B::Real>;
   view.gather_rows(floats, index, lane, row);
   view.scatter_rows(floats, index, lane, row);
-  view.template prefetch_rows<4>(floats, index, lane);             // a hint; nothing on a GPU, which copies ahead or has other lanes
+  view.template prefetch_rows<4>(floats, index, lane);  // a hint; nothing on a GPU, which copies ahead
   // x <- min(x, value) and flag <- 1, whoever else does; not collective.
   view.lower(lowest, lowest);
   view.raise(ticket);
