@@ -22,6 +22,9 @@ enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 /// A value over the run: constant, or linearly to 0.
 enum class Anneal : std::uint32_t { kNone, kLinear };
 
+/// Epochs over shuffled minibatches with one loss, or policy and then value iterations over the whole batch.
+enum class UpdateMode : std::uint32_t { kJoint, kSeparate };
+
 /// Over what advantages are normalised.
 enum class Normalization : std::uint32_t { kNone, kMinibatch, kBatch };
 

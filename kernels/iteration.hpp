@@ -136,9 +136,9 @@ struct Iteration {
   bool truncate_at_end = false;
   float env_parameters[kMaxEnvParameters] = {};
   RngKey key;
-  bool joint = true;
-  std::int32_t num_minibatches = 1, update_epochs = 1;       ///< joint, else 1
-  std::int32_t policy_iterations = 0, value_iterations = 0;  ///< separate
+  UpdateMode update_mode = UpdateMode::kJoint;
+  std::int32_t num_minibatches = 1, update_epochs = 1;       ///< kJoint, else 1
+  std::int32_t policy_iterations = 0, value_iterations = 0;  ///< kSeparate
   std::int32_t partials = 1;                                 ///< P, at most most_partials()
   std::int32_t workspace_columns = 1;                        ///< of layer-by-layer networks
   IterationArrays arrays{};
@@ -187,7 +187,7 @@ struct Iteration {
   Sampling sampling(std::int32_t epoch) const {
     return {.batch_size = batch_size(),
             .minibatch_size = minibatch_size(),
-            .shuffled = joint ? 1u : 0u,
+            .shuffled = update_mode == UpdateMode::kJoint ? 1u : 0u,
             .epoch = static_cast<std::uint32_t>(epoch),
             .key = key};
   }
@@ -379,7 +379,7 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kUpdate);
     if (iteration.hyper.norm_adv == Normalization::kMinibatch)
       machine.advantage_moments(iteration.advantage_moments_args(), queue);
-    if (iteration.joint) {
+    if (iteration.update_mode == UpdateMode::kJoint) {
       launch_joint_epochs(iteration, scopes, queue);
     } else {
       launch_separate_iterations(iteration, scopes, queue);

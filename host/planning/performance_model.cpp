@@ -188,7 +188,7 @@ std::span<const KernelCycles> kernel_cycles() { return kKernelCycles; }
 
 double flop_per_step(const Model& model, const Config& config) {
   const NetworkCounts actor = count(model, "actor", model.actor), critic = count(model, "critic", model.critic);
-  const bool joint = config.update_mode == Config::UpdateMode::kJoint;
+  const bool joint = config.update_mode == UpdateMode::kJoint;
   const double actor_passes = joint ? config.update_epochs : config.policy_iterations;
   const double critic_passes = joint ? config.update_epochs : config.value_iterations;
   return actor.parameters * (2.0 + 6.0 * actor_passes) + critic.parameters * (2.0 + 6.0 * critic_passes);
@@ -206,7 +206,7 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const int action = environment.action_space.numbers();
   const double record = std::ceil((environment.observation_dim() + action + 2) * kFloat / kSector) * kSector;
 
-  const bool joint = config.update_mode == Config::UpdateMode::kJoint;
+  const bool joint = config.update_mode == UpdateMode::kJoint;
   const double minibatch = joint ? samples / config.num_minibatches : samples;
   const double updates =
       joint ? config.update_epochs * config.num_minibatches : config.policy_iterations + config.value_iterations;

@@ -47,8 +47,7 @@ std::uint32_t episode_limit(const Config& config) {
 }
 
 Normalization advantage_normalization(const Config& config) {
-  const bool by_minibatch =
-      config.norm_adv == Normalization::kMinibatch && config.update_mode == Config::UpdateMode::kJoint;
+  const bool by_minibatch = config.norm_adv == Normalization::kMinibatch && config.update_mode == UpdateMode::kJoint;
   const std::int64_t batch = batch_size(config);
   return (by_minibatch ? batch / config.num_minibatches : batch) > 1 ? config.norm_adv : Normalization::kNone;
 }

@@ -23,7 +23,6 @@
 namespace perilune {
 
 struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
-  enum class UpdateMode { kJoint, kSeparate };
   enum class Fused { kAuto, kTrue, kFalse };
 
   // What is run.

@@ -34,7 +34,7 @@ void validate_batch(const Config& config) {
                   "total_timesteps, or raise num_envs or num_steps",
                   config.total_timesteps, iteration_count(config), product, std::numeric_limits<std::uint32_t>::max()));
   }
-  if (config.update_mode == Config::UpdateMode::kJoint && batch % config.num_minibatches != 0) {
+  if (config.update_mode == UpdateMode::kJoint && batch % config.num_minibatches != 0) {
     std::int64_t below = std::min<std::int64_t>(config.num_minibatches, batch);
     while (batch % below != 0) --below;
     std::int64_t above = config.num_minibatches;
@@ -45,7 +45,7 @@ void validate_batch(const Config& config) {
 }
 
 void validate_update_mode(const Config& config) {
-  const bool separate = config.update_mode == Config::UpdateMode::kSeparate;
+  const bool separate = config.update_mode == UpdateMode::kSeparate;
   if (separate && config.epoch_lr_decay != 1.0) {
     throw UsageError(
         formatted("epoch_lr_decay = {} has no meaning with update_mode = separate, which has no epochs - "
@@ -122,7 +122,7 @@ struct Idle {
 };
 
 std::vector<Idle> idle_settings(const Config& config) {
-  const bool separate = config.update_mode == Config::UpdateMode::kSeparate, no_kl = config.target_kl == 0.0;
+  const bool separate = config.update_mode == UpdateMode::kSeparate, no_kl = config.target_kl == 0.0;
   const bool one_step = config.num_steps == 1, myopic = config.gamma == 0.0;
   const bool no_wind = value_of(config, "env.enable_wind") == Value(false);
   const std::int64_t iterations = iteration_count(config);
@@ -160,7 +160,7 @@ std::vector<Idle> idle_settings(const Config& config) {
 // Terms of the loss that vanish, and tasks that differ between training and evaluation.
 std::vector<std::string> contradictions(const Config& config) {
   std::vector<std::string> list;
-  const bool joint = config.update_mode == Config::UpdateMode::kJoint;
+  const bool joint = config.update_mode == UpdateMode::kJoint;
   const std::int64_t batch = batch_size(config);
   if (config.norm_adv != Normalization::kNone && advantage_normalization(config) == Normalization::kNone) {
     list.push_back(formatted(

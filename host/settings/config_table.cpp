@@ -20,8 +20,7 @@ struct Named {
 };
 
 // In the order in which users see them.
-constexpr Named<Config::UpdateMode> kUpdateModes[] = {{"joint", Config::UpdateMode::kJoint},
-                                                      {"separate", Config::UpdateMode::kSeparate}};
+constexpr Named<UpdateMode> kUpdateModes[] = {{"joint", UpdateMode::kJoint}, {"separate", UpdateMode::kSeparate}};
 constexpr Named<Anneal> kAnneals[] = {{"none", Anneal::kNone, false}, {"linear", Anneal::kLinear, true}};
 constexpr Named<ValueTarget> kValueTargets[] = {{"lambda", ValueTarget::kLambda},
                                                 {"discounted", ValueTarget::kDiscounted}};

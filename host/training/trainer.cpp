@@ -104,8 +104,8 @@ Trainer::Trainer(const Config& config, Device& device)
   plan.truncate_at_end = config.truncate_at_rollout_end;
   copy_env_parameters(config, plan.env_parameters);
   plan.key = {static_cast<std::uint32_t>(config.seed), kTrainingStream};
-  plan.joint = config.update_mode == Config::UpdateMode::kJoint;
-  if (plan.joint) {
+  plan.update_mode = config.update_mode;
+  if (plan.update_mode == UpdateMode::kJoint) {
     plan.num_minibatches = config.num_minibatches;
     plan.update_epochs = config.update_epochs;
   } else {

@@ -136,7 +136,7 @@ concept Block = requires(B& block, const B& view, typename B::Lane lane, typenam
   { B::part(lane) } -> std::convertible_to<int>;
 
   // Work.
-  view.lanes(AnyFunction{});                           // inactive: the last one's
+  view.lanes(AnyFunction{});                           // f(lane) for every lane (CPU: each pack with an active one)
   view.one(AnyFunction{});                             // f() in exactly one lane; not collective
   view.each(lane, mask, AnyFunction{});                // f(number) for each active lane where mask is true
 

@@ -134,7 +134,7 @@ class ReferenceTraining {
                  config_.vf_coef, config_.clip_vloss};
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
-    if (config_.update_mode == Config::UpdateMode::kJoint) {
+    if (config_.update_mode == UpdateMode::kJoint) {
       update_jointly();
     } else {
       update_separately();

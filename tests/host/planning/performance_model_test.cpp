@@ -115,7 +115,7 @@ TEST(PerformanceModel, CountsNominalFlop) {
 
 TEST(PerformanceModel, SeparateIterationsTrainOneNetworkEach) {
   Config config = cartpole(16);
-  config.update_mode = Config::UpdateMode::kSeparate;
+  config.update_mode = UpdateMode::kSeparate;
   config.policy_iterations = 3;
   config.value_iterations = 5;
   const double actor = 4610.0, critic = 4545.0;
