@@ -118,7 +118,7 @@ def test_top_level_entries():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode != 0:  # an unpacked archive has no history to ask
         return
-    allowed = {"CMakeLists.txt", "CMakePresets.json", "README.md", *FOLDERS}
+    allowed = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", *FOLDERS}
     extra = {line.split("/")[0] for line in tracked.stdout.splitlines()} - allowed
     extra = {name for name in extra if not name.startswith(".")}
     assert not extra, f"at the top level: {sorted(extra)} - allowed: {sorted(allowed)} and dot files"
