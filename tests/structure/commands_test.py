@@ -1,5 +1,5 @@
-"""What README.md and the scripts' own help tell one to type exists, and takes the options shown. The program's commands
-are run by tests/tools/examples_test.py."""
+"""What README.md, the folders' guides and the scripts' own help tell one to type exists, and takes the options shown.
+The program's commands are run by tests/tools/examples_test.py."""
 
 import json
 import os
@@ -35,17 +35,48 @@ def script_help(script):
     return text
 
 
+def value_of(option, words):
+    """What follows an option, or None."""
+    return words[words.index(option) + 1] if option in words else None
+
+
+def check_selection(words):
+    """Of tests by label (-L) and by name (-R)."""
+    labels = re.search(r"Labels: (.*)\.", (ROOT / "tests" / "CMakeLists.txt").read_text())[1].split()
+    label, name = value_of("-L", words), value_of("-R", words)
+    if label not in [*labels, None]:
+        return f"no label {label}"
+    if name and "Total Tests: 0" in output("ctest", "--test-dir", BUILD, "-N", "-R", name)[1]:
+        return f"no test {name}"
+    return None
+
+
+def check_test_program(program, words):
+    selected = output(program, *[word for word in words[1:] if "filter" in word], "--gtest_list_tests")[1]
+    if not re.search(r"^  \w", selected, flags=re.M):
+        return f"no such test: {words}"
+    known = output(program, "--help")[1]
+    unknown = [option for option in texts.options(words) if f"{option}=" not in known and f"{option}\n" not in known]
+    return f"no {unknown}" if unknown else None
+
+
 def check(words):
     """Nothing, or what is wrong with a command."""
     name, wanted = words[0], texts.options(words)
-    if name in ("tools/perilune", "perilune"):
-        return None  # tests/tools/examples_test.py
+    if texts.PROGRAM.fullmatch(name) or name == "git":
+        return None  # tests/tools/examples_test.py runs the program's
+    if name == "gdb":
+        return check(words[words.index("--args") + 1 :])
     if name in ("cmake", "ctest"):
         presets = json.loads((ROOT / "CMakePresets.json").read_text())
         known = {preset["name"] for preset in presets["testPresets" if name == "ctest" else "configurePresets"]}
-        chosen = words[words.index("--preset") + 1] if "--preset" in words else None
+        chosen = value_of("--preset", words)
+        if folder := value_of("--build", words) or value_of("--test-dir", words):
+            chosen = folder.removeprefix("build/")
         if chosen not in known | {None}:
             return f"no preset {chosen}"
+        if name == "ctest":
+            return check_selection(words)
         declared = (ROOT / "tools" / "cmake" / "options.cmake").read_text()
         unknown = [option for option in wanted if option.startswith("-DPERILUNE") and option[2:] + " " not in declared]
         return f"options.cmake lacks {unknown}" if unknown else None
@@ -63,15 +94,17 @@ def check(words):
         name, wanted = words[0], texts.options(words)
     if name.startswith(("build/", "bench_")):
         program = BUILD / Path(name).name
-        if not program.exists():  # benchmarks are no part of a build with sanitizers
+        if not program.exists():  # benchmarks are no part of a build with sanitizers, and some tests need a toolkit
             return None
+        if name.endswith("_tests"):
+            return check_test_program(program, words)
         text = output(program, "--no-such-option")[1]
     elif name == ".ci/run" or (name.startswith("tests/") and not name.endswith(".py")):
         return None if os.access(ROOT / name, os.X_OK) else f"no {name}"
     elif not (ROOT / name).is_file():
         return f"no {name}"
     elif name == "tools/test":
-        return None if set(wanted) <= {"--sanitize", "-L", "-R"} else "tools/test: which option?"
+        return check_selection(words) if set(wanted) <= {"--sanitize", "-L", "-R"} else "tools/test: which option?"
     elif name.startswith("tests/"):  # which need the package installed to show their help
         text = (ROOT / name).read_text()
     else:
@@ -80,13 +113,14 @@ def check(words):
     return f"{name} has no {missing}" if missing else None
 
 
-def test_readme_has_commands():
-    lines = texts.readme()
-    assert "tools/perilune train cartpole" in lines[0] and len(lines) > 20
+def test_pages_have_commands():
+    assert "tools/perilune train cartpole" in texts.command_lines(ROOT / "README.md")[0]
+    without = [page for page in texts.PAGES if not texts.command_lines(page)]
+    assert len(texts.PAGES) > 7 and not [page for page in without if page.parent.name != "host"]
 
 
-@pytest.mark.parametrize("line", sorted(set(texts.readme())))
-def test_readme_commands(line):
+@pytest.mark.parametrize("line", texts.pages())
+def test_commands_of_pages(line):
     for words in texts.commands(line):
         assert check(words) is None, f"{line}: {check(words)}"
 

@@ -1,4 +1,5 @@
-"""README.md: tables are what bench/results says, the forecast is what the program says, and files linked to exist."""
+"""README.md: tables are what bench/results says, the forecast is what the program says. Of every page: files linked to
+exist."""
 
 import json
 import os
@@ -7,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import texts
+
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted({*texts.PAGES, *ROOT.glob(".github/**/*.md")})
 
 
 def test_tables_are_generated():
@@ -33,8 +39,8 @@ def test_forecast_is_of_this_program():
     )
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing

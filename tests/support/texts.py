@@ -1,4 +1,4 @@
-"""The command lines that README.md and help texts tell one to type."""
+"""The command lines that README.md, the folders' guides and help texts tell one to type."""
 
 import os
 import re
@@ -7,15 +7,19 @@ from pathlib import Path
 
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
+# README.md, the guide of each folder, and what tells how to contribute.
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / ".github" / "CONTRIBUTING.md"]
+
 # What a command line starts with, for those that stand between words.
-STARTS = r"(?:tools|build|bench|tests)/\S|perilune |cmake |ctest |pip |apt-get |\.ci/|[A-Z_]+=\S+ "
+STARTS = r"(?:tools|build|bench|tests)/\S|perilune |cmake |ctest |git |pip |apt-get |\.ci/|[A-Z_]+=\S+ "
+
+# What runs the program: installed, from the clone, or from a build folder.
+PROGRAM = re.compile(r"((tools|build/\w+)/)?perilune")
 
 
-def readme():
-    """Of the blocks without a language, and of `code` in sentences and tables that looks like a command line."""
-    pieces = re.split(
-        r"^```(.*)\n", (ROOT / "README.md").read_text(), flags=re.M
-    )  # prose, language, block, "", prose, ...
+def command_lines(page):
+    """Of a page's blocks without a language, and of `code` in sentences and tables that looks like a command line."""
+    pieces = re.split(r"^```(.*)\n", page.read_text(), flags=re.M)  # prose, language, block, "", prose, ...
     lines = [
         line
         for language, block in zip(pieces[1::4], pieces[2::4], strict=True)
@@ -25,6 +29,11 @@ def readme():
     ]
     spans = re.findall(r"`([^`\n]+)`", "\n".join(pieces[::4]))
     return lines + [span for span in spans if re.match(STARTS, span) and " " in span]
+
+
+def pages():
+    """The command lines of all pages, each once."""
+    return sorted({line for page in PAGES for line in command_lines(page)})
 
 
 def help_text(text):

@@ -1,5 +1,5 @@
-"""The program's command lines in README.md and in its own help are run: with a short run's settings where they train,
-and with a run that exists where they name one."""
+"""The program's command lines in README.md, the folders' guides and its own help are run: with a short run's settings
+where they train, and with a run that exists where they name one."""
 
 import itertools
 import os
@@ -56,13 +56,13 @@ def examples(lines):
             " ".join(f"'{word}'" if "|" in word else word for word in words[1:])
             for line in lines
             for words in texts.commands(line)
-            if words[0] in ("perilune", "tools/perilune")
+            if texts.PROGRAM.fullmatch(words[0])
         }
     )
 
 
-@pytest.mark.parametrize("line", examples(texts.readme()))
-def test_readme(perilune, short, line):
+@pytest.mark.parametrize("line", examples(texts.pages()))
+def test_pages(perilune, short, line):
     run_example(perilune, short, texts.commands(f"perilune {line}")[0][1:])
 
 
