@@ -14,7 +14,6 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -370,43 +369,25 @@ bool run_kernels(const Options& options, Device& device, const Hardware& hardwar
 
 Options parse(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const auto value = [&]() -> std::string {
-      if (++i >= argc) throw UsageError(word + " needs a value");
-      return argv[i];
-    };
-    const auto count = [&] { return bench::count_option(word, value()); };
-    if (word == "--device") {
-      options.device = device_choice(word, value());
-    } else if (word == "--threads") {
-      options.threads = count();
-    } else if (word == "--envs") {
-      options.envs = count();
-    } else if (word == "--steps") {
-      options.steps = count();
-    } else if (word == "--width") {
-      options.width = count();
-    } else if (word == "--precision") {
-      options.precision = value();
-    } else if (word == "--seconds") {
-      options.seconds = bench::seconds_option(word, value());
-    } else if (word == "--only") {
-      std::istringstream list(value());
-      for (std::string name; std::getline(list, name, ',');) {
-        if (std::find(kKernels.begin(), kKernels.end(), name) == kKernels.end()) {
-          throw UsageError(formatted("--only {} - allowed: {}", name, joined(kKernels)));
-        }
-        options.only.push_back(name);
+  const auto take_kernels = [&](const std::string& option, const std::string& value) {
+    for (const std::string& name : bench::items_of(value)) {
+      if (std::find(kKernels.begin(), kKernels.end(), name) == kKernels.end()) {
+        throw UsageError(formatted("{} {} - allowed: {}", option, name, joined(kKernels)));
       }
-    } else if (word == "--states-only") {
-      options.states_only = true;
-    } else {
-      throw UsageError(word +
-                       " is no option - allowed: --device, --threads, --envs, --steps, --width, --precision, "
-                       "--seconds, --only, --states-only");
+      options.only.push_back(name);
     }
-  }
+  };
+  bench::parse_options(
+      argc, argv,
+      {{"--device", [&](const auto& option, const auto& value) { options.device = device_choice(option, value); }},
+       bench::int_option("--threads", options.threads),
+       bench::int_option("--envs", options.envs),
+       bench::int_option("--steps", options.steps),
+       bench::int_option("--width", options.width),
+       {"--precision", [&](const auto&, const auto& value) { options.precision = value; }},
+       bench::seconds_option("--seconds", options.seconds),
+       {"--only", take_kernels},
+       bench::flag("--states-only", options.states_only, true)});
   return options;
 }
 
@@ -415,16 +396,12 @@ int run(int argc, char** argv) {
   const SelectedDevice selected = select_device(options.device, options.threads);
   Device& device = *selected.device;
   if (options.envs == 0) options.envs = device.is_cuda() ? 16384 : 1024;
-  std::string command = argv[0];
-  command = command.substr(command.rfind('/') + 1);
-  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
-
   const Hardware hardware = device.hardware();
   const States states = run_states(options, device);
   Json result = {{"benchmark", "kernels"},
                  {"device", device.description()},
                  {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
-                 {"command", command},
+                 {"command", bench::command_text(argc, argv)},
                  {"peak",
                   {{"fp32", hardware.flops[0]},
                    {"tf32", hardware.flops[1]},

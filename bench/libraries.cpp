@@ -179,26 +179,33 @@ Comparison compare_reduce(Device& device, double seconds) {
       running(device, kMetrics);
   const DeviceArray<Control> control(device, 1);
   const DeviceArray<AdamStep> step(device, 1);
-  const ReduceGradientsArgs args{{},
-                                 control.data(),
-                                 Losses::kBoth,
-                                 1,
-                                 kPartials,
-                                 kParameters,
-                                 0,
-                                 kParameters,
-                                 kParameters / 2,
-                                 0,
-                                 0,
-                                 partials.data(),
-                                 sums.data(),
-                                 gradient.data(),
-                                 squares.data(),
-                                 step.data(),
-                                 running.data()};
+  const ReduceGradientsArgs args{.hyper = {},
+                                 .control = control.data(),
+                                 .losses = Losses::kBoth,
+                                 .minibatch_size = 1,
+                                 .partials = kPartials,
+                                 .parameter_count = kParameters,
+                                 .begin = 0,
+                                 .end = kParameters,
+                                 .actor_end = kParameters / 2,
+                                 .last_of_epoch = 0,
+                                 .decay_after = 0,
+                                 .gradients = partials.data(),
+                                 .sums = sums.data(),
+                                 .gradient = gradient.data(),
+                                 .square_sums = squares.data(),
+                                 .step = step.data(),
+                                 .running = running.data()};
   MatrixLibrary& cublas = device.matrix_library(Precision::kFp32);
-  const MatrixProduct product{1,           kParameters, kPartials,     ones.data(), kPartials, false, partials.data(),
-                              kParameters, false,       theirs.data(), kParameters, false};
+  const MatrixProduct product{.rows = 1,
+                              .columns = kParameters,
+                              .inner = kPartials,
+                              .a = ones.data(),
+                              .a_stride = kPartials,
+                              .b = partials.data(),
+                              .b_stride = kParameters,
+                              .c = theirs.data(),
+                              .c_stride = kParameters};
   const auto launch = [&] { machine.reduce_gradients(args, device.queue()); };
   const auto library = [&] { cublas.multiply(product, device.queue()); };
   launch();
@@ -210,15 +217,8 @@ Comparison compare_reduce(Device& device, double seconds) {
 int run(int argc, char** argv) {
   int samples = 1 << 21;
   double seconds = 0.5;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word != "--samples" && word != "--seconds")
-      throw UsageError(word + " is no option - allowed: --samples, --seconds");
-    if (i + 1 == argc) throw UsageError(word + " takes a value");
-    const std::string value = argv[++i];
-    if (word == "--samples") samples = bench::count_option(word, value);
-    if (word == "--seconds") seconds = bench::seconds_option(word, value);
-  }
+  bench::parse_options(argc, argv,
+                       {bench::int_option("--samples", samples), bench::seconds_option("--seconds", seconds)});
   if (samples < kSteps) throw UsageError(formatted("--samples {} is too few - allowed: {} or more", samples, kSteps));
   const SelectedDevice selected = select_device(DeviceChoice::kCuda, 0);
   Device& device = *selected.device;

@@ -26,7 +26,6 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <span>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -268,50 +267,30 @@ std::string cpu_model() {
 
 Options parse(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const auto value = [&]() -> std::string {
-      if (++i >= argc) throw UsageError(word + " needs a value");
-      return argv[i];
-    };
-    if (word == "--device") {
-      options.device = device_choice(word, value());
-    } else if (word == "--env") {
-      set_key(options.environment, "env_id", value());
-    } else if (word == "--set") {
-      const std::string setting = value();
-      const std::size_t equals = setting.find('=');
-      if (!setting.starts_with("env.") || equals == std::string::npos) {
-        throw UsageError("--set takes parameters of the environment: env.NAME=VALUE");
-      }
-      set_key(options.environment, setting.substr(0, equals), setting.substr(equals + 1));
-    } else if (word == "--threads") {
-      options.threads = bench::count_option(word, value());
-    } else if (word == "--seconds") {
-      options.seconds = bench::seconds_option(word, value());
-    } else if (word == "--width") {
-      options.width = bench::count_option(word, value());
-    } else if (word == "--precision") {
-      options.precisions.clear();
-      std::istringstream list(value());
-      for (std::string name; std::getline(list, name, ',');) options.precisions.push_back(name);
-    } else if (word == "--skip-sgemm") {
-      options.sgemm = false;
-    } else if (word == "--skip-sim") {
-      options.sim = false;
-    } else if (word == "--skip-train") {
-      options.train = false;
-    } else if (word == "--envs") {
-      options.envs.clear();
-      std::istringstream list(value());
-      for (std::string item; std::getline(list, item, ',');) options.envs.push_back(bench::count_option(word, item));
-    } else {
-      throw UsageError(
-          word +
-          " is no option - allowed: --env, --set, --device, --threads, --envs, --width, --precision, --seconds, "
-          "--skip-sgemm, --skip-sim, --skip-train");
+  const auto take_parameter = [&](const std::string& option, const std::string& value) {
+    const std::size_t equals = value.find('=');
+    if (!value.starts_with("env.") || equals == std::string::npos) {
+      throw UsageError(option + " takes parameters of the environment: env.NAME=VALUE");
     }
-  }
+    set_key(options.environment, value.substr(0, equals), value.substr(equals + 1));
+  };
+  const auto take_envs = [&](const std::string& option, const std::string& value) {
+    options.envs.clear();
+    for (const std::string& item : bench::items_of(value)) options.envs.push_back(bench::count_option(option, item));
+  };
+  bench::parse_options(
+      argc, argv,
+      {{"--env", [&](const auto&, const auto& value) { set_key(options.environment, "env_id", value); }},
+       {"--set", take_parameter},
+       {"--device", [&](const auto& option, const auto& value) { options.device = device_choice(option, value); }},
+       bench::int_option("--threads", options.threads),
+       {"--envs", take_envs},
+       bench::int_option("--width", options.width),
+       {"--precision", [&](const auto&, const auto& value) { options.precisions = bench::items_of(value); }},
+       bench::seconds_option("--seconds", options.seconds),
+       bench::flag("--skip-sgemm", options.sgemm, false),
+       bench::flag("--skip-sim", options.sim, false),
+       bench::flag("--skip-train", options.train, false)});
   validate_environment(options.environment);
   return options;
 }
@@ -325,10 +304,6 @@ int run(int argc, char** argv) {
         device.is_cuda() ? std::vector<int>{4096, 16384, 65536, 262144} : std::vector<int>{64, 256, 1024, 4096};
   }
   const int threads = options.threads > 0 ? options.threads : available_cores();
-  std::string command = argv[0];
-  command = command.substr(command.rfind('/') + 1);
-  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
-
   const Hardware hardware = device.hardware();
   Json rows = Json::array();
   double sgemm = 0.0;
@@ -363,7 +338,7 @@ int run(int argc, char** argv) {
                        {"cores", available_cores()},
                        {"threads", threads},
                        {"version", std::string(build_info().version) + " " + std::string(build_info().commit)},
-                       {"command", command},
+                       {"command", bench::command_text(argc, argv)},
                        {"rows", rows}};
   std::puts(result.dump(1).c_str());
   return 0;
