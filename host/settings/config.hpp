@@ -91,7 +91,7 @@ enum class KeyType { kInteger, kNumber, kBoolean, kText, kChoice, kList };
 // "integer", "number", ... as they are listed.
 std::string_view type_name(KeyType type);
 
-// A value of a key. std::monostate is "none"; some choices are also written as a bool (anneal_lr = false).
+// A value of a key. std::monostate is "none", also where that is a choice; some choices are set by a bool as well.
 using Value = std::variant<std::monostate, bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
 // As it is written on the command line.
 std::string value_text(const Value& value);

@@ -221,7 +221,10 @@ Value field_value(const Config& config, const Field& field) {
             const std::vector<int>& list = config.*member;
             return list.empty() ? Value() : Value(std::vector<std::int64_t>(list.begin(), list.end()));
           },
-          [&](const ChoiceField& choice) { return Value(std::string(choice.names[choice.get(config)].name)); },
+          [&](const ChoiceField& choice) {
+            const std::string_view name = choice.names[choice.get(config)].name;
+            return name == "none" ? Value() : Value(std::string(name));
+          },
           [&](auto member) { return Value(config.*member); },
       },
       field);

@@ -10,7 +10,11 @@ namespace perilune {
 
 void set_env_parameters(Config& config, const EnvironmentParameters& parameters) {
   Config changed = config;
-  for (const auto& [name, value] : parameters) set_key(changed, "env." + name, shortest_text(value));
+  for (const auto& [name, value] : parameters) {
+    const std::string key = "env." + name;
+    const bool is_boolean = find_key(key).type == KeyType::kBoolean && (value == 0.0 || value == 1.0);
+    set_key(changed, key, is_boolean ? Value(value == 1.0) : Value(value));
+  }
   validate_environment(changed);
   config = changed;
 }

@@ -55,7 +55,7 @@ def test_trains_until_solved(trained):
     assert trained.evaluation.episodes == 100 and trained.evaluation.mean >= 475
     assert trained.steps_per_second > 0 and "solved" in repr(trained)
     assert trained.config["num_envs"] == 8 and trained.config["target_return"] == 490.0
-    assert trained.config["env.sutton_barto_reward"] is False
+    assert trained.config["env.sutton_barto_reward"] is False and trained.config["anneal_clip_coef"] is None
 
 
 def test_curves_and_metrics(trained):

@@ -79,6 +79,7 @@ TEST(ConfigValues, ValuesAreRead) {
   EXPECT_EQ(value_of(config, "clip_vloss"), Value(true));
   EXPECT_EQ(value_of(config, "precision"), Value("auto"));
   EXPECT_EQ(value_of(config, "target_return"), Value());
+  EXPECT_EQ(value_of(config, "anneal_clip_coef"), Value());
   EXPECT_EQ(value_of(config, "hidden_sizes"), Value(std::vector<std::int64_t>{7, 33}));
   EXPECT_EQ(value_of(config, "env.sutton_barto_reward"), Value(false));
   EXPECT_EQ(value_of(config, "env.gravity"), std::nullopt);
