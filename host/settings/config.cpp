@@ -30,7 +30,7 @@ void require_built(const PresetInfo& preset) {
   if (std::find(ids.begin(), ids.end(), preset.env_id) != ids.end()) return;
   throw UsageError(
       formatted("preset {} is for {}, which this build leaves out - built: {} - configure with "
-                "PERILUNE_ENVIRONMENTS= for all environments",
+                "-DPERILUNE_ENVIRONMENTS= for all environments",
                 preset.name, preset.env_id, joined(ids)));
 }
 
