@@ -152,3 +152,11 @@ def test_script_help(script):
     for line in lines:
         for words in texts.commands(re.sub(r"[][]", " ", line)):  # in brackets: what may be left out
             assert check(words) is None, f"{line}: {check(words)}"
+
+
+@pytest.mark.parametrize("program", ["bench_kernels", "bench_throughput"])
+def test_benchmarks_refuse_devices_that_there_are_not(program):
+    if not (BUILD / program).exists():
+        pytest.skip("this build has no benchmarks")
+    code, text = output(BUILD / program, "--device", "cdua")
+    assert code == 2 and "--device 'cdua' is unknown - allowed: auto, cpu, cuda - did you mean cuda?" in text, text
