@@ -159,4 +159,4 @@ def test_benchmarks_refuse_devices_that_there_are_not(program):
     if not (BUILD / program).exists():
         pytest.skip("this build has no benchmarks")
     code, text = output(BUILD / program, "--device", "cdua")
-    assert code == 2 and "--device 'cdua' is unknown - allowed: auto, cpu, cuda - did you mean cuda?" in text, text
+    assert code == 2 and "--device 'cdua' is unknown - allowed: auto, cpu, cuda" in text, text
