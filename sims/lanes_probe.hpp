@@ -132,8 +132,10 @@ void call_with_packs(const typename E::Params& params, ProbeRandom& rng,
 }
 
 /// Whether the environment can be called so. If it cannot, compilers say why: they compile a function whose address is
-/// taken.
+/// taken. (With sanitizers a comparison of the address would be none of constants.)
+template <auto function>
+inline constexpr bool kIsCompiled = true;
 template <class E>
-inline constexpr bool kTakesPacks = &call_with_packs<E> != nullptr;
+inline constexpr bool kTakesPacks = kIsCompiled<&call_with_packs<E>>;
 
 }  // namespace perilune::inline PERILUNE_LEVEL
