@@ -18,6 +18,8 @@ enum class Activation : std::int32_t { kTanh, kRelu };
 
 /// What rollouts and updates multiply matrices in; sums, weights, losses and the optimiser are fp32 in all of them.
 enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
+/// As users write them.
+inline constexpr const char* kPrecisionNames[] = {"fp32", "tf32", "bf16"};
 
 /// A value over the run: constant, or linearly to 0.
 enum class Anneal : std::uint32_t { kNone, kLinear };

@@ -34,9 +34,9 @@ constexpr double kLastBlockLatency = 2.0e-6;
 // Of a multiprocessor; and the lanes that fill them with a warp each.
 constexpr double kSchedulers = 4.0, kWarp = 32.0, kLanesPerProcessor = kSchedulers * kWarp;
 
-// As kernels/cuda_launcher.cuh and kernels/cpu.cpp choose them: a block's environments or samples, and of tensor
-// cores'; threads of a multiprocessor over which uneven environments are spread; threads that it has registers for
-// where the kernel does not say.
+// As kernels/cuda_launcher.cuh and kernels/cpu_launcher.hpp choose them: a block's environments or samples, and of
+// tensor cores'; threads of a multiprocessor over which uneven environments are spread; threads that it has registers
+// for where the kernel does not say.
 constexpr double kGpuTile = 64.0, kTensorTile = 128.0, kCpuTile = 96.0, kCpuPartials = 16.0;
 constexpr double kSpreadThreads = 256.0, kThreads = 512.0, kTensorThreads = 256.0;
 

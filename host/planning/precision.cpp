@@ -32,17 +32,7 @@ std::vector<Precision> precisions_for(const Config& config, const Device& device
 
 }  // namespace
 
-std::string_view precision_name(Precision precision) {
-  switch (precision) {
-    case Precision::kTf32:
-      return "tf32";
-    case Precision::kBf16:
-      return "bf16";
-    case Precision::kFp32:
-      break;
-  }
-  return "fp32";
-}
+std::string_view precision_name(Precision precision) { return kPrecisionNames[static_cast<int>(precision)]; }
 
 std::vector<Precision> available_precisions(const Device& device, std::string_view environment, int width) {
   std::vector<Precision> result;

@@ -188,10 +188,8 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   require_fixed_kept(checkpoint.config, config, file.source());
   require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
-  const Tensor* fields = file.find("environments.fields");
-  const std::uint64_t rows = fields != nullptr && fields->shape.size() == 2 ? fields->shape[0] : 0;
   TrainerState& state = checkpoint.state;
-  state = TrainerState::of_zeros(config, model, rows);
+  state = TrainerState::of_zeros(config, model);
   state.iteration = number_of<std::uint32_t>(file, "iteration");
   for (KeptArray& array : state.arrays) {
     if (array.by_layer) {

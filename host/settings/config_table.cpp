@@ -30,8 +30,10 @@ constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization:
 constexpr Named<KlStop> kKlStops[] = {{"epoch", KlStop::kEpoch}, {"iteration", KlStop::kIteration}};
 constexpr Named<KlEstimator> kKlEstimators[] = {{"k1", KlEstimator::kK1}, {"k3", KlEstimator::kK3}};
 constexpr Named<Activation> kActivations[] = {{"tanh", Activation::kTanh}, {"relu", Activation::kRelu}};
-constexpr Named<std::optional<Precision>> kPrecisions[] = {
-    {"auto", std::nullopt}, {"fp32", Precision::kFp32}, {"tf32", Precision::kTf32}, {"bf16", Precision::kBf16}};
+constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt},
+                                                           {kPrecisionNames[0], Precision::kFp32},
+                                                           {kPrecisionNames[1], Precision::kTf32},
+                                                           {kPrecisionNames[2], Precision::kBf16}};
 constexpr Named<Config::Fused> kFused[] = {
     {"auto", Config::Fused::kAuto}, {"true", Config::Fused::kTrue}, {"false", Config::Fused::kFalse}};
 

@@ -66,11 +66,11 @@ struct DeviceScopes {
 
 }  // namespace
 
-TrainerState TrainerState::of_zeros(const Config& config, const Model& model, std::size_t fields) {
+TrainerState TrainerState::of_zeros(const Config& config, const Model& model) {
   Control control{};
   IterationSizes sizes{};
   sizes.envs = static_cast<std::size_t>(config.num_envs);
-  sizes.state_fields = fields;
+  sizes.state_fields = find_environment(config.env_id).field_names.size();
   sizes.parameters = model.floats;
   return state_of(control, sizes, {}, []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
 }

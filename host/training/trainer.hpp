@@ -37,8 +37,8 @@ struct TrainerState {
   std::uint32_t iteration = 0;
   std::vector<KeptArray> arrays;
 
-  // As kept, of zeros: what a state of this configuration has. fields: of an environment's state.
-  static TrainerState of_zeros(const Config& config, const Model& model, std::size_t fields);
+  // As kept, of zeros: what a state of this configuration has.
+  static TrainerState of_zeros(const Config& config, const Model& model);
 
   // By name; it must be there. The parameters' name is "".
   const KeptArray& array(std::string_view name) const;

@@ -9,8 +9,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -20,42 +18,22 @@
 #include "host/base/error.hpp"
 #include "host/runs/training.hpp"
 #include "tests/kernels/fiber_machine.hpp"
+#include "tests/support/forwarding_device.hpp"
 #include "tools/commands/command_line.hpp"
 #include "tools/commands/results_json.hpp"
 
 namespace perilune {
 namespace {
 
-class FiberDevice : public Device {
+class FiberDevice : public test::ForwardingDevice {
  public:
   const Machine& machine() const override { return test::forward_fiber_machine(); }
   std::string description() const override { return "fibers"; }
-  bool is_cuda() const override { return false; }
   bool supports(Precision) const override { return true; }
-  Queue& queue() override { return queue_; }
-  std::size_t free_memory() const override { return std::size_t{1} << 32; }
   std::size_t max_block_storage() const override { return std::size_t{1} << 18; }
-  void* allocate(std::size_t bytes) override {
-    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (memory == nullptr) throw OutOfMemoryError("no memory is left");
-    std::memset(memory, 0, bytes);
-    return memory;
-  }
-  void release(void* memory) override { std::free(memory); }
-  void* allocate_shared(std::size_t bytes) override { return allocate(bytes); }
-  void release_shared(void* memory) override { std::free(memory); }
-  void upload(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
-  void download(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
-  void synchronize() override {}
   MatrixLibrary& matrix_library(Precision) override {
     throw UsageError("fibers have no matrix library - set fused = true");
   }
-  std::unique_ptr<Recording> record(std::function<void(Queue&)> enqueue, bool) override {
-    return std::make_unique<Replay>(std::move(enqueue), queue_);
-  }
-
- private:
-  Queue queue_;
 };
 
 struct TrainOptions : SettingsOptions {

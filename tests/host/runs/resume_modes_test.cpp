@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "host/base/error.hpp"
 #include "host/planning/precision.hpp"
 #include "host/runs/checkpoint.hpp"
 #include "host/runs/run_directory.hpp"
@@ -109,7 +110,7 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
     const Model model = model_of(config);
     float next = 1.0f;
     std::uint32_t next_count = 1000;
-    Checkpoint checkpoint{config, TrainerState::of_zeros(config, model, 7), {}, false};
+    Checkpoint checkpoint{config, TrainerState::of_zeros(config, model), {}, false};
     TrainerState& state = checkpoint.state;
     state.iteration = 12;
     for (KeptArray& array : state.arrays) {
@@ -144,6 +145,27 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
     EXPECT_EQ(loaded.state, state);
     EXPECT_EQ(load_policy(policy_path(run.path())).parameters, state.parameters());
   }
+}
+
+/// As another version of a simulator may have had them: they must not be copied over other arrays.
+TEST(ResumeModes, StatesWithOtherFieldsAreRefused) {
+  const TemporaryDirectory scratch;
+  Config config;
+  set_key(config, "num_envs", "5");
+  const RunDirectory run = RunDirectory::create(config, scratch / "run");
+  const Model model = model_of(config);
+  Checkpoint checkpoint{config, TrainerState::of_zeros(config, model), {}, false};
+  for (KeptArray& array : checkpoint.state.arrays) {
+    if (array.name == "environments.fields") array = {array.name, {7, 5}, false, std::vector<float>(7 * 5)};
+  }
+  save_checkpoint(run.path(), model, checkpoint, 4242, true);
+  std::string message = "none";
+  try {
+    load_checkpoint(checkpoint_path(run.path()), config);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("\"environments.fields\""), std::string::npos) << message;
 }
 
 }  // namespace
