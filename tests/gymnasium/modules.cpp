@@ -8,6 +8,7 @@
 #include "sims/continuous_collision.hpp"
 #include "sims/island.hpp"
 #include "sims/lunar_world.hpp"
+#include "sims/walker_world.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 namespace {
@@ -205,11 +206,9 @@ struct Impacts {
   static void run(Reader<Real> in, Writer<Real> out) {
     const int iterations = in.integer();
     const MassData mass = in.mass();
-    const Real far(1000.0f);
-    GroundContacts<Real> ground{};
+    GroundContacts<Real, 1> ground{};
     ground.friction = in.real();
     ground.edges[0] = in.edge();
-    ground.edges[1] = {{far, far}, {far + Real(1.0f), far}};
     const Body<Real> before = in.body();
     Body<Real> body = before;
     integrate_position(body, Real(kTimeStep));

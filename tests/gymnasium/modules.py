@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from gymnasium.envs.box2d.bipedal_walker import BipedalWalker
 from gymnasium.envs.box2d.lunar_lander import LunarLander
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -120,11 +121,14 @@ class Ours:
 
 def real_bodies():
     """Gymnasium's, in the order of modules.cpp."""
-    lander = LunarLander()
-    lander.reset(seed=0)
+    lander, walker = LunarLander(), BipedalWalker()
+    lander.reset(seed=0), walker.reset(seed=0)
     return [
         real_modules.Shape.of("lander hull", lander, lander.lander),
         real_modules.Shape.of("lander leg", lander, lander.legs[0]),
+        real_modules.Shape.of("walker hull", walker, walker.hull),
+        real_modules.Shape.of("upper leg", walker, walker.legs[0]),
+        real_modules.Shape.of("lower leg", walker, walker.legs[1]),
     ]
 
 
