@@ -246,20 +246,21 @@ struct BipedalWalker {
 
   template <class Real>
   PERILUNE_HD static void observe(const Params&, const State<Real>& state, Real* out) {
+    using N = Number<Real>;
     using math::constant;
     const walker::World<Real>& world = state.world;
     const Body<Real>& hull = world.bodies[walker::kHull];
     out[0] = hull.angle;
-    out[1] = hull.spin * constant<Real>(2.0 / 50);
-    out[2] = hull.velocity.x * constant<Real>(0.3 * 20 / 50);
-    out[3] = hull.velocity.y * constant<Real>(0.3 * (400 / walker::kScale) / 50);
+    out[1] = Real(N(hull.spin) * constant<N>(2.0 / 50));
+    out[2] = Real(N(hull.velocity.x) * constant<N>(0.3 * 20 / 50));
+    out[3] = Real(N(hull.velocity.y) * constant<N>(0.3 * (400 / walker::kScale) / 50));
     for (int leg = 0; leg < 2; ++leg) {
       const Body<Real>&upper = world.bodies[1 + 2 * leg], &lower = world.bodies[2 + 2 * leg];
       Real* to = out + 4 + 5 * leg;
       to[0] = upper.angle - hull.angle - Real(leg == 0 ? -0.05f : 0.05f);
-      to[1] = (upper.spin - hull.spin) * constant<Real>(1 / walker::kHipSpeed);
-      to[2] = lower.angle - upper.angle + Real(1.0f);
-      to[3] = math::divide_by_constant(lower.spin - upper.spin, walker::kKneeSpeed);
+      to[1] = Real(N(upper.spin - hull.spin) * constant<N>(1 / walker::kHipSpeed));
+      to[2] = Real(N(lower.angle - upper.angle) + N(1.0f));
+      to[3] = Real(math::divide_by_constant(N(lower.spin - upper.spin), walker::kKneeSpeed));
       to[4] = world.leg_contact[leg];
     }
     walker::cast_rays(world, hull.frame(walker::hull_mass()).origin, out + 14);

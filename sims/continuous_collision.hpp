@@ -87,13 +87,16 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
     }
     Mask<Real> hit(false);
     for (int s = 0; s < kSlots; ++s) hit = hit || (event && first[s] && manifolds[s].touching);
-    for (int s = 0; s < kSlots; ++s) {
-      const Mask<Real> this_one = event && first[s];
-      const Mask<Real> updated = this_one || hit;
-      listener.touches(s, updated, manifolds[s].touching);
-      ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]), ground.stored[s]);
-      missed[s] = (missed[s] && !updated) || (this_one && !hit);
-      tries[s] = tries[s] + select(this_one, one, zero);
+    // The impact's contact is told of first, and then the others.
+    for (const bool impact : {true, false}) {
+      for (int s = 0; s < kSlots; ++s) {
+        const Mask<Real> updated = impact ? event && first[s] : hit && !first[s];
+        if (!any(updated)) continue;
+        listener.touches(s, updated, manifolds[s].touching);
+        ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]), ground.stored[s]);
+        missed[s] = (missed[s] && !updated) || (Mask<Real>(impact) && updated && !hit);
+        if (impact) tries[s] = tries[s] + select(updated, one, zero);
+      }
     }
     moved = hit;
     if (!any(hit)) continue;

@@ -111,8 +111,8 @@ struct Motors {
   Real speed[4];   // rad/s
   Real torque[4];  // the most (N m)
 };
-/// The joint of the model that Gymnasium's number means, and the other way round.
-PERILUNE_HD constexpr int joint_number(int joint) { return joint < 2 ? joint == 0 ? 2 : 3 : 3 - joint; }
+/// The place of the model's joint in that order.
+PERILUNE_HD constexpr int motor_of(int joint) { return joint < 2 ? 3 - joint : joint - 2; }
 
 /// What a part of a leg remembers of the ground.
 template <class Real>
@@ -217,7 +217,7 @@ struct World {
     }
     for (int j = 0; j < Model::kJoints; ++j) {
       island.joint_impulses[j] = world.joints[j];
-      island.motors[j] = {motors.speed[joint_number(j)], h * motors.torque[joint_number(j)]};
+      island.motors[j] = {motors.speed[motor_of(j)], h * motors.torque[motor_of(j)]};
     }
     const Mask<Real> solved = fast ? solve_fast(island) : solve_exactly(island);
     for (int j = 0; j < Model::kJoints; ++j) world.joints[j] = island.joint_impulses[j];
