@@ -203,9 +203,10 @@ def measured_tables():
             for what, value, command in MAKE_ROWS[result["benchmark"]](result):
                 text += f"| {what} | {value} | `{command}` |\n"
         text += "\n"
-    for name, table in (("fidelity", fidelity_table), ("modules", modules_table)):
-        text += table(json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text()))
-    return text
+    fidelity, modules = (
+        json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text()) for name in ("fidelity", "modules")
+    )
+    return text + fidelity_table(fidelity["landers"]) + modules_table(modules)
 
 
 def main():

@@ -206,12 +206,14 @@ class Recording:
 
 
 def same_as_recorded(recording, jobs, plans):
-    """The recorded episodes are those that the real environment makes here and now: plans by kind. Where the C library's
-    sines differ in a bit, a few end otherwise after the first contact."""
+    """The recorded episodes are those that the real environment makes here and now: of `plans`, pairs (kind, plan).
+    Where the C library's sines differ in a bit, a few end otherwise after the first contact."""
     live, rows = Live(jobs), []
     for kind, plan in plans:
         now, then = live.episodes(kind, plan), recording.episodes(kind, plan)
         same = (np.abs(now.returns - then.returns) < 0.01) & (now.lengths == then.lengths) & (now.ends == then.ends)
         share = float(same.mean())
-        rows.append(Row(f"recording: {kind}, episodes that are the same", plan.name, "-", share, None, "at least", 0.95))
+        rows.append(
+            Row(f"recording: {kind}, episodes that are the same", plan.name, "-", share, None, "at least", 0.95)
+        )
     return rows

@@ -6,7 +6,6 @@ distance of two such samples stays below its 5% bound; the simplified lander may
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from gymnasium.envs.box2d import lunar_lander

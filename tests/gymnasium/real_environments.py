@@ -98,8 +98,8 @@ class WalkerDraws:
 
 
 class RealEnvironments:
-    """Gymnasium's `environments` with the generators `draws`, stepped together as perilune.VectorEnv steps them, for one
-    episode each: what has ended stays where it is."""
+    """Gymnasium's `environments` with the generators `draws`, stepped together as perilune.VectorEnv steps them, for
+    one episode each: what has ended stays where it is."""
 
     def __init__(self, environments, draws, max_steps):
         self._environments, self._draws, self._max_steps = environments, draws, max_steps
@@ -116,7 +116,8 @@ class RealEnvironments:
         return self._observations.copy()
 
     def step(self, actions):
-        """actions: integers [n], or float32 [n, numbers]. Returns observations, rewards, terminated, truncated, infos."""
+        """actions: integers [n], or float32 [n, numbers]. Returns observations, rewards, terminated, truncated,
+        infos."""
         count = len(self._environments)
         rewards, terminated = np.zeros(count), np.zeros(count, bool)
         for i in np.flatnonzero(self._running):

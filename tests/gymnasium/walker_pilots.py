@@ -126,9 +126,9 @@ def heuristic_pilots(numbers, sigma=0.0, seed=0):
 
 
 def perturbed_pilots(numbers, policies, seed):
-    """`policies` heuristics of all qualities for len(numbers) walkers, one after the other: walker i is walked by policy
-    numbers[i] % policies. Each gain is multiplied by exp(0.15 N(0, 1)). Without noise a walk's gait is an accident of
-    its first steps, so all have some."""
+    """`policies` heuristics of all qualities for len(numbers) walkers, one after the other: walker i is walked by
+    policy numbers[i] % policies. Each gain is multiplied by exp(0.15 N(0, 1)). Without noise a walk's gait is an
+    accident of its first steps, so all have some."""
     rng = np.random.default_rng(seed)
     gains = (GAINS * np.exp(0.15 * rng.standard_normal((policies, len(GAINS))))).astype(np.float32)
     sigma = rng.uniform(0.1, 0.4, policies)
