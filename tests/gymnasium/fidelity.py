@@ -97,7 +97,7 @@ FAMILIES = {
         walker_comparisons,
         walker_comparisons.WALKS,
         "terrain",
-        {"starts": 200, "walks": 600, "random": 1000, "policies": 40, "episodes": 100},
+        {"starts": 200, "walks": 600, "random": 1000, "policies": 30, "episodes": 30},
         {"starts": 20, "check": 10},
     ),
 }

@@ -31,7 +31,7 @@ def heuristic_plans(walks):
 
 
 def policy_plans(policies, episodes):
-    """Walker i is walked by policy i % policies."""
+    """Walker i is walked by policy i % policies, so that the head of a plan has fewer episodes of each."""
     yield Plan("walker", perturbed_pilots(np.arange(policies * episodes), policies, SEED), {})
 
 

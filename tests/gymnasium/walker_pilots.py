@@ -125,14 +125,24 @@ def heuristic_pilots(numbers, sigma=0.0, seed=0):
     return Pilots(np.tile(GAINS, (len(numbers), 1)), np.full(len(numbers), sigma), seed, numbers)
 
 
+# Of 300 perturbed pilots, which most often fall at once, these are of all qualities: their mean returns here, over six
+# walks, are spread evenly from -118 to 221.
+CANDIDATES, CANDIDATE_SEED = 300, 5
+CHOSEN = np.array(
+    [16, 19, 22, 26, 35, 38, 41, 48, 62, 66, 88, 92, 100, 142, 144, 148, 156, 160, 167, 169, 189, 202, 203, 211, 231]
+    + [239, 254, 276, 294, 295]
+)
+
+
 def perturbed_pilots(numbers, policies, seed):
-    """`policies` heuristics of all qualities for len(numbers) walkers, one after the other: walker i is walked by
-    policy numbers[i] % policies. Each gain is multiplied by exp(0.15 N(0, 1)). Without noise a walk's gait is an
-    accident of its first steps, so all have some."""
-    rng = np.random.default_rng(seed)
-    gains = (GAINS * np.exp(0.15 * rng.standard_normal((policies, len(GAINS))))).astype(np.float32)
-    sigma = rng.uniform(0.1, 0.4, policies)
-    which = numbers % policies
+    """Heuristics of all qualities for len(numbers) walkers, one after the other: walker i is walked by policy
+    numbers[i] % policies, one of the chosen ones. Each gain is multiplied by exp(s N(0, 1)) with an s of up to 0.12, and actions have some
+    noise: without it a walk's gait is an accident of its first steps."""
+    rng = np.random.default_rng(CANDIDATE_SEED)
+    spread = rng.uniform(0, 0.12, (CANDIDATES, 1))
+    gains = (GAINS * np.exp(spread * rng.standard_normal((CANDIDATES, len(GAINS))))).astype(np.float32)
+    sigma = rng.uniform(0, 0.1, CANDIDATES)
+    which = CHOSEN[numbers % policies]
     return Pilots(gains[which], sigma[which], seed, numbers)
 
 
