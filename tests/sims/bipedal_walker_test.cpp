@@ -209,9 +209,9 @@ TEST(BipedalWalker, RaysEndWhereTheyFirstMeetTheGround) {
     auto& world = episode.state.world;
     const float shift = number % 4 == 0 ? 0.0f : static_cast<float>(number % 93);
     world.bodies[0].center.x += shift - 4.0f;
-    float observation[24], bodies[kBodyValues];
-    BipedalWalker::observe(episode.params, episode.state, observation);
+    float bodies[kBodyValues], fractions[walker::kRays];
     BipedalWalker::bodies(episode.state, bodies);
+    walker::cast_rays(world, {bodies[0], bodies[1]}, fractions);
     const double x = bodies[0], y = bodies[1];
     for (int ray = 0; ray < 10; ++ray) {
       const double dx = std::sin(.15 * ray) * 160 / 30, dy = -std::cos(.15 * ray) * 160 / 30;
@@ -224,7 +224,7 @@ TEST(BipedalWalker, RaysEndWhereTheyFirstMeetTheGround) {
         const double place = ((ax - x) * dy - (ay - y) * dx) / determinant;
         if (place >= 0 && place <= 1 && part >= 0 && part < nearest) nearest = part;
       }
-      EXPECT_NEAR(observation[14 + ray], nearest, 2e-5) << "episode " << number << " ray " << ray;
+      EXPECT_NEAR(fractions[ray], nearest, 2e-5) << "episode " << number << " ray " << ray;
       ++(nearest < 1 ? hits : misses);
     }
   }
