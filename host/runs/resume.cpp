@@ -146,6 +146,7 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
   if (layers != own_layers || activation != own_activation) {
     initial.notes.push_back(formatted("hidden layers of {} units, {}, as that policy has", layers, activation));
   }
+  if (is_given("init")) initial.notes.push_back("init has no effect: the weights are those of the policy");
   if (is_given("log_std_init")) {
     initial.notes.push_back("log_std_init has no effect: the policy has standard deviations of its own");
   }

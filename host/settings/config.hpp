@@ -24,6 +24,7 @@ namespace perilune {
 
 struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   enum class Fused { kAuto, kTrue, kFalse };
+  enum class Init { kOrthogonal, kTorch, kGlorot };
 
   // What is run.
   std::string name = "custom";
@@ -48,6 +49,7 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
+  Init init = Init::kOrthogonal;       // of weights and biases
   double log_std_init = 0.0;           // with continuous actions only, as learn_std
   std::optional<Precision> precision;  // none: auto, see precision.hpp
   Fused fused = Fused::kAuto;

@@ -30,6 +30,8 @@ constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization:
 constexpr Named<KlStop> kKlStops[] = {{"epoch", KlStop::kEpoch}, {"iteration", KlStop::kIteration}};
 constexpr Named<KlEstimator> kKlEstimators[] = {{"k1", KlEstimator::kK1}, {"k3", KlEstimator::kK3}};
 constexpr Named<Activation> kActivations[] = {{"tanh", Activation::kTanh}, {"relu", Activation::kRelu}};
+constexpr Named<Config::Init> kInits[] = {
+    {"orthogonal", Config::Init::kOrthogonal}, {"torch", Config::Init::kTorch}, {"glorot", Config::Init::kGlorot}};
 constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt},
                                                            {kPrecisionNames[0], Precision::kFp32},
                                                            {kPrecisionNames[1], Precision::kTf32},
@@ -111,6 +113,8 @@ const std::vector<Key>& keys() {
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
        "units of each hidden layer, instead of hidden_width and hidden_layers", kFixed},
       {"activation", choice<&Config::activation, kActivations>(), 0, 0, "of the hidden layers", kFixed},
+      {"init", choice<&Config::init, kInits>(), 0, 0,
+       "first weights: orthogonal (gain sqrt 2, heads 0.01 and 1), torch.nn.Linear's default, or Glorot's uniform", kFixed},
       {"log_std_init", &Config::log_std_init, -10, 5,
        "logarithm of the standard deviation of continuous actions, at first", kFixed},
       {"learn_std", &Config::learn_std, 0, 0,

@@ -73,6 +73,7 @@ const std::vector<Row> kRows = {
     {"hidden_layers", "1"},
     {"hidden_sizes", "16"},
     {"activation", "relu"},
+    {"init", "torch"},
     {"log_std_init", "-1", Shows::kInTraining, kContinuous},
     {"learn_std", "false", Shows::kInTraining, kContinuous},
     {"precision", "bf16", Shows::kInTraining, {{"hidden_width", "64"}}},
