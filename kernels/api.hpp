@@ -190,8 +190,9 @@ struct AdvantageMomentsArgs {
   Control* control;
   const float* advantages;  ///< [B]
   float* moments;           ///< [moment_chunks][kChunkMoments][epochs][minibatches]
-  float* scales;            ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + 1e-8)
+  float* scales;            ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + epsilon)
   std::int32_t num_minibatches, num_epochs;
+  float epsilon;  ///< norm_adv_epsilon
 };
 /// Of a chunk's samples: their count, mean and sum of squared deviations from it.
 inline constexpr int kChunkMoments = 3;
@@ -354,7 +355,7 @@ struct KernelTable {
   const Kernels* fused;      ///< [fused_count]
   const Kernels* layerwise;  ///< [layerwise_count], one for each environment
 };
-inline constexpr std::uint32_t kKernelTableVersion = 1;
+inline constexpr std::uint32_t kKernelTableVersion = 2;
 
 /// All kernels of one machine. Those that know no environment are named as in Kernels.
 struct Machine {

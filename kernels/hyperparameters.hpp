@@ -51,6 +51,7 @@ struct HyperparameterNumbers {
   Real max_grad_norm = Real(0.5);  ///< 0: off
   Real gamma = Real(0.99);
   Real gae_lambda = Real(0.95);
+  Real norm_adv_epsilon = Real(1e-8);  ///< added to the standard deviation of advantages
   Real clip_coef = Real(0.2);
   Real ent_coef = Real(0.01);
   Real vf_coef = Real(0.5);

@@ -231,7 +231,8 @@ struct Iteration {
             .moments = arrays.chunk_moments,
             .scales = arrays.advantage_scales,
             .num_minibatches = num_minibatches,
-            .num_epochs = update_epochs};
+            .num_epochs = update_epochs,
+            .epsilon = hyper.norm_adv_epsilon};
   }
 
   UpdateArgs update_args(const Minibatch& minibatch) const {

@@ -14,7 +14,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Mean and 1 / (standard deviation + 1e-8) to normalise advantages with.
+/// Mean and 1 / (standard deviation + norm_adv_epsilon) to normalise advantages with.
 struct AdvantageScale {
   float mean;
   float inverse_std;
@@ -23,7 +23,7 @@ struct AdvantageScale {
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == Normalization::kNone) return {0.0f, 1.0f};
   if (args.hyper.norm_adv == Normalization::kBatch) {
-    return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
+    return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + args.hyper.norm_adv_epsilon)};
   }
   return {args.scales[2 * args.minibatch], args.scales[2 * args.minibatch + 1]};
 }
@@ -420,7 +420,7 @@ struct AdvantageMoments {
     }
     block.lanes([&](Lane lane) {  // the first part's lanes are the columns
       const Real deviation = sqrt(sample_variance(moments[lane].squares, n));
-      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(1e-8f))};
+      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(args.epsilon))};
       block.store_row(args.scales + 2 * first, lane, scale);
     });
   }

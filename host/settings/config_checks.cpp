@@ -146,6 +146,8 @@ std::vector<Idle> idle_settings(const Config& config) {
       {no_kl, "kl_estimator", kNoKl, "set target_kl"},
       {one_step, "gae_lambda", "with num_steps = 1 there is no later step to weigh", "raise num_steps"},
       {!one_step && myopic, "gae_lambda", "with gamma = 0 no later step counts", "raise gamma"},
+      {config.norm_adv == Normalization::kNone, "norm_adv_epsilon", "with norm_adv = none nothing is normalised",
+       "set norm_adv"},
       {find_environment(config.env_id).action_space.continuous && !config.learn_std, "ent_coef",
        "with learn_std = false the entropy is constant", "set learn_std = true"},
       {config.eval_every > iterations, "eval_every", kShort, kLonger},

@@ -96,6 +96,7 @@ const std::vector<Key>& keys() {
       {"value_target", choice<&Config::value_target, kValueTargets>(), 0, 0,
        "what values learn: lambda-returns or discounted returns"},
       {"norm_adv", choice<&Config::norm_adv, kNormalizations>(), 0, 0, "where advantages are normalised"},
+      {"norm_adv_epsilon", &Config::norm_adv_epsilon, 1e-20, 1, "added to the standard deviation of advantages"},
       {"clip_coef", &Config::clip_coef, 0, 10, "clip range of the probability ratio"},
       {"anneal_clip_coef", choice<&Config::anneal_clip_coef, kAnneals>(), 0, 0,
        "clip range over the run: constant, or linearly to 0"},

@@ -224,7 +224,7 @@ class ReferenceTraining {
     const bool each = config_.norm_adv == Normalization::kMinibatch;
     if (config_.norm_adv == Normalization::kNone) return samples;
     const double center = each ? mean(advantages) : batch_mean_;
-    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + 1e-8;
+    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + config_.norm_adv_epsilon;
     for (Sample& sample : samples) sample.advantage = (sample.advantage - center) / deviation;
     return samples;
   }

@@ -427,6 +427,7 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {separate, "kl_stop", "iteration", "target_kl=0.1"},
       {one_step, "gae_lambda", "0.5", "num_steps=2"},
       {{{"gamma", "0"}}, "gae_lambda", "0.5", "gamma=0.5"},
+      {{{"norm_adv", "none"}}, "norm_adv_epsilon", "1e-5", "norm_adv=batch"},
       {fixed_std, "ent_coef", "0.5", "learn_std=true"},
       {short_run, "eval_every", "11", "total_timesteps=5633"},
       {short_run, "checkpoint_every", "11", "total_timesteps=5633"},

@@ -101,10 +101,10 @@ class Problem {
     double center = 0.0, deviation = 1.0;
     if (args.hyper.norm_adv == kMinibatch) {
       center = mean(x);
-      deviation = std::sqrt(sample_variance_of(x)) + 1e-8;
+      deviation = std::sqrt(sample_variance_of(x)) + epsilon;
     } else if (args.hyper.norm_adv == kBatch) {
       center = control[0].advantage_mean;
-      deviation = control[0].advantage_std + 1e-8;
+      deviation = control[0].advantage_std + epsilon;
     }
     for (Sample& sample : result) sample.advantage = (sample.advantage - center) / deviation;
     return result;
@@ -124,6 +124,7 @@ class Problem {
 
   Networks networks;
   LossSettings settings{double{0.2f}, double{0.01f}, 0.5, false};
+  double epsilon = 1e-8;  ///< norm_adv_epsilon
   Vector exact_parameters;
   std::vector<Sample> batch;
   Buffer<float> gradients, sums, moments, scales;
@@ -148,7 +149,7 @@ class UpdateTest : public EveryMachine {
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == kMinibatch) {
       machine().advantage_moments({p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(),
-                                   p.scales.data(), c.num_minibatches, 1},
+                                   p.scales.data(), c.num_minibatches, 1, static_cast<float>(p.epsilon)},
                                   queue());
     }
     const Kernels& kernels = kernels_for(c.width, c.task);
@@ -303,6 +304,22 @@ TEST_P(UpdateTest, NormalisesAdvantagesFarFromZero) {
   }
 }
 
+/// An epsilon that is no rounding error, in both normalisations.
+TEST_P(UpdateTest, AnEpsilonOfAdvantages) {
+  for (const Normalization norm_adv : {kMinibatch, kBatch}) {
+    for (const int width : small_widths()) {
+      const Case c{97, 2, 1, width, 2, 2, Activation::kTanh, false, norm_adv, 1, width == 0 ? 1 : 2};
+      Problem p(subject(), c, 9, true);
+      p.args.hyper.norm_adv_epsilon = 0.75f;
+      p.epsilon = 0.75;
+      run(c, p);
+      const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.minibatch(), p.settings);
+      // Float sums of 97 terms around 1; without the epsilon the loss would be 1.4 times or more of it.
+      expect_close("policy loss", p.sum(kPolicyLoss), expected.policy, {2e-7 * 97, 3e-6});
+    }
+  }
+}
+
 /// Does not trust the reference's backward: differences of its loss.
 TEST_P(UpdateTest, EqualsCentralDifferences) {
   if (subject().rounding > 0.0) GTEST_SKIP() << "finer than this precision";
@@ -420,7 +437,8 @@ void expect_advantage_moments(const Subject& on, int size, int minibatches, int 
   for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
     const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
     on.machine().advantage_moments(
-        {sampling, control.data(), advantages.data(), moments.data(), scales.data(), minibatches, epochs}, on.queue());
+        {sampling, control.data(), advantages.data(), moments.data(), scales.data(), minibatches, epochs, 1e-8f},
+        on.queue());
     on.finish();
     EXPECT_EQ(control[0].moments_ticket, 0u) << "the next launch would miss its last block";
     for (int group = 0; group < groups; ++group) {
