@@ -154,7 +154,7 @@ struct RolloutArgs {
   std::int32_t num_steps;
   std::uint32_t truncate_at_end;  ///< 1: the last step truncates every episode
   float* records;                 ///< [B][record floats]: observation, action(s), log-probability, value, zeros
-  float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
+  float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation) (bootstrap_truncated)
   float* values;                  ///< [T+1][N]; the last row is the value of the observation after the last step
   std::uint8_t* ends;             ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
   std::uint8_t* truncations;      ///< [T][N] or null; 1 where it was truncated (tests only)

@@ -68,6 +68,7 @@ struct HyperparameterChoices {
   Normalization norm_adv = Normalization::kMinibatch;
   KlStop kl_stop = KlStop::kEpoch;
   KlEstimator kl_estimator = KlEstimator::kK3;
+  bool bootstrap_truncated = true;  ///< false: where an episode is truncated it is worth as little as a terminated one
   bool clip_vloss = true;
   bool learn_std = true;  ///< train a continuous policy's standard deviations
 

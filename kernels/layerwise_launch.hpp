@@ -242,9 +242,10 @@ class LayerwiseLaunch {
       floats = carver.floats();
     }
 
-    /// Of one environment in a rollout: at the limit, every max_episode_steps after it, and at the end.
+    /// Of one environment in a rollout, of those that are bootstrapped: at the limit, every max_episode_steps after it,
+    /// and at the end.
     static int most_truncations(const RolloutArgs& args) {
-      if (args.num_steps == 0) return 0;
+      if (args.num_steps == 0 || !args.hyper.bootstrap_truncated) return 0;
       const std::uint32_t steps = static_cast<std::uint32_t>(args.num_steps);
       const std::uint32_t truncations = (steps - 1) / args.environments.max_episode_steps + 1 + args.truncate_at_end;
       return static_cast<int>(truncations < steps ? truncations : steps);

@@ -32,6 +32,7 @@ const std::vector<Aliases>& aliases() {
       {"value_iterations", {"train_v_iters"}},
       {"gamma", {"discount", "discount_factor"}},
       {"gae_lambda", {"lam", "lambda", "gae", "tau"}},
+      {"bootstrap_truncated", {"bootstrap", "handle_timeout_termination", "timeout_bootstrap", "value_bootstrap"}},
       {"clip_coef", {"clip", "clip_eps", "clip_param", "clip_range", "clip_ratio", "clip_epsilon"}},
       {"clip_vloss", {"clip_range_vf", "vf_clip", "clip_value_loss"}},
       {"ent_coef", {"entropy", "entropy_coef", "entropy_coeff", "entropy_coefficient"}},

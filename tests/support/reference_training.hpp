@@ -203,7 +203,9 @@ class ReferenceTraining {
     const bool at_end = config_.truncate_at_rollout_end && t + 1 == config_.num_steps;
     Step result{outcome.reward, sample.old_value, outcome.terminated,
                 !outcome.terminated && (mine.elapsed == episode_limit(config_) || at_end), 0.0};
-    if (result.truncated) result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    if (result.truncated && config_.bootstrap_truncated) {
+      result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    }
     if (result.terminated || result.truncated) {
       metrics_[Metric::kEpisodes] += 1;
       metrics_[Metric::kEpisodicReturn] += mine.total;

@@ -59,6 +59,7 @@ const std::vector<Row> kRows = {
     {"gamma", "0.9"},
     {"gae_lambda", "0.9"},
     {"value_target", "discounted"},
+    {"bootstrap_truncated", "false", Shows::kInTraining, {{"max_episode_steps", "9"}}},
     {"norm_adv", "batch"},
     {"norm_adv_epsilon", "0.5"},
     {"clip_coef", "0.01"},
