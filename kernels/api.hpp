@@ -31,6 +31,7 @@ inline constexpr int kTensorAlignment = 16;
 struct Network {
   std::int32_t depth;
   Activation activation;
+  OutputActivation output_activation;  ///< fused kernels do not look at it
   std::int32_t width[kMaxHiddenLayers];  ///< units of each hidden layer
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];

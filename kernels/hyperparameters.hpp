@@ -16,6 +16,9 @@ namespace perilune {
 /// Of the hidden layers.
 enum class Activation : std::int32_t { kTanh, kRelu };
 
+/// Of both networks' outputs; fused kernels have none.
+enum class OutputActivation : std::int32_t { kNone, kRelu, kTanh };
+
 /// What rollouts and updates multiply matrices in; sums, weights, losses and the optimiser are fp32 in all of them.
 enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 /// As users write them.

@@ -52,12 +52,13 @@ class LayerByLayer {
                                                .rows = units(l),
                                                .columns = columns,
                                                .hidden = l < head ? 1u : 0u,
-                                               .activation = network_.activation});
+                                               .activation = network_.activation,
+                                               .output_activation = network_.output_activation});
     }
   }
 
   /// The gradient of every parameter, written to or added to gradient[0..parameters), given the matrices of the last
-  /// forward() and now d(loss)/d(output) in `output`. Overwrites layers; `spare` holds one more hidden layer.
+  /// forward() and now d(loss)/d(W x + b) of the head in `output`. Overwrites layers; `spare` holds one more hidden layer.
   void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare, float* gradient,
                 bool accumulate) const {
     const int head = network_.depth;

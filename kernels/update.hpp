@@ -43,6 +43,7 @@ class PolicyLosses {
     Real old_log_probability, advantage;
   };
 
+  PERILUNE_DEVICE static const Network& network(const UpdateArgs& args) { return args.actor; }
   /// What a sample's loss needs besides its record.
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.advantages; }
 
@@ -125,6 +126,7 @@ class ValueLosses {
     Real old_value, target;
   };
 
+  PERILUNE_DEVICE static const Network& network(const UpdateArgs& args) { return args.critic; }
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.targets; }
 
   PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args)

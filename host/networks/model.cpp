@@ -44,6 +44,7 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   sizes.insert(sizes.begin(), inputs);
   sizes.push_back(outputs);
   network.activation = config.activation;
+  network.output_activation = config.output_activation;
   network.begin = static_cast<std::int32_t>(model.floats);
   for (int l = 0; l <= network.depth; ++l) {
     const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);

@@ -138,13 +138,22 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
     config.hidden_sizes = source.hidden_sizes;
   }
   const std::string activation = value_text(source, "activation"), own_activation = value_text(config, "activation");
-  if (activation != own_activation && is_given("activation")) refuse("activation", own_activation, activation);
+  for (const char* key : {"activation", "output_activation"}) {
+    const std::string there = value_text(source, key), here = value_text(config, key);
+    if (there != here && is_given(key)) refuse(key, here, there);
+  }
+  const bool other_outputs = config.output_activation != source.output_activation;
   config.activation = source.activation;
+  config.output_activation = source.output_activation;
 
   initial.notes.push_back(
       formatted("begins with the weights of {}, of step {} in {}", name, initial.policy.step, task_text(source)));
   if (layers != own_layers || activation != own_activation) {
     initial.notes.push_back(formatted("hidden layers of {} units, {}, as that policy has", layers, activation));
+  }
+  if (other_outputs) {
+    initial.notes.push_back(
+        formatted("output_activation = {}, as that policy has", value_text(source, "output_activation")));
   }
   if (is_given("init")) initial.notes.push_back("init has no effect: the weights are those of the policy");
   if (is_given("log_std_init")) {

@@ -49,6 +49,7 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
+  OutputActivation output_activation = OutputActivation::kNone;
   Init init = Init::kOrthogonal;       // of weights and biases
   double log_std_init = 0.0;           // with continuous actions only, as learn_std
   std::optional<Precision> precision;  // none: auto, see precision.hpp

@@ -47,6 +47,7 @@ const std::vector<Aliases>& aliases() {
       {"hidden_width", {"width", "hidden_dim", "hidden_units"}},
       {"hidden_layers", {"num_layers", "n_layers", "depth"}},
       {"activation", {"activation_fn", "nonlinearity"}},
+      {"output_activation", {"output_nonlinearity", "final_activation", "last_activation"}},
       {"init", {"weight_init", "initialization", "initialisation", "ortho_init", "kernel_initializer"}},
       {"log_std_init", {"log_std", "init_log_std"}},
       {"learn_std", {"learn_log_std", "fixed_std"}},

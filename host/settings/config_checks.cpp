@@ -100,8 +100,14 @@ void validate_learning(const Config& config) {
       "learning_rate (a policy is played without training by perilune eval)");
 }
 
-// fused = true: layers of one size, and kernels for it.
+// fused = true: layers of one size without an activation behind the last one, and kernels for it.
 void require_fused(const Config& config, std::span<const int> widths) {
+  if (config.output_activation != OutputActivation::kNone) {
+    throw UsageError(
+        formatted("output_activation = {} has no fused kernels - allowed with fused = true: none - set fused = auto, "
+                  "which goes layer by layer, or output_activation = none",
+                  value_text(config, "output_activation")));
+  }
   const std::vector<int> sizes = layer_sizes(config);
   const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) == static_cast<std::ptrdiff_t>(sizes.size());
   if (uniform && sizes.size() <= kMaxFusedLayers && std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {

@@ -30,6 +30,8 @@ constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization:
 constexpr Named<KlStop> kKlStops[] = {{"epoch", KlStop::kEpoch}, {"iteration", KlStop::kIteration}};
 constexpr Named<KlEstimator> kKlEstimators[] = {{"k1", KlEstimator::kK1}, {"k3", KlEstimator::kK3}};
 constexpr Named<Activation> kActivations[] = {{"tanh", Activation::kTanh}, {"relu", Activation::kRelu}};
+constexpr Named<OutputActivation> kOutputActivations[] = {
+    {"none", OutputActivation::kNone}, {"relu", OutputActivation::kRelu}, {"tanh", OutputActivation::kTanh}};
 constexpr Named<Config::Init> kInits[] = {
     {"orthogonal", Config::Init::kOrthogonal}, {"torch", Config::Init::kTorch}, {"glorot", Config::Init::kGlorot}};
 constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt},
@@ -116,6 +118,8 @@ const std::vector<Key>& keys() {
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
        "units of each hidden layer, instead of hidden_width and hidden_layers", kFixed},
       {"activation", choice<&Config::activation, kActivations>(), 0, 0, "of the hidden layers", kFixed},
+      {"output_activation", choice<&Config::output_activation, kOutputActivations>(), 0, 0,
+       "of both networks' outputs: the policy's and the value; others than none go layer by layer", kFixed},
       {"init", choice<&Config::init, kInits>(), 0, 0,
        "first weights: orthogonal (gain sqrt 2, heads 0.01 and 1), torch.nn.Linear's default, or Glorot's uniform", kFixed},
       {"log_std_init", &Config::log_std_init, -10, 5,

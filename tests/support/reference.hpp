@@ -54,6 +54,11 @@ struct Mlp {
   int in(int layer) const { return layer == 0 ? inputs : network.width[layer - 1]; }
   int out(int layer) const { return layer == network.depth ? outputs : network.width[layer]; }
 
+  double output(double sum) const {
+    if (network.output_activation == OutputActivation::kTanh) return std::tanh(sum);
+    return network.output_activation == OutputActivation::kRelu ? std::max(0.0, sum) : sum;
+  }
+
   /// Every layer's output: [0] is x, back() the network's output.
   std::vector<Vector> forward(const Vector& parameters, const Vector& x) const {
     std::vector<Vector> layers = {x};
@@ -65,18 +70,22 @@ struct Mlp {
           sum += parameters[at(network.weight[l] + o * in(l) + i)] * layers[at(l)][at(i)];
         }
         const bool hidden = l < network.depth;
-        y[at(o)] = !hidden ? sum : network.activation == Activation::kTanh ? std::tanh(sum) : std::max(0.0, sum);
+        y[at(o)] = !hidden                                    ? output(sum)
+                   : network.activation == Activation::kTanh ? std::tanh(sum)
+                                                              : std::max(0.0, sum);
       }
       layers.push_back(y);
     }
     return layers;
   }
 
-  /// Distance of the nearest hidden unit from where its activation's slope jumps, given what forward returned.
+  /// Distance of the nearest unit from where its activation's slope jumps, given what forward returned.
   double nearest_kink(const Vector& parameters, const std::vector<Vector>& layers) const {
     double nearest = std::numeric_limits<double>::infinity();
-    if (network.activation == Activation::kTanh) return nearest;
-    for (int l = 0; l < network.depth; ++l) {
+    const bool relu = network.activation == Activation::kRelu;
+    const bool relu_outputs = network.output_activation == OutputActivation::kRelu;
+    for (int l = 0; l <= network.depth; ++l) {
+      if (!(l < network.depth ? relu : relu_outputs)) continue;
       for (int o = 0; o < out(l); ++o) {
         double sum = parameters[at(network.bias[l] + o)];
         for (int i = 0; i < in(l); ++i) {
@@ -90,6 +99,11 @@ struct Mlp {
 
   /// Adds d(loss)/d(parameter) to gradient, given what forward returned and d(loss)/d(output).
   void backward(const Vector& parameters, const std::vector<Vector>& layers, Vector slope, Vector& gradient) const {
+    for (std::size_t o = 0; o < slope.size(); ++o) {
+      const double y = layers.back()[o];
+      if (network.output_activation == OutputActivation::kTanh) slope[o] *= 1.0 - y * y;
+      if (network.output_activation == OutputActivation::kRelu) slope[o] *= y > 0.0 ? 1.0 : 0.0;
+    }
     for (int l = network.depth; l >= 0; --l) {
       Vector previous(at(in(l)), 0.0);
       for (int o = 0; o < out(l); ++o) {

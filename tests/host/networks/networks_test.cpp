@@ -35,6 +35,7 @@ TEST(Networks, FusedWhereThereAreKernelsElseLayerwise) {
   EXPECT_EQ(width_of(with({{"hidden_width", "100"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_layers", "4"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_sizes", "64,32"}})), 0);
+  EXPECT_EQ(width_of(with({{"output_activation", "relu"}})), 0);
   EXPECT_THAT(
       [&] {
         width_of(with({{"hidden_width", "100"}, {"fused", "true"}}));

@@ -50,7 +50,7 @@ TEST(Resume, KeysThatAreFixedForARun) {
   }
   EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs",
                                  "num_steps", "hidden_width", "hidden_layers", "hidden_sizes", "activation",
-                                 "init", "log_std_init", "precision", "fused"));
+                                 "output_activation", "init", "log_std_init", "precision", "fused"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }

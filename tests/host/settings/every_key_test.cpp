@@ -75,6 +75,7 @@ const std::vector<Row> kRows = {
     {"hidden_layers", "1"},
     {"hidden_sizes", "16"},
     {"activation", "relu"},
+    {"output_activation", "tanh", Shows::kInTraining, {{"fused", "false"}}},
     {"init", "torch"},
     {"log_std_init", "-1", Shows::kInTraining, kContinuous},
     {"learn_std", "false", Shows::kInTraining, kContinuous},

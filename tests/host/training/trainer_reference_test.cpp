@@ -165,6 +165,8 @@ TEST(TrainerReference, CartPole) {
         {"norm_adv_epsilon", "0.3"},
         {"value_target", "discounted"},
         {"fused", "false"}}},
+      {"relu of the outputs, torch's first weights",
+       {{"output_activation", "relu"}, {"activation", "relu"}, {"init", "torch"}, {"max_episode_steps", "13"}}},
       {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
       {"separate", kSeparate},
       {"separate, stopped by KL", with(kSeparate, {{"target_kl", "0.003"}})},
@@ -188,6 +190,8 @@ TEST(TrainerReference, ContinuousActions) {
   follow<LanderContinuous>({
       {"the defaults", shape},
       {"narrow at first", with(shape, {{"log_std_init", "-0.5"}, {"max_episode_steps", "6"}})},
+      {"tanh of the outputs, Glorot's first weights",
+       with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}})},
       {"a fixed deviation, separate", with(with(shape, kSeparate), {{"learn_std", "false"}})},
   });
 }

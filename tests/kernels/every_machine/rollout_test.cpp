@@ -17,6 +17,7 @@ struct Case {
   bool truncate_at_end;
   Task task = kCartPole;
   bool bootstrap = true;
+  OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
 };
 
 /// A policy, environments and the arrays of one rollout.
@@ -32,6 +33,7 @@ class Problem {
         values(on, at(c.num_steps + 1) * at(c.count)),
         ends(on, at(c.num_steps) * at(c.count)),
         truncations(on, at(c.num_steps) * at(c.count)) {
+    networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
     Draws draws(seed);
     exact_parameters = networks.draw(draws);
     parameters.emplace(on, exact_parameters);
@@ -249,6 +251,16 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
       {7, 5, 0, 1, 2, Activation::kTanh, 4, true, kLunarLanderContinuous},
       {7, 5, 0, 2, 1, Activation::kRelu, 4, false, kLander},
       {7, 5, 0, 1, 1, Activation::kTanh, 4, true, kLanderContinuous},
+  });
+}
+
+/// Actions are drawn of them, and values are them, also where an episode is truncated.
+TEST_P(RolloutTest, ActivationsOfOutputs) {
+  replay_by_hand({
+      {33, 9, 0, 2, 2, Activation::kRelu, 4, true, kCartPole, true, OutputActivation::kRelu},
+      {65, 7, 0, 1, 3, Activation::kTanh, 5, false, kCartPole, true, OutputActivation::kTanh},
+      {31, 9, 0, 2, 1, Activation::kRelu, 3, false, kPointMass, true, OutputActivation::kRelu},
+      {7, 12, 0, 2, 2, Activation::kTanh, 30, true, kPointMass, true, OutputActivation::kTanh},
   });
 }
 

@@ -23,6 +23,7 @@ struct Case {
   std::uint32_t shuffled;
   int partials;
   Task task = kCartPole;
+  OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
 };
 
 /// A batch of samples, the kernels' arrays of it, and the launch of one minibatch.
@@ -37,6 +38,7 @@ class Problem {
         moments(on, at(c.num_minibatches * on.machine().moment_chunks(c.minibatch_size) * kChunkMoments)),
         scales(on, at(c.num_minibatches) * 2),
         control(on, 1) {
+    networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
     Draws draws(seed, on.input_bits());
     exact_parameters = networks.draw(draws);
     for (const Mlp* mlp : {&networks.actor, &networks.critic}) {
@@ -278,6 +280,10 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {33, 2, 1, 128, 2, 1, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
       {33, 2, 1, 0, 3, 2, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
       {31, 1, 0, 0, 1, 2, Activation::kRelu, false, kMinibatch, 1, 1, kLanderContinuous},
+      {97, 2, 1, 0, 2, 2, Activation::kRelu, true, kMinibatch, 1, 1, kCartPole, OutputActivation::kRelu},
+      {33, 1, 0, 0, 1, 3, Activation::kTanh, false, kNone, 0, 1, kCartPole, OutputActivation::kTanh},
+      {145, 2, 1, 0, 2, 2, Activation::kRelu, false, kBatch, 1, 1, kPointMass, OutputActivation::kRelu},
+      {7, 3, 1, 0, 3, 1, Activation::kTanh, true, kMinibatch, 1, 1, kPointMass, OutputActivation::kTanh},
   };
   for (const Case& c : cases) {
     if (!tests(c.width, std::max(c.actor_depth, c.critic_depth), c.task)) continue;
