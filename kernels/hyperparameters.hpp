@@ -36,8 +36,9 @@ enum class Normalization : std::uint32_t { kNone, kMinibatch, kBatch };
 /// What values learn: lambda-returns or discounted returns.
 enum class ValueTarget : std::uint32_t { kLambda, kDiscounted };
 
-/// When target_kl is looked at: after an epoch, or before each policy step.
-enum class KlStop : std::uint32_t { kEpoch, kIteration };
+/// When target_kl is looked at: after an epoch, or before each step, of the policy alone (kIteration) or of both networks
+/// (kMinibatch).
+enum class KlStop : std::uint32_t { kEpoch, kIteration, kMinibatch };
 
 /// kK3: mean(ratio - 1 - log ratio). kK1: mean(old - new log-probability).
 enum class KlEstimator : std::uint32_t { kK3, kK1 };

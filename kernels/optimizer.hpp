@@ -138,7 +138,7 @@ struct ReduceGradients {
     if (value) running[Metric::kValueLoss] = verdict.mean[kValueLoss];
     running[Metric::kGradientNorm] = verdict.gradient_norm;
 
-    const bool each = hyper.kl_stop == KlStop::kIteration;
+    const bool each = hyper.kl_stop != KlStop::kEpoch;
     const bool step_is_beyond = verdict.beyond_target_kl && each;
     control.nonfinite = verdict.nonfinite;
     if (verdict.beyond_target_kl && (each || args.last_of_epoch != 0)) control.stop_policy = 1;

@@ -52,12 +52,11 @@ void validate_update_mode(const Config& config) {
                   "set epoch_lr_decay = 1 or update_mode = joint",
                   shortest_text(config.epoch_lr_decay)));
   }
-  const bool stops_by_iteration = config.kl_stop == KlStop::kIteration;
-  if (config.target_kl > 0.0 && separate != stops_by_iteration) {
+  if (config.target_kl > 0.0 && separate != (config.kl_stop == KlStop::kIteration)) {
     throw UsageError(
-        formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
+        formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch or minibatch, separate with "
                   "iteration - change one of them, or set target_kl = 0",
-                  stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
+                  value_text(config, "kl_stop"), value_text(config, "update_mode")));
   }
 }
 

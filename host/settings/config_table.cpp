@@ -27,7 +27,8 @@ constexpr Named<ValueTarget> kValueTargets[] = {{"lambda", ValueTarget::kLambda}
 constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization::kMinibatch, true},
                                                     {"batch", Normalization::kBatch},
                                                     {"none", Normalization::kNone, false}};
-constexpr Named<KlStop> kKlStops[] = {{"epoch", KlStop::kEpoch}, {"iteration", KlStop::kIteration}};
+constexpr Named<KlStop> kKlStops[] = {
+    {"epoch", KlStop::kEpoch}, {"minibatch", KlStop::kMinibatch}, {"iteration", KlStop::kIteration}};
 constexpr Named<KlEstimator> kKlEstimators[] = {{"k1", KlEstimator::kK1}, {"k3", KlEstimator::kK3}};
 constexpr Named<Activation> kActivations[] = {{"tanh", Activation::kTanh}, {"relu", Activation::kRelu}};
 constexpr Named<OutputActivation> kOutputActivations[] = {
@@ -107,9 +108,9 @@ const std::vector<Key>& keys() {
       {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
       {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
       {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
-      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL; 0: off"},
+      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL (1.5 times what Stable-Baselines3 and Spinning Up call so); 0: off"},
       {"kl_stop", choice<&Config::kl_stop, kKlStops>(), 0, 0,
-       "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
+       "when target_kl is looked at: after an epoch or before each minibatch's step (joint), or each policy iteration's (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator, kKlEstimators>(), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
       {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer", kFixed},

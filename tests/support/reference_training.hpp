@@ -238,7 +238,10 @@ class ReferenceTraining {
       std::vector<std::uint32_t> order;
       for (int i = 0; i < batch_; ++i) order.push_back(shuffle(static_cast<std::uint32_t>(i)));
       double kl = 0.0;
-      for (int m = 0; m < config_.num_minibatches; ++m) kl = learn(minibatch(order, m * size, size), true, true);
+      for (int m = 0; m < config_.num_minibatches; ++m) {
+        kl = learn(minibatch(order, m * size, size), true, true);
+        if (config_.kl_stop == KlStop::kMinibatch && beyond(kl)) return;
+      }
       if (epoch + 1 == config_.update_epochs) return;
       actor_rate_ *= config_.epoch_lr_decay;
       critic_rate_ *= config_.epoch_lr_decay;
@@ -286,7 +289,7 @@ class ReferenceTraining {
       policy_minibatches_ += 1;
     }
     const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
-    if (policy && config_.kl_stop == KlStop::kIteration && beyond(kl)) return kl;
+    if (policy && config_.kl_stop != KlStop::kEpoch && beyond(kl)) return kl;
     if (config_.max_grad_norm > 0.0) {
       for (double& g : gradient) g *= std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
     }

@@ -168,6 +168,7 @@ TEST(TrainerReference, CartPole) {
       {"relu of the outputs, torch's first weights",
        {{"output_activation", "relu"}, {"activation", "relu"}, {"init", "torch"}, {"max_episode_steps", "13"}}},
       {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
+      {"stopped by KL before a minibatch", {{"target_kl", "0.004"}, {"kl_stop", "minibatch"}, {"epoch_lr_decay", "0.7"}}},
       {"separate", kSeparate},
       {"separate, stopped by KL", with(kSeparate, {{"target_kl", "0.003"}})},
   });

@@ -204,6 +204,24 @@ TEST_P(OptimizerTest, KlStopsBeforeTheStep) {
   }
 }
 
+/// The critic's step with it, and what follows in the iteration.
+TEST_P(OptimizerTest, KlStopsBeforeTheMinibatchsStep) {
+  Problem p(subject(), 2, 6);
+  const std::vector<float> before = p.parameters.copy();
+  set_kl(p, false);
+  p.hyper.kl_stop = KlStop::kMinibatch;
+  p.hyper.epoch_lr_decay = 0.5f;
+  p.step(Losses::kBoth, false, true);
+  EXPECT_EQ(p.control[0].stop_policy, 1u);
+  EXPECT_EQ(p.control[0].policy_steps, 0u);
+  EXPECT_EQ(p.control[0].critic_correction[0], 0.0f);
+  EXPECT_EQ(p.control[0].actor_learning_rate, 1e-3f) << "decayed without a step";
+  expect_same_bits("parameter", p.parameters.copy(), before);
+  p.draw_minibatch();
+  p.step(Losses::kBoth);
+  expect_same_bits("parameter", p.parameters.copy(), before);
+}
+
 TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
   for (const bool k1 : {false, true}) {
     Problem p(subject(), 2, 7);
@@ -227,7 +245,7 @@ TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
 TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
   const float target = 0.01f;
   for (const float kl : {std::nextafter(target, 0.0f), target, std::nextafter(target, 1.0f)}) {
-    for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
+    for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration, KlStop::kMinibatch}) {
       Problem p(subject(), 1, 13);
       p.draw_minibatch();
       p.hyper.target_kl = target;
@@ -235,7 +253,7 @@ TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
       p.sums[at(kKl3)] = kl * Problem::kMinibatch;  // a power of two: exact
       p.step(Losses::kPolicy, true);
       EXPECT_EQ(p.control[0].stop_policy, kl > target ? 1u : 0u);
-      EXPECT_EQ(p.control[0].policy_steps, kl > target && kl_stop == KlStop::kIteration ? 0u : 1u);
+      EXPECT_EQ(p.control[0].policy_steps, kl > target && kl_stop != KlStop::kEpoch ? 0u : 1u);
     }
   }
 }
@@ -256,7 +274,7 @@ TEST_P(OptimizerTest, LearningRatesDecayAfterTheStep) {
 }
 
 TEST_P(OptimizerTest, NoTargetNeverStops) {
-  for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
+  for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration, KlStop::kMinibatch}) {
     Problem p(subject(), 2, 8);
     set_kl(p, false);
     p.hyper.target_kl = 0.0f;
