@@ -68,6 +68,7 @@ struct HyperparameterNumbers {
 struct HyperparameterChoices {
   Anneal anneal_lr = Anneal::kLinear;
   Anneal anneal_clip_coef = Anneal::kNone;
+  Anneal anneal_ent_coef = Anneal::kNone;
   ValueTarget value_target = ValueTarget::kLambda;
   Normalization norm_adv = Normalization::kMinibatch;
   KlStop kl_stop = KlStop::kEpoch;

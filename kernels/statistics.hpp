@@ -5,7 +5,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Sets this iteration's learning rates and clip range, and forgets the last iteration's stop and metrics.
+/// Sets this iteration's learning rates, clip range and weight of the entropy, and forgets the last iteration's stop and metrics.
 struct BeginIteration {
   static constexpr Grid kGrid = Grid::kOneBlock;
   template <Block B>
@@ -18,6 +18,7 @@ struct BeginIteration {
       control.actor_learning_rate = hyper.learning_rate * lr;
       control.critic_learning_rate = hyper.critic_learning_rate * lr;
       control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f);
+      control.ent_coef = hyper.ent_coef * (hyper.anneal_ent_coef == Anneal::kLinear ? left : 1.0f);
       control.stop_policy = 0;
       control.policy_steps = 0;
       for (int k = 0; k < kMetrics; ++k) args.running[k] = 0.0f;

@@ -51,7 +51,7 @@ class PolicyLosses {
   PERILUNE_DEVICE PolicyLosses(B& block, const UpdateArgs& args)
       : block_(block),
         clip_(args.control->clip_coef),
-        ent_coef_(args.hyper.ent_coef),
+        ent_coef_(args.control->ent_coef),
         weight_(1.0f / static_cast<float>(args.sampling.minibatch_size)),
         scale_(advantage_scale(args)),
         args_(args) {

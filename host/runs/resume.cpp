@@ -46,7 +46,7 @@ void require_steps_left(const Config& config, const TrainerState& state) {
                              config.total_timesteps, done, done));
 }
 
-// A learning rate or clip range in an iteration, as kernels/statistics.hpp sets it.
+// A learning rate, clip range or weight of the entropy in an iteration, as kernels/statistics.hpp sets it.
 double annealed(double value, Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
   if (anneal == Anneal::kNone) return value;
   return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
@@ -62,6 +62,7 @@ constexpr Schedule kSchedules[] = {
     {"learning_rate", [](const Config& config) { return config.learning_rate; }, &Config::anneal_lr},
     {"critic_learning_rate", critic_learning_rate, &Config::anneal_lr},
     {"clip_coef", [](const Config& config) { return config.clip_coef; }, &Config::anneal_clip_coef},
+    {"ent_coef", [](const Config& config) { return config.ent_coef; }, &Config::anneal_ent_coef},
 };
 
 }  // namespace

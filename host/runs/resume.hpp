@@ -34,7 +34,7 @@ struct StartingPoint {
 // do not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
-// What becomes of learning rates and clip range when a run that was configured as `before` goes on as `after` from
+// What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes on as `after` from
 // `iteration` (0-based); nothing if they go on as they would have.
 std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration);
 

@@ -35,6 +35,8 @@ const std::vector<Aliases>& aliases() {
       {"bootstrap_truncated", {"bootstrap", "handle_timeout_termination", "timeout_bootstrap", "value_bootstrap"}},
       {"clip_coef", {"clip", "clip_eps", "clip_param", "clip_range", "clip_ratio", "clip_epsilon"}},
       {"clip_vloss", {"clip_range_vf", "vf_clip", "clip_value_loss"}},
+      {"anneal_ent_coef", {"anneal_ent", "ent_coef_schedule", "entropy_schedule", "entropy_decay"}},
+      {"anneal_clip_coef", {"anneal_clip", "clip_schedule", "clip_range_schedule"}},
       {"ent_coef", {"entropy", "entropy_coef", "entropy_coeff", "entropy_coefficient"}},
       {"vf_coef", {"value_coef", "value_loss_coef"}},
       {"target_kl", {"kl", "max_kl", "kl_target", "early_stop_kl"}},

@@ -107,6 +107,8 @@ const std::vector<Key>& keys() {
        "clip range over the run: constant, or linearly to 0"},
       {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
       {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
+      {"anneal_ent_coef", choice<&Config::anneal_ent_coef, kAnneals>(), 0, 0,
+       "weight of the entropy bonus over the run: constant, or linearly to 0"},
       {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
       {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL (1.5 times what Stable-Baselines3 and Spinning Up call so); 0: off"},
       {"kl_stop", choice<&Config::kl_stop, kKlStops>(), 0, 0,

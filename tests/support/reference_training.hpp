@@ -130,8 +130,9 @@ class ReferenceTraining {
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
     actor_rate_ = config_.learning_rate * lr;
     critic_rate_ = critic_rate * lr;
-    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0), config_.ent_coef,
-                 config_.vf_coef, config_.clip_vloss};
+    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
+                 config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
+                 config_.clip_vloss};
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == UpdateMode::kJoint) {

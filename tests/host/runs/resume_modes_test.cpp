@@ -29,6 +29,7 @@ const std::vector<Mode> kModes = {
     {"annealed, a critic's own rate",
      {{"anneal_lr", "linear"},
       {"anneal_clip_coef", "linear"},
+      {"anneal_ent_coef", "linear"},
       {"critic_learning_rate", "0.003"},
       {"epoch_lr_decay", "0.8"}}},
     {"stopped by KL", {{"target_kl", "1e-3"}, {"update_epochs", "5"}}},

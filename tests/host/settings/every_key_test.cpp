@@ -66,6 +66,7 @@ const std::vector<Row> kRows = {
     {"anneal_clip_coef", "linear"},
     {"clip_vloss", "false"},
     {"ent_coef", "0.5"},
+    {"anneal_ent_coef", "linear", Shows::kInTraining, {{"ent_coef", "0.5"}}},
     {"vf_coef", "2"},
     {"target_kl", "1e-4", Shows::kInTraining, {{"update_epochs", "3"}}},
     // In force it goes with update_mode; the trainer itself takes any combination.

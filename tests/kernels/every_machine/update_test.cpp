@@ -71,7 +71,7 @@ class Problem {
 
     args.sampling = {batch_size, c.minibatch_size, c.shuffled, seed % 3, {seed, 0}};
     args.hyper = plain_hyperparameters();
-    args.hyper.clip_coef = 7.0f;  // what counts is Control's, which is annealed
+    args.hyper.clip_coef = args.hyper.ent_coef = 7.0f;  // what counts is Control's, which is annealed
     args.hyper.clip_vloss = c.clip_vloss;
     args.hyper.norm_adv = c.norm_adv;
     args.control = control.data();
