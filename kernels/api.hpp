@@ -48,6 +48,7 @@ struct Control {
   float actor_learning_rate;
   float critic_learning_rate;
   float clip_coef;
+  float clip_vloss_coef;
   float ent_coef;
   float actor_correction[2];  ///< Adam's 1 - beta1^t and 1 - beta2^t for the updates so far
   float critic_correction[2];

@@ -57,6 +57,7 @@ struct HyperparameterNumbers {
   Real gae_lambda = Real(0.95);
   Real norm_adv_epsilon = Real(1e-8);  ///< added to the standard deviation of advantages
   Real clip_coef = Real(0.2);
+  Real clip_vloss_coef = Real(0.0);  ///< of values; a configuration's may be 0: clip_coef
   Real ent_coef = Real(0.01);
   Real vf_coef = Real(0.5);
   Real target_kl = Real(0.0);  ///< 0: off

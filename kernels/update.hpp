@@ -131,7 +131,7 @@ class ValueLosses {
 
   PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args)
       : block_(block),
-        clip_(args.control->clip_coef),
+        clip_(args.control->clip_vloss_coef),
         weight_(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size)),
         clip_vloss_(args.hyper.clip_vloss) {
     block.lanes([&](Lane lane) { sum_[lane] = Real(0.0f); });

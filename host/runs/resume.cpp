@@ -46,7 +46,7 @@ void require_steps_left(const Config& config, const TrainerState& state) {
                              config.total_timesteps, done, done));
 }
 
-// A learning rate, clip range or weight of the entropy in an iteration, as kernels/statistics.hpp sets it.
+// A learning rate, a clip range or the weight of the entropy in an iteration, as kernels/statistics.hpp sets it.
 double annealed(double value, Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
   if (anneal == Anneal::kNone) return value;
   return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
@@ -62,6 +62,7 @@ constexpr Schedule kSchedules[] = {
     {"learning_rate", [](const Config& config) { return config.learning_rate; }, &Config::anneal_lr},
     {"critic_learning_rate", critic_learning_rate, &Config::anneal_lr},
     {"clip_coef", [](const Config& config) { return config.clip_coef; }, &Config::anneal_clip_coef},
+    {"clip_vloss_coef", clip_vloss_coef, &Config::anneal_clip_coef},
     {"ent_coef", [](const Config& config) { return config.ent_coef; }, &Config::anneal_ent_coef},
 };
 
@@ -80,8 +81,10 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
   const std::int64_t old_count = iteration_count(before), count = iteration_count(after);
   if (iteration == 0 || iteration >= count) return notes;
   const bool one_rate = before.critic_learning_rate == 0.0 && after.critic_learning_rate == 0.0;
+  const bool one_clip = before.clip_vloss_coef == 0.0 && after.clip_vloss_coef == 0.0;
   for (const Schedule& schedule : kSchedules) {
     if (one_rate && schedule.name == "critic_learning_rate") continue;
+    if (one_clip && schedule.name == "clip_vloss_coef") continue;
     const Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
     const double next = annealed(schedule.value(after), anneal, iteration, count);
     if (next == annealed(schedule.value(before), old_anneal, iteration, old_count)) continue;

@@ -77,6 +77,9 @@ Normalization advantage_normalization(const Config& config);
 // The critic's own learning rate, or else the actor's.
 double critic_learning_rate(const Config& config);
 
+// The clip range of values: its own, or else the policy's.
+double clip_vloss_coef(const Config& config);
+
 // What kernels read of it.
 Hyperparameters hyperparameters(const Config& config);
 

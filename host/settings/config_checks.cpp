@@ -151,6 +151,8 @@ std::vector<Idle> idle_settings(const Config& config) {
        "raise total_timesteps"},
       {iterations > 1 && config.ent_coef == 0.0, "anneal_ent_coef", "with ent_coef = 0 there is no entropy bonus",
        "set ent_coef"},
+      {!config.clip_vloss, "clip_vloss_coef", "with clip_vloss = false the value loss is not clipped",
+       "set clip_vloss = true"},
       {no_kl, "kl_stop", kNoKl, "set target_kl"},
       {no_kl, "kl_estimator", kNoKl, "set target_kl"},
       {one_step, "gae_lambda", "with num_steps = 1 there is no later step to weigh", "raise num_steps"},

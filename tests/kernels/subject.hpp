@@ -282,7 +282,7 @@ inline Control fresh_control(float actor_learning_rate = 1e-3f, float critic_lea
   Control control{};
   control.actor_learning_rate = actor_learning_rate;
   control.critic_learning_rate = critic_learning_rate;
-  control.clip_coef = clip_coef;
+  control.clip_coef = control.clip_vloss_coef = clip_coef;
   control.ent_coef = 0.01f;
   return control;
 }

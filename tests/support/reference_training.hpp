@@ -133,6 +133,7 @@ class ReferenceTraining {
     settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
                  config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
                  config_.clip_vloss};
+    if (config_.clip_vloss_coef > 0) settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == UpdateMode::kJoint) {
@@ -303,7 +304,7 @@ class ReferenceTraining {
   /// How near the losses of samples come to where clipping switches, and ReLUs to 0.
   void see_switches(const std::vector<Sample>& samples) {
     constexpr double kFar = 3e-5;
-    const double c = settings_.clip;
+    const double c = settings_.clip, v = settings_.value_clip();
     for (const Sample& sample : samples) {
       const auto actor = networks.actor.forward(parameters, sample.observation);
       const auto critic = networks.critic.forward(parameters, sample.observation);
@@ -316,9 +317,9 @@ class ReferenceTraining {
       closeness.see(std::abs(ratio - 1.0) - c, kFar);
       const double moved = critic.back()[0] - sample.old_value;
       if (!config_.clip_vloss) continue;
-      closeness.see(std::abs(moved) - c, kFar);
-      if (std::abs(moved) > c) {
-        closeness.see(critic.back()[0] + sample.old_value + std::copysign(c, moved) - 2.0 * sample.target, kFar);
+      closeness.see(std::abs(moved) - v, kFar);
+      if (std::abs(moved) > v) {
+        closeness.see(critic.back()[0] + sample.old_value + std::copysign(v, moved) - 2.0 * sample.target, kFar);
       }
     }
   }

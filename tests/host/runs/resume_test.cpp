@@ -143,6 +143,9 @@ TEST(Resume, SchedulesThatGoOnAsTheyWouldHaveAreNotMentioned) {
               ElementsAre(HasSubstr("critic_learning_rate: 0.00015 in the last iteration, 0.0005 in the next"),
                           HasSubstr("clip_coef: 0.2 in the last iteration, 0.1 in the next, then constant")));
   longer = config;
+  longer.clip_vloss_coef = 0.5;
+  EXPECT_THAT(schedule_notes(config, longer, 5), ElementsAre(HasSubstr("clip_vloss_coef: 0.2 in the last iteration, 0.5")));
+  longer = config;
   longer.anneal_ent_coef = Anneal::kLinear;
   EXPECT_THAT(schedule_notes(config, longer, 5),
               ElementsAre(HasSubstr("ent_coef: 0.01 in the last iteration, 0.005 in the next, then linearly to 0")));

@@ -435,6 +435,7 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {{{"total_timesteps", "512"}}, "anneal_lr", "none", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_clip_coef", "linear", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_ent_coef", "linear", "total_timesteps=513"},
+      {{{"clip_vloss", "false"}}, "clip_vloss_coef", "0.4", "clip_vloss=true"},
       {{{"ent_coef", "0"}}, "anneal_ent_coef", "linear", "ent_coef=0.1"},
       {lander, "env.wind_power", "3", "env.enable_wind=true"},
       {lander, "env.turbulence_power", "1", "env.enable_wind=true"},

@@ -140,6 +140,7 @@ TEST(TrainerReference, CartPole) {
   follow<CartPole>({
       {"the defaults", {}},
       {"annealed clip range", {{"anneal_clip_coef", "linear"}, {"anneal_lr", "none"}, {"clip_coef", "0.1"}}},
+      {"a clip range of values, annealed", {{"clip_vloss_coef", "0.03"}, {"anneal_clip_coef", "linear"}}},
       {"annealed entropy", {{"anneal_ent_coef", "linear"}, {"ent_coef", "0.3"}}},
       {"a critic's own rate, decaying",
        {{"critic_learning_rate", "0.03"}, {"epoch_lr_decay", "0.7"}, {"clip_vloss", "false"}, {"vf_coef", "1.5"}}},

@@ -17,6 +17,7 @@ TEST_P(IterationTest, BeginAnneals) {
     control[0].nonfinite = NonFinite::kValueLoss;
     control[0].actor_correction[0] = 0.25f;
     BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
+    args.hyper.clip_vloss_coef = 0.5f;
     args.hyper.anneal_lr = Anneal{bits & 1u};
     args.hyper.anneal_clip_coef = Anneal{bits >> 1 & 1u};
     args.hyper.anneal_ent_coef = Anneal{bits >> 2};
@@ -28,6 +29,7 @@ TEST_P(IterationTest, BeginAnneals) {
     expect_close("actor learning rate", control[0].actor_learning_rate, 1e-3 * lr, rounding);
     expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * lr, rounding);
     expect_close("clip coefficient", control[0].clip_coef, 0.2 * clip, rounding);
+    expect_close("clip coefficient of values", control[0].clip_vloss_coef, 0.5 * clip, rounding);
     expect_close("entropy coefficient", control[0].ent_coef, 0.01 * (bits >> 2 != 0 ? left : 1.0), rounding);
     EXPECT_EQ(control[0].stop_policy, 0u);
     EXPECT_EQ(control[0].policy_steps, 0u);

@@ -24,6 +24,7 @@ struct Case {
   int partials;
   Task task = kCartPole;
   OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
+  std::optional<float> value_clip = {};                          ///< none: the policy's
 };
 
 /// A batch of samples, the kernels' arrays of it, and the launch of one minibatch.
@@ -47,8 +48,9 @@ class Problem {
       }
     }
     const int batch_size = c.minibatch_size * c.num_minibatches;
+    if (c.value_clip) settings.own_value_clip = double{*c.value_clip};
     batch = draw_samples(networks, exact_parameters, batch_size, settings.clip, draws,
-                         std::max(1e-3, 10.0 * (on.rounding + on.tanh_error)), on.rounding);
+                         std::max(1e-3, 10.0 * (on.rounding + on.tanh_error)), on.rounding, settings.own_value_clip);
     settings.clip_vloss = c.clip_vloss;
     Vector records_of, advantages_of, targets_of;
     for (const Sample& sample : batch) {
@@ -66,6 +68,7 @@ class Problem {
     targets.emplace(on, targets_of);
     control[0] = fresh_control();
     control[0].iteration = seed % 5;
+    if (c.value_clip) control[0].clip_vloss_coef = *c.value_clip;
     control[0].advantage_mean = 0.125f;
     control[0].advantage_std = 1.75f;
 
@@ -284,6 +287,9 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {33, 1, 0, 0, 1, 3, Activation::kTanh, false, kNone, 0, 1, kCartPole, OutputActivation::kTanh},
       {145, 2, 1, 0, 2, 2, Activation::kRelu, false, kBatch, 1, 1, kPointMass, OutputActivation::kRelu},
       {7, 3, 1, 0, 3, 1, Activation::kTanh, true, kMinibatch, 1, 1, kPointMass, OutputActivation::kTanh},
+      {97, 2, 1, 16, 2, 2, Activation::kTanh, true, kMinibatch, 1, 2, kCartPole, OutputActivation::kNone, 0.05f},
+      {65, 1, 0, 64, 2, 1, Activation::kTanh, true, kNone, 0, 2, kCartPole, OutputActivation::kNone, 0.5f},
+      {33, 2, 1, 0, 2, 2, Activation::kTanh, true, kNone, 1, 1, kPointMass, OutputActivation::kNone, 0.05f},
   };
   for (const Case& c : cases) {
     if (!tests(c.width, std::max(c.actor_depth, c.critic_depth), c.task)) continue;
