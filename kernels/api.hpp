@@ -45,7 +45,7 @@ struct Control {
   std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates
   std::uint32_t policy_steps;  ///< policy updates applied in this iteration
   NonFinite nonfinite;         ///< kNone, or nothing is applied any more
-  float actor_learning_rate;
+  float actor_learning_rate;  ///< with Anneal::kKl these two are carried from iteration to iteration; 0: none yet
   float critic_learning_rate;
   float clip_coef;
   float clip_vloss_coef;

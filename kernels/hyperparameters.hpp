@@ -24,8 +24,8 @@ enum class Precision : std::int32_t { kFp32, kTf32, kBf16 };
 /// As users write them.
 inline constexpr const char* kPrecisionNames[] = {"fp32", "tf32", "bf16"};
 
-/// A value over the run: constant, or linearly to 0.
-enum class Anneal : std::uint32_t { kNone, kLinear };
+/// A value over the run: constant, linearly to 0, or (learning rates alone) as the policy's KL divergence asks.
+enum class Anneal : std::uint32_t { kNone, kLinear, kKl };
 
 /// Epochs over shuffled minibatches with one loss, or policy and then value iterations over the whole batch.
 enum class UpdateMode : std::uint32_t { kJoint, kSeparate };
@@ -49,6 +49,9 @@ struct HyperparameterNumbers {
   Real learning_rate = Real(2.5e-4);      ///< of the actor
   Real critic_learning_rate = Real(0.0);  ///< a configuration's may be 0: learning_rate
   Real epoch_lr_decay = Real(1.0);
+  Real desired_kl = Real(0.01);         ///< these three with Anneal::kKl
+  Real min_learning_rate = Real(1e-5);
+  Real max_learning_rate = Real(1e-2);
   Real adam_beta1 = Real(0.9);
   Real adam_beta2 = Real(0.999);
   Real adam_epsilon = Real(1e-5);

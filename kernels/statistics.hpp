@@ -14,9 +14,11 @@ struct BeginIteration {
       Control& control = *args.control;
       const Hyperparameters& hyper = args.hyper;
       const float left = 1.0f - static_cast<float>(control.iteration) / static_cast<float>(hyper.num_iterations);
-      const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
-      control.actor_learning_rate = hyper.learning_rate * lr;
-      control.critic_learning_rate = hyper.critic_learning_rate * lr;
+      if (hyper.anneal_lr != Anneal::kKl || control.actor_learning_rate == 0.0f) {
+        const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
+        control.actor_learning_rate = hyper.learning_rate * lr;
+        control.critic_learning_rate = hyper.critic_learning_rate * lr;
+      }
       const float clip = hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f;
       control.clip_coef = hyper.clip_coef * clip;
       control.clip_vloss_coef = hyper.clip_vloss_coef * clip;

@@ -46,7 +46,8 @@ void require_steps_left(const Config& config, const TrainerState& state) {
                              config.total_timesteps, done, done));
 }
 
-// A learning rate, a clip range or the weight of the entropy in an iteration, as kernels/statistics.hpp sets it.
+// A learning rate, a clip range or the weight of the entropy in an iteration, as kernels/statistics.hpp sets it; not of
+// kKl, whose rates are data.
 double annealed(double value, Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
   if (anneal == Anneal::kNone) return value;
   return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
@@ -65,6 +66,12 @@ constexpr Schedule kSchedules[] = {
     {"clip_vloss_coef", clip_vloss_coef, &Config::anneal_clip_coef},
     {"ent_coef", [](const Config& config) { return config.ent_coef; }, &Config::anneal_ent_coef},
 };
+
+// Whether learning rates that follow the KL divergence go on where they were. Who sets another rate means it.
+bool keeps_adapted_rates(const Config& before, const Config& after) {
+  return before.anneal_lr == Anneal::kKl && after.anneal_lr == Anneal::kKl &&
+         before.learning_rate == after.learning_rate && critic_learning_rate(before) == critic_learning_rate(after);
+}
 
 }  // namespace
 
@@ -86,6 +93,17 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
     if (one_rate && schedule.name == "critic_learning_rate") continue;
     if (one_clip && schedule.name == "clip_vloss_coef") continue;
     const Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
+    if (anneal == Anneal::kKl) {
+      if (keeps_adapted_rates(before, after)) continue;
+      notes.push_back(formatted("{}: {:.3g} in the next iteration, then as the KL divergence asks", schedule.name,
+                                schedule.value(after)));
+      continue;
+    }
+    if (old_anneal == Anneal::kKl) {
+      notes.push_back(formatted("{}: {:.3g} in the next iteration, no longer as the KL divergence asks", schedule.name,
+                                annealed(schedule.value(after), anneal, iteration, count)));
+      continue;
+    }
     const double next = annealed(schedule.value(after), anneal, iteration, count);
     if (next == annealed(schedule.value(before), old_anneal, iteration, old_count)) continue;
     notes.push_back(formatted(
@@ -111,6 +129,9 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
       resumed.notes.push_back(std::move(note));
     }
     resumed.state = std::move(checkpoint->state);
+    if (!keeps_adapted_rates(checkpoint->config, resumed.config)) {
+      std::erase_if(resumed.state->arrays, [](const KeptArray& array) { return array.name == kLearningRatesName; });
+    }
     resumed.record = std::move(checkpoint->record);
     resumed.on_schedule = checkpoint->on_schedule;
   } else if (std::filesystem::exists(initial_policy_path(run))) {

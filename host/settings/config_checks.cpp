@@ -92,6 +92,31 @@ void validate_target(const Config& config) {
   }
 }
 
+// anneal_lr = kl: rates that begin where they may be, and nothing else that changes them.
+void validate_adaptive_rates(const Config& config) {
+  if (config.anneal_lr != Anneal::kKl) return;
+  const std::string range = formatted("{} .. {}, from min_learning_rate to max_learning_rate",
+                                      shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate));
+  if (config.min_learning_rate > config.max_learning_rate) {
+    throw UsageError(formatted("min_learning_rate = {} is above max_learning_rate = {} - allowed: up to it - lower one or "
+                               "raise the other",
+                               shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate)));
+  }
+  const std::pair<std::string_view, double> rates[] = {{"learning_rate", config.learning_rate},
+                                                       {"critic_learning_rate", critic_learning_rate(config)}};
+  for (const auto& [key, rate] : rates) {
+    if (rate >= config.min_learning_rate && rate <= config.max_learning_rate) continue;
+    throw UsageError(formatted("{} = {} is beyond what anneal_lr = kl may set - allowed: {} - change one of them", key,
+                               shortest_text(rate), range));
+  }
+  if (config.epoch_lr_decay != 1.0) {
+    throw UsageError(
+        formatted("epoch_lr_decay = {} does not go with anneal_lr = kl, which carries rates from iteration to iteration - "
+                  "allowed: 1 - set epoch_lr_decay = 1 or another anneal_lr",
+                  shortest_text(config.epoch_lr_decay)));
+  }
+}
+
 void validate_learning(const Config& config) {
   if (config.learning_rate > 0.0 || config.critic_learning_rate > 0.0) return;
   throw UsageError(
@@ -135,6 +160,9 @@ std::vector<Idle> idle_settings(const Config& config) {
   constexpr std::string_view kFull = "with update_mode = separate every update takes the whole batch";
   constexpr std::string_view kMinibatches = "with update_mode = joint the batch is trained on in minibatches";
   constexpr std::string_view kNoKl = "with target_kl = 0 no update is stopped";
+  const bool fixed_rates = config.anneal_lr != Anneal::kKl;
+  constexpr std::string_view kNoAdaption = "with another anneal_lr than kl no learning rate is adapted",
+                             kAdapt = "set anneal_lr = kl";
   constexpr std::string_view kCalm = "with env.enable_wind = false the air is still";
   constexpr std::string_view kShort = "the run has fewer iterations", kLonger = "lower it, or raise total_timesteps";
   return {
@@ -144,7 +172,11 @@ std::vector<Idle> idle_settings(const Config& config) {
       {!separate, "value_iterations", kMinibatches, kSeparate},
       {!separate && config.update_epochs == 1, "epoch_lr_decay", "it decays between epochs, and update_epochs = 1",
        "raise update_epochs"},
-      {iterations == 1, "anneal_lr", "the run is one iteration, which has the first value", "raise total_timesteps"},
+      {iterations == 1 && config.anneal_lr != Anneal::kKl, "anneal_lr",
+       "the run is one iteration, which has the first value", "raise total_timesteps"},
+      {fixed_rates, "desired_kl", kNoAdaption, kAdapt},
+      {fixed_rates, "min_learning_rate", kNoAdaption, kAdapt},
+      {fixed_rates, "max_learning_rate", kNoAdaption, kAdapt},
       {iterations == 1, "anneal_clip_coef", "the run is one iteration, which has the first value",
        "raise total_timesteps"},
       {iterations == 1, "anneal_ent_coef", "the run is one iteration, which has the first value",
@@ -185,6 +217,13 @@ std::vector<std::string> contradictions(const Config& config) {
   }
   if (config.learning_rate == 0.0)
     list.push_back("learning_rate = 0: the actor does not change, only the critic learns");
+  const int policy_steps = joint ? config.num_minibatches * config.update_epochs : config.policy_iterations;
+  if (config.anneal_lr == Anneal::kKl && policy_steps == 1) {
+    list.push_back(
+        formatted("anneal_lr = kl adapts nothing: an iteration's only policy step is of the policy that acted - {}, or "
+                  "set anneal_lr = none",
+                  joint ? "raise update_epochs or num_minibatches" : "raise policy_iterations"));
+  }
   if (config.vf_coef == 0.0) {
     list.push_back("vf_coef = 0: the critic does not learn, advantages are measured against its initial values");
   }
@@ -230,6 +269,7 @@ void validate(const Config& config, std::span<const int> widths) {
   validate_batch(config);
   validate_update_mode(config);
   validate_learning(config);
+  validate_adaptive_rates(config);
   validate_target(config);
   if (config.fused == Config::Fused::kTrue) require_fused(config, widths);
 }

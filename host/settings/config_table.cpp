@@ -22,6 +22,8 @@ struct Named {
 // In the order in which users see them.
 constexpr Named<UpdateMode> kUpdateModes[] = {{"joint", UpdateMode::kJoint}, {"separate", UpdateMode::kSeparate}};
 constexpr Named<Anneal> kAnneals[] = {{"none", Anneal::kNone, false}, {"linear", Anneal::kLinear, true}};
+constexpr Named<Anneal> kRateAnneals[] = {
+    {"none", Anneal::kNone, false}, {"linear", Anneal::kLinear, true}, {"kl", Anneal::kKl}};
 constexpr Named<ValueTarget> kValueTargets[] = {{"lambda", ValueTarget::kLambda},
                                                 {"discounted", ValueTarget::kDiscounted}};
 constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization::kMinibatch, true},
@@ -86,8 +88,12 @@ const std::vector<Key>& keys() {
       {"value_iterations", &Config::value_iterations, 1, 100000, "value updates per iteration (separate mode)"},
       {"learning_rate", &Config::learning_rate, 0, 1, "of the actor, and of the critic unless it has its own"},
       {"critic_learning_rate", &Config::critic_learning_rate, 0, 1, "of the critic; 0: learning_rate"},
-      {"anneal_lr", choice<&Config::anneal_lr, kAnneals>(), 0, 0,
-       "learning rates over the run: constant, or linearly to 0"},
+      {"anneal_lr", choice<&Config::anneal_lr, kRateAnneals>(), 0, 0,
+       "learning rates over the run: constant, linearly to 0, or kl: adapted before each policy step to desired_kl"},
+      {"desired_kl", &Config::desired_kl, 1e-9, 100,
+       "anneal_lr = kl: rates / 1.5 where the minibatch's k3 is above twice this, * 1.5 where below half of it"},
+      {"min_learning_rate", &Config::min_learning_rate, 1e-12, 1, "the lowest rate that anneal_lr = kl sets"},
+      {"max_learning_rate", &Config::max_learning_rate, 1e-12, 1, "the highest rate that anneal_lr = kl sets"},
       {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
        "the learning rates decay by it after each epoch of an iteration (joint mode)"},
       {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},

@@ -128,8 +128,10 @@ class ReferenceTraining {
     const double left = 1.0 - iteration_ / planned;
     const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
-    actor_rate_ = config_.learning_rate * lr;
-    critic_rate_ = critic_rate * lr;
+    if (config_.anneal_lr != Anneal::kKl || iteration_ == 0) {
+      actor_rate_ = config_.learning_rate * lr;
+      critic_rate_ = critic_rate * lr;
+    }
     settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
                  config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
                  config_.clip_vloss};
@@ -266,6 +268,16 @@ class ReferenceTraining {
     return kl > config_.target_kl;
   }
 
+  /// rsl_rl's schedule "adaptive": what it calls desired_kl decides of the step that is about to be taken.
+  void adapt(double kl) {
+    closeness.see(kl - 2.0 * config_.desired_kl, 1e-5);
+    closeness.see(kl - config_.desired_kl / 2.0, 1e-5);
+    for (double* rate : {&actor_rate_, &critic_rate_}) {
+      if (kl > 2.0 * config_.desired_kl) *rate = std::max(config_.min_learning_rate, *rate / 1.5);
+      if (kl < config_.desired_kl / 2.0) *rate = std::min(config_.max_learning_rate, *rate * 1.5);
+    }
+  }
+
   /// One minibatch: losses, and the step they ask for. Returns the KL that target_kl is for.
   double learn(const std::vector<Sample>& samples, bool policy, bool value) {
     const double n = static_cast<double>(samples.size());
@@ -290,6 +302,7 @@ class ReferenceTraining {
       metrics_[Metric::kClipFraction] += sums.clipped / n;
       policy_minibatches_ += 1;
     }
+    if (policy && config_.anneal_lr == Anneal::kKl && metrics_[Metric::kPolicyUpdates] > 0) adapt(sums.kl3 / n);
     const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
     if (policy && config_.kl_stop != KlStop::kEpoch && beyond(kl)) return kl;
     if (config_.max_grad_norm > 0.0) {

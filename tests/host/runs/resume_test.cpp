@@ -151,6 +151,44 @@ TEST(Resume, SchedulesThatGoOnAsTheyWouldHaveAreNotMentioned) {
               ElementsAre(HasSubstr("ent_coef: 0.01 in the last iteration, 0.005 in the next, then linearly to 0")));
 }
 
+/// The rate of each of the run's iterations, as its metrics have it.
+std::vector<double> rates_of(const std::filesystem::path& run) {
+  std::vector<double> rates;
+  for (const nlohmann::json& row : test::metrics_rows(run)) rates.push_back(row.at("charts/learning_rate"));
+  return rates;
+}
+
+TEST(Resume, RatesThatFollowTheKlGoOnUnlessAnotherIsSet) {
+  const test::TemporaryDirectory scratch;
+  const auto device = cpu();
+  for (const char* name : {"on", "anew", "from linear", "no longer"}) {
+    TrainingOptions options = small_run(scratch / name);
+    if (name != std::string("from linear")) options.config.anneal_lr = Anneal::kKl;
+    train(options, *device);
+  }
+  // Steps of 2.5e-4 hardly move the policy, so that every one of them asks for more, up to 0.01.
+  EXPECT_GT(rates_of(scratch / "on")[4], 2e-3);
+  std::vector<std::string> notes;
+  const auto go_on = [&](const char* name, std::vector<Setting> changes) {
+    changes.push_back({"total_timesteps", "363"});
+    TrainingOptions more = resumed(scratch / name, changes);
+    more.on_plan = [&](const TrainingPlan& plan) { notes = plan.notes; };
+    train(more, *device);
+    return rates_of(scratch / name).back();
+  };
+  const double last = rates_of(scratch / "on").back();
+  const double next = go_on("on", {});
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("total_timesteps = 363")));
+  EXPECT_LT(std::abs(std::log(next / last)), 11 * std::log(1.5) + 1e-3) << "12 minibatches, of which the first is not asked";
+  EXPECT_GT(next, 5e-4);
+  EXPECT_LT(go_on("anew", {{"learning_rate", "2e-5"}, {"desired_kl", "1e-8"}}), 3.1e-5) << "one step up at most";
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 2e-05 in the next iteration, then as the KL")));
+  go_on("from linear", {{"anneal_lr", "kl"}});
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 0.00025 in the next iteration, then as the KL")));
+  EXPECT_EQ(go_on("no longer", {{"anneal_lr", "none"}}), 2.5e-4);
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 0.00025 in the next iteration, no longer")));
+}
+
 TEST(Resume, AnotherRunBeginsWithTheWeightsOfAPolicy) {
   const test::TemporaryDirectory scratch;
   const auto device = cpu();

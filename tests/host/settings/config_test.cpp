@@ -148,7 +148,7 @@ TEST(Config, NearestKeyKnowsOtherNames) {
   EXPECT_EQ(nearest_key("batch_size"), "num_minibatches");
   EXPECT_EQ(nearest_key("n_epochs"), "update_epochs");
   EXPECT_EQ(nearest_key("clip_range"), "clip_coef");
-  EXPECT_EQ(nearest_key("clip_range_vf"), "clip_vloss");
+  EXPECT_EQ(nearest_key("clip_range_vf"), "clip_vloss_coef");
   EXPECT_EQ(nearest_key("epsilon"), "adam_epsilon");
   EXPECT_EQ(nearest_key("hidden"), "hidden_sizes");
   EXPECT_EQ(nearest_key("lam"), "gae_lambda");
@@ -380,6 +380,27 @@ TEST(Config, LearningRatesThatChangeNothing) {
   EXPECT_EQ(validation_error({{"learning_rate", "0"}, {"critic_learning_rate", "1e-3"}}), "no error");
 }
 
+TEST(Config, RatesThatFollowTheKl) {
+  EXPECT_EQ(validation_error({{"anneal_lr", "kl"}}), "no error");
+  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"learning_rate", "0.02"}}),
+              AllOf(HasSubstr("learning_rate = 0.02 is beyond"), HasSubstr("1e-05 .. 0.01, from min_learning_rate")));
+  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"critic_learning_rate", "1e-6"}}),
+              HasSubstr("critic_learning_rate = 1e-06 is beyond"));
+  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"min_learning_rate", "0.1"}}),
+              HasSubstr("min_learning_rate = 0.1 is above max_learning_rate = 0.01"));
+  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"epoch_lr_decay", "0.5"}}),
+              HasSubstr("epoch_lr_decay = 0.5 does not go with anneal_lr = kl"));
+  EXPECT_EQ(validation_error({{"learning_rate", "0.02"}}), "no error");
+  EXPECT_THAT(set_error("anneal_clip_coef", "kl"), HasSubstr("allowed: none | linear"));
+}
+
+TEST(Config, OutputActivationsHaveNoFusedKernels) {
+  EXPECT_EQ(validation_error({{"output_activation", "relu"}}), "no error");
+  EXPECT_THAT(validation_error({{"output_activation", "relu"}, {"fused", "true"}}),
+              AllOf(HasSubstr("output_activation = relu has no fused kernels"), HasSubstr("fused = auto")));
+  EXPECT_THAT(set_error("output_activation", "gelu"), HasSubstr("allowed: none | relu | tanh"));
+}
+
 TEST(Config, MoreIterationsThanAreCounted) {
   EXPECT_THAT(validation_error({{"total_timesteps", "1e15"}}), HasSubstr("up to 4294967295 iterations"));
   EXPECT_EQ(validation_error({{"total_timesteps", "2e12"}}), "no error");
@@ -435,6 +456,9 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {{{"total_timesteps", "512"}}, "anneal_lr", "none", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_clip_coef", "linear", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_ent_coef", "linear", "total_timesteps=513"},
+      {joint, "desired_kl", "0.1", "anneal_lr=kl"},
+      {joint, "min_learning_rate", "1e-4", "anneal_lr=kl"},
+      {joint, "max_learning_rate", "1e-3", "anneal_lr=kl"},
       {{{"clip_vloss", "false"}}, "clip_vloss_coef", "0.4", "clip_vloss=true"},
       {{{"ent_coef", "0"}}, "anneal_ent_coef", "linear", "ent_coef=0.1"},
       {lander, "env.wind_power", "3", "env.enable_wind=true"},
@@ -470,6 +494,8 @@ TEST(Config, TermsThatVanishAreWarnedOf) {
       {{{"clip_coef", "0"}}, "after an iteration's first update"},
       {{{"clip_coef", "0"}, {"update_mode", "separate"}}, "after an iteration's first update"},
       {{{"epoch_lr_decay", "0"}}, "only the first epoch"},
+      {{{"anneal_lr", "kl"}, {"update_epochs", "1"}, {"num_minibatches", "1"}}, "raise update_epochs or num_minibatches"},
+      {{{"anneal_lr", "kl"}, {"update_mode", "separate"}, {"policy_iterations", "1"}}, "raise policy_iterations"},
       {{{"env_id", "lander-continuous"}, {"log_std_init", "-6"}}, "actions hardly vary"},
       {{{"truncate_at_rollout_end", "true"}}, "raise num_steps, or set max_episode_steps = 128"},
       {{{"max_episode_steps", "474"}}, "cannot be found solved"},

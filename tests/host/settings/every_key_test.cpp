@@ -28,6 +28,7 @@ struct Row {
 
 const Settings kSeparate = {{"update_mode", "separate"}, {"policy_iterations", "5"}, {"value_iterations", "3"}};
 const Settings kKlStop = {{"target_kl", "1e-4"}, {"update_epochs", "3"}};
+const Settings kAdaptive = {{"anneal_lr", "kl"}, {"desired_kl", "1e-5"}, {"max_learning_rate", "0.1"}};
 const Settings kLander = {{"env_id", "lander"}, {"hidden_width", "64"}};
 const Settings kContinuous = {{"env_id", "lander-continuous"}, {"hidden_width", "64"}};
 const Settings kWind = {{"env_id", "lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}};
@@ -51,6 +52,9 @@ const std::vector<Row> kRows = {
     {"learning_rate", "0.02"},
     {"critic_learning_rate", "0.02"},
     {"anneal_lr", "none"},
+    {"desired_kl", "0.5", Shows::kInTraining, kAdaptive},
+    {"min_learning_rate", "0.008", Shows::kInTraining, {{"anneal_lr", "kl"}, {"desired_kl", "1e-9"}}},
+    {"max_learning_rate", "0.012", Shows::kInTraining, {{"anneal_lr", "kl"}, {"desired_kl", "100"}}},
     {"epoch_lr_decay", "0.5"},
     {"adam_beta1", "0.8"},
     {"adam_beta2", "0.99"},
@@ -184,6 +188,9 @@ const std::vector<Bounds> kBounds = {
     {"value_iterations", "0", "1", "100000", "100001"},
     {"learning_rate", "-1e-9", "0", "1", "1.000001"},
     {"critic_learning_rate", "-1e-9", "0", "1", "1.000001"},
+    {"desired_kl", "9e-10", "1e-9", "100", "100.0001"},
+    {"min_learning_rate", "9e-13", "1e-12", "1", "1.000001"},
+    {"max_learning_rate", "9e-13", "1e-12", "1", "1.000001"},
     {"epoch_lr_decay", "-1e-9", "0", "1", "1.000001"},
     {"adam_beta1", "-1e-9", "0", "0.99999", "0.999991"},
     {"adam_beta2", "-1e-9", "0", "0.99999", "0.999991"},

@@ -40,6 +40,21 @@ TEST_P(IterationTest, BeginAnneals) {
   }
 }
 
+TEST_P(IterationTest, BeginKeepsRatesThatFollowTheKl) {
+  for (const bool fresh : {true, false}) {
+    Buffer<Control> control(subject(), 1);
+    Buffer<float> running(subject(), kMetrics);
+    control[0] = fresh ? fresh_control(0.0f, 0.0f) : fresh_control(3e-4f, 5e-4f);
+    control[0].iteration = 3;
+    BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
+    args.hyper.anneal_lr = Anneal::kKl;
+    machine().begin_iteration(args, queue());
+    finish();
+    EXPECT_EQ(control[0].actor_learning_rate, fresh ? 1e-3f : 3e-4f);
+    EXPECT_EQ(control[0].critic_learning_rate, fresh ? 2e-3f : 5e-4f);
+  }
+}
+
 TEST_P(IterationTest, EndTellsTheHostAndMovesOn) {
   for (const int count : {1, 7, 31, 33, 65, 257, 3001}) {
     Draws draws(static_cast<std::uint64_t>(count));
