@@ -7,6 +7,7 @@
 #include "host/base/error.hpp"
 #include "host/runs/safetensors.hpp"
 #include "host/runs/training.hpp"
+#include "tests/support/run_files.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace perilune {
