@@ -109,6 +109,12 @@ TEST_F(LayerwiseTraining, IsCloseToFused) {
   EXPECT_LT(apart, 1e-5 * moved + 2e-7);  // gradients to 1e-5, and the last bit of weights around 1
 }
 
+TEST_F(LayerwiseTraining, AnActivationOfOutputsIsSaid) {
+  const auto device = cpu(1);
+  EXPECT_THAT(Trainer(with({{"output_activation", "relu"}}), *device).networks(),
+              AllOf(HasSubstr("hidden layers of 64, 64 and relu of the outputs, layer by layer with ")));
+}
+
 TEST_F(LayerwiseTraining, MemoryPlanNamesTheWorkspace) {
   const auto device = cpu(1);
   const Trainer trainer(with({{"hidden_sizes", "2048,1536"}}), *device);

@@ -217,6 +217,25 @@ TEST(Resume, AnotherRunBeginsWithTheWeightsOfAPolicy) {
   }
 }
 
+TEST(Resume, APolicysActivationOfOutputsIsTaken) {
+  const test::TemporaryDirectory scratch;
+  const auto device = cpu();
+  TrainingOptions source = small_run(scratch / "source");
+  source.config.output_activation = OutputActivation::kTanh;
+  train(source, *device);
+  Config config = small_run(scratch / "one").config;
+  const std::vector<std::string> given = {"init"};
+  EXPECT_THAT(initial_policy(scratch / "source", config, given).notes,
+              ElementsAre(HasSubstr("weights of"), HasSubstr("output_activation = tanh, as that policy has"),
+                          HasSubstr("init has no effect")));
+  EXPECT_EQ(config.output_activation, OutputActivation::kTanh);
+  config.output_activation = OutputActivation::kNone;
+  const std::vector<std::string> fixed = {"output_activation"};
+  EXPECT_THAT([&] { initial_policy(scratch / "source", config, fixed); },
+              ThrowsMessage<UsageError>(
+                  AllOf(HasSubstr("output_activation = none, but"), HasSubstr("has tanh - allowed: tanh"))));
+}
+
 TEST(Resume, ARunFromAPolicyResumesBeforeItsFirstCheckpointToo) {
   const test::TemporaryDirectory scratch;
   const auto device = cpu();
