@@ -31,7 +31,7 @@ inline constexpr int kTensorAlignment = 16;
 struct Network {
   std::int32_t depth;
   Activation activation;
-  OutputActivation output_activation;  ///< fused kernels do not look at it
+  OutputActivation output_activation;    ///< fused kernels do not look at it
   std::int32_t width[kMaxHiddenLayers];  ///< units of each hidden layer
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];
@@ -45,7 +45,7 @@ struct Control {
   std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates
   std::uint32_t policy_steps;  ///< policy updates applied in this iteration
   NonFinite nonfinite;         ///< kNone, or nothing is applied any more
-  float actor_learning_rate;  ///< with Anneal::kKl these two are carried from iteration to iteration; 0: none yet
+  float actor_learning_rate;   ///< with Anneal::kKl these two are carried from iteration to iteration; 0: none yet
   float critic_learning_rate;
   float clip_coef;
   float clip_vloss_coef;
@@ -157,10 +157,10 @@ struct RolloutArgs {
   std::int32_t num_steps;
   std::uint32_t truncate_at_end;  ///< 1: the last step truncates every episode
   float* records;                 ///< [B][record floats]: observation, action(s), log-probability, value, zeros
-  float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation) (bootstrap_truncated)
-  float* values;                  ///< [T+1][N]; the last row is the value of the observation after the last step
-  std::uint8_t* ends;             ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
-  std::uint8_t* truncations;      ///< [T][N] or null; 1 where it was truncated (tests only)
+  float* rewards;      ///< [T][N]; where an episode was truncated, + gamma * V(final observation) (bootstrap_truncated)
+  float* values;       ///< [T+1][N]; the last row is the value of the observation after the last step
+  std::uint8_t* ends;  ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
+  std::uint8_t* truncations;  ///< [T][N] or null; 1 where it was truncated (tests only)
   Workspace workspace;
 };
 

@@ -36,8 +36,8 @@ enum class Normalization : std::uint32_t { kNone, kMinibatch, kBatch };
 /// What values learn: lambda-returns or discounted returns.
 enum class ValueTarget : std::uint32_t { kLambda, kDiscounted };
 
-/// When target_kl is looked at: after an epoch, or before each step, of the policy alone (kIteration) or of both networks
-/// (kMinibatch).
+/// When target_kl is looked at: after an epoch, or before each step, of the policy alone (kIteration) or of both
+/// networks (kMinibatch).
 enum class KlStop : std::uint32_t { kEpoch, kIteration, kMinibatch };
 
 /// kK3: mean(ratio - 1 - log ratio). kK1: mean(old - new log-probability).
@@ -49,7 +49,7 @@ struct HyperparameterNumbers {
   Real learning_rate = Real(2.5e-4);      ///< of the actor
   Real critic_learning_rate = Real(0.0);  ///< a configuration's may be 0: learning_rate
   Real epoch_lr_decay = Real(1.0);
-  Real desired_kl = Real(0.01);         ///< these three with Anneal::kKl
+  Real desired_kl = Real(0.01);  ///< these three with Anneal::kKl
   Real min_learning_rate = Real(1e-5);
   Real max_learning_rate = Real(1e-2);
   Real adam_beta1 = Real(0.9);

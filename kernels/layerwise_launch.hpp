@@ -58,7 +58,8 @@ class LayerByLayer {
   }
 
   /// The gradient of every parameter, written to or added to gradient[0..parameters), given the matrices of the last
-  /// forward() and now d(loss)/d(W x + b) of the head in `output`. Overwrites layers; `spare` holds one more hidden layer.
+  /// forward() and now d(loss)/d(W x + b) of the head in `output`. Overwrites layers; `spare` holds one more hidden
+  /// layer.
   void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare, float* gradient,
                 bool accumulate) const {
     const int head = network_.depth;

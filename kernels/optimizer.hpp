@@ -139,8 +139,7 @@ struct ReduceGradients {
     running[Metric::kGradientNorm] = verdict.gradient_norm;
 
     // An iteration's first step is of the policy that acted, whose divergence is 0 but for rounding.
-    if (policy && control.policy_steps > 0 && hyper.anneal_lr == Anneal::kKl &&
-        verdict.nonfinite == NonFinite::kNone) {
+    if (policy && control.policy_steps > 0 && hyper.anneal_lr == Anneal::kKl && verdict.nonfinite == NonFinite::kNone) {
       control.actor_learning_rate = adapted(hyper, verdict.mean[kKl3], control.actor_learning_rate);
       control.critic_learning_rate = adapted(hyper, verdict.mean[kKl3], control.critic_learning_rate);
     }

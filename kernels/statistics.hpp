@@ -5,7 +5,8 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Sets this iteration's learning rates, clip ranges and weight of the entropy, and forgets the last iteration's stop and metrics.
+/// Sets this iteration's learning rates, clip ranges and weight of the entropy, and forgets the last iteration's stop
+/// and metrics.
 struct BeginIteration {
   static constexpr Grid kGrid = Grid::kOneBlock;
   template <Block B>

@@ -34,8 +34,8 @@ struct StartingPoint {
 // do not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
-// What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes on as `after` from
-// `iteration` (0-based); nothing if they go on as they would have.
+// What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes
+// on as `after` from `iteration` (0-based); nothing if they go on as they would have.
 std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration);
 
 // A policy whose weights a new run begins with.

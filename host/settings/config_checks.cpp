@@ -98,9 +98,10 @@ void validate_adaptive_rates(const Config& config) {
   const std::string range = formatted("{} .. {}, from min_learning_rate to max_learning_rate",
                                       shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate));
   if (config.min_learning_rate > config.max_learning_rate) {
-    throw UsageError(formatted("min_learning_rate = {} is above max_learning_rate = {} - allowed: up to it - lower one or "
-                               "raise the other",
-                               shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate)));
+    throw UsageError(
+        formatted("min_learning_rate = {} is above max_learning_rate = {} - allowed: up to it - lower one or "
+                  "raise the other",
+                  shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate)));
   }
   const std::pair<std::string_view, double> rates[] = {{"learning_rate", config.learning_rate},
                                                        {"critic_learning_rate", critic_learning_rate(config)}};
@@ -110,10 +111,10 @@ void validate_adaptive_rates(const Config& config) {
                                shortest_text(rate), range));
   }
   if (config.epoch_lr_decay != 1.0) {
-    throw UsageError(
-        formatted("epoch_lr_decay = {} does not go with anneal_lr = kl, which carries rates from iteration to iteration - "
-                  "allowed: 1 - set epoch_lr_decay = 1 or another anneal_lr",
-                  shortest_text(config.epoch_lr_decay)));
+    throw UsageError(formatted(
+        "epoch_lr_decay = {} does not go with anneal_lr = kl, which carries rates from iteration to iteration - "
+        "allowed: 1 - set epoch_lr_decay = 1 or another anneal_lr",
+        shortest_text(config.epoch_lr_decay)));
   }
 }
 

@@ -77,7 +77,8 @@ TrainerState TrainerState::of_zeros(const Config& config, const Model& model) {
   sizes.envs = static_cast<std::size_t>(config.num_envs);
   sizes.state_fields = find_environment(config.env_id).field_names.size();
   sizes.parameters = model.floats;
-  return state_of(control, config.anneal_lr, sizes, {}, []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
+  return state_of(control, config.anneal_lr, sizes, {},
+                  []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
 }
 
 Trainer::Trainer(const Config& config, Device& device)

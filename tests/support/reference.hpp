@@ -71,9 +71,9 @@ struct Mlp {
           sum += parameters[at(network.weight[l] + o * in(l) + i)] * layers[at(l)][at(i)];
         }
         const bool hidden = l < network.depth;
-        y[at(o)] = !hidden                                    ? output(sum)
+        y[at(o)] = !hidden                                   ? output(sum)
                    : network.activation == Activation::kTanh ? std::tanh(sum)
-                                                              : std::max(0.0, sum);
+                                                             : std::max(0.0, sum);
       }
       layers.push_back(y);
     }

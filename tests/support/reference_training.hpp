@@ -135,7 +135,8 @@ class ReferenceTraining {
     settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
                  config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
                  config_.clip_vloss};
-    if (config_.clip_vloss_coef > 0) settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
+    if (config_.clip_vloss_coef > 0)
+      settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == UpdateMode::kJoint) {

@@ -156,7 +156,8 @@ TEST(Model, FirstWeightsAreUniform) {
         EXPECT_NEAR(squares / n, limit * limit / 3.0, 5.0 * limit * limit * std::sqrt(4.0 / 45.0 / n)) << tensor.name;
         if (tensor.size > 1000) EXPECT_GT(largest, 0.99 * limit) << tensor.name;
       }
-      for (int i = model.actor.log_std + 3; i < model.actor.end; ++i) EXPECT_EQ(parameters[static_cast<std::size_t>(i)], 0.0f);
+      for (int i = model.actor.log_std + 3; i < model.actor.end; ++i)
+        EXPECT_EQ(parameters[static_cast<std::size_t>(i)], 0.0f);
     }
   }
 }

@@ -119,10 +119,13 @@ TEST(Policy, OutputsGoThroughTheActivationOfTheFile) {
     for (int n = 0; n < 257; ++n) {
       const test::Vector row(rows.begin() + 4 * n, rows.begin() + 4 * n + 4);
       const test::Vector plain = test::Mlp{[&] {
-        Network same = network.network;
-        same.output_activation = OutputActivation::kNone;
-        return same;
-      }(), 4, 2}.forward(parameters, row).back();
+                                             Network same = network.network;
+                                             same.output_activation = OutputActivation::kNone;
+                                             return same;
+                                           }(),
+                                           4, 2}
+                                     .forward(parameters, row)
+                                     .back();
       for (const double x : plain) {
         reference.push_back(word == std::string("tanh") ? std::tanh(x) : x > 0.0 ? x : 0.0);
         zeros += reference.back() == 0.0;

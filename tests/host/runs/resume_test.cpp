@@ -145,7 +145,8 @@ TEST(Resume, SchedulesThatGoOnAsTheyWouldHaveAreNotMentioned) {
                           HasSubstr("clip_coef: 0.2 in the last iteration, 0.1 in the next, then constant")));
   longer = config;
   longer.clip_vloss_coef = 0.5;
-  EXPECT_THAT(schedule_notes(config, longer, 5), ElementsAre(HasSubstr("clip_vloss_coef: 0.2 in the last iteration, 0.5")));
+  EXPECT_THAT(schedule_notes(config, longer, 5),
+              ElementsAre(HasSubstr("clip_vloss_coef: 0.2 in the last iteration, 0.5")));
   longer = config;
   longer.anneal_ent_coef = Anneal::kLinear;
   EXPECT_THAT(schedule_notes(config, longer, 5),
@@ -180,7 +181,8 @@ TEST(Resume, RatesThatFollowTheKlGoOnUnlessAnotherIsSet) {
   const double last = rates_of(scratch / "on").back();
   const double next = go_on("on", {});
   EXPECT_THAT(notes, ElementsAre(HasSubstr("total_timesteps = 363")));
-  EXPECT_LT(std::abs(std::log(next / last)), 11 * std::log(1.5) + 1e-3) << "12 minibatches, of which the first is not asked";
+  EXPECT_LT(std::abs(std::log(next / last)), 11 * std::log(1.5) + 1e-3)
+      << "12 minibatches, of which the first is not asked";
   EXPECT_GT(next, 5e-4);
   EXPECT_LT(go_on("anew", {{"learning_rate", "2e-5"}, {"desired_kl", "1e-8"}}), 3.1e-5) << "one step up at most";
   EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 2e-05 in the next iteration, then as the KL")));

@@ -170,7 +170,8 @@ TEST(TrainerReference, CartPole) {
       {"relu of the outputs, torch's first weights",
        {{"output_activation", "relu"}, {"activation", "relu"}, {"init", "torch"}, {"max_episode_steps", "13"}}},
       {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
-      {"stopped by KL before a minibatch", {{"target_kl", "0.004"}, {"kl_stop", "minibatch"}, {"epoch_lr_decay", "0.7"}}},
+      {"stopped by KL before a minibatch",
+       {{"target_kl", "0.004"}, {"kl_stop", "minibatch"}, {"epoch_lr_decay", "0.7"}}},
       {"rates that follow the KL",
        {{"anneal_lr", "kl"}, {"desired_kl", "0.002"}, {"learning_rate", "0.003"}, {"critic_learning_rate", "0.008"}}},
       {"rates that follow the KL, stopped by it, layer by layer",
@@ -203,8 +204,7 @@ TEST(TrainerReference, ContinuousActions) {
   follow<LanderContinuous>({
       {"the defaults", shape},
       {"narrow at first", with(shape, {{"log_std_init", "-0.5"}, {"max_episode_steps", "6"}})},
-      {"tanh of the outputs, Glorot's first weights",
-       with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}})},
+      {"tanh of the outputs, Glorot's first weights", with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}})},
       {"a fixed deviation, separate", with(with(shape, kSeparate), {{"learn_std", "false"}})},
   });
 }
