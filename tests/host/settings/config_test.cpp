@@ -380,27 +380,6 @@ TEST(Config, LearningRatesThatChangeNothing) {
   EXPECT_EQ(validation_error({{"learning_rate", "0"}, {"critic_learning_rate", "1e-3"}}), "no error");
 }
 
-TEST(Config, RatesThatFollowTheKl) {
-  EXPECT_EQ(validation_error({{"anneal_lr", "kl"}}), "no error");
-  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"learning_rate", "0.02"}}),
-              AllOf(HasSubstr("learning_rate = 0.02 is beyond"), HasSubstr("1e-05 .. 0.01, from min_learning_rate")));
-  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"critic_learning_rate", "1e-6"}}),
-              HasSubstr("critic_learning_rate = 1e-06 is beyond"));
-  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"min_learning_rate", "0.1"}}),
-              HasSubstr("min_learning_rate = 0.1 is above max_learning_rate = 0.01"));
-  EXPECT_THAT(validation_error({{"anneal_lr", "kl"}, {"epoch_lr_decay", "0.5"}}),
-              HasSubstr("epoch_lr_decay = 0.5 does not go with anneal_lr = kl"));
-  EXPECT_EQ(validation_error({{"learning_rate", "0.02"}}), "no error");
-  EXPECT_THAT(set_error("anneal_clip_coef", "kl"), HasSubstr("allowed: none | linear"));
-}
-
-TEST(Config, OutputActivationsHaveNoFusedKernels) {
-  EXPECT_EQ(validation_error({{"output_activation", "relu"}}), "no error");
-  EXPECT_THAT(validation_error({{"output_activation", "relu"}, {"fused", "true"}}),
-              AllOf(HasSubstr("output_activation = relu has no fused kernels"), HasSubstr("fused = auto")));
-  EXPECT_THAT(set_error("output_activation", "gelu"), HasSubstr("allowed: none | relu | tanh"));
-}
-
 TEST(Config, MoreIterationsThanAreCounted) {
   EXPECT_THAT(validation_error({{"total_timesteps", "1e15"}}), HasSubstr("up to 4294967295 iterations"));
   EXPECT_EQ(validation_error({{"total_timesteps", "2e12"}}), "no error");
