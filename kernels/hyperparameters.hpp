@@ -51,6 +51,7 @@ struct HyperparameterNumbers {
   Real max_grad_norm = Real(0.5);  ///< 0: off
   Real gamma = Real(0.99);
   Real gae_lambda = Real(0.95);
+  Real clip_reward = Real(10.0);  ///< of normalised rewards; 0: off
   Real clip_coef = Real(0.2);
   Real ent_coef = Real(0.01);
   Real vf_coef = Real(0.5);
