@@ -64,8 +64,8 @@ struct RolloutScan {
   BlockRange range;
   int count, num_steps;  // N, T
 
-  PERILUNE_DEVICE RolloutScan(const B& block, int count, int num_steps)
-      : range(block_range<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, count)), count(count), num_steps(num_steps) {}
+  PERILUNE_DEVICE RolloutScan(const B& block, int envs, int steps)
+      : range(block_range<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, envs)), count(envs), num_steps(steps) {}
   PERILUNE_DEVICE int begin_of(int part) const {
     return static_cast<int>(std::int64_t{num_steps} * part / B::kSplit);
   }
