@@ -122,8 +122,10 @@ PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& s
     if (n == 0.0f) return;
     const int size = statistics.size;
     const Shares share = Shares::of(*statistics.count + statistics.rest[2 * size], n);
-    for (int k = 0; k < K && first + k < size; ++k) {
+    PERILUNE_UNROLL
+    for (int k = 0; k < K; ++k) {
       const int i = first + k;
+      if (i >= size) continue;
       merge(share, {statistics.mean[i], statistics.rest[i]}, {statistics.variance[i], statistics.rest[size + i]},
             all[k].origin, all[k].squares / n);
     }
@@ -179,7 +181,9 @@ struct NormalizeObservations {
         const UInt<Real> sample = block.numbers(column) + UInt<Real>(static_cast<std::uint32_t>(scan.at(t)));
         Real row[kTogether];
         block.gather_rows(args.records + first, sample * stride, column, row);
-        for (int k = 0; k < used; ++k) {
+        PERILUNE_UNROLL
+        for (int k = 0; k < kTogether; ++k) {
+          if (k >= used) continue;
           if (t == begin) moments[k][lane].origin = row[k];
           moments[k][lane].add(row[k]);
           row[k] = normalized(row[k], statistics.mean[first + k], statistics.variance[first + k], args.clip);
