@@ -126,8 +126,9 @@ PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& s
     for (int k = 0; k < K; ++k) {
       const int i = first + k;
       if (i >= size) continue;
+      const float variance = all[k].squares / n;  // of a constant number its rounding, below 0 as well
       merge(share, {statistics.mean[i], statistics.rest[i]}, {statistics.variance[i], statistics.rest[size + i]},
-            all[k].origin, all[k].squares / n);
+            all[k].origin, variance < 0.0f ? 0.0f : variance);
     }
   });
 }

@@ -13,6 +13,7 @@ class ActTest : public EveryMachine {
     bool deterministic;
     std::uint32_t call;
     Task task = kCartPole;
+    bool normalized = false;
   };
 
   // Both: false where rounding may choose otherwise.
@@ -37,9 +38,10 @@ class ActTest : public EveryMachine {
     if (!tests(c.width, c.depth, c.task)) return;
     SCOPED_TRACE("rows " + std::to_string(c.count) + ", width " + std::to_string(c.width) + ", " + c.task.id);
     const int observed = c.task.observations, actions = c.task.actions;
-    const Networks networks = place_networks(observed, c.width, actions, c.depth, 1, c.activation);
+    Networks networks = place_networks(observed, c.width, actions, c.depth, 1, c.activation);
     Draws draws(seed);
-    const Vector exact = networks.draw(draws);
+    Vector exact = networks.draw(draws);
+    if (c.normalized) add_input_statistics(networks, exact, 1.25, draws);
     Buffer<float> parameters(subject(), exact);
     Buffer<float> observations(subject(), at(observed * c.count)), outputs(subject(), at(actions * c.count));
     Buffer<std::int64_t> choices(subject(), at(c.count));
@@ -65,7 +67,7 @@ class ActTest : public EveryMachine {
     int certain = 0;
     for (int n = 0; n < c.count; ++n) {
       const float* row = observations.data() + observed * n;
-      rows.emplace_back(row, row + observed);
+      rows.push_back(networks.actor.given(exact, Vector(row, row + observed)));
       const Vector logits = networks.actor.forward(exact, rows.back()).back();
       reference.insert(reference.end(), logits.begin(), logits.end());
       CounterRandom<float> random({seed, kActStream}, static_cast<std::uint32_t>(n), c.call, 0, Purpose::kAction);
@@ -159,6 +161,8 @@ TEST_P(ActTest, Deterministic) {
   check({65, 0, 3, Activation::kTanh, true, 0}, 6);
   check({33, 128, 1, Activation::kTanh, true, 0, kLunarLander}, 11);
   check({33, 64, 2, Activation::kRelu, true, 0, kLander}, 12);
+  check({37, 64, 2, Activation::kTanh, true, 0, kCartPole, true}, 15);
+  check({37, 0, 2, Activation::kTanh, true, 0, kCartPole, true}, 16);
 }
 
 TEST_P(ActTest, Sampled) {
