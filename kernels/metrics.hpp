@@ -27,6 +27,8 @@ struct Metric {
     kPolicyUpdates,  ///< applied before the KL stop, if any
     kCriticLearningRate,
     kClipCoefficient,
+    kObservationStd,  ///< that observations are divided by, mean over their numbers; 0 without norm_obs
+    kReturnStd,       ///< that rewards are divided by: of discounted returns; 0 without norm_reward
   };
 };
 
@@ -53,6 +55,8 @@ inline constexpr MetricInfo kMetricInfos[] = {
     {Metric::kPolicyUpdates, "losses/policy_updates"},
     {Metric::kCriticLearningRate, nullptr},
     {Metric::kClipCoefficient, nullptr},
+    {Metric::kObservationStd, "normalization/observation_std"},
+    {Metric::kReturnStd, "normalization/return_std"},
 };
 inline constexpr int kMetrics = sizeof kMetricInfos / sizeof kMetricInfos[0];
 

@@ -49,6 +49,10 @@ struct InitialPolicy {
 InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
                              std::span<const std::string> given);
 
+// The parameters that a run with this configuration, whose networks are the same, begins with: statistics that the
+// policy does not have begin anew.
+std::vector<float> first_parameters(const SavedPolicy& policy, const Config& config);
+
 // Keeps it in a run directory to be, as RUN/initial_policy.safetensors, with the metadata from_path and step.
 void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial);
 

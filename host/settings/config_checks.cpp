@@ -198,6 +198,9 @@ std::vector<Idle> idle_settings(const Config& config) {
       {config.checkpoint_every > iterations, "checkpoint_every", kShort, kLonger},
       {config.eval_every > iterations, "target_return", "the run has fewer iterations than eval_every",
        "lower eval_every, or raise total_timesteps"},
+      {!config.norm_obs, "clip_obs", "with norm_obs = false observations are taken as they are", "set norm_obs = true"},
+      {!config.norm_reward, "clip_reward", "with norm_reward = false rewards are taken as they are",
+       "set norm_reward = true"},
       {no_wind, "env.wind_power", kCalm, "set env.enable_wind = true"},
       {no_wind, "env.turbulence_power", kCalm, "set env.enable_wind = true"},
   };

@@ -76,7 +76,10 @@ TrainerState TrainerState::of_zeros(const Config& config, const Model& model) {
   IterationSizes sizes{};
   sizes.envs = static_cast<std::size_t>(config.num_envs);
   sizes.state_fields = find_environment(config.env_id).field_names.size();
-  sizes.parameters = model.floats;
+  sizes.parameters = model.trained_floats();
+  sizes.statistics = model.floats - model.trained_floats();
+  sizes.observations = static_cast<std::size_t>(model.actor.inputs.size);
+  sizes.returns = static_cast<std::size_t>(model.returns.size);
   return state_of(control, config.anneal_lr, sizes, {},
                   []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
 }
@@ -104,6 +107,8 @@ Trainer::Trainer(const Config& config, Device& device)
   plan.hyper = hyperparameters(config);
   plan.actor = model_.actor;
   plan.critic = model_.critic;
+  plan.returns = model_.returns;
+  plan.statistics_floats = static_cast<std::int32_t>(model_.floats - model_.trained_floats());
   plan.num_envs = config.num_envs;
   plan.num_steps = config.num_steps;
   plan.max_episode_steps = episode_limit(config);
@@ -211,10 +216,12 @@ std::string Trainer::find_nonfinite_tensor() const {
   for (const ModelTensor& tensor : model_.tensors) {
     if (std::isinf(largest(tensor))) return tensor.name;
   }
-  values = download(plan_.arrays.gradient, model_.floats);
-  const auto worst =
-      std::max_element(model_.tensors.begin(), model_.tensors.end(),
-                       [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
+  values = download(plan_.arrays.gradient, model_.trained_floats());
+  const auto trained = std::find_if(model_.tensors.begin(), model_.tensors.end(),
+                                    [&](const ModelTensor& tensor) { return model_.is_statistic(tensor); });
+  const auto worst = std::max_element(model_.tensors.begin(), trained, [&](const ModelTensor& a, const ModelTensor& b) {
+    return largest(a) < largest(b);
+  });
   return worst->name + (std::isinf(largest(*worst)) ? " (gradient)" : " (largest gradient)");
 }
 
