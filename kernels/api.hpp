@@ -25,7 +25,8 @@ inline constexpr int kMaxEnvParameters = 8;
 /// Tensors start at multiples of this many floats inside the parameter array.
 inline constexpr int kTensorAlignment = 16;
 
-/// Running mean and variance of `size` numbers inside the parameter array, as offsets in floats. size 0: there are none.
+/// Running mean and variance of `size` numbers inside the parameter array, as offsets in floats. size 0: there are
+/// none.
 struct StatisticsPlace {
   std::int32_t size;
   std::int32_t mean, variance;  ///< [size]
@@ -426,10 +427,11 @@ struct Machine {
   std::int32_t (*gae_blocks)(std::int32_t count);              ///< blocks that gae takes for so many environments
   std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes per minibatch
   std::int32_t (*reduce_blocks)(std::int32_t parameters);      ///< blocks that reduce_gradients takes for that many
-  void (*normalize_observations)(const NormalizeObservationsArgs&, Queue&);  ///< NormalizeObservations, normalization.hpp
-  void (*discount_rewards)(const DiscountRewardsArgs&, Queue&);              ///< DiscountRewards, normalization.hpp
-  void (*scale_rewards)(const ScaleRewardsArgs&, Queue&);                    ///< ScaleRewards, normalization.hpp
-  void (*gae)(const GaeArgs&, Queue&);                         ///< Gae, gae.hpp
+  void (*normalize_observations)(const NormalizeObservationsArgs&,
+                                 Queue&);                          ///< NormalizeObservations, normalization.hpp
+  void (*discount_rewards)(const DiscountRewardsArgs&, Queue&);    ///< DiscountRewards, normalization.hpp
+  void (*scale_rewards)(const ScaleRewardsArgs&, Queue&);          ///< ScaleRewards, normalization.hpp
+  void (*gae)(const GaeArgs&, Queue&);                             ///< Gae, gae.hpp
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);  ///< AdvantageMoments, update.hpp
   void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);    ///< ReduceGradients, optimizer.hpp
   void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);      ///< ApplyGradients, optimizer.hpp

@@ -1,8 +1,8 @@
 // One training iteration: its arrays, what each launch is given, and the order of launches. The trainer, bench_kernels
 // and the tests of whole iterations run it, each in memory and with hyper-parameters of its own.
 //
-// Rollout, normalisation where there is any, advantages, then updates: either epochs over shuffled minibatches, actor and critic in each (joint), or
-// policy iterations and then value iterations over the whole batch (separate).
+// Rollout, normalisation where there is any, advantages, then updates: either epochs over shuffled minibatches, actor
+// and critic in each (joint), or policy iterations and then value iterations over the whole batch (separate).
 #pragma once
 
 #include <algorithm>
@@ -55,7 +55,7 @@ struct IterationSizes {
   std::size_t partials;             ///< P
   std::size_t gae_blocks, moment_chunks, reduce_blocks;
   std::size_t workspace;
-  std::size_t statistics;            ///< floats behind the parameters
+  std::size_t statistics;             ///< floats behind the parameters
   std::size_t observations, returns;  ///< numbers that have statistics: 0 if they are not normalised
 };
 
@@ -149,8 +149,8 @@ struct Iteration {
   const Machine* machine;
   const Kernels* kernels;
   Hyperparameters hyper;
-  Network actor, critic;      ///< where they normalise their inputs, both by the same statistics
-  StatisticsPlace returns{};  ///< of discounted returns, where rewards are normalised
+  Network actor, critic;               ///< where they normalise their inputs, both by the same statistics
+  StatisticsPlace returns{};           ///< of discounted returns, where rewards are normalised
   std::int32_t statistics_floats = 0;  ///< of all statistics, which lie behind the networks' parameters
   std::int32_t num_envs, num_steps;
   std::uint32_t max_episode_steps;
@@ -436,8 +436,7 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
   }
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kGae);
-    if (iteration.actor.inputs.size > 0)
-      machine.normalize_observations(iteration.normalize_observations_args(), queue);
+    if (iteration.actor.inputs.size > 0) machine.normalize_observations(iteration.normalize_observations_args(), queue);
     if (iteration.returns.size > 0) {
       machine.discount_rewards(iteration.discount_rewards_args(), queue);
       machine.scale_rewards(iteration.scale_rewards_args(), queue);

@@ -11,8 +11,8 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// (x - mean) / sqrt(variance + kVarianceFloor), clipped: as Gymnasium's wrappers and VecNormalize normalise. A NaN stays
-/// one.
+/// (x - mean) / sqrt(variance + kVarianceFloor), clipped: as Gymnasium's wrappers and VecNormalize normalise. A NaN
+/// stays one.
 inline constexpr float kVarianceFloor = 1e-8f;
 template <class Real>
 PERILUNE_HD Real clipped(Real x, float limit) {

@@ -65,10 +65,8 @@ struct RolloutScan {
   int count, num_steps;  // N, T
 
   PERILUNE_DEVICE RolloutScan(const B& block, int envs, int steps)
-      : range(block_range<B::kSplit == 1 ? B::kUnit : B::kColumns>(block, envs)), count(envs), num_steps(steps) {}
-  PERILUNE_DEVICE int begin_of(int part) const {
-    return static_cast<int>(std::int64_t{num_steps} * part / B::kSplit);
-  }
+      : range(block_range < B::kSplit == 1 ? B::kUnit : B::kColumns > (block, envs)), count(envs), num_steps(steps) {}
+  PERILUNE_DEVICE int begin_of(int part) const { return static_cast<int>(std::int64_t{num_steps} * part / B::kSplit); }
   /// Of the block's first environment, in an array [T][N].
   PERILUNE_DEVICE std::size_t at(int t) const {
     return static_cast<std::size_t>(t) * static_cast<std::size_t>(count) + static_cast<std::size_t>(range.first);
@@ -113,9 +111,11 @@ PERILUNE_DEVICE void store_moments(B& block, float n, PerLane<B, Moments<typenam
   });
 }
 
-/// In the last block: adds all blocks' moments to the statistics of as many of the quantities as there are.
+/// In the last block: adds all blocks' moments to the statistics of as many of the quantities as there are. Those that
+/// are not finite stay out of them and end the training, as what is clipped would hide an infinity.
 template <int K, class B, class Row>
-PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& statistics, int first, Row&& row) {
+PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& statistics, int first, Row&& row,
+                                   NonFinite& nonfinite, NonFinite what) {
   Moments<float> all[K];
   combine_groups(block, n, block.count(), all, [&](int k) { return row(k == 0 ? 0 : k + 2 * first); });
   block.one([&] {
@@ -127,6 +127,10 @@ PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& s
       const int i = first + k;
       if (i >= size) continue;
       const float variance = all[k].squares / n;  // of a constant number its rounding, below 0 as well
+      if (!(variance - variance == 0.0f)) {
+        nonfinite = what;
+        continue;
+      }
       merge(share, {statistics.mean[i], statistics.rest[i]}, {statistics.variance[i], statistics.rest[size + i]},
             all[k].origin, variance < 0.0f ? 0.0f : variance);
     }
@@ -150,7 +154,8 @@ struct NormalizeObservations {
     }
     if (!block.last_of_grid(args.control->moments_ticket)) return;
     for (int first = 0; first < statistics.size; first += kTogether) {
-      merge_moments<kTogether>(block, scan.all_samples(), statistics, first, row);
+      merge_moments<kTogether>(block, scan.all_samples(), statistics, first, row, args.control->nonfinite,
+                               NonFinite::kObservation);
     }
     block.one([&] {
       RunningNumber{*statistics.count, statistics.rest[2 * statistics.size]}.add(scan.all_samples());
@@ -218,7 +223,7 @@ struct DiscountRewards {
     scan.count_samples(block, moments, [&](Lane lane) { return B::part(lane) == 0 ? args.num_steps : 0; });
     store_moments(block, scan.samples(), moments, 0, row);
     if (!block.last_of_grid(args.control->moments_ticket)) return;
-    merge_moments<1>(block, scan.all_samples(), statistics, 0, row);
+    merge_moments<1>(block, scan.all_samples(), statistics, 0, row, args.control->nonfinite, NonFinite::kReturn);
     block.one([&] {
       RunningNumber{*statistics.count, statistics.rest[2]}.add(scan.all_samples());
       args.running[Metric::kReturnStd] = sqrt(*statistics.variance + kVarianceFloor);

@@ -67,9 +67,10 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
   }
   const std::string& version = metadata_of(file, "format_version");
   if (version != kFormatVersion && version != kVersionWithoutRecord && version != kVersionWithStatistics) {
-    throw Error(formatted("{} has format version {} - this program reads versions {} to {} - use the program that "
-                          "wrote it",
-                          file.source(), version, kVersionWithoutRecord, kVersionWithStatistics));
+    throw Error(
+        formatted("{} has format version {} - this program reads versions {} to {} - use the program that "
+                  "wrote it",
+                  file.source(), version, kVersionWithoutRecord, kVersionWithStatistics));
   }
   Config config;
   try {

@@ -57,7 +57,8 @@ struct Mlp {
   /// What it is given of an observation: normalised and clipped, where it has statistics.
   Vector given(const Vector& parameters, Vector observation) const {
     for (int i = 0; i < network.inputs.size; ++i) {
-      const double mean = parameters[at(network.inputs.mean + i)], variance = parameters[at(network.inputs.variance + i)];
+      const double mean = parameters[at(network.inputs.mean + i)],
+                   variance = parameters[at(network.inputs.variance + i)];
       const double limit = network.input_clip;
       observation[at(i)] = std::clamp((observation[at(i)] - mean) / std::sqrt(variance + 1e-8), -limit, limit);
     }

@@ -62,14 +62,14 @@ void write_normalized(const std::filesystem::path& path, const Config& says, Dam
   const auto find = [&](const char* name) {
     return std::find_if(tensors.begin(), tensors.end(), [&](const Tensor& tensor) { return tensor.name == name; });
   };
-  damage(tensors, [&](const char* name) { return find(name); },
-         [&](const char* name, float value) {
-           for (const ModelTensor& tensor : model.tensors) {
-             if (tensor.name == name) parameters[tensor.offset + tensor.size - 1] = value;
-           }
-         });
-  write_safetensors(path, tensors,
-                    {{"format", "perilune policy"}, {"format_version", "3"}, {"config", to_toml(says)}});
+  damage(
+      tensors, [&](const char* name) { return find(name); },
+      [&](const char* name, float value) {
+        for (const ModelTensor& tensor : model.tensors) {
+          if (tensor.name == name) parameters[tensor.offset + tensor.size - 1] = value;
+        }
+      });
+  write_safetensors(path, tensors, {{"format", "perilune policy"}, {"format_version", "3"}, {"config", to_toml(says)}});
 }
 
 TEST(Checkpoint, DamagedStatisticsAreRefusedByName) {
@@ -104,8 +104,9 @@ TEST(Checkpoint, DamagedStatisticsAreRefusedByName) {
 TEST(Checkpoint, StatisticsAndConfigurationGoTogether) {
   const test::TemporaryDirectory root;
   write_normalized(root / "policy.safetensors", Config(), [](auto&, auto&&, auto&&) {});
-  EXPECT_THAT([&] { load_policy(root / "policy.safetensors"); },
-              testing::ThrowsMessage<Error>(AllOf(HasSubstr("has a tensor \"obs_mean\""), HasSubstr("norm_obs = false"))));
+  EXPECT_THAT(
+      [&] { load_policy(root / "policy.safetensors"); },
+      testing::ThrowsMessage<Error>(AllOf(HasSubstr("has a tensor \"obs_mean\""), HasSubstr("norm_obs = false"))));
 }
 
 /// Programs that know nothing of statistics read versions 1 and 2, and say so.
