@@ -69,10 +69,19 @@ constexpr bool metric_infos_are_in_order() {
 static_assert(metric_infos_are_in_order());
 
 /// Where a NaN or Inf was found first.
-enum class NonFinite : std::uint32_t { kNone, kPolicyLoss, kValueLoss, kActorGradient, kCriticGradient };
+enum class NonFinite : std::uint32_t {
+  kNone,
+  kPolicyLoss,
+  kValueLoss,
+  kActorGradient,
+  kCriticGradient,
+  kObservation,  ///< looked for where observations are normalised
+  kReturn        ///< where rewards are
+};
 /// As messages name these places.
-inline constexpr const char* kNonFiniteNames[] = {"nothing", "the policy loss", "the value loss",
-                                                  "the actor's gradient", "the critic's gradient"};
+inline constexpr const char* kNonFiniteNames[] = {
+    "nothing",        "the policy loss",    "the value loss", "the actor's gradient", "the critic's gradient",
+    "an observation", "a discounted return"};
 
 /// An iteration's row.
 struct IterationMetrics {

@@ -111,9 +111,11 @@ PERILUNE_DEVICE void store_moments(B& block, float n, PerLane<B, Moments<typenam
   });
 }
 
-/// In the last block: adds all blocks' moments to the statistics of as many of the quantities as there are.
+/// In the last block: adds all blocks' moments to the statistics of as many of the quantities as there are. Those that
+/// are not finite stay out of them and end the training, as what is clipped would hide an infinity.
 template <int K, class B, class Row>
-PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& statistics, int first, Row&& row) {
+PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& statistics, int first, Row&& row,
+                                   NonFinite& nonfinite, NonFinite what) {
   Moments<float> all[K];
   combine_groups(block, n, block.count(), all, [&](int k) { return row(k == 0 ? 0 : k + 2 * first); });
   block.one([&] {
@@ -125,6 +127,10 @@ PERILUNE_DEVICE void merge_moments(B& block, float n, const RunningStatistics& s
       const int i = first + k;
       if (i >= size) continue;
       const float variance = all[k].squares / n;  // of a constant number its rounding, below 0 as well
+      if (!(variance - variance == 0.0f)) {
+        nonfinite = what;
+        continue;
+      }
       merge(share, {statistics.mean[i], statistics.rest[i]}, {statistics.variance[i], statistics.rest[size + i]},
             all[k].origin, variance < 0.0f ? 0.0f : variance);
     }
@@ -148,7 +154,8 @@ struct NormalizeObservations {
     }
     if (!block.last_of_grid(args.control->moments_ticket)) return;
     for (int first = 0; first < statistics.size; first += kTogether) {
-      merge_moments<kTogether>(block, scan.all_samples(), statistics, first, row);
+      merge_moments<kTogether>(block, scan.all_samples(), statistics, first, row, args.control->nonfinite,
+                               NonFinite::kObservation);
     }
     block.one([&] {
       RunningNumber{*statistics.count, statistics.rest[2 * statistics.size]}.add(scan.all_samples());
@@ -216,7 +223,7 @@ struct DiscountRewards {
     scan.count_samples(block, moments, [&](Lane lane) { return B::part(lane) == 0 ? args.num_steps : 0; });
     store_moments(block, scan.samples(), moments, 0, row);
     if (!block.last_of_grid(args.control->moments_ticket)) return;
-    merge_moments<1>(block, scan.all_samples(), statistics, 0, row);
+    merge_moments<1>(block, scan.all_samples(), statistics, 0, row, args.control->nonfinite, NonFinite::kReturn);
     block.one([&] {
       RunningNumber{*statistics.count, statistics.rest[2]}.add(scan.all_samples());
       args.running[Metric::kReturnStd] = sqrt(*statistics.variance + kVarianceFloor);

@@ -161,10 +161,10 @@ TEST_P(ActTest, Deterministic) {
   check({33, 64, 3, Activation::kRelu, true, 0}, 4);
   check({97, 128, 2, Activation::kTanh, true, 0}, 5);
   check({65, 0, 3, Activation::kTanh, true, 0}, 6);
-  check({33, 128, 1, Activation::kTanh, true, 0, kLunarLander}, 11);
-  check({33, 64, 2, Activation::kRelu, true, 0, kLander}, 12);
   check({37, 64, 2, Activation::kTanh, true, 0, kCartPole, true}, 15);
   check({37, 0, 2, Activation::kTanh, true, 0, kCartPole, true}, 16);
+  check({33, 128, 1, Activation::kTanh, true, 0, kLunarLander}, 11);
+  check({33, 64, 2, Activation::kRelu, true, 0, kLander}, 12);
 }
 
 TEST_P(ActTest, Sampled) {

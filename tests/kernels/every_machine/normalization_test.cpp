@@ -200,18 +200,39 @@ TEST_P(NormalizationTest, Rewards) {
   }
 }
 
-/// A NaN stays one, so that training finds it.
-TEST_P(NormalizationTest, KeepsANaN) {
-  Statistics statistics(subject(), 1);
-  Buffer<float> records(subject(), std::vector<float>(8, 0.5f)), running(subject(), kMetrics);
-  Buffer<float> moments(subject(), at(statistics_moments(1) * machine().gae_blocks(1)));
-  Buffer<Control> control(subject(), 1);
-  control[0] = fresh_control();
-  records[0] = std::numeric_limits<float>::quiet_NaN();
-  machine().normalize_observations(
-      {control.data(), statistics.args(), 10.0f, 8, records.data(), moments.data(), 1, 1, running.data()}, queue());
-  finish();
-  EXPECT_TRUE(std::isnan(records[0]));
+/// What is not finite is told, also where it would be clipped, and stays out of the statistics.
+TEST_P(NormalizationTest, FindsWhatIsNotFinite) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Statistics statistics(subject(), 6);
+    const int count = 37;
+    Buffer<float> records(subject(), std::vector<float>(at(count * 16), 0.5f)), running(subject(), kMetrics);
+    Buffer<float> moments(subject(), at(statistics_moments(6) * machine().gae_blocks(count)));
+    Buffer<float> rewards(subject(), std::vector<float>(at(count), 1.0f));
+    Buffer<float> kept(subject(), std::vector<float>(at(count), 0.0f));
+    Buffer<std::uint8_t> ends(subject(), std::vector<int>(at(count), 0));
+    Buffer<Control> control(subject(), 1);
+    control[0] = fresh_control();
+    records[16 * 30 + 4] = bad;
+    machine().normalize_observations(
+        {control.data(), statistics.args(), 10.0f, 16, records.data(), moments.data(), count, 1, running.data()},
+        queue());
+    finish();
+    EXPECT_EQ(control[0].nonfinite, NonFinite::kObservation);
+    EXPECT_EQ(std::isnan(records[16 * 30 + 4]), std::isnan(bad));
+    for (const std::size_t i : {0, 1, 2, 3, 4, 5}) {
+      EXPECT_TRUE(std::isfinite(statistics.mean[i]) && std::isfinite(statistics.variance[i]));
+      EXPECT_NEAR(statistics.mean[i], i == 4 ? 0.0 : 0.5, 1e-5);
+    }
+    control[0] = fresh_control();
+    rewards[30] = bad;
+    Statistics returns(subject(), 1);
+    machine().discount_rewards({plain_hyperparameters(), control.data(), returns.args(), rewards.data(), ends.data(),
+                                kept.data(), moments.data(), count, 1, running.data()},
+                               queue());
+    finish();
+    EXPECT_EQ(control[0].nonfinite, NonFinite::kReturn);
+    EXPECT_EQ(returns.variance[0], 1.0f);
+  }
 }
 
 /// Thousands of small rollouts: what each changes is less than the last bit of a float.
