@@ -1,8 +1,8 @@
 // One training iteration: its arrays, what each launch is given, and the order of launches. The trainer, bench_kernels
 // and the tests of whole iterations run it, each in memory and with hyper-parameters of its own.
 //
-// Rollout, advantages, then updates: either epochs over shuffled minibatches, actor and critic in each (joint), or
-// policy iterations and then value iterations over the whole batch (separate).
+// Rollout, normalisation where there is any, advantages, then updates: either epochs over shuffled minibatches, actor
+// and critic in each (joint), or policy iterations and then value iterations over the whole batch (separate).
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,8 @@ namespace perilune {
 /// Device memory of an iteration. Shapes as in api.hpp.
 struct IterationArrays {
   Control* control;                                       ///< [1]
-  float *parameters, *first_moment, *second_moment;       ///< [parameter count]
+  float* parameters;                                      ///< [parameter count + statistics]
+  float *first_moment, *second_moment;                    ///< [parameter count]
   float* environment_fields;                              ///< [state fields][N]
   std::uint32_t *episode, *elapsed;                       ///< [N]
   float* episode_return;                                  ///< [N]
@@ -39,6 +40,10 @@ struct IterationArrays {
   AdamStep* adam_step;                                    ///< [1]
   float* running;                                         ///< [kMetrics]
   float* workspace;                                       ///< of layer-by-layer networks
+  float *observation_rest, *return_rest;                  ///< of their RunningStatistics
+  float* discounted_return;                               ///< [N]
+  float* bootstraps;                                      ///< [T][N]
+  float* statistics_moments;                              ///< [statistics_moments(largest)][gae blocks]
 };
 
 /// How large they are.
@@ -50,6 +55,8 @@ struct IterationSizes {
   std::size_t partials;             ///< P
   std::size_t gae_blocks, moment_chunks, reduce_blocks;
   std::size_t workspace;
+  std::size_t statistics;             ///< floats behind the parameters
+  std::size_t observations, returns;  ///< numbers that have statistics: 0 if they are not normalised
 };
 
 /// What is known of an array besides its type.
@@ -68,7 +75,7 @@ template <class F>
 void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
   const std::vector<std::size_t> floats = {s.parameters}, envs = {s.envs};
   f(ArrayInfo{"control", {1}}, a.control);
-  f(ArrayInfo{"parameters", floats, "", true}, a.parameters);
+  f(ArrayInfo{"parameters", {s.parameters + s.statistics}, "", true}, a.parameters);
   f(ArrayInfo{"first moment", floats, "optimizer.exp_avg.", true}, a.first_moment);
   f(ArrayInfo{"second moment", floats, "optimizer.exp_avg_sq.", true}, a.second_moment);
   f(ArrayInfo{"environment fields", {s.state_fields, s.envs}, "environments.fields"}, a.environment_fields);
@@ -93,6 +100,18 @@ void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
   f(ArrayInfo{"Adam step", {1}}, a.adam_step);
   f(ArrayInfo{"running metrics", {kMetrics}}, a.running);
   f(ArrayInfo{"workspace", {s.workspace}}, a.workspace);
+  if (s.observations > 0) {
+    f(ArrayInfo{"statistics' last bits", {2 * s.observations + 1}, "normalization.obs_rest"}, a.observation_rest);
+  }
+  if (s.returns > 0) {
+    f(ArrayInfo{"returns' last bits", {2 * s.returns + 1}, "normalization.return_rest"}, a.return_rest);
+    f(ArrayInfo{"discounted returns", envs, "environments.discounted_return"}, a.discounted_return);
+    f(ArrayInfo{"bootstraps", {s.steps, s.envs}}, a.bootstraps);
+  }
+  if (const std::size_t largest = std::max(s.observations, s.returns); largest > 0) {
+    const auto rows = static_cast<std::size_t>(statistics_moments(static_cast<std::int32_t>(largest)));
+    f(ArrayInfo{"statistics' moments", {rows, s.gae_blocks}}, a.statistics_moments);
+  }
 }
 
 /// The same for those that are kept, which are of floats or counts.
@@ -105,17 +124,21 @@ void for_each_kept_array(const IterationSizes& sizes, IterationArrays& arrays, F
   });
 }
 
+/// As what learning rates that follow the KL divergence are kept: the actor's and the critic's.
+inline constexpr const char* kLearningRatesName = "optimizer.learning_rates";
+
 /// Once those have memory: the arrays that share it.
 inline void share_arrays(const IterationSizes& sizes, IterationArrays& arrays) {
   arrays.advantages = arrays.rewards;
   if (sizes.partials == 1) arrays.gradient = arrays.partial_gradients;
 }
 
-/// What of Control is kept, as kept_as: calls f(name, two floats).
+/// What of Control is kept, as kept_as: calls f(name, where two floats are). f takes std::array<float*, 2>.
 template <class F>
-void for_each_kept_control(Control& control, F&& f) {
-  f("optimizer.actor_correction", control.actor_correction);
-  f("optimizer.critic_correction", control.critic_correction);
+void for_each_kept_control(Control& control, Anneal anneal_lr, F&& f) {
+  f("optimizer.actor_correction", {&control.actor_correction[0], &control.actor_correction[1]});
+  f("optimizer.critic_correction", {&control.critic_correction[0], &control.critic_correction[1]});
+  if (anneal_lr == Anneal::kKl) f(kLearningRatesName, {&control.actor_learning_rate, &control.critic_learning_rate});
 }
 
 /// One update of parameters.
@@ -130,7 +153,9 @@ struct Iteration {
   const Machine* machine;
   const Kernels* kernels;
   Hyperparameters hyper;
-  Network actor, critic;
+  Network actor, critic;               ///< where they normalise their inputs, both by the same statistics
+  StatisticsPlace returns{};           ///< of discounted returns, where rewards are normalised
+  std::int32_t statistics_floats = 0;  ///< of all statistics, which lie behind the networks' parameters
   std::int32_t num_envs, num_steps;
   std::uint32_t max_episode_steps;
   bool truncate_at_end = false;
@@ -167,7 +192,10 @@ struct Iteration {
             .gae_blocks = size(machine->gae_blocks(num_envs)),
             .moment_chunks = size(machine->moment_chunks(minibatch_size())),
             .reduce_blocks = size(machine->reduce_blocks(parameter_count())),
-            .workspace = workspace_floats()};
+            .workspace = workspace_floats(),
+            .statistics = size(statistics_floats),
+            .observations = size(actor.inputs.size),
+            .returns = size(returns.size)};
   }
 
   EnvironmentBatch environments() const {
@@ -208,7 +236,46 @@ struct Iteration {
             .values = arrays.values,
             .ends = arrays.ends,
             .truncations = nullptr,
+            .bootstraps = returns.size > 0 ? arrays.bootstraps : nullptr,
             .workspace = workspace()};
+  }
+
+  RunningStatistics statistics(const StatisticsPlace& place, float* rest) const {
+    float* const all = arrays.parameters;
+    return {place.size, all + place.mean, all + place.variance, all + place.count, rest};
+  }
+
+  NormalizeObservationsArgs normalize_observations_args() const {
+    return {.control = arrays.control,
+            .statistics = statistics(actor.inputs, arrays.observation_rest),
+            .clip = actor.input_clip,
+            .record_floats = kernels->record_floats,
+            .records = arrays.records,
+            .moments = arrays.statistics_moments,
+            .count = num_envs,
+            .num_steps = num_steps,
+            .running = arrays.running};
+  }
+
+  DiscountRewardsArgs discount_rewards_args() const {
+    return {.hyper = hyper,
+            .control = arrays.control,
+            .statistics = statistics(returns, arrays.return_rest),
+            .rewards = arrays.rewards,
+            .ends = arrays.ends,
+            .discounted_return = arrays.discounted_return,
+            .moments = arrays.statistics_moments,
+            .count = num_envs,
+            .num_steps = num_steps,
+            .running = arrays.running};
+  }
+
+  ScaleRewardsArgs scale_rewards_args() const {
+    return {.hyper = hyper,
+            .statistics = statistics(returns, arrays.return_rest),
+            .rewards = arrays.rewards,
+            .bootstraps = arrays.bootstraps,
+            .batch_size = batch_size()};
   }
 
   GaeArgs gae_args() const {
@@ -231,7 +298,8 @@ struct Iteration {
             .moments = arrays.chunk_moments,
             .scales = arrays.advantage_scales,
             .num_minibatches = num_minibatches,
-            .num_epochs = update_epochs};
+            .num_epochs = update_epochs,
+            .epsilon = hyper.norm_adv_epsilon};
   }
 
   UpdateArgs update_args(const Minibatch& minibatch) const {
@@ -373,6 +441,11 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
   }
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kGae);
+    if (iteration.actor.inputs.size > 0) machine.normalize_observations(iteration.normalize_observations_args(), queue);
+    if (iteration.returns.size > 0) {
+      machine.discount_rewards(iteration.discount_rewards_args(), queue);
+      machine.scale_rewards(iteration.scale_rewards_args(), queue);
+    }
     machine.gae(iteration.gae_args(), queue);
   }
   {

@@ -51,9 +51,23 @@ struct FinishLayerArgs {
   Matrix values;      ///< [rows][columns]: W x, and then the layer's output
   const float* bias;  ///< [rows]
   std::int32_t rows, columns;
-  std::uint32_t hidden;  ///< 0: the head, which has no activation
+  std::uint32_t hidden;  ///< 0: the head, whose activation is output_activation
   Activation activation;
+  OutputActivation output_activation;
 };
+
+/// A ReLU of NaN is NaN here: what diverged must be seen behind the last layer, on every machine.
+template <class Real>
+PERILUNE_DEVICE Real activate_output(Real x, OutputActivation activation) {
+  if (activation == OutputActivation::kTanh) return activate_value(x, Activation::kTanh);
+  return activation == OutputActivation::kRelu ? select(x < Real(0.0f), Real(0.0f), x) : x;
+}
+/// d(loss)/d(x), given d(loss)/d(y) and y = activate_output(x).
+template <class Real>
+PERILUNE_DEVICE Real output_derivative(Real dy, Real y, OutputActivation activation) {
+  if (activation == OutputActivation::kNone) return dy;
+  return activation_derivative(dy, y, activation == OutputActivation::kTanh ? Activation::kTanh : Activation::kRelu);
+}
 
 /// y = activation(W x + b), once W x is there.
 struct FinishLayer {
@@ -66,15 +80,16 @@ struct FinishLayer {
       const Real bias(args.bias[r]);
       for_columns(block, args.columns, [&](int at, typename B::Lane lane) {
         const Real x = block.load(row + at, lane) + bias;
-        block.store(row + at, lane, args.hidden != 0 ? activate_value(x, args.activation) : x);
+        block.store(row + at, lane,
+                    args.hidden != 0 ? activate_value(x, args.activation) : activate_output(x, args.output_activation));
       });
     }
   }
 };
 
 struct LayerGradientsArgs {
-  Matrix gradients;      ///< [rows][columns]: d(loss)/d(output)
-  Matrix outputs;        ///< replaced by d(loss)/d(W x + b); data is null for the head, where they are the same
+  Matrix gradients;      ///< [rows][columns]: d(loss)/d(output); of the head d(loss)/d(W x + b)
+  Matrix outputs;        ///< replaced by d(loss)/d(W x + b); data is null for the head
   float* bias_gradient;  ///< [rows]
   std::int32_t rows, columns;
   std::uint32_t accumulate;  ///< 1: adds to bias_gradient
@@ -147,7 +162,8 @@ struct ClearPadding {
 struct LayerwiseRollout {
   RolloutArgs rollout;
   std::int32_t slots;
-  Matrix observations;              ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
+  /// [obs][(1 + slots) groups of columns]: the present ones, then each slot's; as the networks are given them.
+  Matrix observations;
   Matrix outputs;                   ///< [actions][N]: of the actor
   Matrix values;                    ///< [1][as observations]
   std::uint32_t* truncation_steps;  ///< [slots][N], rows as far apart as groups: the step of the truncation, or kNoStep
@@ -171,6 +187,7 @@ struct LayerwiseObserve {
       load_environment<E>(block, batch, range.first, lane, mine);
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
+      normalize_inputs(args.rollout.actor, args.rollout.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
       for (int s = 0; s < args.slots; ++s) {
         block.store(args.truncation_steps + s * args.group + range.first, lane, UInt<Real>(kNoStep));
@@ -220,7 +237,11 @@ struct LayerwiseStep {
       load_environment<E>(block, batch, range.first, lane, mine);
       if (args.step > 0) load_sums<E>(block, rollout.episodes, range.first, lane, mine);
       Inference<E, Real> inference;
-      load_column(block, args.observations, range.first, lane, inference.observation);
+      if (rollout.actor.inputs.size == 0) {
+        load_column(block, args.observations, range.first, lane, inference.observation);
+      } else {
+        E::observe(params, mine.state, inference.observation);
+      }
       load_column(block, args.outputs, range.first, lane, inference.outputs);
       inference.value = block.load_repeated(args.values.row(0) + range.first, lane);
       const RolloutStep<Real> step =
@@ -228,15 +249,18 @@ struct LayerwiseStep {
       Real observation[E::kObsDim];
       if (any(step.truncated)) {
         E::observe(params, mine.state, observation);
+        normalize_inputs(rollout.actor, rollout.parameters, observation);
         keep(block, args, range.first, lane, step.truncated, observation);
       }
       block.store(rollout.rewards + row, lane, step.reward);
       block.store(rollout.ends + row, lane, step.ended);
+      if (rollout.bootstraps != nullptr) block.store(rollout.bootstraps + row, lane, Real(0.0f));
       if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, step.truncated);
       if (any(step.ended)) {
         next_episode<E>(params, batch.key, range.numbers(block, lane), step.ended, mine);
       }
       E::observe(params, mine.state, observation);
+      normalize_inputs(rollout.actor, rollout.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
       store_environment<E>(block, batch, rollout.episodes, range.first, lane, mine);
     });
@@ -266,8 +290,9 @@ struct LayerwiseFinish {
             select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) + environment;
         const Real value = block.load(args.values.data + (s + 1) * args.group + range.first, lane);
         const Real bootstrap = Real(rollout.hyper.gamma) * value;
-        const Real reward[1] = {block.gather(rollout.rewards, index, lane) + select(truncated, bootstrap, Real(0.0f))};
-        block.scatter_rows(rollout.rewards, index, lane, reward);
+        float* const to = rollout.bootstraps == nullptr ? rollout.rewards : rollout.bootstraps;
+        const Real reward[1] = {block.gather(to, index, lane) + select(truncated, bootstrap, Real(0.0f))};
+        block.scatter_rows(to, index, lane, reward);
       }
     });
   }
@@ -279,7 +304,7 @@ struct LayerwiseUpdate {
   UpdateArgs update;
   std::int32_t first, count;  ///< the chunk's place in the minibatch
   Matrix observations;        ///< [obs][count]
-  Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(output)
+  Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(W x + b) of its head
 };
 
 template <class B>
@@ -324,7 +349,12 @@ struct LayerwiseLoss {
       const UInt<Real> index = sample_index(block, order, args, at, lane);
       block.gather_rows(update.records, index, lane, row);
       load_column(block, args.outputs, at, lane, output);
+      Real said[Terms::kOutputs];
+      for (int i = 0; i < Terms::kOutputs; ++i) said[i] = output[i];
       terms.add(lane, terms.sample(row, block.gather(Terms::per_sample(update), index, lane)), output);
+      for (int i = 0; i < Terms::kOutputs; ++i) {
+        output[i] = output_derivative(output[i], said[i], Terms::network(update).output_activation);
+      }
       store_column(block, output, args.outputs, at, lane);
     });
     block.activate(B::kLanes);
@@ -377,6 +407,7 @@ struct LayerwisePlay {
       block.store(args.running + first, lane, select(mine.running, Real(1.0f), Real(0.0f)));
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
+      normalize_inputs(evaluate.actor, evaluate.parameters, observation);
       store_column(block, observation, args.observations, first, lane);
     });
   }
@@ -420,6 +451,7 @@ struct LayerwiseRows {
     block.lanes([&](typename B::Lane lane) {
       typename B::Real observation[I::kObsDim];
       block.load_row(args.act.observations + row * I::kObsDim, lane, observation);
+      normalize_inputs(args.act.actor, args.act.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
     });
   }

@@ -34,8 +34,8 @@ struct StartingPoint {
 // do not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
-// What becomes of learning rates and clip range when a run that was configured as `before` goes on as `after` from
-// `iteration` (0-based); nothing if they go on as they would have.
+// What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes
+// on as `after` from `iteration` (0-based); nothing if they go on as they would have.
 std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration);
 
 // A policy whose weights a new run begins with.
@@ -48,6 +48,10 @@ struct InitialPolicy {
 // keys, `config` takes from it. Throws UsageError if the policy does not fit the environment or what was given.
 InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
                              std::span<const std::string> given);
+
+// The parameters that a run with this configuration, whose networks are the same, begins with: statistics that the
+// policy does not have begin anew.
+std::vector<float> first_parameters(const SavedPolicy& policy, const Config& config);
 
 // Keeps it in a run directory to be, as RUN/initial_policy.safetensors, with the metadata from_path and step.
 void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial);

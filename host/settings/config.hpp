@@ -24,6 +24,7 @@ namespace perilune {
 
 struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   enum class Fused { kAuto, kTrue, kFalse };
+  enum class Init { kOrthogonal, kTorch, kGlorot };
 
   // What is run.
   std::string name = "custom";
@@ -43,11 +44,18 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int policy_iterations = 80;
   int value_iterations = 80;
 
+  // Normalisation by running statistics; clip_reward is among the hyper-parameters.
+  bool norm_obs = false;
+  bool norm_reward = false;
+  double clip_obs = 10.0;  // 0: off
+
   // Networks.
   int hidden_width = 64;
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
+  OutputActivation output_activation = OutputActivation::kNone;
+  Init init = Init::kOrthogonal;       // of weights and biases
   double log_std_init = 0.0;           // with continuous actions only, as learn_std
   std::optional<Precision> precision;  // none: auto, see precision.hpp
   Fused fused = Fused::kAuto;
@@ -71,8 +79,14 @@ std::uint32_t episode_limit(const Config& config);
 // is 0 and teaches nothing.
 Normalization advantage_normalization(const Config& config);
 
+// Where normalised numbers are clipped: infinity for a range of 0.
+double clip_limit(double clip);
+
 // The critic's own learning rate, or else the actor's.
 double critic_learning_rate(const Config& config);
+
+// The clip range of values: its own, or else the policy's.
+double clip_vloss_coef(const Config& config);
 
 // What kernels read of it.
 Hyperparameters hyperparameters(const Config& config);

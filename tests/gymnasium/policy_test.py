@@ -19,10 +19,13 @@ def perilune(*arguments):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_trained_policy_scores_the_same_in_gymnasium(tmp_path, seed):
+@pytest.mark.parametrize("seed, norm_obs", [(1, "false"), (2, "false"), (3, "true")])
+def test_trained_policy_scores_the_same_in_gymnasium(tmp_path, seed, norm_obs):
     run = tmp_path / "run"
-    result = perilune("train", "cartpole", "--json", "--quiet", "--device", "cpu", "--seed", seed, "--run-dir", run)
+    result = perilune(
+        *("train", "cartpole", "--json", "--quiet", "--device", "cpu", "--seed", seed, "--run-dir", run),
+        *("--set", f"norm_obs={norm_obs}", "--set", "clip_obs=2"),
+    )
     assert result["solved"]
     here = perilune("eval", run, "--json", "--device", "cpu", "--episodes", 2000, "--seed", 77)
     act, env_id = load_policy(run / "policy.safetensors")

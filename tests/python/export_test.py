@@ -29,9 +29,26 @@ def saturating(tmp_path_factory):
     return perilune.load(folder / "policy.safetensors", device="cpu")
 
 
-@pytest.fixture(params=["discrete", "continuous"])
-def policy(request, trained, saturating):
-    return trained.policy if request.param == "discrete" else saturating
+@pytest.fixture(scope="module")
+def normalizing(tmp_path_factory):
+    """Policies of CartPole that normalise their observations, and clip them, by clip_obs."""
+    folder = tmp_path_factory.mktemp("normalizing")
+    return {
+        clip: perilune.train(
+            "cartpole", **{**SHORT, "norm_obs": True, "clip_obs": clip, "run_dir": folder / f"clip {clip}"}
+        ).policy
+        for clip in (0, 1.5)
+    }
+
+
+@pytest.fixture(params=["discrete", "continuous", "normalized", "normalized and clipped"])
+def policy(request, trained, saturating, normalizing):
+    return {
+        "discrete": trained.policy,
+        "continuous": saturating,
+        "normalized": normalizing[0],
+        "normalized and clipped": normalizing[1.5],
+    }[request.param]
 
 
 def observations_of(policy, count=257):
@@ -54,9 +71,12 @@ def expect_the_policys_actions(policy, observations, outputs):
     np.testing.assert_allclose(outputs, actions, rtol=1e-5, atol=1e-3)  # 200 times what the network's rounding is
 
 
-def network(tensors, observations, activation=np.tanh):
+def network(tensors, observations, activation=np.tanh, clip=np.inf):
     """The actor of named tensors, in the arithmetic of a reader's own program."""
     x, layer = observations, 0
+    if "obs_mean" in tensors:
+        x = (x - tensors["obs_mean"]) / np.sqrt(tensors["obs_var"] + np.float32(1e-8))
+        x = np.clip(x, -clip, clip)
     while f"actor.{layer}.weight" in tensors:
         x = (activation(x) if layer else x) @ tensors[f"actor.{layer}.weight"].T + tensors[f"actor.{layer}.bias"]
         layer += 2
@@ -71,12 +91,15 @@ def test_weights_and_how_to_clip(policy, tmp_path):
     with safe_open(file, "np") as opened:
         metadata = opened.metadata()
     bounds = [arrays.pop(name) for name in ("action_low", "action_high")] if continuous else []
+    clip = arrays.pop("obs_clip", np.inf)
+    assert float(metadata.get("obs_clip", np.inf)) == clip
+    assert ("obs_normalization" in metadata) == ("obs_mean" in exported)
     assert set(exported) == set(arrays) == set(policy.weights())
     for name, tensor in policy.weights().items():
         np.testing.assert_array_equal(exported[name], tensor)
         np.testing.assert_array_equal(arrays[name], tensor)
     np.testing.assert_array_equal(perilune.load(file).outputs(observations), policy.outputs(observations))
-    outputs = network(exported, observations)
+    outputs = network(exported, observations, clip=clip)
     if continuous:
         expect_the_policys_actions(policy, observations, np.clip(outputs, *bounds))
         outputs = np.clip(outputs, float(metadata["action_low"]), float(metadata["action_high"]))
@@ -160,11 +183,35 @@ def libraries(monkeypatch):
                 for name in ("weight", "bias")
             )
 
+    class Sequential(tuple):
+        def __new__(cls, *modules):
+            return super().__new__(cls, modules)
+
+        def eval(self):
+            return self
+
+    class BatchNorm1d:
+        def __init__(self, count, eps, affine):
+            assert not affine
+            self.eps, self.shape = eps, (count,)
+            self.running_mean, self.running_var = (
+                types.SimpleNamespace(copy_=lambda values, name=name: setattr(self, name, values))
+                for name in ("running_mean", "running_var")
+            )
+
+        def eval(self):
+            return self
+
+        def __call__(self, x):
+            assert self.running_mean.shape == self.running_var.shape == self.shape
+            return (x - self.running_mean) / np.sqrt(self.running_var + np.float32(self.eps))
+
     nn = types.SimpleNamespace(
         Linear=Linear,
         Tanh=lambda: np.tanh,
-        ReLU=None,
-        Sequential=lambda *modules: modules,
+        ReLU=lambda: lambda x: np.maximum(x, 0),
+        Sequential=Sequential,
+        BatchNorm1d=BatchNorm1d,
         Hardtanh=lambda low, high: lambda x: np.clip(x, low, high),
     )
     torch = types.SimpleNamespace(
@@ -178,28 +225,70 @@ def libraries(monkeypatch):
     return tape
 
 
-def test_onnx_as_numpy_reads_it(policy, libraries, tmp_path):
-    policy.export(tmp_path / "policy.onnx")
-    observations = observations_of(policy)
+def run_onnx(policy, libraries, path, observations):
+    """What the graph that was written says of observations, and the graph."""
+    policy.export(path)
     values = {"obs": observations} | {
         arguments[1]: arguments[0] for name, arguments, _ in libraries if name == "from_array"
     }
-    operators = {"Gemm": lambda x, weight, bias: x @ weight.T + bias, "Tanh": np.tanh, "Clip": np.clip}
+    operators = {
+        "Gemm": lambda x, weight, bias: x @ weight.T + bias,
+        "Tanh": np.tanh,
+        "Relu": lambda x: np.maximum(x, 0),
+        "Clip": np.clip,
+        "Sub": np.subtract,
+        "Div": np.divide,
+    }
     (graph,) = [arguments for name, arguments, _ in libraries if name == "make_graph"]
     for _, (operator, inputs, outputs), options in graph[0]:
         assert options == ({"transB": 1} if operator == "Gemm" else {})
         values[outputs[0]] = operators[operator](*(values[name] for name in inputs))
+    return values["outputs"], graph
+
+
+def run_torchscript(policy, libraries, path, observations):
+    policy.export(path)
+    ((_, (modules,), _),) = [entry for entry in libraries if entry[0] == "save"]
+    for module in modules:
+        observations = module(observations) if callable(module) else observations @ module.weight.T + module.bias
+    return observations
+
+
+def test_onnx_as_numpy_reads_it(policy, libraries, tmp_path):
+    observations = observations_of(policy)
+    outputs, graph = run_onnx(policy, libraries, tmp_path / "policy.onnx", observations)
     assert [(arguments[0], arguments[2]) for _, arguments, _ in (*graph[2], *graph[3])] == [
         ("obs", ["n", observations.shape[1]]),
-        ("outputs", ["n", values["outputs"].shape[1]]),
+        ("outputs", ["n", outputs.shape[1]]),
     ]
-    expect_the_policys_actions(policy, observations, values["outputs"])
+    expect_the_policys_actions(policy, observations, outputs)
 
 
 def test_torchscript_as_numpy_reads_it(policy, libraries, tmp_path):
-    policy.export(tmp_path / "policy.pt")
-    observations = x = observations_of(policy)
-    ((_, (modules,), _),) = [entry for entry in libraries if entry[0] == "save"]
-    for module in modules:
-        x = module(x) if callable(module) else x @ module.weight.T + module.bias
-    expect_the_policys_actions(policy, observations, x)
+    observations = observations_of(policy)
+    outputs = run_torchscript(policy, libraries, tmp_path / "policy.pt", observations)
+    expect_the_policys_actions(policy, observations, outputs)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("preset", ["cartpole", "lander-continuous"])
+def test_activations_of_outputs(preset, activation, short, libraries, tmp_path):
+    """Of the trained policy, and in every form that it is written in."""
+    run = perilune.train(
+        preset, **{**short, "hidden_width": 16, "activation": "tanh", "init": "torch", "output_activation": activation}
+    )
+    policy = perilune.load(run.run_dir, device="cpu")
+    assert policy.config["output_activation"] == activation
+    observations = observations_of(policy)
+    plain = network(policy.weights(), observations)
+    outputs = np.tanh(plain) if activation == "tanh" else np.maximum(plain, 0)
+    assert (np.abs(outputs - plain) > 1e-3).mean() > 0.2
+    np.testing.assert_allclose(policy.outputs(observations), outputs, rtol=1e-5, atol=1e-5)
+    exported = perilune.load(policy.export(tmp_path / "policy.safetensors"), device="cpu")
+    np.testing.assert_array_equal(exported.outputs(observations), policy.outputs(observations))
+    assert str(np.load(policy.export(tmp_path / "policy.npz"))["output_activation"]) == activation
+    clipped = outputs if preset == "cartpole" else np.clip(outputs, -1, 1)
+    for read, name in ((run_onnx, "policy.onnx"), (run_torchscript, "policy.pt")):
+        libraries.clear()
+        result = read(policy, libraries, tmp_path / name, observations)
+        np.testing.assert_allclose(result[0] if read is run_onnx else result, clipped, rtol=1e-5, atol=1e-5)

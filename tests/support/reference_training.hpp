@@ -53,7 +53,7 @@ inline Networks reference_networks(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   return {{model.actor, environment.observation_dim(), environment.action_space.size},
           {model.critic, environment.observation_dim(), 1},
-          static_cast<int>(model.floats)};
+          model.critic.end};
 }
 
 /// greedy: the most probable choice, or the mean.
@@ -61,7 +61,7 @@ template <class E>
 ReferenceAction<E> reference_action(const Mlp& actor, const Vector& parameters, const Vector& observation, bool greedy,
                                     CounterRandom<float> random, Closeness& closeness) {
   ReferenceAction<E> result;
-  const Vector outputs = actor.forward(parameters, observation).back();
+  const Vector outputs = actor.forward(parameters, actor.given(parameters, observation)).back();
   if constexpr (E::Action::kContinuous) {
     const Vector log_std = actor.log_std(parameters);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -128,10 +128,15 @@ class ReferenceTraining {
     const double left = 1.0 - iteration_ / planned;
     const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
-    actor_rate_ = config_.learning_rate * lr;
-    critic_rate_ = critic_rate * lr;
-    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0), config_.ent_coef,
-                 config_.vf_coef, config_.clip_vloss};
+    if (config_.anneal_lr != Anneal::kKl || iteration_ == 0) {
+      actor_rate_ = config_.learning_rate * lr;
+      critic_rate_ = critic_rate * lr;
+    }
+    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
+                 config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
+                 config_.clip_vloss};
+    if (config_.clip_vloss_coef > 0)
+      settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == UpdateMode::kJoint) {
@@ -156,12 +161,14 @@ class ReferenceTraining {
     return {E::template reset<float>(params_, random), episode, 0, 0.0};
   }
   double value_of(const Vector& observation) const {
-    return networks.critic.forward(parameters, observation).back()[0];
+    return networks.critic.forward(parameters, networks.critic.given(parameters, observation)).back()[0];
   }
 
   void roll_out() {
     batch_samples_.assign(at(batch_), {});
-    Vector targets, residuals, advantages;
+    observed_.clear();
+    Vector targets, residuals, advantages, last_values;
+    std::vector<std::vector<Step>> rollouts;
     for (int n = 0; n < config_.num_envs; ++n) {
       ReferenceEpisode<E>& mine = episodes_[at(n)];
       std::vector<Step> steps;
@@ -169,8 +176,13 @@ class ReferenceTraining {
         Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
         steps.push_back(step(n, t, mine, sample));
       }
-      const double last = value_of(reference_observation<E>(params_, mine.state));
-      const std::vector<Advantage> all = advantages_of(steps, last, config_.gamma, config_.gae_lambda);
+      last_values.push_back(value_of(reference_observation<E>(params_, mine.state)));
+      rollouts.push_back(steps);
+    }
+    normalize(rollouts);
+    for (int n = 0; n < config_.num_envs; ++n) {
+      const std::vector<Advantage> all =
+          advantages_of(rollouts[at(n)], last_values[at(n)], config_.gamma, config_.gae_lambda);
       for (int t = 0; t < config_.num_steps; ++t) {
         Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
         sample.advantage = all[at(t)].advantage;
@@ -186,16 +198,61 @@ class ReferenceTraining {
     metrics_[Metric::kExplainedVariance] = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
   }
 
+  /// Rewards by the statistics that follow from the rollout; and those of observations, for the next.
+  void normalize(std::vector<std::vector<Step>>& rollouts) {
+    if (config_.norm_obs) {
+      const StatisticsPlace& place = networks.actor.network.inputs;
+      double sum = 0.0;
+      for (int i = 0; i < place.size; ++i) {
+        Vector numbers;
+        for (const Vector& observation : observed_) numbers.push_back(observation[at(i)]);
+        sum += std::sqrt(join(place, i, numbers) + 1e-8);
+      }
+      parameters[at(place.count)] += static_cast<double>(observed_.size());
+      metrics_[Metric::kObservationStd] = sum / place.size;
+    }
+    if (!config_.norm_reward) return;
+    Vector returns;
+    discounted_.resize(rollouts.size(), 0.0);
+    for (std::size_t n = 0; n < rollouts.size(); ++n) {
+      for (const Step& step : rollouts[n]) {
+        returns.push_back(discounted_[n] = discounted_[n] * config_.gamma + step.reward);
+        if (step.terminated || step.truncated) discounted_[n] = 0.0;
+      }
+    }
+    const double std = std::sqrt(join(returns_, 0, returns) + 1e-8);
+    parameters[at(returns_.count)] += static_cast<double>(returns.size());
+    metrics_[Metric::kReturnStd] = std;
+    const double limit = clip_limit(config_.clip_reward);
+    for (std::vector<Step>& steps : rollouts) {
+      for (Step& step : steps) step.reward = std::clamp(step.reward / std, -limit, limit);
+    }
+  }
+
+  /// Adds numbers to one's statistics, as update_mean_var_count_from_moments of Gymnasium does. Returns the variance.
+  double join(const StatisticsPlace& place, int i, const Vector& numbers) {
+    double& old_mean = parameters[at(place.mean + i)];
+    double& old_variance = parameters[at(place.variance + i)];
+    const double n = static_cast<double>(numbers.size()), before = parameters[at(place.count)], all = before + n;
+    const double delta = mean(numbers) - old_mean;
+    double squares = old_variance * before + delta * delta * before * n / all;
+    for (const double x : numbers) squares += (x - mean(numbers)) * (x - mean(numbers));
+    old_mean += delta * n / all;
+    return old_variance = squares / all;
+  }
+
   Step step(int n, int t, ReferenceEpisode<E>& mine, Sample& sample) {
     const auto environment = static_cast<std::uint32_t>(n);
-    sample.observation = reference_observation<E>(params_, mine.state);
+    const Vector observation = reference_observation<E>(params_, mine.state);
+    observed_.push_back(observation);
+    sample.observation = networks.actor.given(parameters, observation);
     const ReferenceAction<E> chosen =
-        reference_action<E>(networks.actor, parameters, sample.observation, false,
+        reference_action<E>(networks.actor, parameters, observation, false,
                             {key_, environment, mine.episode, mine.elapsed, Purpose::kAction}, closeness);
     sample.action = chosen.choice;
     sample.numbers = chosen.numbers;
     sample.old_log_probability = chosen.log_probability;
-    sample.old_value = value_of(sample.observation);
+    sample.old_value = value_of(observation);
     CounterRandom<float> random(key_, environment, mine.episode, mine.elapsed, Purpose::kStep);
     const Outcome<float> outcome = E::step(params_, mine.state, chosen.action, random);
     ++mine.elapsed;
@@ -203,7 +260,9 @@ class ReferenceTraining {
     const bool at_end = config_.truncate_at_rollout_end && t + 1 == config_.num_steps;
     Step result{outcome.reward, sample.old_value, outcome.terminated,
                 !outcome.terminated && (mine.elapsed == episode_limit(config_) || at_end), 0.0};
-    if (result.truncated) result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    if (result.truncated && config_.bootstrap_truncated) {
+      result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    }
     if (result.terminated || result.truncated) {
       metrics_[Metric::kEpisodes] += 1;
       metrics_[Metric::kEpisodicReturn] += mine.total;
@@ -224,7 +283,7 @@ class ReferenceTraining {
     const bool each = config_.norm_adv == Normalization::kMinibatch;
     if (config_.norm_adv == Normalization::kNone) return samples;
     const double center = each ? mean(advantages) : batch_mean_;
-    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + 1e-8;
+    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + config_.norm_adv_epsilon;
     for (Sample& sample : samples) sample.advantage = (sample.advantage - center) / deviation;
     return samples;
   }
@@ -236,7 +295,10 @@ class ReferenceTraining {
       std::vector<std::uint32_t> order;
       for (int i = 0; i < batch_; ++i) order.push_back(shuffle(static_cast<std::uint32_t>(i)));
       double kl = 0.0;
-      for (int m = 0; m < config_.num_minibatches; ++m) kl = learn(minibatch(order, m * size, size), true, true);
+      for (int m = 0; m < config_.num_minibatches; ++m) {
+        kl = learn(minibatch(order, m * size, size), true, true);
+        if (config_.kl_stop == KlStop::kMinibatch && beyond(kl)) return;
+      }
       if (epoch + 1 == config_.update_epochs) return;
       actor_rate_ *= config_.epoch_lr_decay;
       critic_rate_ *= config_.epoch_lr_decay;
@@ -257,6 +319,16 @@ class ReferenceTraining {
     if (config_.target_kl <= 0.0) return false;
     closeness.see(kl - config_.target_kl, 1e-5);
     return kl > config_.target_kl;
+  }
+
+  /// rsl_rl's schedule "adaptive": what it calls desired_kl decides of the step that is about to be taken.
+  void adapt(double kl) {
+    closeness.see(kl - 2.0 * config_.desired_kl, 1e-5);
+    closeness.see(kl - config_.desired_kl / 2.0, 1e-5);
+    for (double* rate : {&actor_rate_, &critic_rate_}) {
+      if (kl > 2.0 * config_.desired_kl) *rate = std::max(config_.min_learning_rate, *rate / 1.5);
+      if (kl < config_.desired_kl / 2.0) *rate = std::min(config_.max_learning_rate, *rate * 1.5);
+    }
   }
 
   /// One minibatch: losses, and the step they ask for. Returns the KL that target_kl is for.
@@ -283,8 +355,9 @@ class ReferenceTraining {
       metrics_[Metric::kClipFraction] += sums.clipped / n;
       policy_minibatches_ += 1;
     }
+    if (policy && config_.anneal_lr == Anneal::kKl && metrics_[Metric::kPolicyUpdates] > 0) adapt(sums.kl3 / n);
     const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
-    if (policy && config_.kl_stop == KlStop::kIteration && beyond(kl)) return kl;
+    if (policy && config_.kl_stop != KlStop::kEpoch && beyond(kl)) return kl;
     if (config_.max_grad_norm > 0.0) {
       for (double& g : gradient) g *= std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
     }
@@ -297,7 +370,7 @@ class ReferenceTraining {
   /// How near the losses of samples come to where clipping switches, and ReLUs to 0.
   void see_switches(const std::vector<Sample>& samples) {
     constexpr double kFar = 3e-5;
-    const double c = settings_.clip;
+    const double c = settings_.clip, v = settings_.value_clip();
     for (const Sample& sample : samples) {
       const auto actor = networks.actor.forward(parameters, sample.observation);
       const auto critic = networks.critic.forward(parameters, sample.observation);
@@ -310,9 +383,9 @@ class ReferenceTraining {
       closeness.see(std::abs(ratio - 1.0) - c, kFar);
       const double moved = critic.back()[0] - sample.old_value;
       if (!config_.clip_vloss) continue;
-      closeness.see(std::abs(moved) - c, kFar);
-      if (std::abs(moved) > c) {
-        closeness.see(critic.back()[0] + sample.old_value + std::copysign(c, moved) - 2.0 * sample.target, kFar);
+      closeness.see(std::abs(moved) - v, kFar);
+      if (std::abs(moved) > v) {
+        closeness.see(critic.back()[0] + sample.old_value + std::copysign(v, moved) - 2.0 * sample.target, kFar);
       }
     }
   }
@@ -323,6 +396,9 @@ class ReferenceTraining {
   typename E::Params params_;
   std::vector<ReferenceEpisode<E>> episodes_;
   std::vector<Sample> batch_samples_;  // (t, n) at t * N + n
+  const StatisticsPlace returns_ = model_of(config_).returns;
+  Vector discounted_;             // returns of the episodes that are being played
+  std::vector<Vector> observed_;  // in this rollout, as they are
   Vector first_moment_, second_moment_;
   Adam actor_adam_, critic_adam_;
   LossSettings settings_{};

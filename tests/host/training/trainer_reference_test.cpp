@@ -68,6 +68,9 @@ Rounding rounding_of(Metric::Index metric) {
       return {0, 1e-6};
     case Metric::kExplainedVariance:
       return {1e-5, 1e-4};
+    case Metric::kObservationStd:
+    case Metric::kReturnStd:
+      return {0, 1e-5};
     default:
       return {0, 0};
   }
@@ -102,7 +105,9 @@ bool follows(const Case& c, int seed) {
   double worst = 0.0;
   std::size_t where = 0;
   for (std::size_t i = 0; i < state.parameters().size(); ++i) {
-    const double error = std::abs(state.parameters()[i] - reference.parameters[i]);
+    double error = std::abs(state.parameters()[i] - reference.parameters[i]);
+    const bool is_statistic = i >= trainer.model().trained_floats();
+    if (is_statistic) error /= std::max(1.0, std::abs(reference.parameters[i]));
     if (error > worst) worst = error, where = i;
   }
   // Steps of up to 0.01 each.
@@ -140,6 +145,8 @@ TEST(TrainerReference, CartPole) {
   follow<CartPole>({
       {"the defaults", {}},
       {"annealed clip range", {{"anneal_clip_coef", "linear"}, {"anneal_lr", "none"}, {"clip_coef", "0.1"}}},
+      {"a clip range of values, annealed", {{"clip_vloss_coef", "0.03"}, {"anneal_clip_coef", "linear"}}},
+      {"annealed entropy", {{"anneal_ent_coef", "linear"}, {"ent_coef", "0.3"}}},
       {"a critic's own rate, decaying",
        {{"critic_learning_rate", "0.03"}, {"epoch_lr_decay", "0.7"}, {"clip_vloss", "false"}, {"vf_coef", "1.5"}}},
       {"discounted targets, batch normalisation",
@@ -154,9 +161,43 @@ TEST(TrainerReference, CartPole) {
         {"adam_beta2", "0.99"}}},
       {"another reward, cut rollouts",
        {{"env.sutton_barto_reward", "true"}, {"truncate_at_rollout_end", "true"}, {"hidden_layers", "3"}}},
+      {"truncated episodes are worth nothing, another epsilon of advantages",
+       {{"bootstrap_truncated", "false"},
+        {"max_episode_steps", "13"},
+        {"truncate_at_rollout_end", "true"},
+        {"norm_adv_epsilon", "0.3"}}},
+      {"the same layer by layer",
+       {{"bootstrap_truncated", "false"},
+        {"max_episode_steps", "13"},
+        {"norm_adv_epsilon", "0.3"},
+        {"value_target", "discounted"},
+        {"fused", "false"}}},
+      {"relu of the outputs, torch's first weights",
+       {{"output_activation", "relu"}, {"activation", "relu"}, {"init", "torch"}, {"max_episode_steps", "13"}}},
       {"stopped by KL after an epoch", {{"target_kl", "0.004"}, {"kl_estimator", "k1"}}},
+      {"stopped by KL before a minibatch",
+       {{"target_kl", "0.004"}, {"kl_stop", "minibatch"}, {"epoch_lr_decay", "0.7"}}},
+      {"rates that follow the KL",
+       {{"anneal_lr", "kl"}, {"desired_kl", "0.002"}, {"learning_rate", "0.003"}, {"critic_learning_rate", "0.008"}}},
+      {"rates that follow the KL, stopped by it, layer by layer",
+       {{"anneal_lr", "kl"},
+        {"desired_kl", "0.001"},
+        {"min_learning_rate", "0.004"},
+        {"target_kl", "0.008"},
+        {"kl_stop", "minibatch"},
+        {"fused", "false"}}},
+      {"separate, rates that follow the KL", with(kSeparate, {{"anneal_lr", "kl"}, {"max_learning_rate", "0.05"}})},
       {"separate", kSeparate},
       {"separate, stopped by KL", with(kSeparate, {{"target_kl", "0.003"}})},
+      {"normalised, short episodes", {{"norm_obs", "true"}, {"norm_reward", "true"}, {"max_episode_steps", "13"}}},
+      {"normalised and clipped",
+       {{"norm_obs", "true"}, {"clip_obs", "0.7"}, {"norm_reward", "true"}, {"clip_reward", "0.1"}, {"gamma", "0.9"}}},
+      {"normalised, layer by layer, cut rollouts",
+       {{"norm_obs", "true"},
+        {"clip_obs", "0"},
+        {"norm_reward", "true"},
+        {"fused", "false"},
+        {"truncate_at_rollout_end", "true"}}},
   });
 }
 
@@ -177,7 +218,10 @@ TEST(TrainerReference, ContinuousActions) {
   follow<LanderContinuous>({
       {"the defaults", shape},
       {"narrow at first", with(shape, {{"log_std_init", "-0.5"}, {"max_episode_steps", "6"}})},
+      {"tanh of the outputs, Glorot's first weights",
+       with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}, {"learning_rate", "0.005"}})},
       {"a fixed deviation, separate", with(with(shape, kSeparate), {{"learn_std", "false"}})},
+      {"normalised", with(shape, {{"norm_obs", "true"}, {"norm_reward", "true"}, {"max_episode_steps", "6"}})},
   });
 }
 

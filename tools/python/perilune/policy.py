@@ -14,6 +14,8 @@ from perilune.evaluation import Evaluation
 
 # Of every number of a continuous action.
 _LOW, _HIGH = -1.0, 1.0
+# Added to the variance that observations are normalised by.
+_EPSILON = 1e-8
 
 
 def load(run: str | os.PathLike, *, best: bool = False, device: str = "auto", threads: int | None = None) -> Policy:
@@ -121,7 +123,8 @@ class Policy:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The networks' parameters by name, as in a PyTorch Sequential: actor.0.weight [out, in], actor.0.bias [out],
-        ..., critic.0.weight, ..."""
+        ..., critic.0.weight, ...; with norm_obs also obs_mean, obs_var and obs_count, with norm_reward return_mean,
+        return_var and return_count."""
         return _safetensors.tensors_of(self._native.file())
 
     def export(self, path: str | os.PathLike) -> Path:
@@ -136,6 +139,11 @@ class Policy:
         .pt are the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose
         outputs are to be clipped to action_low and action_high: arrays [k] of the .npz, numbers in the metadata of the
         .safetensors.
+
+        A policy of norm_obs takes observations as they are and normalises them itself: .onnx and .pt do so as well,
+        in the first layer where clip_obs = 0. For the weights of the others observations are to be normalised,
+        (obs - obs_mean) / sqrt(obs_var + 1e-8), and then clipped to +-obs_clip, which is an array [] of the .npz and a
+        number in the metadata of the .safetensors where there is one.
 
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
@@ -155,12 +163,23 @@ class Policy:
         return path
 
     def _layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(weight [out, in], bias [out]) of the actor's layers, in order."""
+        """(weight [out, in], bias [out]) of the actor's layers, in order. Where nothing is clipped between, the first
+        normalises observations."""
         tensors = self.weights()
         numbers = sorted(
             int(name.split(".")[1]) for name in tensors if name.startswith("actor.") and name.endswith(".weight")
         )
-        return [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
+        layers = [(tensors[f"actor.{n}.weight"], tensors[f"actor.{n}.bias"]) for n in numbers]
+        if self.config["norm_obs"] and self._clip is None:
+            weight, bias = layers[0]
+            scaled = weight / np.sqrt(tensors["obs_var"].astype(np.float64) + _EPSILON)
+            layers[0] = scaled.astype(np.float32), (bias - scaled @ tensors["obs_mean"]).astype(np.float32)
+        return layers
+
+    @property
+    def _clip(self) -> float | None:
+        """Where normalised observations are clipped; None: nowhere."""
+        return self.config["clip_obs"] if self.config["norm_obs"] and self.config["clip_obs"] > 0 else None
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -176,7 +195,11 @@ def _write_safetensors(policy: Policy, path: Path) -> None:
 def _write_npz(policy: Policy, path: Path) -> None:
     count = policy._native.num_actions
     bounds = {"action_low": np.full(count, _LOW, np.float32), "action_high": np.full(count, _HIGH, np.float32)}
-    np.savez(path, **policy.weights(), **bounds if policy._native.is_continuous else {})
+    activation = policy.config["output_activation"]
+    extra = {} if activation is None else {"output_activation": np.array(activation)}
+    if policy._clip is not None:
+        extra["obs_clip"] = np.float32(policy._clip)
+    np.savez(path, **policy.weights(), **bounds if policy._native.is_continuous else {}, **extra)
 
 
 def _write_onnx(policy: Policy, path: Path) -> None:
@@ -184,15 +207,35 @@ def _write_onnx(policy: Policy, path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     layers = policy._layers()
-    activation = {"tanh": "Tanh", "relu": "Relu"}[policy.config["activation"]]
+    operators = {"tanh": "Tanh", "relu": "Relu"}
+    activation, of_outputs = operators[policy.config["activation"]], policy.config["output_activation"]
+    outputs = "means" if policy._native.is_continuous else "outputs"
     nodes, values, current = [], [], "obs"
+    if policy._clip is not None:
+        weights = policy.weights()
+        for name, value in (
+            ("obs_mean", weights["obs_mean"]),
+            ("obs_std", np.sqrt(weights["obs_var"] + np.float32(_EPSILON))),
+            ("obs_low", np.array(-policy._clip, np.float32)),
+            ("obs_high", np.array(policy._clip, np.float32)),
+        ):
+            values.append(numpy_helper.from_array(value, name))
+        for operator, operands, result in (
+            ("Sub", ["obs", "obs_mean"], "obs_centred"),
+            ("Div", ["obs_centred", "obs_std"], "obs_scaled"),
+            ("Clip", ["obs_scaled", "obs_low", "obs_high"], "obs_normalized"),
+        ):
+            nodes.append(helper.make_node(operator, operands, [result]))
+        current = "obs_normalized"
     for i, (weight, bias) in enumerate(layers):
         values += [numpy_helper.from_array(weight, f"weight{i}"), numpy_helper.from_array(bias, f"bias{i}")]
         is_last = i + 1 == len(layers)
-        result = f"sum{i}" if not is_last else "means" if policy._native.is_continuous else "outputs"
+        result = outputs if is_last and of_outputs is None else f"sum{i}"
         nodes.append(helper.make_node("Gemm", [current, f"weight{i}", f"bias{i}"], [result], transB=1))
         if not is_last:
             nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
+        elif of_outputs is not None:
+            nodes.append(helper.make_node(operators[of_outputs], [result], [outputs]))
         current = f"hidden{i}"
     if policy._native.is_continuous:
         values += [
@@ -215,13 +258,21 @@ def _write_onnx(policy: Policy, path: Path) -> None:
 def _write_torchscript(policy: Policy, path: Path) -> None:
     import torch
 
-    activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[policy.config["activation"]]
+    kinds = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+    activation, of_outputs = kinds[policy.config["activation"]], policy.config["output_activation"]
     modules: list[Any] = []
+    if policy._clip is not None:
+        weights = policy.weights()
+        normal = torch.nn.BatchNorm1d(len(weights["obs_mean"]), eps=_EPSILON, affine=False).eval()
+        normal.running_mean.copy_(torch.tensor(weights["obs_mean"]))
+        normal.running_var.copy_(torch.tensor(weights["obs_var"]))
+        modules += [normal, torch.nn.Hardtanh(-policy._clip, policy._clip)]
     for weight, bias in policy._layers():
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0])
         with torch.no_grad():
             linear.weight.copy_(torch.tensor(weight))
             linear.bias.copy_(torch.tensor(bias))
         modules += [linear, activation()]
-    modules[-1:] = [torch.nn.Hardtanh(_LOW, _HIGH)] if policy._native.is_continuous else []
-    torch.jit.script(torch.nn.Sequential(*modules)).save(os.fspath(path))
+    modules[-1:] = [] if of_outputs is None else [kinds[of_outputs]()]
+    modules += [torch.nn.Hardtanh(_LOW, _HIGH)] if policy._native.is_continuous else []
+    torch.jit.script(torch.nn.Sequential(*modules).eval()).save(os.fspath(path))
