@@ -49,8 +49,8 @@ TEST(Resume, KeysThatAreFixedForARun) {
     if (!key.may_change && !key.name.starts_with("env.")) fixed.push_back(key.name);
   }
   EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs",
-                                 "num_steps", "hidden_width", "hidden_layers", "hidden_sizes", "activation",
-                                 "log_std_init", "precision", "fused"));
+                                 "num_steps", "norm_obs", "clip_obs", "norm_reward", "hidden_width", "hidden_layers",
+                                 "hidden_sizes", "activation", "log_std_init", "precision", "fused"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }
