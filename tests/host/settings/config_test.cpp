@@ -433,6 +433,8 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {{{"total_timesteps", "5120"}, {"eval_every", "11"}}, "target_return", "100", "eval_every=10"},
       {{{"total_timesteps", "512"}}, "anneal_lr", "none", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_clip_coef", "linear", "total_timesteps=513"},
+      {joint, "clip_obs", "5", "norm_obs=true"},
+      {joint, "clip_reward", "5", "norm_reward=true"},
       {lander, "env.wind_power", "3", "env.enable_wind=true"},
       {lander, "env.turbulence_power", "1", "env.enable_wind=true"},
   };
