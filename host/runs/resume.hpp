@@ -44,8 +44,9 @@ struct InitialPolicy {
   SavedPolicy policy;
   std::vector<std::string> notes;  // where it comes from, and what was taken from it; a sentence each
 };
-// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape is not among the `given`
-// keys, `config` takes from it. Throws UsageError if the policy does not fit the environment or what was given.
+// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape and of their inputs'
+// normalisation is not among the `given` keys, `config` takes from it. Throws UsageError if the policy does not fit the
+// environment or what was given.
 InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
                              std::span<const std::string> given);
 

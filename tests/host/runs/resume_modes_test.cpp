@@ -54,13 +54,13 @@ const std::vector<Mode> kModes = {
     {"continuous actions", {{"env_id", "lander-continuous"}, {"hidden_width", "64"}, {"log_std_init", "-0.5"}}},
     {"a fixed deviation, layerwise",
      {{"env_id", "lander-continuous"}, {"learn_std", "false"}, {"hidden_sizes", "9,5"}}},
-    {"the exact lander", {{"env_id", "lunar-lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}}},
     {"normalised", {{"norm_obs", "true"}, {"norm_reward", "true"}, {"max_episode_steps", "21"}}},
     {"normalised rewards, clipped", {{"norm_reward", "true"}, {"clip_reward", "0.05"}}},
     {"normalised, layerwise",
      {{"norm_obs", "true"}, {"norm_reward", "true"}, {"hidden_sizes", "9,5"}, {"max_episode_steps", "21"}}},
     {"normalised, continuous actions",
      {{"norm_obs", "true"}, {"clip_obs", "1"}, {"env_id", "lander-continuous"}, {"hidden_width", "64"}}},
+    {"the exact lander", {{"env_id", "lunar-lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}}},
     {"bf16", {{"precision", "bf16"}, {"hidden_width", "64"}}},
 };
 
