@@ -65,8 +65,8 @@ Directory find_directory(std::span<const std::byte> bytes, const std::string& so
       fail(source, "it is one part of an archive of several");
     }
     if (std::size_t{begin} + size > at) {
-      fail(source, formatted("its directory should end at byte {}, after its end record at {}",
-                             std::size_t{begin} + size, at));
+      fail(source,
+           formatted("its directory should end at byte {}, after its end record at {}", std::size_t{begin} + size, at));
     }
     return {begin, std::size_t{begin} + size, entries};
   }
@@ -84,8 +84,8 @@ std::vector<Listed> read_directory(std::span<const std::byte> bytes, const Direc
     }
     const std::span<const std::byte> entry = bytes.subspan(at, directory.end - at);
     const std::size_t name_bytes = number_at<std::uint16_t>(entry, 28);
-    const std::size_t entry_bytes = kDirectoryBytes + name_bytes + number_at<std::uint16_t>(entry, 30) +
-                                    number_at<std::uint16_t>(entry, 32);
+    const std::size_t entry_bytes =
+        kDirectoryBytes + name_bytes + number_at<std::uint16_t>(entry, 30) + number_at<std::uint16_t>(entry, 32);
     if (entry_bytes > entry.size()) fail(source, formatted("entry {} of its directory goes beyond its end", i));
     const Listed listed = {.name = text_of(entry.subspan(kDirectoryBytes, name_bytes)),
                            .flags = number_at<std::uint16_t>(entry, 8),
@@ -98,9 +98,10 @@ std::vector<Listed> read_directory(std::span<const std::byte> bytes, const Direc
       throw Error(formatted("{}: entry {} is encrypted - allowed: entries as torch.save writes them", source, name));
     }
     if (listed.method != kStored) {
-      throw Error(formatted("{}: entry {} is compressed (method {}) - allowed: stored entries, as torch.save writes "
-                            "them - load it with PyTorch and save it again",
-                            source, name, listed.method));
+      throw Error(
+          formatted("{}: entry {} is compressed (method {}) - allowed: stored entries, as torch.save writes "
+                    "them - load it with PyTorch and save it again",
+                    source, name, listed.method));
     }
     if (number_at<std::uint32_t>(entry, 20) != listed.size) {
       fail(source, formatted("entry {} is stored in {} bytes and unpacked has {}", name,
@@ -148,7 +149,14 @@ void put(std::string& to, std::initializer_list<std::pair<std::size_t, std::uint
 void put_entry(std::string& to, const ZipEntry& entry, std::uint32_t crc) {
   constexpr std::uint16_t kVersion = 20;
   const std::size_t size = entry.data.size();
-  put(to, {{2, kVersion}, {2, kUtf8}, {2, kStored}, {2, 0}, {2, kFirstDay}, {4, crc}, {4, size}, {4, size},
+  put(to, {{2, kVersion},
+           {2, kUtf8},
+           {2, kStored},
+           {2, 0},
+           {2, kFirstDay},
+           {4, crc},
+           {4, size},
+           {4, size},
            {2, entry.name.size()}});
 }
 
@@ -167,8 +175,8 @@ std::vector<ZipEntry> read_zip(std::span<const std::byte> bytes, const std::stri
   std::sort(places.begin(), places.end());
   for (std::size_t i = 1; i < places.size(); ++i) {
     if (places[i].first < places[i - 1].second) {
-      fail(source, formatted("two entries share byte {}, as in an archive that unpacks to more than it is",
-                             places[i].first));
+      fail(source,
+           formatted("two entries share byte {}, as in an archive that unpacks to more than it is", places[i].first));
     }
   }
   for (std::size_t i = 0; i < listed.size(); ++i) {
@@ -185,8 +193,8 @@ std::string zip_archive(std::span<const ZipEntry> entries, std::size_t alignment
     total += kHeaderBytes + kDirectoryBytes + 2 * entry.name.size() + kFieldBytes + alignment + entry.data.size();
   }
   if (total > std::numeric_limits<std::uint32_t>::max() || entries.size() >= 0xFFFF) {
-    throw Error(formatted("a zip archive of {} entries and {} bytes - allowed: under 65535 and 4 GiB", entries.size(),
-                          total));
+    throw Error(
+        formatted("a zip archive of {} entries and {} bytes - allowed: under 65535 and 4 GiB", entries.size(), total));
   }
   archive.reserve(total);
   for (const ZipEntry& entry : entries) {
@@ -211,8 +219,14 @@ std::string zip_archive(std::span<const ZipEntry> entries, std::size_t alignment
   }
   const std::size_t begin = archive.size();
   archive += directory;
-  put(archive, {{4, kEndSignature}, {2, 0}, {2, 0}, {2, entries.size()}, {2, entries.size()}, {4, directory.size()},
-                {4, begin}, {2, 0}});
+  put(archive, {{4, kEndSignature},
+                {2, 0},
+                {2, 0},
+                {2, entries.size()},
+                {2, entries.size()},
+                {4, directory.size()},
+                {4, begin},
+                {2, 0}});
   return archive;
 }
 

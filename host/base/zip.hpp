@@ -1,9 +1,9 @@
 // ZIP archives whose entries are stored, not compressed, as torch.save writes them.
 //
-// An archive is: for each entry a header, its name, an extra field and its bytes; then the directory, which says of each
-// entry its name, CRC-32, size and where its header is; then the end record, which says where the directory is. All
-// numbers are little-endian. Reading trusts nothing: what header and directory say must agree, and entries lie apart,
-// so that an archive never holds more than its file does.
+// An archive is: for each entry a header, its name, an extra field and its bytes; then the directory, which says of
+// each entry its name, CRC-32, size and where its header is; then the end record, which says where the directory is.
+// All numbers are little-endian. Reading trusts nothing: what header and directory say must agree, and entries lie
+// apart, so that an archive never holds more than its file does.
 #pragma once
 
 #include <cstddef>

@@ -12,6 +12,7 @@
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
 #include "host/runs/torch_file.hpp"
+#include "host/settings/environment_settings.hpp"
 
 namespace perilune {
 namespace {
@@ -36,10 +37,7 @@ struct Naming {
   // Of the layer `number` of `hidden` and one. kind: "weight" or "bias".
   std::string key(int number, int hidden, std::string_view kind) const {
     if (!by_layer) return formatted("{}{}.{}", prefix, 2 * number, kind);
-    return std::string(number == 0        ? kInputLayer
-                       : number == hidden ? kOutputLayer
-                                          : kHiddenLayer) +
-           std::string(kind);
+    return std::string(number == 0 ? kInputLayer : number == hidden ? kOutputLayer : kHiddenLayer) + std::string(kind);
   }
 };
 
@@ -66,10 +64,11 @@ bool is_actors(const ModelTensor& tensor) { return tensor.name.starts_with("acto
 void require_ending(const std::filesystem::path& to, StateLayout layout) {
   const bool is_file = to.extension() == ".pt" || to.extension() == ".pth";
   if (layout == StateLayout::kSequential && !is_file) {
-    throw UsageError(formatted("{} is no name for a state dictionary - allowed: names that end in .pt or .pth",
-                               to.string()));
+    throw UsageError(
+        formatted("{} is no name for a state dictionary - allowed: names that end in .pt or .pth", to.string()));
   }
-  if (layout == StateLayout::kLayers && (is_file || (std::filesystem::exists(to) && !std::filesystem::is_directory(to)))) {
+  if (layout == StateLayout::kLayers &&
+      (is_file || (std::filesystem::exists(to) && !std::filesystem::is_directory(to)))) {
     throw UsageError(formatted("{} is no directory, but this layout has two files, {} and {} - name a directory",
                                to.string(), kActorFile, kCriticFile));
   }
@@ -80,7 +79,7 @@ void require_ending(const std::filesystem::path& to, StateLayout layout) {
 // A file, and which of its tensors were asked for.
 class Source {
  public:
-  explicit Source(const std::filesystem::path& path) : file_(TorchFile::load(path)) {}
+  explicit Source(const std::filesystem::path& path) : file_(TorchFile::load(existing(path))) {}
 
   const std::string& name() const { return file_.source(); }
   bool has(const std::string& key) const { return file_.find(key) != nullptr; }
@@ -88,8 +87,8 @@ class Source {
   const TorchTensor& take(const std::string& key) {
     const TorchTensor* tensor = file_.find(key);
     if (tensor == nullptr) {
-      throw Error(formatted("{} has no tensor {} - it has {} - give a state dictionary of an actor and a critic", name(),
-                            in_quotes(key), held()));
+      throw Error(formatted("{} has no tensor {} - it has {} - give a state dictionary of an actor and a critic",
+                            name(), in_quotes(key), held()));
     }
     taken_.insert(key);
     rounds_ = rounds_ || tensor->type == TorchType::kDouble;
@@ -104,8 +103,8 @@ class Source {
   void require_all_taken() const {
     for (const TorchTensor& tensor : file_.tensors()) {
       if (taken_.contains(tensor.name)) continue;
-      throw Error(formatted("{} has a tensor {} {} that no layer takes - allowed: {} - leave it out when saving", name(),
-                            in_quotes(tensor.name), text_of(tensor.shape),
+      throw Error(formatted("{} has a tensor {} {} that no layer takes - allowed: {} - leave it out when saving",
+                            name(), in_quotes(tensor.name), text_of(tensor.shape),
                             joined(std::vector<std::string_view>(taken_.begin(), taken_.end()))));
     }
   }
@@ -124,6 +123,13 @@ class Source {
   }
 
  private:
+  static const std::filesystem::path& existing(const std::filesystem::path& path) {
+    std::error_code error;
+    if (std::filesystem::is_regular_file(path, error)) return path;
+    throw UsageError(
+        formatted("{} is no file - give a state dictionary that torch.save or perilune export wrote", path.string()));
+  }
+
   TorchFile file_;
   std::set<std::string, std::less<>> taken_;
   bool rounds_ = false;
@@ -142,9 +148,10 @@ Naming naming_in(const Source& source, std::string_view network, std::initialize
     throw Error(formatted("{} holds one network ({}) - give the actor's file and then the critic's", source.name(),
                           source.held()));
   }
-  throw Error(formatted("{} holds no {}: it has {} - allowed: {}.0.weight and so on, as in a Sequential, or "
-                        "{}weight, {}weight and {}weight in files of their own",
-                        source.name(), network, source.held(), network, kInputLayer, kHiddenLayer, kOutputLayer));
+  throw Error(
+      formatted("{} holds no {}: it has {} - allowed: {}.0.weight and so on, as in a Sequential, or "
+                "{}weight, {}weight and {}weight in files of their own",
+                source.name(), network, source.held(), network, kInputLayer, kHiddenLayer, kOutputLayer));
 }
 
 // Inputs, hidden units and outputs of a network's layers, as the shapes of its weights say.
@@ -204,8 +211,8 @@ void set_hidden_layers(Config& config, const Told& told, const std::vector<std::
                        const std::string& source) {
   const std::vector<std::int64_t> hidden(sizes.begin() + 1, sizes.end() - 1);
   if (hidden.empty()) {
-    throw Error(formatted("{}: its actor has one layer - allowed: 1 to {} hidden ones and the last", source,
-                          kMaxHiddenLayers));
+    throw Error(
+        formatted("{}: its actor has one layer - allowed: 1 to {} hidden ones and the last", source, kMaxHiddenLayers));
   }
   if (joined(hidden) == joined(layer_sizes(config))) return;
   for (const char* key : {"hidden_sizes", "hidden_width", "hidden_layers"}) {
@@ -217,6 +224,17 @@ void set_hidden_layers(Config& config, const Told& told, const std::vector<std::
     set_key(config, "hidden_sizes", hidden);
   } catch (const UsageError& error) {
     throw Error(formatted("{}: {}", source, error.what()));  // the file is wrong, not what was asked for
+  }
+}
+
+void require_action_kind(const Source& source, const EnvironmentInfo& environment) {
+  if (environment.action_space.continuous) return;
+  for (const char* key : kLogStdNames) {
+    if (!source.has(key)) continue;
+    throw Error(
+        formatted("{} has {}, as policies of continuous actions have, but those of {} are discrete - set another "
+                  "env_id, or give another file",
+                  source.name(), in_quotes(key), environment.id));
   }
 }
 
@@ -245,9 +263,10 @@ ExportedState export_state(const SavedPolicy& policy, StateLayout layout, const 
   const Model model = model_of(policy.config);
   const bool by_layer = layout == StateLayout::kLayers;
   if (by_layer && model.actor.depth > kMostNamedLayers) {
-    throw UsageError(formatted("the policy has hidden layers of {} - allowed: 1 or 2 in this layout - take --layout "
-                               "sequential",
-                               joined(layer_sizes(policy.config))));
+    throw UsageError(
+        formatted("the policy has hidden layers of {} - allowed: 1 or 2 in this layout - take --layout "
+                  "sequential",
+                  joined(layer_sizes(policy.config))));
   }
   const bool gaussian = find_environment(policy.config.env_id).action_space.continuous;
   const Naming actor = {by_layer, gaussian ? kGaussianActor : "actor."}, critic = {by_layer, "critic."};
@@ -261,14 +280,15 @@ ExportedState export_state(const SavedPolicy& policy, StateLayout layout, const 
     if (key != keys.end()) {
       (is_actors(tensor) ? actors : critics).push_back(make_tensor(key->second, tensor.shape, numbers));
     } else if (tensor.name != kLogStdName) {
-      throw UsageError(formatted("the policy has {}, which a state dictionary of this layout cannot hold", tensor.name));
+      throw UsageError(
+          formatted("the policy has {}, which a state dictionary of this layout cannot hold", tensor.name));
     } else if (!by_layer) {
       actors.push_back(make_tensor(kLogStd, {1, tensor.size}, numbers));
     } else {
       std::string texts;
-      for (const float number : numbers) texts += (texts.empty() ? "" : ", ") + shortest_text(static_cast<double>(number));
-      exported.notes.push_back(formatted("the logarithms of the actions' standard deviations ({}) are not in this layout",
-                                         texts));
+      for (const float number : numbers) texts += formatted("{}{:.9g}", texts.empty() ? "" : ", ", number);
+      exported.notes.push_back(
+          formatted("the logarithms of the actions' standard deviations ({}) are not in this layout", texts));
     }
   }
   if (!by_layer) {
@@ -287,7 +307,11 @@ ExportedState export_state(const SavedPolicy& policy, StateLayout layout, const 
   return exported;
 }
 
-ImportedState import_state(const StateFiles& files, const ConfigSource& settings) {
+ImportedState import_state(const StateFiles& files, const ConfigSource& settings, const std::filesystem::path& to) {
+  if (to.extension() != ".safetensors") {
+    throw UsageError(
+        formatted("{} is no name for a policy file - allowed: names that end in .safetensors", to.string()));
+  }
   const ResolvedConfig resolved = resolve(settings);
   const Told told(settings, resolved);
   Source first(files.file);
@@ -301,46 +325,42 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
     return std::equal(a.begin(), a.end() - 1, b.begin(), b.end() - 1);
   };
   if (!same_hidden(sizes, critic_sizes)) {
-    throw Error(formatted("{}: the actor's layers are {}, the critic's {} - allowed: both with the same inputs and "
-                          "hidden layers",
-                          critic_source.name(), joined(sizes, "-"), joined(critic_sizes, "-")));
+    throw Error(
+        formatted("{}: the actor's layers are {}, the critic's {} - allowed: both with the same inputs and "
+                  "hidden layers",
+                  critic_source.name(), joined(sizes, "-"), joined(critic_sizes, "-")));
   }
   told.require("env_id", fitting_environments(sizes));
   told.require("activation", "tanh, relu");
 
   ImportedState imported{{resolved.config, {}, 0, {}}, {}};
   Config& config = imported.policy.config;
+  validate_environment(config);
+  require_action_kind(first, find_environment(config.env_id));
   set_hidden_layers(config, told, sizes, first.name());
   const Model model = model_of(config);
   const std::map<std::string, std::string> keys = keys_of(model, actor, critic);
   std::vector<float>& parameters = imported.policy.parameters;
   parameters.assign(model.floats, 0.0f);
   for (const ModelTensor& place : model.tensors) {
-    const std::span<float> to = std::span(parameters).subspan(place.offset, place.size);
+    const std::span<float> values = std::span(parameters).subspan(place.offset, place.size);
     if (place.name == kLogStdName) {
-      for (std::string& note : take_log_std(first, told, config, to)) imported.notes.push_back(std::move(note));
+      for (std::string& note : take_log_std(first, told, config, values)) imported.notes.push_back(std::move(note));
       continue;
     }
     Source& source = is_actors(place) ? first : critic_source;
     const std::string& key = keys.at(place.name);
     const TorchTensor& tensor = source.take(key);
     if (tensor.shape != place.shape) {
-      throw Error(formatted("{}: tensor {} has shape {}, but the {} of {} with hidden layers of {} has {} - set another "
-                            "env_id, or give another file",
-                            source.name(), in_quotes(key), text_of(tensor.shape), is_actors(place) ? kActor : kCritic,
-                            config.env_id, joined(layer_sizes(config)), text_of(place.shape)));
+      throw Error(
+          formatted("{}: tensor {} has shape {}, but the {} of {} with hidden layers of {} has {} - set another "
+                    "env_id, or give another file",
+                    source.name(), in_quotes(key), text_of(tensor.shape), is_actors(place) ? kActor : kCritic,
+                    config.env_id, joined(layer_sizes(config)), text_of(place.shape)));
     }
-    source.copy(tensor, to);
+    source.copy(tensor, values);
   }
   for (const Source* source : {&std::as_const(first), &std::as_const(critic_source)}) {
-    if (!find_environment(config.env_id).action_space.continuous) {
-      for (const char* key : kLogStdNames) {
-        if (!source->has(key)) continue;
-        throw Error(formatted("{} has {}, a policy of continuous actions, but those of {} are discrete - set another "
-                              "env_id, or give another file",
-                              source->name(), in_quotes(key), config.env_id));
-      }
-    }
     source->require_all_taken();
     if (source->rounds()) {
       imported.notes.push_back(formatted("{} has float64 numbers, which are rounded to float32", source->name()));
@@ -348,6 +368,7 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
     if (!second) break;
   }
   imported.policy.metadata = {{"from_path", std::filesystem::absolute(files.file).lexically_normal().string()}};
+  save_policy(to, imported.policy);
   return imported;
 }
 

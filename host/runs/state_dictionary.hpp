@@ -1,9 +1,9 @@
 // Policies as PyTorch state dictionaries (torch_file.hpp), for programs that build their networks themselves.
 //
-// Two layouts: sequential, one file with the keys of CleanRL's agents: actor.0.weight, actor.0.bias, actor.2.weight, ...,
-// critic.0.weight, ...; with continuous actions actor_mean.0.weight, ... and actor_logstd [1, actions]. layers, two files
-// actor_nn.pt and critic_nn.pt with input_layer.weight, input_layer.bias, hidden_layer.*, output_layer.*, for one or two
-// hidden layers.
+// Two layouts: sequential, one file with the keys of CleanRL's agents: actor.0.weight, actor.0.bias, actor.2.weight,
+// ..., critic.0.weight, ...; with continuous actions actor_mean.0.weight, ... and actor_logstd [1, actions]. layers,
+// two files actor_nn.pt and critic_nn.pt with input_layer.weight, input_layer.bias, hidden_layer.*, output_layer.*, for
+// one or two hidden layers.
 #pragma once
 
 #include <filesystem>
@@ -37,11 +37,12 @@ struct ImportedState {
   std::vector<std::string> notes;  // what became of the numbers, a sentence each
 };
 
-// The policy in files of either layout, or of two that each hold a Sequential (0.weight, ...); which, their keys say.
-// Hidden layers are the weights' own. What weights do not tell must be set: env_id, activation, and with continuous
-// actions log_std_init where there is no actor_logstd (log_std, actor.log_std). A preset sets all of them. Throws Error
-// that names the file and tensor, and UsageError for settings that are missing or contradict the weights.
-ImportedState import_state(const StateFiles& files, const ConfigSource& settings);
+// Writes the policy file `to`, atomically, of files of either layout, or of two that each hold a Sequential (0.weight,
+// ...); which, their keys say. Hidden layers are the weights' own. What weights do not tell must be set: env_id,
+// activation, and with continuous actions log_std_init where there is no actor_logstd (log_std, actor.log_std). A
+// preset sets all of them. Throws Error that names the file and tensor, and UsageError for settings that are missing or
+// contradict the weights; `to` stays as it was then.
+ImportedState import_state(const StateFiles& files, const ConfigSource& settings, const std::filesystem::path& to);
 
 // "actor 8-64-64-4, critic 8-64-64-1, tanh between layers": what a program must build to load the weights.
 std::string layers_text(const Model& model, std::string_view activation);

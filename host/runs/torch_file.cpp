@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::string_view kPickleName = "data.pkl", kStorageFolder = "data/";
 constexpr std::string_view kByteOrderName = "byteorder", kByteOrder = "little";
+constexpr std::string_view kProgramName = "/constants.pkl";  // what torch.jit.save adds
 constexpr std::string_view kVersionName = "version", kVersion = "3\n";
 constexpr std::string_view kFolder = "archive/";  // as torch.save calls it where it does not know the file's name
 constexpr std::size_t kAlignment = 64;            // of numbers in the file, as torch.save has it
@@ -93,6 +94,7 @@ std::optional<std::uint64_t> extent_of(const PickledTensor& tensor) {
 
 // Numbers in a tensor, or nothing where they overflow.
 std::optional<std::uint64_t> count_of(const Shape& shape) {
+  if (std::find(shape.begin(), shape.end(), 0u) != shape.end()) return 0;
   std::uint64_t count = 1;
   for (const std::uint64_t size : shape) {
     if (__builtin_mul_overflow(count, size, &count)) return std::nullopt;
@@ -105,18 +107,20 @@ TorchTensor checked(const PickledTensor& pickled, const Folder& folder, const st
   const auto type = std::find_if(kTypes.begin(), kTypes.end(),
                                  [&](const TypeInfo& info) { return info.storage == pickled.storage_type; });
   if (type == kTypes.end()) {
-    throw Error(formatted("{}: {} is of {} - allowed: FloatStorage, DoubleStorage, HalfStorage, BFloat16Storage - "
-                          "save model.float().state_dict()",
-                          source, name, in_quotes(pickled.storage_type)));
+    throw Error(
+        formatted("{}: {} is of {} - allowed: FloatStorage, DoubleStorage, HalfStorage, BFloat16Storage - "
+                  "save model.float().state_dict()",
+                  source, name, in_quotes(pickled.storage_type)));
   }
   const auto found = folder.find(std::string(kStorageFolder) + std::string(pickled.storage));
-  if (found == folder.end()) fail(source, formatted("{} has no storage {} in the archive", name, in_quotes(pickled.storage)));
+  if (found == folder.end())
+    fail(source, formatted("{} has no storage {} in the archive", name, in_quotes(pickled.storage)));
   const std::span<const std::byte> data = found->second;
   const std::uint64_t numbers = data.size() / type->size;
   if (pickled.storage_size < 0 || static_cast<std::uint64_t>(pickled.storage_size) != numbers ||
       data.size() % type->size != 0) {
-    fail(source, formatted("{} says that its storage has {} numbers, but that has {} bytes", name,
-                           pickled.storage_size, data.size()));
+    fail(source, formatted("{} says that its storage has {} numbers, but that has {} bytes", name, pickled.storage_size,
+                           data.size()));
   }
   const auto extent = pickled.shape.size() == pickled.strides.size() ? extent_of(pickled) : std::nullopt;
   if (!extent || pickled.offset < 0 || static_cast<std::uint64_t>(pickled.offset) > numbers ||
@@ -124,16 +128,15 @@ TorchTensor checked(const PickledTensor& pickled, const Folder& folder, const st
     fail(source, formatted("{} of shape [{}], strides [{}] and offset {} does not fit its storage of {} numbers", name,
                            joined(pickled.shape), joined(pickled.strides), pickled.offset, numbers));
   }
-  TorchTensor tensor{std::string(pickled.name),
-                     type->type,
-                     Shape(pickled.shape.begin(), pickled.shape.end()),
+  TorchTensor tensor{std::string(pickled.name), type->type, Shape(pickled.shape.begin(), pickled.shape.end()),
                      Shape(pickled.strides.begin(), pickled.strides.end()),
                      data.subspan(static_cast<std::size_t>(pickled.offset) * type->size)};
   const std::optional<std::uint64_t> count = count_of(tensor.shape);
   if (!count || *count > numbers) {
-    throw Error(formatted("{}: {} of shape [{}] repeats the {} numbers of its storage - allowed: each number for itself "
-                          "- save it with .contiguous()",
-                          source, name, joined(pickled.shape), numbers));
+    throw Error(
+        formatted("{}: {} of shape [{}] repeats the {} numbers of its storage - allowed: each number for itself "
+                  "- save it with .contiguous()",
+                  source, name, joined(pickled.shape), numbers));
   }
   return tensor;
 }
@@ -155,10 +158,14 @@ double half(std::uint16_t bits) {
 
 double value_at(const TorchTensor& tensor, std::size_t index) {
   switch (tensor.type) {
-    case TorchType::kFloat: return static_cast<double>(number_at<float>(tensor.data, index));
-    case TorchType::kDouble: return number_at<double>(tensor.data, index);
-    case TorchType::kHalf: return half(number_at<std::uint16_t>(tensor.data, index));
-    case TorchType::kBFloat16: break;
+    case TorchType::kFloat:
+      return static_cast<double>(number_at<float>(tensor.data, index));
+    case TorchType::kDouble:
+      return number_at<double>(tensor.data, index);
+    case TorchType::kHalf:
+      return half(number_at<std::uint16_t>(tensor.data, index));
+    case TorchType::kBFloat16:
+      break;
   }
   const auto bits = static_cast<std::uint32_t>(number_at<std::uint16_t>(tensor.data, index)) << 16;
   return static_cast<double>(std::bit_cast<float>(bits));
@@ -186,17 +193,20 @@ TorchFile TorchFile::parse(std::vector<std::byte> bytes, const std::string& sour
   file.bytes_ = std::move(bytes);
   // What torch.save wrote before it wrote archives: a pickle, of a long number to know it by.
   if (text_of(file.bytes_).starts_with("\x80\x02\x8a\x0a")) {
-    throw Error(formatted("{} is in the form of PyTorch before 1.6 - allowed: a zip archive, as torch.save writes since - "
-                          "load it with PyTorch and save it again",
-                          source));
+    throw Error(
+        formatted("{} is in the form of PyTorch before 1.6 - allowed: a zip archive, as torch.save writes since - "
+                  "load it with PyTorch and save it again",
+                  source));
+  }
+  // Looked for before the archive is read, as code in it is compressed.
+  if (text_of(file.bytes_).find(kProgramName) != std::string_view::npos) {
+    throw Error(
+        formatted("{} is a TorchScript program - allowed: a state dictionary - save model.state_dict() with "
+                  "torch.save",
+                  source));
   }
   const std::vector<ZipEntry> entries = read_zip(file.bytes_, source);
   const Folder folder = folder_of(entries, source);
-  if (folder.contains("constants.pkl")) {
-    throw Error(formatted("{} is a TorchScript program - allowed: a state dictionary - save model.state_dict() with "
-                          "torch.save",
-                          source));
-  }
   if (const auto order = folder.find(kByteOrderName); order != folder.end() && text_of(order->second) != kByteOrder) {
     throw Error(formatted("{} has the byte order {} - allowed: {} - save it on another machine", source,
                           in_quotes(text_of(order->second)), kByteOrder));
@@ -242,8 +252,8 @@ std::string torch_file(std::span<const Tensor> tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Tensor& tensor = tensors[i];
     if (tensor.type != TensorType::kF32) throw Error(formatted("tensor {} is not of float32", in_quotes(tensor.name)));
-    PickledTensor entry{tensor.name, type_info(TorchType::kFloat).storage, storages[i], 1, 0,
-                        {tensor.shape.begin(), tensor.shape.end()}, {}};
+    PickledTensor entry{tensor.name, type_info(TorchType::kFloat).storage,       storages[i], 1,
+                        0,           {tensor.shape.begin(), tensor.shape.end()}, {}};
     for (std::size_t axis = tensor.shape.size(); axis-- > 0;) {
       entry.strides.insert(entry.strides.begin(), entry.storage_size);
       entry.storage_size *= entry.shape[axis];

@@ -1,5 +1,5 @@
-// PyTorch's files of tensors: what torch.save(model.state_dict(), path) writes since PyTorch 1.6, read and written without
-// PyTorch.
+// PyTorch's files of tensors: what torch.save(model.state_dict(), path) writes since PyTorch 1.6, read and written
+// without PyTorch.
 //
 // A file is a zip archive whose entries are in one folder: data.pkl, a pickle of a dict of tensors (torch_pickle.hpp);
 // data/<storage>, the numbers of each storage; version; and byteorder, which files of older versions do not have.

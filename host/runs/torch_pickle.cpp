@@ -70,9 +70,23 @@ enum Opcode : char {
 };
 
 // What messages call a value.
-enum class Kind { kNone, kBoolean, kInteger, kNumber, kText, kTuple, kList, kDict, kCallable, kStorageType, kStorage, kTensor };
-constexpr std::array kKindNames = {"None", "a boolean", "an integer",    "a number",  "a text",  "a tuple",
-                                   "a list", "a dict",  "a class or function", "a class of storages", "a storage", "a tensor"};
+enum class Kind {
+  kNone,
+  kBoolean,
+  kInteger,
+  kNumber,
+  kText,
+  kTuple,
+  kList,
+  kDict,
+  kCallable,
+  kStorageType,
+  kStorage,
+  kTensor
+};
+constexpr std::array kKindNames = {
+    "None",   "a boolean",           "an integer",          "a number",  "a text",  "a tuple", "a list",
+    "a dict", "a class or function", "a class of storages", "a storage", "a tensor"};
 
 // A value of the machine. What is larger than a number lies in one of its tables, so that a value that holds itself, or
 // a thousand that hold each other, are as simple to drop as any other.
@@ -90,7 +104,8 @@ struct Storage {
 
 class Machine {
  public:
-  Machine(std::span<const std::byte> pickle, const std::string& source) : rest_(pickle), size_(pickle.size()), source_(source) {}
+  Machine(std::span<const std::byte> pickle, const std::string& source)
+      : rest_(pickle), size_(pickle.size()), source_(source) {}
 
   std::vector<PickledTensor> run();
 
@@ -100,9 +115,10 @@ class Machine {
                           size_ - rest_.size()));
   }
   [[noreturn]] void refuse(std::string_view what) const {
-    throw Error(formatted("{}: {} - allowed: tensors alone, in a dict, as torch.save(model.state_dict(), path) writes "
-                          "them; nothing in it was run",
-                          source_, what));
+    throw Error(
+        formatted("{}: {} - allowed: tensors alone, in a dict, as torch.save(model.state_dict(), path) writes "
+                  "them; nothing in it was run",
+                  source_, what));
   }
 
   // ---- what comes next ----
@@ -292,44 +308,98 @@ void Machine::get(std::uint32_t place) {
 
 void Machine::step(Opcode opcode) {
   switch (opcode) {
-    case kMark: marks_.push_back(stack_.size()); return;
-    case kNone: push(Kind::kNone); return;
+    case kMark:
+      marks_.push_back(stack_.size());
+      return;
+    case kNone:
+      push(Kind::kNone);
+      return;
     case kNewTrue:
-    case kNewFalse: push(Kind::kBoolean); return;
-    case kBinInt: push(Kind::kInteger, number<std::int32_t>()); return;
-    case kBinInt1: push(Kind::kInteger, number<std::uint8_t>()); return;
-    case kBinInt2: push(Kind::kInteger, number<std::uint16_t>()); return;
-    case kLong1: push(Kind::kInteger, long_integer()); return;
-    case kBinFloat: take(sizeof(double)); push(Kind::kNumber); return;
+    case kNewFalse:
+      push(Kind::kBoolean);
+      return;
+    case kBinInt:
+      push(Kind::kInteger, number<std::int32_t>());
+      return;
+    case kBinInt1:
+      push(Kind::kInteger, number<std::uint8_t>());
+      return;
+    case kBinInt2:
+      push(Kind::kInteger, number<std::uint16_t>());
+      return;
+    case kLong1:
+      push(Kind::kInteger, long_integer());
+      return;
+    case kBinFloat:
+      take(sizeof(double));
+      push(Kind::kNumber);
+      return;
     case kBinUnicode:
       texts_.push_back(text(number<std::uint32_t>()));
       push(Kind::kText, static_cast<std::int64_t>(texts_.size()) - 1);
       return;
-    case kEmptyTuple: push_container(Kind::kTuple, {}); return;
-    case kTuple: push_container(Kind::kTuple, pop_to_mark()); return;
-    case kTuple1: push_container(Kind::kTuple, pop_last(1)); return;
-    case kTuple2: push_container(Kind::kTuple, pop_last(2)); return;
-    case kTuple3: push_container(Kind::kTuple, pop_last(3)); return;
-    case kEmptyList: push_container(Kind::kList, {}); return;
-    case kAppend: extend(Kind::kList, pop_last(1)); return;
-    case kAppends: extend(Kind::kList, pop_to_mark()); return;
-    case kEmptyDict: push_container(Kind::kDict, {}); return;
-    case kSetItem: extend(Kind::kDict, pop_last(2)); return;
-    case kSetItems: extend(Kind::kDict, pop_to_mark()); return;
-    case kGlobal: load_callable(); return;
-    case kReduce: call(); return;
+    case kEmptyTuple:
+      push_container(Kind::kTuple, {});
+      return;
+    case kTuple:
+      push_container(Kind::kTuple, pop_to_mark());
+      return;
+    case kTuple1:
+      push_container(Kind::kTuple, pop_last(1));
+      return;
+    case kTuple2:
+      push_container(Kind::kTuple, pop_last(2));
+      return;
+    case kTuple3:
+      push_container(Kind::kTuple, pop_last(3));
+      return;
+    case kEmptyList:
+      push_container(Kind::kList, {});
+      return;
+    case kAppend:
+      extend(Kind::kList, pop_last(1));
+      return;
+    case kAppends:
+      extend(Kind::kList, pop_to_mark());
+      return;
+    case kEmptyDict:
+      push_container(Kind::kDict, {});
+      return;
+    case kSetItem:
+      extend(Kind::kDict, pop_last(2));
+      return;
+    case kSetItems:
+      extend(Kind::kDict, pop_to_mark());
+      return;
+    case kGlobal:
+      load_callable();
+      return;
+    case kReduce:
+      call();
+      return;
     // The attributes of an OrderedDict: PyTorch's notes of versions of modules, which weights do not need.
     case kBuild:
       pop(Kind::kDict);
       push(Kind::kDict, pop(Kind::kDict).integer);
       return;
-    case kBinPersId: load_storage(); return;
-    case kBinPut: memo_[number<std::uint8_t>()] = top(); return;
-    case kLongBinPut: memo_[number<std::uint32_t>()] = top(); return;
-    case kBinGet: get(number<std::uint8_t>()); return;
-    case kLongBinGet: get(number<std::uint32_t>()); return;
+    case kBinPersId:
+      load_storage();
+      return;
+    case kBinPut:
+      memo_[number<std::uint8_t>()] = top();
+      return;
+    case kLongBinPut:
+      memo_[number<std::uint32_t>()] = top();
+      return;
+    case kBinGet:
+      get(number<std::uint8_t>());
+      return;
+    case kLongBinGet:
+      get(number<std::uint32_t>());
+      return;
     case kProto:
-    case kStop: break;
+    case kStop:
+      break;
   }
   refuse(formatted("its pickle has the opcode {:#04x} at byte {}, which torch.save does not write for tensors",
                    static_cast<unsigned>(static_cast<unsigned char>(opcode)), size_ - rest_.size() - 1));

@@ -2,8 +2,8 @@
 //
 // A pickle is a program for a machine with a stack. Python's own machine imports and calls whatever the program names;
 // this one knows the few opcodes that torch.save writes for numbers, texts, tuples, lists and dicts, and of callables
-// only the three that tensors are described with, none of which is called: it notes what they would be given. Everything
-// else is refused by name.
+// only the three that tensors are described with, none of which is called: it notes what they would be given.
+// Everything else is refused by name.
 #pragma once
 
 #include <cstddef>
@@ -18,10 +18,10 @@ namespace perilune {
 // A tensor as the pickle describes it; nothing of it has been checked. Texts point into the pickle.
 struct PickledTensor {
   std::string_view name;
-  std::string_view storage_type;  // "FloatStorage"
-  std::string_view storage;       // its name in the archive: data/<storage>
-  std::int64_t storage_size;      // numbers in it
-  std::int64_t offset;            // of the first number in the storage
+  std::string_view storage_type;             // "FloatStorage"
+  std::string_view storage;                  // its name in the archive: data/<storage>
+  std::int64_t storage_size;                 // numbers in it
+  std::int64_t offset;                       // of the first number in the storage
   std::vector<std::int64_t> shape, strides;  // in numbers
 };
 

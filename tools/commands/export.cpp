@@ -42,12 +42,10 @@ ExitCode run_export(const ExportOptions& options) {
   if (options.json) {
     Json files = Json::array();
     for (const std::filesystem::path& file : exported.files) files.push_back(file.string());
-    out.print(Json({{"files", files},
-                    {"env", policy.config.env_id},
-                    {"activation", activation},
-                    {"notes", exported.notes}})
-                  .dump() +
-              "\n");
+    out.print(
+        Json({{"files", files}, {"env", policy.config.env_id}, {"activation", activation}, {"notes", exported.notes}})
+            .dump() +
+        "\n");
   } else {
     for (const std::filesystem::path& file : exported.files) out.print(labelled(out, "wrote", file.string()));
     out.print(labelled(out, "networks", layers_text(model, activation)));
@@ -75,8 +73,8 @@ Command export_command() {
                   {.name = "layout",
                    .value = "NAME",
                    .help = "sequential or layers, as explained below (default sequential)",
-                   .to = word_to(options->layout, {{"sequential", StateLayout::kSequential},
-                                                   {"layers", StateLayout::kLayers}})},
+                   .to = word_to(options->layout,
+                                 {{"sequential", StateLayout::kSequential}, {"layers", StateLayout::kLayers}})},
                   {.name = "to",
                    .value = "PATH",
                    .help = "the file to write, which ends in .pt or .pth; with --layout layers a directory",

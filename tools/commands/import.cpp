@@ -31,13 +31,9 @@ struct ImportOptions {
 };
 
 ExitCode run_import(const ImportOptions& options) {
-  if (!options.to || options.to->extension() != ".safetensors") {
-    throw UsageError(formatted("--to {} - give the policy file to write, whose name ends in .safetensors",
-                               options.to ? options.to->string() + " is no policy file" : "is missing"));
-  }
-  const ImportedState imported = import_state(options.files, options.settings);
+  if (!options.to) throw UsageError("--to is missing - give the policy file to write");
+  const ImportedState imported = import_state(options.files, options.settings, *options.to);
   const Config& config = imported.policy.config;
-  save_policy(*options.to, imported.policy);
   const std::string activation = value_text(config, "activation");
   Terminal out = Terminal::standard_output();
   if (options.json) {
