@@ -1,6 +1,6 @@
-// Any bytes as a file of torch.save: either Error, or tensors whose numbers are written and read back as themselves. The
-// bytes are taken for an archive, and for the pickle in one, whose checksum a mutation does not break then. How to run
-// it: toml_fuzz.cpp.
+// Any bytes as a file of torch.save: either Error, or tensors whose numbers are written and read back as themselves.
+// The bytes are taken for an archive, and for the pickle in one, whose checksum a mutation does not break then. How to
+// run it: toml_fuzz.cpp.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -37,8 +37,8 @@ void check(std::vector<std::byte> bytes) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const TorchTensor& twin = again.tensors()[i];
       const std::vector<float> read = again.numbers(twin);
-      const bool same = twin.name == tensors[i].name && twin.shape == tensors[i].shape && read.size() == numbers[i].size() &&
-                        std::equal(read.begin(), read.end(), numbers[i].begin());
+      const bool same = twin.name == tensors[i].name && twin.shape == tensors[i].shape &&
+                        read.size() == numbers[i].size() && std::equal(read.begin(), read.end(), numbers[i].begin());
       if (!same) std::abort();
     }
   } catch (const Error& error) {
@@ -52,8 +52,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   check(bytes_of(text));
   constexpr std::array<float, 6> kNumbers = {1, -2, 3, -4, 5, -6};
-  const std::array<ZipEntry, 2> entries = {{{"f/data.pkl", std::as_bytes(std::span(text))},
-                                            {"f/data/0", std::as_bytes(std::span(kNumbers))}}};
+  const std::array<ZipEntry, 2> entries = {
+      {{"f/data.pkl", std::as_bytes(std::span(text))}, {"f/data/0", std::as_bytes(std::span(kNumbers))}}};
   check(bytes_of(zip_archive(entries, 1)));
   return 0;
 }

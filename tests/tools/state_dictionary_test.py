@@ -3,6 +3,7 @@ PyTorch, and by PyTorch itself where it is installed. Policies that are made of 
 
 import collections
 import io
+import itertools
 import os
 import pickle
 import struct
@@ -139,7 +140,7 @@ def network(seed, prefix, *sizes, dtype=np.float32):
     """The layers of a Sequential."""
     random = np.random.default_rng(seed)
     layers = {}
-    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         layers[f"{prefix}{2 * i}.weight"] = random.normal(size=(outputs, inputs)).astype(dtype)
         layers[f"{prefix}{2 * i}.bias"] = random.normal(size=outputs).astype(dtype)
     return layers
@@ -242,7 +243,7 @@ def nested(depth):
 @pytest.mark.parametrize(
     "value, words",
     [
-        (lambda here: Runs(here), ["'system'", "allowed: tensors alone", "nothing in it was run"]),
+        (Runs, ["'system'", "allowed: tensors alone", "nothing in it was run"]),
         (lambda here: tensors(cartpole(hook=Runs(here))), ["'system'"]),
         (lambda here: {"actor.0.weight": [Runs(here)]}, ["'system'"]),
         (lambda here: {**tensors(cartpole()), "epoch": 3}, ["'epoch' is an integer"]),
@@ -257,7 +258,10 @@ def nested(depth):
         (lambda here: {"w": b"bytes"}, ["'encode' of the module '_codecs'"]),
         (lambda here: tensors(cartpole(extra=np.zeros(3, "f4"))), ["'extra' [3] that no layer takes"]),
         (lambda here: tensors(cartpole(n=np.zeros(1, "i8"))), ["tensor 'n' is of 'LongStorage'"]),
-        (lambda here: tensors(cartpole(**{"actor.0.bias": np.full(16, np.nan, "f4")})), ["'actor.0.bias' has nan at [0]"]),
+        (
+            lambda here: tensors(cartpole(**{"actor.0.bias": np.full(16, np.nan, "f4")})),
+            ["'actor.0.bias' has nan at [0]"],
+        ),
         (
             lambda here: {**tensors(cartpole()), "actor.0.bias": Tensor(np.zeros(1, "f4"), shape=(16,), strides=(0,))},
             ["'actor.0.bias' of shape [16] repeats"],
@@ -344,7 +348,7 @@ def agents():
 
     def sequential(*sizes):
         layers = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), nn.Tanh()]
         return nn.Sequential(*layers[:-1])
 

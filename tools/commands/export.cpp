@@ -14,10 +14,10 @@ namespace {
 
 constexpr std::string_view kHelp =
     "Writes a policy's networks as PyTorch state dictionaries, without PyTorch.\n"
-    "  sequential  one file with CleanRL's keys: actor.0.weight, critic.0.weight, ...;\n"
+    "  sequential  one file, CleanRL's keys: actor.0.weight, critic.0.weight, ...;\n"
     "              with continuous actions actor_mean.0.weight, ... and actor_logstd\n"
-    "  layers      actor_nn.pt and critic_nn.pt in a directory, with input_layer.weight,\n"
-    "              hidden_layer.weight, output_layer.weight and their biases\n"
+    "  layers      actor_nn.pt and critic_nn.pt in a directory, keys\n"
+    "              input_layer.weight, .bias, hidden_layer..., output_layer...\n"
     "\nExamples:\n"
     "  perilune export runs/RUN --to policy.pth\n"
     "  perilune export runs/RUN --best --layout layers --to networks";

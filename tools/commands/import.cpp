@@ -15,13 +15,13 @@ namespace {
 constexpr std::string_view kHelp =
     "Makes a policy file of PyTorch state dictionaries, without PyTorch: of one file\n"
     "with an actor and a critic as CleanRL saves them, or of a file for each, with\n"
-    "input_layer, hidden_layer and output_layer or as a Sequential. No code in them is\n"
-    "run. What weights do not tell is set by a preset, --config or --set: env_id,\n"
+    "input_layer, hidden_layer and output_layer or as a Sequential. No code in them\n"
+    "is run. What weights do not tell is set by a preset, --config or --set: env_id,\n"
     "activation, and log_std_init where no standard deviations are in the file.\n"
     "`perilune eval`, `train --from` and perilune.load take the policy file.\n"
     "\nExamples:\n"
     "  perilune import policy.pth --preset cartpole --to policy.safetensors\n"
-    "  perilune import actor_nn.pt critic_nn.pt --set env_id=CartPole-v1 --set activation=tanh --to policy.safetensors";
+    "  perilune import actor_nn.pt critic_nn.pt --preset cartpole --to x.safetensors";
 
 struct ImportOptions {
   StateFiles files;
