@@ -57,6 +57,17 @@ std::map<std::string, std::string> keys_of(const Model& model, const Naming& act
 
 std::string text_of(const Shape& shape) { return formatted("[{}]", joined(shape)); }
 
+// What a policy has besides its networks, such as statistics of observations, is in none of the layouts.
+void require_networks_alone(const Model& model, const std::map<std::string, std::string>& keys) {
+  for (const ModelTensor& tensor : model.tensors) {
+    if (keys.contains(tensor.name) || tensor.name == kLogStdName) continue;
+    throw UsageError(
+        formatted("{} is part of the policy, but no state dictionary holds it - allowed: policies of networks alone, "
+                  "without normalised observations or rewards",
+                  tensor.name));
+  }
+}
+
 bool is_actors(const ModelTensor& tensor) { return tensor.name.starts_with("actor."); }
 
 // ---- export ----
@@ -160,7 +171,7 @@ std::vector<std::int64_t> sizes_in(Source& source, const Naming& naming) {
   if (naming.by_layer) {
     hidden = source.has(naming.key(1, kMostNamedLayers, "weight")) ? kMostNamedLayers : 1;
   } else {
-    while (source.has(naming.key(hidden + 1, hidden + 1, "weight"))) ++hidden;
+    while (hidden <= kMaxHiddenLayers && source.has(naming.key(hidden + 1, hidden + 1, "weight"))) ++hidden;
   }
   std::vector<std::int64_t> sizes;
   for (int layer = 0; layer <= hidden; ++layer) {
@@ -175,6 +186,28 @@ std::vector<std::int64_t> sizes_in(Source& source, const Naming& naming) {
     sizes.push_back(static_cast<std::int64_t>(shape[0]));
   }
   return sizes;
+}
+
+void require_same_hidden_layers(const std::vector<std::int64_t>& actor, const std::vector<std::int64_t>& critic,
+                                const std::string& source) {
+  if (std::equal(actor.begin(), actor.end() - 1, critic.begin(), critic.end() - 1)) return;
+  throw Error(
+      formatted("{}: the actor's layers are {}, the critic's {} - allowed: both with the same inputs and hidden layers",
+                source, joined(actor, "-"), joined(critic, "-")));
+}
+
+// Copies the tensor of this key to its place in the policy's parameters, `to`.
+void copy_tensor(Source& source, const std::string& key, const ModelTensor& place, const Config& config,
+                 std::span<float> to) {
+  const TorchTensor& tensor = source.take(key);
+  if (tensor.shape != place.shape) {
+    throw Error(
+        formatted("{}: tensor {} has shape {}, but the {} of {} with hidden layers of {} has {} - set another "
+                  "env_id, or give another file",
+                  source.name(), in_quotes(key), text_of(tensor.shape), is_actors(place) ? kActor : kCritic,
+                  config.env_id, joined(layer_sizes(config)), text_of(place.shape)));
+  }
+  source.copy(tensor, to);
 }
 
 // What must be told beside the weights: by a preset or by itself.
@@ -271,6 +304,7 @@ ExportedState export_state(const SavedPolicy& policy, StateLayout layout, const 
   const bool gaussian = find_environment(policy.config.env_id).action_space.continuous;
   const Naming actor = {by_layer, gaussian ? kGaussianActor : "actor."}, critic = {by_layer, "critic."};
   const std::map<std::string, std::string> keys = keys_of(model, actor, critic);
+  require_networks_alone(model, keys);
 
   ExportedState exported;
   std::vector<Tensor> actors, critics;
@@ -279,9 +313,6 @@ ExportedState export_state(const SavedPolicy& policy, StateLayout layout, const 
     const auto key = keys.find(tensor.name);
     if (key != keys.end()) {
       (is_actors(tensor) ? actors : critics).push_back(make_tensor(key->second, tensor.shape, numbers));
-    } else if (tensor.name != kLogStdName) {
-      throw UsageError(
-          formatted("the policy has {}, which a state dictionary of this layout cannot hold", tensor.name));
     } else if (!by_layer) {
       actors.push_back(make_tensor(kLogStd, {1, tensor.size}, numbers));
     } else {
@@ -321,17 +352,9 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
   const Naming actor = naming_in(first, kActor, {"actor.", kGaussianActor}, second.has_value());
   const Naming critic = naming_in(critic_source, kCritic, {"critic."}, second.has_value());
   const std::vector<std::int64_t> sizes = sizes_in(first, actor), critic_sizes = sizes_in(critic_source, critic);
-  const auto same_hidden = [](const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
-    return std::equal(a.begin(), a.end() - 1, b.begin(), b.end() - 1);
-  };
-  if (!same_hidden(sizes, critic_sizes)) {
-    throw Error(
-        formatted("{}: the actor's layers are {}, the critic's {} - allowed: both with the same inputs and "
-                  "hidden layers",
-                  critic_source.name(), joined(sizes, "-"), joined(critic_sizes, "-")));
-  }
+  require_same_hidden_layers(sizes, critic_sizes, critic_source.name());
   told.require("env_id", fitting_environments(sizes));
-  told.require("activation", "tanh, relu");
+  told.require("activation", find_key("activation").allowed);
 
   ImportedState imported{{resolved.config, {}, 0, {}}, {}};
   Config& config = imported.policy.config;
@@ -340,6 +363,7 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
   set_hidden_layers(config, told, sizes, first.name());
   const Model model = model_of(config);
   const std::map<std::string, std::string> keys = keys_of(model, actor, critic);
+  require_networks_alone(model, keys);
   std::vector<float>& parameters = imported.policy.parameters;
   parameters.assign(model.floats, 0.0f);
   for (const ModelTensor& place : model.tensors) {
@@ -348,17 +372,7 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
       for (std::string& note : take_log_std(first, told, config, values)) imported.notes.push_back(std::move(note));
       continue;
     }
-    Source& source = is_actors(place) ? first : critic_source;
-    const std::string& key = keys.at(place.name);
-    const TorchTensor& tensor = source.take(key);
-    if (tensor.shape != place.shape) {
-      throw Error(
-          formatted("{}: tensor {} has shape {}, but the {} of {} with hidden layers of {} has {} - set another "
-                    "env_id, or give another file",
-                    source.name(), in_quotes(key), text_of(tensor.shape), is_actors(place) ? kActor : kCritic,
-                    config.env_id, joined(layer_sizes(config)), text_of(place.shape)));
-    }
-    source.copy(tensor, values);
+    copy_tensor(is_actors(place) ? first : critic_source, keys.at(place.name), place, config, values);
   }
   for (const Source* source : {&std::as_const(first), &std::as_const(critic_source)}) {
     source->require_all_taken();

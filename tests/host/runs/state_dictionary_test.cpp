@@ -213,7 +213,7 @@ TEST(StateDictionary, WhatIsNotToldIsAskedFor) {
     return usage_error([&] { import_state({files.state, {}}, {preset, {}, settings}, files.policy); });
   };
   EXPECT_THAT(error({}), HasSubstr("weights do not tell env_id - allowed: CartPole-v1 - give it with --set env_id"));
-  EXPECT_THAT(error({{"env_id", "CartPole-v1"}}), HasSubstr("weights do not tell activation - allowed: tanh, relu"));
+  EXPECT_THAT(error({{"env_id", "CartPole-v1"}}), HasSubstr("weights do not tell activation - allowed: tanh | relu"));
   EXPECT_EQ(error({}, "cartpole"), "no error");
   EXPECT_THAT(error({{"hidden_width", 64}}, "cartpole"), HasSubstr("hidden_width = 64, but"));
   EXPECT_EQ(error({{"hidden_sizes", "16"}}, "cartpole"), "no error");
