@@ -26,6 +26,7 @@ constexpr std::string_view kProgramName = "/constants.pkl";  // what torch.jit.s
 constexpr std::string_view kVersionName = "version", kVersion = "3\n";
 constexpr std::string_view kFolder = "archive/";  // as torch.save calls it where it does not know the file's name
 constexpr std::size_t kAlignment = 64;            // of numbers in the file, as torch.save has it
+constexpr std::uintmax_t kMostBytes = std::uintmax_t{4} << 30;
 
 struct TypeInfo {
   TorchType type;
@@ -184,6 +185,14 @@ std::string serialization_id(std::span<const ZipEntry> entries) {
 }  // namespace
 
 TorchFile TorchFile::load(const std::filesystem::path& path) {
+  std::error_code error;  // shows when it is read
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (!error && size >= kMostBytes) {
+    throw Error(
+        formatted("{} has {} bytes - allowed: less than {}, which archives of this form hold - give a state "
+                  "dictionary",
+                  path.string(), size, kMostBytes));
+  }
   return parse(read_file(path, "read state dictionary"), path.string());
 }
 

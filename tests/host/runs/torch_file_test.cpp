@@ -344,6 +344,10 @@ TEST(TorchFile, FilesThatCannotBeRead) {
   EXPECT_THROW(TorchFile::load(directory / "missing"), Error);
   EXPECT_THROW(TorchFile::load(directory.path()), Error);
   EXPECT_THROW(TorchFile::load("/dev/zero"), Error);
+  test::write_text(directory / "large", "");
+  std::filesystem::resize_file(directory / "large", std::uintmax_t{1} << 38);  // a hole, which takes no room
+  EXPECT_THAT([&] { TorchFile::load(directory / "large"); },
+              testing::ThrowsMessage<Error>(HasSubstr("has 274877906944 bytes - allowed: less than 4294967296")));
 }
 
 }  // namespace
