@@ -159,7 +159,7 @@ Config preset(std::string_view name) {
 
 ResolvedConfig resolve(const ConfigSource& source) {
   ResolvedConfig resolved;
-  resolved.base = resolved.config = preset(source.preset_name);
+  if (source.preset_name) resolved.base = resolved.config = preset(*source.preset_name);
   if (source.file) resolved.given = apply_toml_file(resolved.config, *source.file);
   for (const Setting& setting : source.settings) {
     set_key(resolved.config, setting.key, setting.value);

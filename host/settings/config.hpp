@@ -191,7 +191,7 @@ Config preset(std::string_view name);
 
 // What a configuration is put together from, the later counts: a preset, a TOML file, settings in their order.
 struct ConfigSource {
-  std::string preset_name;
+  std::optional<std::string> preset_name;  // none: the defaults
   std::optional<std::filesystem::path> file;
   std::vector<Setting> settings;
 };

@@ -292,3 +292,41 @@ def test_activations_of_outputs(preset, activation, short, libraries, tmp_path):
         libraries.clear()
         result = read(policy, libraries, tmp_path / name, observations)
         np.testing.assert_allclose(result[0] if read is run_onnx else result, clipped, rtol=1e-5, atol=1e-5)
+
+
+def test_state_dictionaries_come_back(policy, tmp_path):
+    """What is in the files: tests/tools/state_dictionary_test.py."""
+    settings = {"env_id": policy.env_id, "activation": policy.config["activation"]}
+    continuous = policy.env_id != "CartPole-v1"
+    file = policy.export(tmp_path / "policy.pth")
+    assert policy.export(tmp_path / "policy.pt", layout="sequential").read_bytes() == file.read_bytes()
+    folder = policy.export(tmp_path / "networks", layout="layers")
+    assert sorted(path.name for path in folder.iterdir()) == ["actor_nn.pt", "critic_nn.pt"]
+    made = [perilune.import_policy(file, to=tmp_path / "one.safetensors", **settings)]
+    if continuous:
+        with pytest.raises(perilune.UsageError, match="weights do not tell log_std_init"):
+            perilune.import_policy(
+                folder / "actor_nn.pt", folder / "critic_nn.pt", to=tmp_path / "x.safetensors", **settings
+            )
+    told = contextlib.nullcontext()
+    if continuous:
+        settings["log_std_init"], told = -0.5, pytest.warns(UserWarning, match="no standard deviations")
+    with told:
+        made.append(
+            perilune.import_policy(
+                folder / "actor_nn.pt", folder / "critic_nn.pt", to=tmp_path / "two.safetensors", **settings
+            )
+        )
+    wanted = policy.weights()
+    for path in made:
+        found = load_file(path)
+        assert set(found) == set(wanted)
+        for name, tensor in wanted.items():
+            if path.name == "one.safetensors" or name != "actor.log_std":
+                np.testing.assert_array_equal(found[name], tensor)
+    observations = observations_of(policy)
+    np.testing.assert_array_equal(perilune.load(made[0]).outputs(observations), policy.outputs(observations))
+    (tmp_path / "damaged.pth").write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(perilune.Error, match=r"damaged\.pth is damaged"):
+        perilune.import_policy(tmp_path / "damaged.pth", to=tmp_path / "x.safetensors", **settings)
+    assert not (tmp_path / "x.safetensors").exists()

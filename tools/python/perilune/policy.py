@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,42 @@ def load(run: str | os.PathLike, *, best: bool = False, device: str = "auto", th
     Raises UsageError if there is nothing to load, Error if it cannot be read or a run has not been evaluated yet.
     """
     return Policy(file_of("run", run, best), device=device, threads=threads)
+
+
+def import_policy(
+    file: str | os.PathLike,
+    critic: str | os.PathLike | None = None,
+    *,
+    to: str | os.PathLike,
+    preset: str | None = None,
+    config_file: str | os.PathLike | None = None,
+    env: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> Path:
+    """Makes a policy file, which load() and train(from_policy=...) take, of PyTorch state dictionaries; PyTorch is not
+    needed, and no code in them is run.
+
+    file: of an actor and a critic as CleanRL saves them (actor.0.weight, critic.0.weight, ...; actor_mean and
+    actor_logstd), or of the actor alone, and critic: of the critic alone, each with input_layer, hidden_layer and
+    output_layer or as a Sequential. to: the file to write, which ends in .safetensors.
+    preset, config_file (TOML), env (parameters of the environment) and overrides (any key of keys()) set what weights
+    do not tell: env_id, activation, and log_std_init where no standard deviations are in the file; the later wins.
+
+    Returns the path that was written. What was not taken as it is (float64, missing standard deviations) is a
+    UserWarning. Raises UsageError for settings that are missing or do not fit the weights, Error for files that are
+    damaged or hold anything but the tensors of such networks.
+    """
+    notes = _native.import_policy(
+        _arguments.path("file", file),
+        _arguments.path("critic", critic, optional=True),
+        None if preset is None else _arguments.text("preset", preset),
+        _arguments.path("config_file", config_file, optional=True),
+        _arguments.settings(env, overrides),
+        written := _arguments.path("to", to),
+    )
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return Path(written)
 
 
 def file_of(name: str, run: str | os.PathLike, best: bool) -> str:
@@ -127,13 +164,17 @@ class Policy:
         return_var and return_count."""
         return _safetensors.tensors_of(self._native.file())
 
-    def export(self, path: str | os.PathLike) -> Path:
+    def export(self, path: str | os.PathLike, layout: str | None = None) -> Path:
         """Writes the policy for other programs, as the name ends:
 
         .safetensors  actor and critic, as weights() names them, and the configuration
         .npz          the same tensors for numpy.load
         .onnx         the actor: "obs" [n, D] -> "outputs" [n, k] (needs the package onnx)
         .pt           the actor as TorchScript, [n, D] -> [n, k] (needs torch)
+        .pth          actor and critic as a PyTorch state dictionary with CleanRL's keys (torch is not needed)
+
+        layout: "sequential" writes the state dictionary of .pth also for .pt; "layers" writes two, actor_nn.pt and
+        critic_nn.pt, into the directory `path`, with the keys input_layer.weight, hidden_layer.weight, ...
 
         Discrete actions: the outputs are logits, the action is their argmax. Continuous ones: the outputs of .onnx and
         .pt are the action, clipped to its bounds as a call of the policy clips it. The others hold weights, whose
@@ -148,11 +189,16 @@ class Policy:
         Returns the path. Raises UsageError for another ending, ImportError where the package is missing.
         """
         path = Path(_arguments.path("path", path))
+        layout = _arguments.choice("layout", layout, ("sequential", "layers"), optional=True)
+        if layout is not None:
+            self._native.export_state(layout == "layers", os.fspath(path))
+            return path
         write = {
             ".safetensors": _write_safetensors,
             ".npz": _write_npz,
             ".onnx": _write_onnx,
             ".pt": _write_torchscript,
+            ".pth": lambda policy, path: policy._native.export_state(False, os.fspath(path)),
         }
         if path.suffix not in write:
             raise _native.UsageError(
