@@ -54,6 +54,7 @@ struct FiberLauncher {
   static constexpr std::size_t storage_bytes(std::size_t floats) { return floats * sizeof(float); }
   static float read(const float* value, Queue&) { return *value; }
   static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+  static int samples(const Control*, int most) { return most; }
 };
 
 /// What trains in another precision than fp32, and does not evaluate.
