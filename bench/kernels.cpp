@@ -82,7 +82,7 @@ class Subject {
     }
     device.upload(plan_.arrays.parameters, start_.data(), start_.size() * sizeof(float));
     Control control{};
-    control.clip_coef = 0.2f;
+    control.clip_coef = control.clip_vloss_coef = 0.2f;
     control.actor_learning_rate = control.critic_learning_rate = 1e-3f;
     device.upload(plan_.arrays.control, &control, sizeof control);
     plan_.kernels->reset({plan_.environments()}, device.queue());

@@ -31,6 +31,7 @@ inline constexpr int kTensorAlignment = 16;
 struct Network {
   std::int32_t depth;
   Activation activation;
+  OutputActivation output_activation;    ///< fused kernels do not look at it
   std::int32_t width[kMaxHiddenLayers];  ///< units of each hidden layer
   std::int32_t weight[kMaxHiddenLayers + 1];
   std::int32_t bias[kMaxHiddenLayers + 1];
@@ -45,9 +46,11 @@ struct Control {
                                ///< whole episodes has as many as it needs
   std::uint32_t policy_steps;  ///< policy updates applied in this iteration
   NonFinite nonfinite;         ///< kNone, or nothing is applied any more
-  float actor_learning_rate;
+  float actor_learning_rate;   ///< with Anneal::kKl these two are carried from iteration to iteration; 0: none yet
   float critic_learning_rate;
   float clip_coef;
+  float clip_vloss_coef;
+  float ent_coef;
   float actor_correction[2];  ///< Adam's 1 - beta1^t and 1 - beta2^t for the updates so far
   float critic_correction[2];
   float advantage_mean;  ///< over the batch
@@ -171,10 +174,10 @@ struct RolloutArgs {
   std::int32_t num_steps;
   std::uint32_t truncate_at_end;  ///< 1: the last step truncates every episode
   float* records;                 ///< [B][record floats]: observation, action(s), log-probability, value, zeros
-  float* rewards;                 ///< [T][N]; where an episode was truncated, + gamma * V(final observation)
-  float* values;                  ///< [T+1][N]; the last row is the value of the observation after the last step
-  std::uint8_t* ends;             ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
-  std::uint8_t* truncations;      ///< [T][N] or null; 1 where it was truncated (tests only)
+  float* rewards;      ///< [T][N]; where an episode was truncated, + gamma * V(final observation) (bootstrap_truncated)
+  float* values;       ///< [T+1][N]; the last row is the value of the observation after the last step
+  std::uint8_t* ends;  ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
+  std::uint8_t* truncations;  ///< [T][N] or null; 1 where it was truncated (tests only)
   Workspace workspace;
   WholeEpisodes whole{};  ///< layer by layer only
 };
@@ -210,8 +213,9 @@ struct AdvantageMomentsArgs {
   Control* control;
   const float* advantages;  ///< [B]
   float* moments;           ///< [moment_chunks][kChunkMoments][epochs][minibatches]
-  float* scales;            ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + 1e-8)
+  float* scales;            ///< [epochs][minibatches][2]: mean and 1 / (standard deviation + epsilon)
   std::int32_t num_minibatches, num_epochs;
+  float epsilon;  ///< norm_adv_epsilon
 };
 /// Of a chunk's samples: their count, mean and sum of squared deviations from it.
 inline constexpr int kChunkMoments = 3;

@@ -113,17 +113,21 @@ void for_each_kept_array(const IterationSizes& sizes, IterationArrays& arrays, F
   });
 }
 
+/// As what learning rates that follow the KL divergence are kept: the actor's and the critic's.
+inline constexpr const char* kLearningRatesName = "optimizer.learning_rates";
+
 /// Once those have memory: the arrays that share it.
 inline void share_arrays(const IterationSizes& sizes, IterationArrays& arrays) {
   arrays.advantages = arrays.rewards;
   if (sizes.partials == 1) arrays.gradient = arrays.partial_gradients;
 }
 
-/// What of Control is kept, as kept_as: calls f(name, two floats).
+/// What of Control is kept, as kept_as: calls f(name, where two floats are). f takes std::array<float*, 2>.
 template <class F>
-void for_each_kept_control(Control& control, F&& f) {
-  f("optimizer.actor_correction", control.actor_correction);
-  f("optimizer.critic_correction", control.critic_correction);
+void for_each_kept_control(Control& control, Anneal anneal_lr, F&& f) {
+  f("optimizer.actor_correction", {&control.actor_correction[0], &control.actor_correction[1]});
+  f("optimizer.critic_correction", {&control.critic_correction[0], &control.critic_correction[1]});
+  if (anneal_lr == Anneal::kKl) f(kLearningRatesName, {&control.actor_learning_rate, &control.critic_learning_rate});
 }
 
 /// One update of parameters.
@@ -253,7 +257,8 @@ struct Iteration {
             .moments = arrays.chunk_moments,
             .scales = arrays.advantage_scales,
             .num_minibatches = num_minibatches,
-            .num_epochs = update_epochs};
+            .num_epochs = update_epochs,
+            .epsilon = hyper.norm_adv_epsilon};
   }
 
   UpdateArgs update_args(const Minibatch& minibatch) const {

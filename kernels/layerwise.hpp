@@ -52,9 +52,23 @@ struct FinishLayerArgs {
   Matrix values;      ///< [rows][columns]: W x, and then the layer's output
   const float* bias;  ///< [rows]
   std::int32_t rows, columns;
-  std::uint32_t hidden;  ///< 0: the head, which has no activation
+  std::uint32_t hidden;  ///< 0: the head, whose activation is output_activation
   Activation activation;
+  OutputActivation output_activation;
 };
+
+/// A ReLU of NaN is NaN here: what diverged must be seen behind the last layer, on every machine.
+template <class Real>
+PERILUNE_DEVICE Real activate_output(Real x, OutputActivation activation) {
+  if (activation == OutputActivation::kTanh) return activate_value(x, Activation::kTanh);
+  return activation == OutputActivation::kRelu ? select(x < Real(0.0f), Real(0.0f), x) : x;
+}
+/// d(loss)/d(x), given d(loss)/d(y) and y = activate_output(x).
+template <class Real>
+PERILUNE_DEVICE Real output_derivative(Real dy, Real y, OutputActivation activation) {
+  if (activation == OutputActivation::kNone) return dy;
+  return activation_derivative(dy, y, activation == OutputActivation::kTanh ? Activation::kTanh : Activation::kRelu);
+}
 
 /// y = activation(W x + b), once W x is there.
 struct FinishLayer {
@@ -67,15 +81,16 @@ struct FinishLayer {
       const Real bias(args.bias[r]);
       for_columns(block, args.columns, [&](int at, typename B::Lane lane) {
         const Real x = block.load(row + at, lane) + bias;
-        block.store(row + at, lane, args.hidden != 0 ? activate_value(x, args.activation) : x);
+        block.store(row + at, lane,
+                    args.hidden != 0 ? activate_value(x, args.activation) : activate_output(x, args.output_activation));
       });
     }
   }
 };
 
 struct LayerGradientsArgs {
-  Matrix gradients;      ///< [rows][columns]: d(loss)/d(output)
-  Matrix outputs;        ///< replaced by d(loss)/d(W x + b); data is null for the head, where they are the same
+  Matrix gradients;      ///< [rows][columns]: d(loss)/d(output); of the head d(loss)/d(W x + b)
+  Matrix outputs;        ///< replaced by d(loss)/d(W x + b); data is null for the head
   float* bias_gradient;  ///< [rows]
   std::int32_t rows, columns;
   std::uint32_t accumulate;  ///< 1: adds to bias_gradient
@@ -284,7 +299,7 @@ struct LayerwiseUpdate {
   UpdateArgs update;
   std::int32_t first, count;  ///< the chunk's place in the minibatch
   Matrix observations;        ///< [obs][count]
-  Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(output)
+  Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(W x + b) of its head
 };
 
 PERILUNE_DEVICE int samples_of(const UpdateArgs& args) {
@@ -340,7 +355,12 @@ struct LayerwiseLoss {
       const UInt<Real> index = sample_index(block, order, args, at, lane);
       block.gather_rows(update.records, index, lane, row);
       load_column(block, args.outputs, at, lane, output);
+      Real said[Terms::kOutputs];
+      for (int i = 0; i < Terms::kOutputs; ++i) said[i] = output[i];
       terms.add(lane, terms.sample(row, block.gather(Terms::per_sample(update), index, lane)), output);
+      for (int i = 0; i < Terms::kOutputs; ++i) {
+        output[i] = output_derivative(output[i], said[i], Terms::network(update).output_activation);
+      }
       store_column(block, output, args.outputs, at, lane);
     });
     block.activate(B::kLanes);

@@ -52,12 +52,14 @@ class LayerByLayer {
                                                .rows = units(l),
                                                .columns = columns,
                                                .hidden = l < head ? 1u : 0u,
-                                               .activation = network_.activation});
+                                               .activation = network_.activation,
+                                               .output_activation = network_.output_activation});
     }
   }
 
   /// The gradient of every parameter, written to or added to gradient[0..parameters), given the matrices of the last
-  /// forward() and now d(loss)/d(output) in `output`. Overwrites layers; `spare` holds one more hidden layer.
+  /// forward() and now d(loss)/d(W x + b) of the head in `output`. Overwrites layers; `spare` holds one more hidden
+  /// layer.
   void backward(Matrix input, int columns, const Matrix* layers, Matrix output, Matrix spare, float* gradient,
                 bool accumulate) const {
     const int head = network_.depth;
@@ -251,9 +253,10 @@ class LayerwiseLaunch {
       floats = carver.floats();
     }
 
-    /// Of one environment in a rollout: at the limit, every max_episode_steps after it, and at the end.
+    /// Of one environment in a rollout, of those that are bootstrapped: at the limit, every max_episode_steps after it,
+    /// and at the end.
     static int most_truncations(const RolloutArgs& args) {
-      if (args.num_steps == 0) return 0;
+      if (args.num_steps == 0 || !args.hyper.bootstrap_truncated) return 0;
       const std::uint32_t steps = static_cast<std::uint32_t>(args.num_steps);
       const std::uint32_t truncations = (steps - 1) / args.environments.max_episode_steps + 1 + args.truncate_at_end;
       return static_cast<int>(truncations < steps ? truncations : steps);

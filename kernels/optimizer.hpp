@@ -140,7 +140,12 @@ struct ReduceGradients {
     if (value) running[Metric::kValueLoss] = verdict.mean[kValueLoss];
     running[Metric::kGradientNorm] = verdict.gradient_norm;
 
-    const bool each = hyper.kl_stop == KlStop::kIteration;
+    // An iteration's first step is of the policy that acted, whose divergence is 0 but for rounding.
+    if (policy && control.policy_steps > 0 && hyper.anneal_lr == Anneal::kKl && verdict.nonfinite == NonFinite::kNone) {
+      control.actor_learning_rate = adapted(hyper, verdict.mean[kKl3], control.actor_learning_rate);
+      control.critic_learning_rate = adapted(hyper, verdict.mean[kKl3], control.critic_learning_rate);
+    }
+    const bool each = hyper.kl_stop != KlStop::kEpoch;
     const bool step_is_beyond = verdict.beyond_target_kl && each;
     control.nonfinite = verdict.nonfinite;
     if (verdict.beyond_target_kl && (each || args.last_of_epoch != 0)) control.stop_policy = 1;
@@ -167,6 +172,13 @@ struct ReduceGradients {
       control.actor_learning_rate *= hyper.epoch_lr_decay;
       control.critic_learning_rate *= hyper.epoch_lr_decay;
     }
+  }
+
+  /// The learning rate that keeps each step's divergence near desired_kl: rsl_rl's and rl_games' rule.
+  PERILUNE_DEVICE static float adapted(const Hyperparameters& hyper, float kl, float learning_rate) {
+    if (kl > 2.0f * hyper.desired_kl) return max(learning_rate / 1.5f, hyper.min_learning_rate);
+    if (kl < 0.5f * hyper.desired_kl) return min(learning_rate * 1.5f, hyper.max_learning_rate);
+    return learning_rate;
   }
 
   PERILUNE_DEVICE static void advance(const Hyperparameters& hyper, float (&correction)[2]) {

@@ -2,7 +2,8 @@
 //
 // An environment stays in its lane's registers for the whole launch. An episode that ends is counted and reset inside
 // the step. Where one is truncated by the time limit, gamma * V(final observation) is added to the stored reward, so
-// that the advantage scan only needs to know where episodes end (Pardo et al. 2018). Sampling draws by (environment,
+// that the advantage scan only needs to know where episodes end (Pardo et al. 2018), unless bootstrap_truncated says
+// otherwise. Sampling draws by (environment,
 // episode, step), so a rollout does not depend on how lanes are grouped into blocks.
 #pragma once
 
@@ -182,7 +183,7 @@ struct Rollout {
         ended[lane] = step.ended;
         truncated[lane] = step.truncated;
       });
-      if (block.any(truncated)) {
+      if (args.hyper.bootstrap_truncated && block.any(truncated)) {
         observe(block, params, lanes, tiles.observation);
         infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {

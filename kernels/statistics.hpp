@@ -5,7 +5,8 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Sets this iteration's learning rates and clip range, and forgets the last iteration's stop and metrics.
+/// Sets this iteration's learning rates, clip ranges and weight of the entropy, and forgets the last iteration's stop
+/// and metrics.
 struct BeginIteration {
   static constexpr Grid kGrid = Grid::kOneBlock;
   template <Block B>
@@ -17,10 +18,15 @@ struct BeginIteration {
       if (args.total_steps > 0) {
         left = max(0.0f, 1.0f - static_cast<float>(control.steps) / static_cast<float>(args.total_steps));
       }
-      const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
-      control.actor_learning_rate = hyper.learning_rate * lr;
-      control.critic_learning_rate = hyper.critic_learning_rate * lr;
-      control.clip_coef = hyper.clip_coef * (hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f);
+      if (hyper.anneal_lr != Anneal::kKl || control.actor_learning_rate == 0.0f) {
+        const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
+        control.actor_learning_rate = hyper.learning_rate * lr;
+        control.critic_learning_rate = hyper.critic_learning_rate * lr;
+      }
+      const float clip = hyper.anneal_clip_coef == Anneal::kLinear ? left : 1.0f;
+      control.clip_coef = hyper.clip_coef * clip;
+      control.clip_vloss_coef = hyper.clip_vloss_coef * clip;
+      control.ent_coef = hyper.ent_coef * (hyper.anneal_ent_coef == Anneal::kLinear ? left : 1.0f);
       control.stop_policy = 0;
       control.policy_steps = 0;
       for (int k = 0; k < kMetrics; ++k) args.running[k] = 0.0f;

@@ -14,7 +14,7 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-/// Mean and 1 / (standard deviation + 1e-8) to normalise advantages with.
+/// Mean and 1 / (standard deviation + norm_adv_epsilon) to normalise advantages with.
 struct AdvantageScale {
   float mean;
   float inverse_std;
@@ -23,7 +23,7 @@ struct AdvantageScale {
 PERILUNE_DEVICE AdvantageScale advantage_scale(const UpdateArgs& args) {
   if (args.hyper.norm_adv == Normalization::kNone) return {0.0f, 1.0f};
   if (args.hyper.norm_adv == Normalization::kBatch) {
-    return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + 1e-8f)};
+    return {args.control->advantage_mean, 1.0f / (args.control->advantage_std + args.hyper.norm_adv_epsilon)};
   }
   return {args.scales[2 * args.minibatch], args.scales[2 * args.minibatch + 1]};
 }
@@ -43,6 +43,7 @@ class PolicyLosses {
     Real old_log_probability, advantage;
   };
 
+  PERILUNE_DEVICE static const Network& network(const UpdateArgs& args) { return args.actor; }
   /// What a sample's loss needs besides its record.
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.advantages; }
 
@@ -50,7 +51,7 @@ class PolicyLosses {
   PERILUNE_DEVICE PolicyLosses(B& block, const UpdateArgs& args, int samples)
       : block_(block),
         clip_(args.control->clip_coef),
-        ent_coef_(args.hyper.ent_coef),
+        ent_coef_(args.control->ent_coef),
         weight_(1.0f / static_cast<float>(samples)),
         scale_(advantage_scale(args)),
         args_(args) {
@@ -125,11 +126,12 @@ class ValueLosses {
     Real old_value, target;
   };
 
+  PERILUNE_DEVICE static const Network& network(const UpdateArgs& args) { return args.critic; }
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.targets; }
 
   PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args, int samples)
       : block_(block),
-        clip_(args.control->clip_coef),
+        clip_(args.control->clip_vloss_coef),
         weight_(args.hyper.vf_coef / static_cast<float>(samples)),
         clip_vloss_(args.hyper.clip_vloss) {
     block.lanes([&](Lane lane) { sum_[lane] = Real(0.0f); });
@@ -420,7 +422,7 @@ struct AdvantageMoments {
     }
     block.lanes([&](Lane lane) {  // the first part's lanes are the columns
       const Real deviation = sqrt(sample_variance(moments[lane].squares, n));
-      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(1e-8f))};
+      const Real scale[2] = {moments[lane].origin, Real(1.0f) / (deviation + Real(args.epsilon))};
       block.store_row(args.scales + 2 * first, lane, scale);
     });
   }

@@ -1,6 +1,7 @@
 #include "host/networks/model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numbers>
 
@@ -43,6 +44,7 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   sizes.insert(sizes.begin(), inputs);
   sizes.push_back(outputs);
   network.activation = config.activation;
+  network.output_activation = config.output_activation;
   network.begin = static_cast<std::int32_t>(model.floats);
   for (int l = 0; l <= network.depth; ++l) {
     const auto in = static_cast<std::uint64_t>(sizes[static_cast<std::size_t>(l)]);
@@ -53,6 +55,25 @@ Network add_network(Model& model, const std::string& name, const Config& config,
   }
   network.end = static_cast<std::int32_t>(model.floats);
   return network;
+}
+
+std::vector<double> orthogonal_values(const Model& model, const ModelTensor& tensor, Normals& normal) {
+  if (tensor.shape.size() != 2) return std::vector<double>(tensor.size, 0.0);
+  double gain = std::numbers::sqrt2;
+  if (tensor.name == formatted("actor.{}.weight", 2 * model.actor.depth)) gain = 0.01;
+  if (tensor.name == formatted("critic.{}.weight", 2 * model.critic.depth)) gain = 1.0;
+  return random_orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
+}
+
+// weight: of the layer that the tensor belongs to.
+std::vector<double> uniform_values(Config::Init init, const ModelTensor& tensor, const ModelTensor& weight,
+                                   Normals& numbers) {
+  const auto inputs = static_cast<double>(weight.shape[1]), outputs = static_cast<double>(weight.shape[0]);
+  std::vector<double> values(tensor.size, 0.0);
+  if (init == Config::Init::kGlorot && tensor.shape.size() != 2) return values;
+  const double limit = init == Config::Init::kGlorot ? std::sqrt(6.0 / (inputs + outputs)) : 1.0 / std::sqrt(inputs);
+  for (double& value : values) value = numbers.uniform(limit);
+  return values;
 }
 
 }  // namespace
@@ -74,17 +95,16 @@ Model model_of(const Config& config, const EnvironmentInfo& environment) {
 std::vector<float> initial_parameters(const Model& model, const Config& config) {
   std::vector<float> parameters(model.floats, 0.0f);
   Normals normal(static_cast<std::uint64_t>(config.seed));
-  const std::string actor_head = formatted("actor.{}.weight", 2 * model.actor.depth);
-  const std::string critic_head = formatted("critic.{}.weight", 2 * model.critic.depth);
+  const ModelTensor* weight = nullptr;  // of the layer that is at hand: its bias follows it
   for (const ModelTensor& tensor : model.tensors) {
     if (tensor.name == kLogStdName) {
       std::fill_n(&parameters[tensor.offset], tensor.size, static_cast<float>(config.log_std_init));
+      continue;
     }
-    if (tensor.shape.size() != 2) continue;
-    double gain = std::numbers::sqrt2;
-    if (tensor.name == actor_head) gain = 0.01;
-    if (tensor.name == critic_head) gain = 1.0;
-    const std::vector<double> values = random_orthogonal(tensor.shape[0], tensor.shape[1], gain, normal);
+    if (tensor.shape.size() == 2) weight = &tensor;
+    const std::vector<double> values = config.init == Config::Init::kOrthogonal
+                                           ? orthogonal_values(model, tensor, normal)
+                                           : uniform_values(config.init, tensor, *weight, normal);
     for (std::size_t i = 0; i < tensor.size; ++i) {
       parameters[tensor.offset + i] = static_cast<float>(values[i]);
     }

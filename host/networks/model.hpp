@@ -32,8 +32,10 @@ inline constexpr const char* kLogStdName = "actor.log_std";
 Model model_of(const Config& config);
 Model model_of(const Config& config, const EnvironmentInfo& environment);
 
-// Orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1) and zero biases, from the seed;
-// and log_std_init.
+// As config.init says, from the seed; and log_std_init.
+//   orthogonal  orthogonal weights (Saxe et al. 2014; gain sqrt 2, actor head 0.01, critic head 1), zero biases
+//   torch       weights and biases of torch.nn.Linear: uniform within 1 / sqrt(inputs)
+//   glorot      weights uniform within sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010), zero biases, as in Keras
 std::vector<float> initial_parameters(const Model& model, const Config& config);
 
 }  // namespace perilune

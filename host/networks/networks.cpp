@@ -13,7 +13,8 @@ int fused_width(const Config& config) {
   if (has_whole_episodes(config)) return 0;  // they run a fixed number of steps
   const std::vector<int> sizes = layer_sizes(config);
   const bool uniform = std::all_of(sizes.begin(), sizes.end(), [&](int size) { return size == sizes[0]; });
-  return config.fused != Config::Fused::kFalse && uniform && sizes.size() <= kMaxFusedLayers ? sizes[0] : 0;
+  const bool allowed = config.fused != Config::Fused::kFalse && config.output_activation == OutputActivation::kNone;
+  return allowed && uniform && sizes.size() <= kMaxFusedLayers ? sizes[0] : 0;
 }
 
 const Kernels* find_fused(const Config& config, const Device& device, Precision precision) {
@@ -51,7 +52,10 @@ int workspace_columns(const Model& model, int wanted) {
 }
 
 std::string networks_text(const Config& config, const Kernels& kernels, Device& device, Precision precision) {
-  const std::string sizes = joined(layer_sizes(config));
+  std::string sizes = joined(layer_sizes(config));
+  if (config.output_activation != OutputActivation::kNone) {
+    sizes += formatted(" and {} of the outputs", value_text(config, "output_activation"));
+  }
   if (kernels.width != 0) return "hidden layers of " + sizes + ", fused";
   return formatted("hidden layers of {}, layer by layer with {}{}", sizes, device.matrix_library(precision).name(),
                    has_whole_episodes(config) ? " (whole episodes have no fused kernels)" : "");

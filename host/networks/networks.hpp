@@ -27,7 +27,8 @@ inline bool is_layerwise(const Kernels& kernels) { return kernels.width == 0; }
 // Samples that go through layer-by-layer networks at a time: `wanted`, or as many as 256 MiB of hidden layers hold.
 int workspace_columns(const Model& model, int wanted);
 
-// "hidden layers of 64, 64, fused", "hidden layers of 2048, 1536, layer by layer with OpenBLAS".
+// "hidden layers of 64, 64, fused", "hidden layers of 2048, 1536, layer by layer with OpenBLAS", "hidden layers of 64,
+// 64 and relu of the outputs, layer by layer with OpenBLAS".
 std::string networks_text(const Config& config, const Kernels& kernels, Device& device, Precision precision);
 
 // The hidden widths that the machine has fused kernels of for this environment, in fp32.

@@ -83,6 +83,8 @@ double Normals::operator()() {
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
 }
 
+double Normals::uniform(double limit) { return limit * (static_cast<double>(generator_() >> 11) * 0x1p-52 - 1.0); }
+
 std::vector<double> random_orthogonal(std::size_t rows, std::size_t columns, double gain, Normals& normal) {
   const bool tall = rows > columns;
   const std::size_t count = tall ? columns : rows, length = tall ? rows : columns;

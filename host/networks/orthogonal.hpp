@@ -12,6 +12,8 @@ class Normals {
  public:
   explicit Normals(std::uint64_t seed) : generator_(seed) {}
   double operator()();
+  // A number of [-limit, limit) instead, each as probable as the others.
+  double uniform(double limit);
 
  private:
   std::mt19937_64 generator_;

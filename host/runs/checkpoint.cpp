@@ -192,7 +192,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   require_action_kind(file, find_environment(config.env_id));
   const Model model = model_of(config);
   TrainerState& state = checkpoint.state;
-  state = TrainerState::of_zeros(config, model);
+  state = TrainerState::of_zeros(checkpoint.config, model);  // what the file has: some of it goes by the configuration
   state.iteration = number_of<std::uint32_t>(file, "iteration");
   if (has_whole_episodes(config)) state.steps = number_of<std::uint64_t>(file, "step");
   for (KeptArray& array : state.arrays) {

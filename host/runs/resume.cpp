@@ -50,7 +50,8 @@ void require_steps_left(const Config& config, const Checkpoint& checkpoint) {
                              config.total_timesteps, done, done));
 }
 
-// A learning rate or clip range in an iteration, as kernels/statistics.hpp sets it.
+// A learning rate, a clip range or the weight of the entropy in an iteration, as kernels/statistics.hpp sets it; not of
+// kKl, whose rates are data.
 double annealed(double value, Anneal anneal, std::int64_t done, std::int64_t of) {
   if (anneal == Anneal::kNone) return value;
   return value * std::max(0.0, 1.0 - static_cast<double>(done) / static_cast<double>(of));
@@ -66,7 +67,15 @@ constexpr Schedule kSchedules[] = {
     {"learning_rate", [](const Config& config) { return config.learning_rate; }, &Config::anneal_lr},
     {"critic_learning_rate", critic_learning_rate, &Config::anneal_lr},
     {"clip_coef", [](const Config& config) { return config.clip_coef; }, &Config::anneal_clip_coef},
+    {"clip_vloss_coef", clip_vloss_coef, &Config::anneal_clip_coef},
+    {"ent_coef", [](const Config& config) { return config.ent_coef; }, &Config::anneal_ent_coef},
 };
+
+// Whether learning rates that follow the KL divergence go on where they were. Who sets another rate means it.
+bool keeps_adapted_rates(const Config& before, const Config& after) {
+  return before.anneal_lr == Anneal::kKl && after.anneal_lr == Anneal::kKl &&
+         before.learning_rate == after.learning_rate && critic_learning_rate(before) == critic_learning_rate(after);
+}
 
 }  // namespace
 
@@ -89,9 +98,22 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
   const std::int64_t last = whole_episodes ? done : done - 1;
   if (iteration == 0 || done >= count) return notes;
   const bool one_rate = before.critic_learning_rate == 0.0 && after.critic_learning_rate == 0.0;
+  const bool one_clip = before.clip_vloss_coef == 0.0 && after.clip_vloss_coef == 0.0;
   for (const Schedule& schedule : kSchedules) {
     if (one_rate && schedule.name == "critic_learning_rate") continue;
+    if (one_clip && schedule.name == "clip_vloss_coef") continue;
     const Anneal old_anneal = before.*schedule.anneal, anneal = after.*schedule.anneal;
+    if (anneal == Anneal::kKl) {
+      if (keeps_adapted_rates(before, after)) continue;
+      notes.push_back(formatted("{}: {:.3g} in the next iteration, then as the KL divergence asks", schedule.name,
+                                schedule.value(after)));
+      continue;
+    }
+    if (old_anneal == Anneal::kKl) {
+      notes.push_back(formatted("{}: {:.3g} in the next iteration, no longer as the KL divergence asks", schedule.name,
+                                annealed(schedule.value(after), anneal, done, count)));
+      continue;
+    }
     const double next = annealed(schedule.value(after), anneal, done, count);
     if (next == annealed(schedule.value(before), old_anneal, done, old_count)) continue;
     notes.push_back(formatted(
@@ -118,6 +140,9 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
       resumed.notes.push_back(std::move(note));
     }
     resumed.state = std::move(checkpoint->state);
+    if (!keeps_adapted_rates(checkpoint->config, resumed.config)) {
+      std::erase_if(resumed.state->arrays, [](const KeptArray& array) { return array.name == kLearningRatesName; });
+    }
     resumed.record = std::move(checkpoint->record);
     resumed.on_schedule = checkpoint->on_schedule;
   } else if (std::filesystem::exists(initial_policy_path(run))) {
@@ -149,14 +174,24 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
     config.hidden_sizes = source.hidden_sizes;
   }
   const std::string activation = value_text(source, "activation"), own_activation = value_text(config, "activation");
-  if (activation != own_activation && is_given("activation")) refuse("activation", own_activation, activation);
+  for (const char* key : {"activation", "output_activation"}) {
+    const std::string there = value_text(source, key), here = value_text(config, key);
+    if (there != here && is_given(key)) refuse(key, here, there);
+  }
+  const bool other_outputs = config.output_activation != source.output_activation;
   config.activation = source.activation;
+  config.output_activation = source.output_activation;
 
   initial.notes.push_back(
       formatted("begins with the weights of {}, of step {} in {}", name, initial.policy.step, task_text(source)));
   if (layers != own_layers || activation != own_activation) {
     initial.notes.push_back(formatted("hidden layers of {} units, {}, as that policy has", layers, activation));
   }
+  if (other_outputs) {
+    initial.notes.push_back(
+        formatted("output_activation = {}, as that policy has", value_text(source, "output_activation")));
+  }
+  if (is_given("init")) initial.notes.push_back("init has no effect: the weights are those of the policy");
   if (is_given("log_std_init")) {
     initial.notes.push_back("log_std_init has no effect: the policy has standard deviations of its own");
   }

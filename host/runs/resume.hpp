@@ -34,8 +34,9 @@ struct StartingPoint {
 // do not go with the checkpoint, or if total_timesteps are over already. Writes nothing yet.
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
-// What becomes of learning rates and clip range when a run that was configured as `before` goes on as `after` from
-// `iteration` (0-based), after so many steps, which count with whole episodes; nothing if they go on as they would have.
+// What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes
+// on as `after` from `iteration` (0-based), after so many steps, which count with whole episodes; nothing if they go on
+// as they would have.
 std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration,
                                         std::uint64_t steps = 0);
 

@@ -59,9 +59,14 @@ double critic_learning_rate(const Config& config) {
   return config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate;
 }
 
+double clip_vloss_coef(const Config& config) {
+  return config.clip_vloss_coef > 0.0 ? config.clip_vloss_coef : config.clip_coef;
+}
+
 Hyperparameters hyperparameters(const Config& config) {
   HyperparameterNumbers<double> numbers = config;
   numbers.critic_learning_rate = critic_learning_rate(config);
+  numbers.clip_vloss_coef = clip_vloss_coef(config);
   HyperparameterChoices choices = config;
   choices.norm_adv = advantage_normalization(config);
   return rounded(numbers, choices, static_cast<std::uint32_t>(iteration_count(config)));

@@ -25,6 +25,7 @@ namespace perilune {
 struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   enum class Fused { kAuto, kTrue, kFalse };
   enum class BatchMode { kSteps, kEpisodes };
+  enum class Init { kOrthogonal, kTorch, kGlorot };
 
   // What is run.
   std::string name = "custom";
@@ -50,6 +51,8 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int hidden_layers = 2;
   std::vector<int> hidden_sizes;  // empty: hidden_layers times hidden_width
   Activation activation = Activation::kTanh;
+  OutputActivation output_activation = OutputActivation::kNone;
+  Init init = Init::kOrthogonal;       // of weights and biases
   double log_std_init = 0.0;           // with continuous actions only, as learn_std
   std::optional<Precision> precision;  // none: auto, see precision.hpp
   Fused fused = Fused::kAuto;
@@ -76,6 +79,9 @@ Normalization advantage_normalization(const Config& config);
 
 // The critic's own learning rate, or else the actor's.
 double critic_learning_rate(const Config& config);
+
+// The clip range of values: its own, or else the policy's.
+double clip_vloss_coef(const Config& config);
 
 // What kernels read of it.
 Hyperparameters hyperparameters(const Config& config);

@@ -90,12 +90,11 @@ void validate_update_mode(const Config& config) {
                   "set epoch_lr_decay = 1 or update_mode = joint",
                   shortest_text(config.epoch_lr_decay)));
   }
-  const bool stops_by_iteration = config.kl_stop == KlStop::kIteration;
-  if (config.target_kl > 0.0 && separate != stops_by_iteration) {
+  if (config.target_kl > 0.0 && separate != (config.kl_stop == KlStop::kIteration)) {
     throw UsageError(
-        formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch, separate with "
+        formatted("kl_stop = {} does not fit update_mode = {} - allowed: joint with epoch or minibatch, separate with "
                   "iteration - change one of them, or set target_kl = 0",
-                  stops_by_iteration ? "iteration" : "epoch", separate ? "separate" : "joint"));
+                  value_text(config, "kl_stop"), value_text(config, "update_mode")));
   }
 }
 
@@ -131,6 +130,32 @@ void validate_target(const Config& config) {
   }
 }
 
+// anneal_lr = kl: rates that begin where they may be, and nothing else that changes them.
+void validate_adaptive_rates(const Config& config) {
+  if (config.anneal_lr != Anneal::kKl) return;
+  const std::string range = formatted("{} .. {}, from min_learning_rate to max_learning_rate",
+                                      shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate));
+  if (config.min_learning_rate > config.max_learning_rate) {
+    throw UsageError(
+        formatted("min_learning_rate = {} is above max_learning_rate = {} - allowed: up to it - lower one or "
+                  "raise the other",
+                  shortest_text(config.min_learning_rate), shortest_text(config.max_learning_rate)));
+  }
+  const std::pair<std::string_view, double> rates[] = {{"learning_rate", config.learning_rate},
+                                                       {"critic_learning_rate", critic_learning_rate(config)}};
+  for (const auto& [key, rate] : rates) {
+    if (rate >= config.min_learning_rate && rate <= config.max_learning_rate) continue;
+    throw UsageError(formatted("{} = {} is beyond what anneal_lr = kl may set - allowed: {} - change one of them", key,
+                               shortest_text(rate), range));
+  }
+  if (config.epoch_lr_decay != 1.0) {
+    throw UsageError(formatted(
+        "epoch_lr_decay = {} does not go with anneal_lr = kl, which carries rates from iteration to iteration - "
+        "allowed: 1 - set epoch_lr_decay = 1 or another anneal_lr",
+        shortest_text(config.epoch_lr_decay)));
+  }
+}
+
 void validate_learning(const Config& config) {
   if (config.learning_rate > 0.0 || config.critic_learning_rate > 0.0) return;
   throw UsageError(
@@ -138,8 +163,14 @@ void validate_learning(const Config& config) {
       "learning_rate (a policy is played without training by perilune eval)");
 }
 
-// fused = true: layers of one size, and kernels for it.
+// fused = true: layers of one size without an activation behind the last one, and kernels for it.
 void require_fused(const Config& config, std::span<const int> widths) {
+  if (config.output_activation != OutputActivation::kNone) {
+    throw UsageError(
+        formatted("output_activation = {} has no fused kernels - allowed with fused = true: none - set fused = auto, "
+                  "which goes layer by layer, or output_activation = none",
+                  value_text(config, "output_activation")));
+  }
   const std::vector<int> sizes = layer_sizes(config);
   const bool uniform = std::count(sizes.begin(), sizes.end(), sizes[0]) == static_cast<std::ptrdiff_t>(sizes.size());
   if (uniform && sizes.size() <= kMaxFusedLayers && std::find(widths.begin(), widths.end(), sizes[0]) != widths.end()) {
@@ -168,6 +199,9 @@ std::vector<Idle> idle_settings(const Config& config) {
   constexpr std::string_view kFull = "with update_mode = separate every update takes the whole batch";
   constexpr std::string_view kMinibatches = "with update_mode = joint the batch is trained on in minibatches";
   constexpr std::string_view kNoKl = "with target_kl = 0 no update is stopped";
+  const bool fixed_rates = config.anneal_lr != Anneal::kKl;
+  constexpr std::string_view kNoAdaption = "with another anneal_lr than kl no learning rate is adapted",
+                             kAdapt = "set anneal_lr = kl";
   constexpr std::string_view kCalm = "with env.enable_wind = false the air is still";
   constexpr std::string_view kShort = "the run has fewer iterations", kLonger = "lower it, or raise total_timesteps";
   return {
@@ -177,13 +211,25 @@ std::vector<Idle> idle_settings(const Config& config) {
       {!separate, "value_iterations", kMinibatches, kSeparate},
       {!separate && config.update_epochs == 1, "epoch_lr_decay", "it decays between epochs, and update_epochs = 1",
        "raise update_epochs"},
-      {iterations == 1, "anneal_lr", "the run is one iteration, which has the first value", "raise total_timesteps"},
+      {iterations == 1 && config.anneal_lr != Anneal::kKl, "anneal_lr",
+       "the run is one iteration, which has the first value", "raise total_timesteps"},
+      {fixed_rates, "desired_kl", kNoAdaption, kAdapt},
+      {fixed_rates, "min_learning_rate", kNoAdaption, kAdapt},
+      {fixed_rates, "max_learning_rate", kNoAdaption, kAdapt},
       {iterations == 1, "anneal_clip_coef", "the run is one iteration, which has the first value",
        "raise total_timesteps"},
+      {iterations == 1, "anneal_ent_coef", "the run is one iteration, which has the first value",
+       "raise total_timesteps"},
+      {iterations > 1 && config.ent_coef == 0.0, "anneal_ent_coef", "with ent_coef = 0 there is no entropy bonus",
+       "set ent_coef"},
+      {!config.clip_vloss, "clip_vloss_coef", "with clip_vloss = false the value loss is not clipped",
+       "set clip_vloss = true"},
       {no_kl, "kl_stop", kNoKl, "set target_kl"},
       {no_kl, "kl_estimator", kNoKl, "set target_kl"},
       {one_step, "gae_lambda", "with num_steps = 1 there is no later step to weigh", "raise num_steps"},
       {!one_step && myopic, "gae_lambda", "with gamma = 0 no later step counts", "raise gamma"},
+      {config.norm_adv == Normalization::kNone, "norm_adv_epsilon", "with norm_adv = none nothing is normalised",
+       "set norm_adv"},
       {find_environment(config.env_id).action_space.continuous && !config.learn_std, "ent_coef",
        "with learn_std = false the entropy is constant", "set learn_std = true"},
       {config.eval_every > iterations, "eval_every", kShort, kLonger},
@@ -210,6 +256,13 @@ std::vector<std::string> contradictions(const Config& config) {
   }
   if (config.learning_rate == 0.0)
     list.push_back("learning_rate = 0: the actor does not change, only the critic learns");
+  const int policy_steps = joint ? config.num_minibatches * config.update_epochs : config.policy_iterations;
+  if (config.anneal_lr == Anneal::kKl && policy_steps == 1) {
+    list.push_back(
+        formatted("anneal_lr = kl adapts nothing: an iteration's only policy step is of the policy that acted - {}, or "
+                  "set anneal_lr = none",
+                  joint ? "raise update_epochs or num_minibatches" : "raise policy_iterations"));
+  }
   if (config.vf_coef == 0.0) {
     list.push_back("vf_coef = 0: the critic does not learn, advantages are measured against its initial values");
   }
@@ -263,6 +316,7 @@ void validate(const Config& config, std::span<const int> widths) {
   validate_batch(config);
   validate_update_mode(config);
   validate_learning(config);
+  validate_adaptive_rates(config);
   validate_target(config);
   if (config.fused == Config::Fused::kTrue) require_fused(config, widths);
 }

@@ -22,14 +22,21 @@ struct Named {
 // In the order in which users see them.
 constexpr Named<UpdateMode> kUpdateModes[] = {{"joint", UpdateMode::kJoint}, {"separate", UpdateMode::kSeparate}};
 constexpr Named<Anneal> kAnneals[] = {{"none", Anneal::kNone, false}, {"linear", Anneal::kLinear, true}};
+constexpr Named<Anneal> kRateAnneals[] = {
+    {"none", Anneal::kNone, false}, {"linear", Anneal::kLinear, true}, {"kl", Anneal::kKl}};
 constexpr Named<ValueTarget> kValueTargets[] = {{"lambda", ValueTarget::kLambda},
                                                 {"discounted", ValueTarget::kDiscounted}};
 constexpr Named<Normalization> kNormalizations[] = {{"minibatch", Normalization::kMinibatch, true},
                                                     {"batch", Normalization::kBatch},
                                                     {"none", Normalization::kNone, false}};
-constexpr Named<KlStop> kKlStops[] = {{"epoch", KlStop::kEpoch}, {"iteration", KlStop::kIteration}};
+constexpr Named<KlStop> kKlStops[] = {
+    {"epoch", KlStop::kEpoch}, {"minibatch", KlStop::kMinibatch}, {"iteration", KlStop::kIteration}};
 constexpr Named<KlEstimator> kKlEstimators[] = {{"k1", KlEstimator::kK1}, {"k3", KlEstimator::kK3}};
 constexpr Named<Activation> kActivations[] = {{"tanh", Activation::kTanh}, {"relu", Activation::kRelu}};
+constexpr Named<OutputActivation> kOutputActivations[] = {
+    {"none", OutputActivation::kNone}, {"relu", OutputActivation::kRelu}, {"tanh", OutputActivation::kTanh}};
+constexpr Named<Config::Init> kInits[] = {
+    {"orthogonal", Config::Init::kOrthogonal}, {"torch", Config::Init::kTorch}, {"glorot", Config::Init::kGlorot}};
 constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt},
                                                            {kPrecisionNames[0], Precision::kFp32},
                                                            {kPrecisionNames[1], Precision::kTf32},
@@ -70,8 +77,8 @@ const std::vector<Key>& keys() {
       {"total_timesteps", &Config::total_timesteps, 1, 1e15, "environment steps to train for"},
       {"max_episode_steps", &Config::max_episode_steps, 0, kMaxInt,
        "time limit of an episode; 0: the environment's own", kFixed},
-      {"truncate_at_rollout_end", &Config::truncate_at_rollout_end, 0, 0,
-       "cut every episode (bootstrapped) where a rollout ends", kFixed},
+      {"truncate_at_rollout_end", &Config::truncate_at_rollout_end, 0, 0, "truncate every episode where a rollout ends",
+       kFixed},
       {"num_envs", &Config::num_envs, 1, 4194304, "environments side by side", kFixed},
       {"num_steps", &Config::num_steps, 1, 1048576,
        "steps of each environment per iteration; of whole episodes: of all together, at least", kFixed},
@@ -86,8 +93,12 @@ const std::vector<Key>& keys() {
       {"value_iterations", &Config::value_iterations, 1, 100000, "value updates per iteration (separate mode)"},
       {"learning_rate", &Config::learning_rate, 0, 1, "of the actor, and of the critic unless it has its own"},
       {"critic_learning_rate", &Config::critic_learning_rate, 0, 1, "of the critic; 0: learning_rate"},
-      {"anneal_lr", choice<&Config::anneal_lr, kAnneals>(), 0, 0,
-       "learning rates over the run: constant, or linearly to 0"},
+      {"anneal_lr", choice<&Config::anneal_lr, kRateAnneals>(), 0, 0,
+       "learning rates over the run: constant, linearly to 0, or kl: adapted before each policy step to desired_kl"},
+      {"desired_kl", &Config::desired_kl, 1e-9, 100,
+       "anneal_lr = kl: rates / 1.5 where the minibatch's k3 is above twice this, * 1.5 where below half of it"},
+      {"min_learning_rate", &Config::min_learning_rate, 1e-12, 1, "the lowest rate that anneal_lr = kl sets"},
+      {"max_learning_rate", &Config::max_learning_rate, 1e-12, 1, "the highest rate that anneal_lr = kl sets"},
       {"epoch_lr_decay", &Config::epoch_lr_decay, 0, 1,
        "the learning rates decay by it after each epoch of an iteration (joint mode)"},
       {"adam_beta1", &Config::adam_beta1, 0, 0.99999, "decay of Adam's first moment"},
@@ -98,16 +109,25 @@ const std::vector<Key>& keys() {
       {"gae_lambda", &Config::gae_lambda, 0, 1, "lambda of generalised advantage estimation"},
       {"value_target", choice<&Config::value_target, kValueTargets>(), 0, 0,
        "what values learn: lambda-returns or discounted returns"},
+      {"bootstrap_truncated", &Config::bootstrap_truncated, 0, 0,
+       "count gamma * V(final observation) where an episode is truncated; false: nothing, as where one terminates"},
       {"norm_adv", choice<&Config::norm_adv, kNormalizations>(), 0, 0, "where advantages are normalised"},
+      {"norm_adv_epsilon", &Config::norm_adv_epsilon, 1e-20, 1, "added to the standard deviation of advantages"},
       {"clip_coef", &Config::clip_coef, 0, 10, "clip range of the probability ratio"},
       {"anneal_clip_coef", choice<&Config::anneal_clip_coef, kAnneals>(), 0, 0,
-       "clip range over the run: constant, or linearly to 0"},
+       "clip ranges over the run: constant, or linearly to 0"},
       {"clip_vloss", &Config::clip_vloss, 0, 0, "clip the value loss as the policy loss is"},
+      {"clip_vloss_coef", &Config::clip_vloss_coef, 0, 1000, "clip range of values (clip_vloss); 0: clip_coef"},
       {"ent_coef", &Config::ent_coef, 0, 100, "weight of the entropy bonus"},
+      {"anneal_ent_coef", choice<&Config::anneal_ent_coef, kAnneals>(), 0, 0,
+       "weight of the entropy bonus over the run: constant, or linearly to 0"},
       {"vf_coef", &Config::vf_coef, 0, 100, "weight of the value loss, 0.5 * mean((value - target)^2)"},
-      {"target_kl", &Config::target_kl, 0, 100, "stop an iteration's policy updates above this KL; 0: off"},
+      {"target_kl", &Config::target_kl, 0, 100,
+       "stop an iteration's policy updates above this KL (1.5 times what Stable-Baselines3 and Spinning Up call so); "
+       "0: off"},
       {"kl_stop", choice<&Config::kl_stop, kKlStops>(), 0, 0,
-       "when target_kl is looked at: after an epoch (joint) or each policy iteration (separate)"},
+       "when target_kl is looked at: after an epoch or before each minibatch's step (joint), or each policy "
+       "iteration's (separate)"},
       {"kl_estimator", choice<&Config::kl_estimator, kKlEstimators>(), 0, 0,
        "of target_kl: k1 = mean(old - new log-probability), k3 = mean(ratio - 1 - log ratio)"},
       {"hidden_width", &Config::hidden_width, 1, kMaxLayerSize, "units per hidden layer", kFixed},
@@ -116,6 +136,11 @@ const std::vector<Key>& keys() {
       {"hidden_sizes", &Config::hidden_sizes, 1, kMaxLayerSize,
        "units of each hidden layer, instead of hidden_width and hidden_layers", kFixed},
       {"activation", choice<&Config::activation, kActivations>(), 0, 0, "of the hidden layers", kFixed},
+      {"output_activation", choice<&Config::output_activation, kOutputActivations>(), 0, 0,
+       "of both networks' outputs: the policy's and the value; others than none go layer by layer", kFixed},
+      {"init", choice<&Config::init, kInits>(), 0, 0,
+       "first weights: orthogonal (gain sqrt 2, heads 0.01 and 1), torch.nn.Linear's default, or Glorot's uniform",
+       kFixed},
       {"log_std_init", &Config::log_std_init, -10, 5,
        "logarithm of the standard deviation of continuous actions, at first", kFixed},
       {"learn_std", &Config::learn_std, 0, 0,

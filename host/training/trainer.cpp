@@ -1,6 +1,7 @@
 #include "host/training/trainer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <iterator>
@@ -21,6 +22,9 @@ const KeptArray& TrainerState::array(std::string_view name) const {
   const auto found = std::find_if(arrays.begin(), arrays.end(), [&](const KeptArray& a) { return a.name == name; });
   if (found == arrays.end()) throw std::logic_error("no array is kept as " + std::string(name));
   return *found;
+}
+bool TrainerState::has(std::string_view name) const {
+  return std::any_of(arrays.begin(), arrays.end(), [&](const KeptArray& a) { return a.name == name; });
 }
 const std::vector<float>& TrainerState::floats(std::string_view name) const {
   return std::get<std::vector<float>>(array(name).values);
@@ -43,12 +47,13 @@ std::size_t elements(const std::vector<std::size_t>& shape) {
 
 // read(array, count): the values of an array.
 template <class Read>
-TrainerState state_of(Control& control, const IterationSizes& sizes, IterationArrays arrays, Read&& read) {
+TrainerState state_of(Control& control, Anneal anneal_lr, const IterationSizes& sizes, IterationArrays arrays,
+                      Read&& read) {
   TrainerState state;
   state.iteration = control.iteration;
   state.steps = control.steps;
-  for_each_kept_control(control, [&](const char* name, const float(&values)[2]) {
-    state.arrays.push_back({name, {2}, false, std::vector<float>(std::begin(values), std::end(values))});
+  for_each_kept_control(control, anneal_lr, [&](const char* name, std::array<float*, 2> values) {
+    state.arrays.push_back({name, {2}, false, std::vector<float>{*values[0], *values[1]}});
   });
   for_each_kept_array(sizes, arrays, [&](const ArrayInfo& info, auto* array) {
     state.arrays.push_back({info.kept_as, info.shape, info.by_layer, read(array, elements(info.shape))});
@@ -73,7 +78,8 @@ TrainerState TrainerState::of_zeros(const Config& config, const Model& model) {
   sizes.envs = static_cast<std::size_t>(config.num_envs);
   sizes.state_fields = find_environment(config.env_id).field_names.size();
   sizes.parameters = model.floats;
-  return state_of(control, sizes, {}, []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
+  return state_of(control, config.anneal_lr, sizes, {},
+                  []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
 }
 
 Trainer::Trainer(const Config& config, Device& device)
@@ -157,8 +163,10 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph, co
     Control control{};
     control.iteration = state->iteration;
     control.steps = state->steps;
-    for_each_kept_control(
-        control, [&](const char* name, float(&values)[2]) { std::copy_n(state->floats(name).begin(), 2, values); });
+    for_each_kept_control(control, config_.anneal_lr, [&](const char* name, std::array<float*, 2> values) {
+      if (!state->has(name)) return;  // learning rates of a run that did not adapt them: they begin anew
+      for (std::size_t k = 0; k < 2; ++k) *values[k] = state->floats(name)[k];
+    });
     device_.upload(plan_.arrays.control, &control, sizeof control);
     for_each_kept_array(sizes, plan_.arrays, [&]<class T>(const ArrayInfo& info, T* array) {
       upload(std::get<std::vector<T>>(state->array(info.kept_as).values), array);
@@ -197,7 +205,7 @@ std::span<const float> Trainer::returns(std::uint64_t iteration) const {
 TrainerState Trainer::state() const {
   Control control{};
   device_.download(&control, plan_.arrays.control, sizeof control);
-  return state_of(control, plan_.sizes(), plan_.arrays,
+  return state_of(control, config_.anneal_lr, plan_.sizes(), plan_.arrays,
                   [this](const auto* array, std::size_t count) { return download(array, count); });
 }
 

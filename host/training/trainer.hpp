@@ -43,6 +43,7 @@ struct TrainerState {
   static TrainerState of_zeros(const Config& config, const Model& model);
 
   // By name; it must be there. The parameters' name is "".
+  bool has(std::string_view name) const;
   const KeptArray& array(std::string_view name) const;
   std::vector<float>& floats(std::string_view name);
   const std::vector<float>& floats(std::string_view name) const;

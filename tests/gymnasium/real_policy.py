@@ -24,14 +24,18 @@ def load_policy(path, sample_with=None):
         std = np.exp(file.get_tensor("actor.log_std")) if continuous else None
         config = file.metadata()["config"]
     generator = None if sample_with is None else np.random.default_rng(sample_with)
-    activation = np.tanh if 'activation = "tanh"' in config else lambda x: np.maximum(x, 0)
+    functions = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "none": lambda x: x}
+    activation, of_outputs = (
+        functions[found[1]] if (found := re.search(rf'^{key} = "(\w+)"', config, re.MULTILINE)) else functions["none"]
+        for key in ("activation", "output_activation")
+    )
 
     def act(observations):
         x = observations
         for weight, bias in layers[:-1]:
             x = activation(x @ weight.T + bias)
         weight, bias = layers[-1]
-        outputs = x @ weight.T + bias
+        outputs = of_outputs(x @ weight.T + bias)
         if generator is not None and continuous:
             outputs = outputs + std * generator.standard_normal(outputs.shape)
         elif generator is not None:  # the largest of logits with Gumbel noise is a draw from their softmax

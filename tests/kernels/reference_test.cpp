@@ -12,18 +12,20 @@ struct Case {
   Activation activation;
   int actor_depth, critic_depth;
   bool clip_vloss, gaussian;
+  OutputActivation output_activation = OutputActivation::kNone;
 };
 
 class ReferenceGradient : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ReferenceGradient, IsTheDerivativeOfTheLoss) {
   const Case& c = GetParam();
-  const Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation, c.gaussian);
+  Networks networks = place_networks(4, 16, 2, c.actor_depth, c.critic_depth, c.activation, c.gaussian);
+  networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
   const LossSettings settings{0.2, 0.01, 0.5, c.clip_vloss};
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     Draws draws(seed);
     Vector parameters = networks.draw(draws);
-    const auto samples = draw_samples(networks, parameters, 33, settings.clip, draws);
+    const auto samples = draw_samples(networks, parameters, 33, settings.clip, draws, 1e-3, 1e-4);
     Vector gradient(parameters.size(), 0.0);
     loss_totals(networks, parameters, samples, settings, &gradient);
     Vector analytic, numeric;
@@ -54,7 +56,11 @@ INSTANTIATE_TEST_SUITE_P(
     Reference, ReferenceGradient,
     ::testing::Values(Case{Activation::kTanh, 1, 2, false, false}, Case{Activation::kTanh, 3, 1, true, false},
                       Case{Activation::kRelu, 2, 3, true, false}, Case{Activation::kRelu, 2, 2, false, false},
-                      Case{Activation::kTanh, 2, 2, false, true}, Case{Activation::kRelu, 1, 2, true, true}));
+                      Case{Activation::kTanh, 2, 2, false, true}, Case{Activation::kRelu, 1, 2, true, true},
+                      Case{Activation::kTanh, 2, 1, true, false, OutputActivation::kTanh},
+                      Case{Activation::kRelu, 2, 2, false, false, OutputActivation::kRelu},
+                      Case{Activation::kRelu, 1, 2, false, true, OutputActivation::kRelu},
+                      Case{Activation::kTanh, 1, 1, true, true, OutputActivation::kTanh}));
 
 TEST(Reference, AdvantageOfAConstantRewardIsTheGeometricSum) {
   const std::vector<Step> steps(5, Step{1.0, 0.0, false, false, 0.0});

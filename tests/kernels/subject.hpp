@@ -282,13 +282,14 @@ inline Control fresh_control(float actor_learning_rate = 1e-3f, float critic_lea
   Control control{};
   control.actor_learning_rate = actor_learning_rate;
   control.critic_learning_rate = critic_learning_rate;
-  control.clip_coef = clip_coef;
+  control.clip_coef = control.clip_vloss_coef = clip_coef;
+  control.ent_coef = 0.01f;
   return control;
 }
 
 /// Usual hyper-parameters: no annealing, no KL stop, no normalisation, no gradient clipping.
 inline Hyperparameters plain_hyperparameters() {
-  return rounded({.learning_rate = 1e-3, .critic_learning_rate = 2e-3, .max_grad_norm = 0.0},
+  return rounded({.learning_rate = 1e-3, .critic_learning_rate = 2e-3, .max_grad_norm = 0.0, .clip_vloss_coef = 0.2},
                  {.anneal_lr = Anneal::kNone, .norm_adv = Normalization::kNone, .clip_vloss = false}, 10);
 }
 

@@ -163,7 +163,7 @@ def libraries(monkeypatch):
     nn = types.SimpleNamespace(
         Linear=Linear,
         Tanh=lambda: np.tanh,
-        ReLU=None,
+        ReLU=lambda: lambda x: np.maximum(x, 0),
         Sequential=lambda *modules: modules,
         Hardtanh=lambda low, high: lambda x: np.clip(x, low, high),
     )
@@ -178,28 +178,68 @@ def libraries(monkeypatch):
     return tape
 
 
-def test_onnx_as_numpy_reads_it(policy, libraries, tmp_path):
-    policy.export(tmp_path / "policy.onnx")
-    observations = observations_of(policy)
+def run_onnx(policy, libraries, path, observations):
+    """What the graph that was written says of observations, and the graph."""
+    policy.export(path)
     values = {"obs": observations} | {
         arguments[1]: arguments[0] for name, arguments, _ in libraries if name == "from_array"
     }
-    operators = {"Gemm": lambda x, weight, bias: x @ weight.T + bias, "Tanh": np.tanh, "Clip": np.clip}
+    operators = {
+        "Gemm": lambda x, weight, bias: x @ weight.T + bias,
+        "Tanh": np.tanh,
+        "Relu": lambda x: np.maximum(x, 0),
+        "Clip": np.clip,
+    }
     (graph,) = [arguments for name, arguments, _ in libraries if name == "make_graph"]
     for _, (operator, inputs, outputs), options in graph[0]:
         assert options == ({"transB": 1} if operator == "Gemm" else {})
         values[outputs[0]] = operators[operator](*(values[name] for name in inputs))
+    return values["outputs"], graph
+
+
+def run_torchscript(policy, libraries, path, observations):
+    policy.export(path)
+    ((_, (modules,), _),) = [entry for entry in libraries if entry[0] == "save"]
+    for module in modules:
+        observations = module(observations) if callable(module) else observations @ module.weight.T + module.bias
+    return observations
+
+
+def test_onnx_as_numpy_reads_it(policy, libraries, tmp_path):
+    observations = observations_of(policy)
+    outputs, graph = run_onnx(policy, libraries, tmp_path / "policy.onnx", observations)
     assert [(arguments[0], arguments[2]) for _, arguments, _ in (*graph[2], *graph[3])] == [
         ("obs", ["n", observations.shape[1]]),
-        ("outputs", ["n", values["outputs"].shape[1]]),
+        ("outputs", ["n", outputs.shape[1]]),
     ]
-    expect_the_policys_actions(policy, observations, values["outputs"])
+    expect_the_policys_actions(policy, observations, outputs)
 
 
 def test_torchscript_as_numpy_reads_it(policy, libraries, tmp_path):
-    policy.export(tmp_path / "policy.pt")
-    observations = x = observations_of(policy)
-    ((_, (modules,), _),) = [entry for entry in libraries if entry[0] == "save"]
-    for module in modules:
-        x = module(x) if callable(module) else x @ module.weight.T + module.bias
-    expect_the_policys_actions(policy, observations, x)
+    observations = observations_of(policy)
+    outputs = run_torchscript(policy, libraries, tmp_path / "policy.pt", observations)
+    expect_the_policys_actions(policy, observations, outputs)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("preset", ["cartpole", "lander-continuous"])
+def test_activations_of_outputs(preset, activation, short, libraries, tmp_path):
+    """Of the trained policy, and in every form that it is written in."""
+    run = perilune.train(
+        preset, **{**short, "hidden_width": 16, "activation": "tanh", "init": "torch", "output_activation": activation}
+    )
+    policy = perilune.load(run.run_dir, device="cpu")
+    assert policy.config["output_activation"] == activation
+    observations = observations_of(policy)
+    plain = network(policy.weights(), observations)
+    outputs = np.tanh(plain) if activation == "tanh" else np.maximum(plain, 0)
+    assert (np.abs(outputs - plain) > 1e-3).mean() > 0.2
+    np.testing.assert_allclose(policy.outputs(observations), outputs, rtol=1e-5, atol=1e-5)
+    exported = perilune.load(policy.export(tmp_path / "policy.safetensors"), device="cpu")
+    np.testing.assert_array_equal(exported.outputs(observations), policy.outputs(observations))
+    assert str(np.load(policy.export(tmp_path / "policy.npz"))["output_activation"]) == activation
+    clipped = outputs if preset == "cartpole" else np.clip(outputs, -1, 1)
+    for read, name in ((run_onnx, "policy.onnx"), (run_torchscript, "policy.pt")):
+        libraries.clear()
+        result = read(policy, libraries, tmp_path / name, observations)
+        np.testing.assert_allclose(result[0] if read is run_onnx else result, clipped, rtol=1e-5, atol=1e-5)

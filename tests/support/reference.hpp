@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -54,6 +55,11 @@ struct Mlp {
   int in(int layer) const { return layer == 0 ? inputs : network.width[layer - 1]; }
   int out(int layer) const { return layer == network.depth ? outputs : network.width[layer]; }
 
+  double output(double sum) const {
+    if (network.output_activation == OutputActivation::kTanh) return std::tanh(sum);
+    return network.output_activation == OutputActivation::kRelu ? std::max(0.0, sum) : sum;
+  }
+
   /// Every layer's output: [0] is x, back() the network's output.
   std::vector<Vector> forward(const Vector& parameters, const Vector& x) const {
     std::vector<Vector> layers = {x};
@@ -65,18 +71,22 @@ struct Mlp {
           sum += parameters[at(network.weight[l] + o * in(l) + i)] * layers[at(l)][at(i)];
         }
         const bool hidden = l < network.depth;
-        y[at(o)] = !hidden ? sum : network.activation == Activation::kTanh ? std::tanh(sum) : std::max(0.0, sum);
+        y[at(o)] = !hidden                                   ? output(sum)
+                   : network.activation == Activation::kTanh ? std::tanh(sum)
+                                                             : std::max(0.0, sum);
       }
       layers.push_back(y);
     }
     return layers;
   }
 
-  /// Distance of the nearest hidden unit from where its activation's slope jumps, given what forward returned.
+  /// Distance of the nearest unit from where its activation's slope jumps, given what forward returned.
   double nearest_kink(const Vector& parameters, const std::vector<Vector>& layers) const {
     double nearest = std::numeric_limits<double>::infinity();
-    if (network.activation == Activation::kTanh) return nearest;
-    for (int l = 0; l < network.depth; ++l) {
+    const bool relu = network.activation == Activation::kRelu;
+    const bool relu_outputs = network.output_activation == OutputActivation::kRelu;
+    for (int l = 0; l <= network.depth; ++l) {
+      if (!(l < network.depth ? relu : relu_outputs)) continue;
       for (int o = 0; o < out(l); ++o) {
         double sum = parameters[at(network.bias[l] + o)];
         for (int i = 0; i < in(l); ++i) {
@@ -90,6 +100,11 @@ struct Mlp {
 
   /// Adds d(loss)/d(parameter) to gradient, given what forward returned and d(loss)/d(output).
   void backward(const Vector& parameters, const std::vector<Vector>& layers, Vector slope, Vector& gradient) const {
+    for (std::size_t o = 0; o < slope.size(); ++o) {
+      const double y = layers.back()[o];
+      if (network.output_activation == OutputActivation::kTanh) slope[o] *= 1.0 - y * y;
+      if (network.output_activation == OutputActivation::kRelu) slope[o] *= y > 0.0 ? 1.0 : 0.0;
+    }
     for (int l = network.depth; l >= 0; --l) {
       Vector previous(at(in(l)), 0.0);
       for (int o = 0; o < out(l); ++o) {
@@ -225,6 +240,8 @@ struct Sample {
 struct LossSettings {
   double clip, ent_coef, vf_coef;
   bool clip_vloss;
+  std::optional<double> own_value_clip = {};  ///< none: clip
+  double value_clip() const { return own_value_clip.value_or(clip); }
 };
 
 /// One sample's policy loss, and d(loss - ent_coef * entropy)/d(the network's outputs).
@@ -286,8 +303,8 @@ struct ValueLoss {
 
 inline ValueLoss value_loss(double value, const Sample& sample, const LossSettings& s) {
   const double error = value - sample.target, moved = value - sample.old_value;
-  if (s.clip_vloss && std::abs(moved) > s.clip) {
-    const double clipped_error = sample.old_value + std::copysign(s.clip, moved) - sample.target;
+  if (s.clip_vloss && std::abs(moved) > s.value_clip()) {
+    const double clipped_error = sample.old_value + std::copysign(s.value_clip(), moved) - sample.target;
     if (clipped_error * clipped_error > error * error) {
       return {0.5 * clipped_error * clipped_error, 0.0};
     }
@@ -342,9 +359,11 @@ inline double central_difference(const std::function<double(double)>& f, double 
 
 /// Random samples for these networks whose losses are smooth around them: no ratio, value or error
 /// is within `margin` of where the clipping switches, and no ReLU within `kink_margin` of 0, so that rounding cannot
-/// choose another branch.
+/// choose another branch. value_clip: the clip range of values, if it is another.
 inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& parameters, int count, double clip,
-                                        Draws& draws, double margin = 1e-3, double kink_margin = 0.0) {
+                                        Draws& draws, double margin = 1e-3, double kink_margin = 0.0,
+                                        std::optional<double> value_clip = {}) {
+  const double range = value_clip.value_or(clip);
   std::vector<Sample> samples;
   while (static_cast<int>(samples.size()) < count) {
     Sample sample{};
@@ -373,14 +392,14 @@ inline std::vector<Sample> draw_samples(const Networks& networks, const Vector& 
     }
     const double log_ratio = draws.uniform(-0.5, 0.5);
     sample.old_log_probability = static_cast<float>(log_p - log_ratio);
-    const double moved = draws.uniform(-3.0 * clip, 3.0 * clip);
+    const double moved = draws.uniform(-3.0 * range, 3.0 * range);
     sample.old_value = static_cast<float>(value - moved);
     sample.target = draws.uniform(-1.0, 1.0);
     sample.advantage = draws.normal();
-    const double limited = sample.old_value + std::clamp(moved, -clip, clip);
+    const double limited = sample.old_value + std::clamp(moved, -range, range);
     const double distance =
         std::min({std::abs(std::exp(log_ratio) - 1.0 - clip), std::abs(std::exp(log_ratio) - 1.0 + clip),
-                  std::abs(std::abs(moved) - clip), std::abs(value + limited - 2.0 * sample.target)});
+                  std::abs(std::abs(moved) - range), std::abs(value + limited - 2.0 * sample.target)});
     if (distance > margin) samples.push_back(sample);
   }
   return samples;

@@ -128,10 +128,15 @@ class ReferenceTraining {
     const double left = 1.0 - iteration_ / planned;
     const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
-    actor_rate_ = config_.learning_rate * lr;
-    critic_rate_ = critic_rate * lr;
-    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0), config_.ent_coef,
-                 config_.vf_coef, config_.clip_vloss};
+    if (config_.anneal_lr != Anneal::kKl || iteration_ == 0) {
+      actor_rate_ = config_.learning_rate * lr;
+      critic_rate_ = critic_rate * lr;
+    }
+    settings_ = {config_.clip_coef * (config_.anneal_clip_coef == Anneal::kLinear ? left : 1.0),
+                 config_.ent_coef * (config_.anneal_ent_coef == Anneal::kLinear ? left : 1.0), config_.vf_coef,
+                 config_.clip_vloss};
+    if (config_.clip_vloss_coef > 0)
+      settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
     metrics_[Metric::kClipCoefficient] = settings_.clip;
     roll_out();
     if (config_.update_mode == UpdateMode::kJoint) {
@@ -203,7 +208,9 @@ class ReferenceTraining {
     const bool at_end = config_.truncate_at_rollout_end && t + 1 == config_.num_steps;
     Step result{outcome.reward, sample.old_value, outcome.terminated,
                 !outcome.terminated && (mine.elapsed == episode_limit(config_) || at_end), 0.0};
-    if (result.truncated) result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    if (result.truncated && config_.bootstrap_truncated) {
+      result.final_value = value_of(reference_observation<E>(params_, mine.state));
+    }
     if (result.terminated || result.truncated) {
       metrics_[Metric::kEpisodes] += 1;
       metrics_[Metric::kEpisodicReturn] += mine.total;
@@ -224,7 +231,7 @@ class ReferenceTraining {
     const bool each = config_.norm_adv == Normalization::kMinibatch;
     if (config_.norm_adv == Normalization::kNone) return samples;
     const double center = each ? mean(advantages) : batch_mean_;
-    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + 1e-8;
+    const double deviation = (each ? std::sqrt(sample_variance_of(advantages)) : batch_std_) + config_.norm_adv_epsilon;
     for (Sample& sample : samples) sample.advantage = (sample.advantage - center) / deviation;
     return samples;
   }
@@ -236,7 +243,10 @@ class ReferenceTraining {
       std::vector<std::uint32_t> order;
       for (int i = 0; i < batch_; ++i) order.push_back(shuffle(static_cast<std::uint32_t>(i)));
       double kl = 0.0;
-      for (int m = 0; m < config_.num_minibatches; ++m) kl = learn(minibatch(order, m * size, size), true, true);
+      for (int m = 0; m < config_.num_minibatches; ++m) {
+        kl = learn(minibatch(order, m * size, size), true, true);
+        if (config_.kl_stop == KlStop::kMinibatch && beyond(kl)) return;
+      }
       if (epoch + 1 == config_.update_epochs) return;
       actor_rate_ *= config_.epoch_lr_decay;
       critic_rate_ *= config_.epoch_lr_decay;
@@ -257,6 +267,16 @@ class ReferenceTraining {
     if (config_.target_kl <= 0.0) return false;
     closeness.see(kl - config_.target_kl, 1e-5);
     return kl > config_.target_kl;
+  }
+
+  /// rsl_rl's schedule "adaptive": what it calls desired_kl decides of the step that is about to be taken.
+  void adapt(double kl) {
+    closeness.see(kl - 2.0 * config_.desired_kl, 1e-5);
+    closeness.see(kl - config_.desired_kl / 2.0, 1e-5);
+    for (double* rate : {&actor_rate_, &critic_rate_}) {
+      if (kl > 2.0 * config_.desired_kl) *rate = std::max(config_.min_learning_rate, *rate / 1.5);
+      if (kl < config_.desired_kl / 2.0) *rate = std::min(config_.max_learning_rate, *rate * 1.5);
+    }
   }
 
   /// One minibatch: losses, and the step they ask for. Returns the KL that target_kl is for.
@@ -283,8 +303,9 @@ class ReferenceTraining {
       metrics_[Metric::kClipFraction] += sums.clipped / n;
       policy_minibatches_ += 1;
     }
+    if (policy && config_.anneal_lr == Anneal::kKl && metrics_[Metric::kPolicyUpdates] > 0) adapt(sums.kl3 / n);
     const double kl = (config_.kl_estimator == KlEstimator::kK1 ? sums.kl1 : sums.kl3) / n;
-    if (policy && config_.kl_stop == KlStop::kIteration && beyond(kl)) return kl;
+    if (policy && config_.kl_stop != KlStop::kEpoch && beyond(kl)) return kl;
     if (config_.max_grad_norm > 0.0) {
       for (double& g : gradient) g *= std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
     }
@@ -297,7 +318,7 @@ class ReferenceTraining {
   /// How near the losses of samples come to where clipping switches, and ReLUs to 0.
   void see_switches(const std::vector<Sample>& samples) {
     constexpr double kFar = 3e-5;
-    const double c = settings_.clip;
+    const double c = settings_.clip, v = settings_.value_clip();
     for (const Sample& sample : samples) {
       const auto actor = networks.actor.forward(parameters, sample.observation);
       const auto critic = networks.critic.forward(parameters, sample.observation);
@@ -310,9 +331,9 @@ class ReferenceTraining {
       closeness.see(std::abs(ratio - 1.0) - c, kFar);
       const double moved = critic.back()[0] - sample.old_value;
       if (!config_.clip_vloss) continue;
-      closeness.see(std::abs(moved) - c, kFar);
-      if (std::abs(moved) > c) {
-        closeness.see(critic.back()[0] + sample.old_value + std::copysign(c, moved) - 2.0 * sample.target, kFar);
+      closeness.see(std::abs(moved) - v, kFar);
+      if (std::abs(moved) > v) {
+        closeness.see(critic.back()[0] + sample.old_value + std::copysign(v, moved) - 2.0 * sample.target, kFar);
       }
     }
   }

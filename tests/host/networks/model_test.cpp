@@ -118,5 +118,49 @@ TEST(Model, FirstWeightsAreOrthogonal) {
   }
 }
 
+/// Against the bounds of torch.nn.Linear and of Keras's GlorotUniform; the moments of so many numbers are within 5 of
+/// their standard deviations.
+TEST(Model, FirstWeightsAreUniform) {
+  for (const bool glorot : {false, true}) {
+    for (const char* sizes : {"64,64", "7,33,5", "300,200"}) {
+      SCOPED_TRACE(sizes);
+      Config config = with_sizes(sizes);
+      set_key(config, "init", glorot ? "glorot" : "torch");
+      const Model model = model_of(config, box_environment());
+      const std::vector<float> parameters = initial_parameters(model, config);
+      EXPECT_EQ(parameters, initial_parameters(model, config));
+      config.seed += 1;
+      EXPECT_NE(parameters, initial_parameters(model, config));
+      double inputs = 0.0, outputs = 0.0;
+      for (const ModelTensor& tensor : model.tensors) {
+        const std::span<const float> values(&parameters[tensor.offset], tensor.size);
+        if (tensor.name == kLogStdName) {
+          for (const float x : values) ASSERT_EQ(x, 0.0f);
+          continue;
+        }
+        const bool weight = tensor.shape.size() == 2;
+        if (weight) {
+          outputs = static_cast<double>(tensor.shape[0]);
+          inputs = static_cast<double>(tensor.shape[1]);
+        }
+        const double limit = !glorot ? 1.0 / std::sqrt(inputs) : weight ? std::sqrt(6.0 / (inputs + outputs)) : 0.0;
+        double sum = 0.0, squares = 0.0, largest = 0.0;
+        for (const double x : values) {
+          sum += x;
+          squares += x * x;
+          largest = std::max(largest, std::abs(x));
+        }
+        EXPECT_LE(largest, limit * (1.0 + 1e-7)) << tensor.name;
+        const auto n = static_cast<double>(tensor.size);
+        EXPECT_NEAR(sum / n, 0.0, 5.0 * limit / std::sqrt(3.0 * n)) << tensor.name;
+        EXPECT_NEAR(squares / n, limit * limit / 3.0, 5.0 * limit * limit * std::sqrt(4.0 / 45.0 / n)) << tensor.name;
+        if (tensor.size > 1000) EXPECT_GT(largest, 0.99 * limit) << tensor.name;
+      }
+      for (int i = model.actor.log_std + 3; i < model.actor.end; ++i)
+        EXPECT_EQ(parameters[static_cast<std::size_t>(i)], 0.0f);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace perilune

@@ -35,6 +35,7 @@ TEST(Networks, FusedWhereThereAreKernelsElseLayerwise) {
   EXPECT_EQ(width_of(with({{"hidden_width", "100"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_layers", "4"}})), 0);
   EXPECT_EQ(width_of(with({{"hidden_sizes", "64,32"}})), 0);
+  EXPECT_EQ(width_of(with({{"output_activation", "relu"}})), 0);
   EXPECT_THAT(
       [&] {
         width_of(with({{"hidden_width", "100"}, {"fused", "true"}}));
@@ -106,6 +107,12 @@ TEST_F(LayerwiseTraining, IsCloseToFused) {
   }
   EXPECT_GT(moved, 1e-3);
   EXPECT_LT(apart, 1e-5 * moved + 2e-7);  // gradients to 1e-5, and the last bit of weights around 1
+}
+
+TEST_F(LayerwiseTraining, AnActivationOfOutputsIsSaid) {
+  const auto device = cpu(1);
+  EXPECT_THAT(Trainer(with({{"output_activation", "relu"}}), *device).networks(),
+              AllOf(HasSubstr("hidden layers of 64, 64 and relu of the outputs, layer by layer with ")));
 }
 
 TEST_F(LayerwiseTraining, MemoryPlanNamesTheWorkspace) {

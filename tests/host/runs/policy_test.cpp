@@ -97,6 +97,53 @@ TEST(Policy, OutputsAreTheNetworksOfTheFile) {
   }
 }
 
+/// A policy file with another word for what becomes of outputs.
+std::string with_output_activation(const char* word) {
+  std::string bytes = policy_bytes(load_policy(policy_path(run_with("64,64"))));
+  const std::size_t at_none = bytes.find("none", bytes.find("output_activation = "));
+  return bytes.replace(at_none, 4, word);  // of four letters, so that the file stays whole
+}
+
+TEST(Policy, OutputsGoThroughTheActivationOfTheFile) {
+  const auto device = cpu(2);
+  const std::vector<float> rows = some_observations(257, 5);
+  for (const char* word : {"relu", "tanh"}) {
+    SCOPED_TRACE(word);
+    Policy policy(with_output_activation(word), "a file", *device);
+    EXPECT_EQ(value_text(policy.config(), "output_activation"), word);
+    const SavedPolicy saved = parse_policy(policy.bytes(), "its own bytes");
+    const test::Vector parameters(saved.parameters.begin(), saved.parameters.end());
+    const test::Mlp network{model_of(saved.config).actor, 4, 2};
+    test::Vector reference;
+    int zeros = 0;
+    for (int n = 0; n < 257; ++n) {
+      const test::Vector row(rows.begin() + 4 * n, rows.begin() + 4 * n + 4);
+      const test::Vector plain = test::Mlp{[&] {
+                                             Network same = network.network;
+                                             same.output_activation = OutputActivation::kNone;
+                                             return same;
+                                           }(),
+                                           4, 2}
+                                     .forward(parameters, row)
+                                     .back();
+      for (const double x : plain) {
+        reference.push_back(word == std::string("tanh") ? std::tanh(x) : x > 0.0 ? x : 0.0);
+        zeros += reference.back() == 0.0;
+      }
+    }
+    test::expect_close(word, act(policy, rows).outputs, reference, {1e-4, 1e-4});
+    EXPECT_EQ(zeros > 20, word == std::string("relu"));
+    EXPECT_GT(policy.evaluate({.episodes = 3, .seed = 1}).mean, 5.0);
+  }
+}
+
+TEST(Policy, AnUnknownActivationOfOutputsIsRefused) {
+  const auto device = cpu(1);
+  EXPECT_THAT([&] { Policy(with_output_activation("gelu"), "a file", *device); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("a file"), HasSubstr("output_activation = 'gelu' is unknown"),
+                                         HasSubstr("none | relu | tanh"))));
+}
+
 TEST(Policy, PlaysAsItIsEvaluated) {
   const auto device = cpu(2);
   for (const char* sizes : {"16", "24,40"}) {

@@ -7,6 +7,7 @@
 #include "host/base/error.hpp"
 #include "host/runs/safetensors.hpp"
 #include "host/runs/training.hpp"
+#include "tests/support/run_files.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace perilune {
@@ -50,7 +51,7 @@ TEST(Resume, KeysThatAreFixedForARun) {
   }
   EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs",
                                  "num_steps", "hidden_width", "hidden_layers", "hidden_sizes", "activation",
-                                 "log_std_init", "precision", "fused"));
+                                 "output_activation", "init", "log_std_init", "precision", "fused"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }
@@ -142,6 +143,53 @@ TEST(Resume, SchedulesThatGoOnAsTheyWouldHaveAreNotMentioned) {
   EXPECT_THAT(schedule_notes(config, longer, 5),
               ElementsAre(HasSubstr("critic_learning_rate: 0.00015 in the last iteration, 0.0005 in the next"),
                           HasSubstr("clip_coef: 0.2 in the last iteration, 0.1 in the next, then constant")));
+  longer = config;
+  longer.clip_vloss_coef = 0.5;
+  EXPECT_THAT(schedule_notes(config, longer, 5),
+              ElementsAre(HasSubstr("clip_vloss_coef: 0.2 in the last iteration, 0.5")));
+  longer = config;
+  longer.anneal_ent_coef = Anneal::kLinear;
+  EXPECT_THAT(schedule_notes(config, longer, 5),
+              ElementsAre(HasSubstr("ent_coef: 0.01 in the last iteration, 0.005 in the next, then linearly to 0")));
+}
+
+/// The rate of each of the run's iterations, as its metrics have it.
+std::vector<double> rates_of(const std::filesystem::path& run) {
+  std::vector<double> rates;
+  for (const nlohmann::json& row : test::metrics_rows(run)) rates.push_back(row.at("charts/learning_rate"));
+  return rates;
+}
+
+TEST(Resume, RatesThatFollowTheKlGoOnUnlessAnotherIsSet) {
+  const test::TemporaryDirectory scratch;
+  const auto device = cpu();
+  for (const char* name : {"on", "anew", "from linear", "no longer"}) {
+    TrainingOptions options = small_run(scratch / name);
+    if (name != std::string("from linear")) options.config.anneal_lr = Anneal::kKl;
+    train(options, *device);
+  }
+  // Steps of 2.5e-4 hardly move the policy, so that every one of them asks for more, up to 0.01.
+  EXPECT_GT(rates_of(scratch / "on")[4], 2e-3);
+  std::vector<std::string> notes;
+  const auto go_on = [&](const char* name, std::vector<Setting> changes) {
+    changes.push_back({"total_timesteps", "363"});
+    TrainingOptions more = resumed(scratch / name, changes);
+    more.on_plan = [&](const TrainingPlan& plan) { notes = plan.notes; };
+    train(more, *device);
+    return rates_of(scratch / name).back();
+  };
+  const double last = rates_of(scratch / "on").back();
+  const double next = go_on("on", {});
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("total_timesteps = 363")));
+  EXPECT_LT(std::abs(std::log(next / last)), 11 * std::log(1.5) + 1e-3)
+      << "12 minibatches, of which the first is not asked";
+  EXPECT_GT(next, 5e-4);
+  EXPECT_LT(go_on("anew", {{"learning_rate", "2e-5"}, {"desired_kl", "1e-8"}}), 3.1e-5) << "one step up at most";
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 2e-05 in the next iteration, then as the KL")));
+  go_on("from linear", {{"anneal_lr", "kl"}});
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 0.00025 in the next iteration, then as the KL")));
+  EXPECT_EQ(go_on("no longer", {{"anneal_lr", "none"}}), 2.5e-4);
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("learning_rate: 0.00025 in the next iteration, no longer")));
 }
 
 TEST(Resume, AnotherRunBeginsWithTheWeightsOfAPolicy) {
@@ -169,6 +217,25 @@ TEST(Resume, AnotherRunBeginsWithTheWeightsOfAPolicy) {
     EXPECT_EQ(load_policy(scratch / "one" / "initial_policy.safetensors").parameters, weights);
     for (const char* name : {"one", "two"}) std::filesystem::remove_all(scratch / name);
   }
+}
+
+TEST(Resume, APolicysActivationOfOutputsIsTaken) {
+  const test::TemporaryDirectory scratch;
+  const auto device = cpu();
+  TrainingOptions source = small_run(scratch / "source");
+  source.config.output_activation = OutputActivation::kTanh;
+  train(source, *device);
+  Config config = small_run(scratch / "one").config;
+  const std::vector<std::string> given = {"init"};
+  EXPECT_THAT(initial_policy(scratch / "source", config, given).notes,
+              ElementsAre(HasSubstr("weights of"), HasSubstr("output_activation = tanh, as that policy has"),
+                          HasSubstr("init has no effect")));
+  EXPECT_EQ(config.output_activation, OutputActivation::kTanh);
+  config.output_activation = OutputActivation::kNone;
+  const std::vector<std::string> fixed = {"output_activation"};
+  EXPECT_THAT([&] { initial_policy(scratch / "source", config, fixed); },
+              ThrowsMessage<UsageError>(
+                  AllOf(HasSubstr("output_activation = none, but"), HasSubstr("has tanh - allowed: tanh"))));
 }
 
 TEST(Resume, ARunFromAPolicyResumesBeforeItsFirstCheckpointToo) {

@@ -148,7 +148,7 @@ TEST(Config, NearestKeyKnowsOtherNames) {
   EXPECT_EQ(nearest_key("batch_size"), "num_minibatches");
   EXPECT_EQ(nearest_key("n_epochs"), "update_epochs");
   EXPECT_EQ(nearest_key("clip_range"), "clip_coef");
-  EXPECT_EQ(nearest_key("clip_range_vf"), "clip_vloss");
+  EXPECT_EQ(nearest_key("clip_range_vf"), "clip_vloss_coef");
   EXPECT_EQ(nearest_key("epsilon"), "adam_epsilon");
   EXPECT_EQ(nearest_key("hidden"), "hidden_sizes");
   EXPECT_EQ(nearest_key("lam"), "gae_lambda");
@@ -427,12 +427,19 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {separate, "kl_stop", "iteration", "target_kl=0.1"},
       {one_step, "gae_lambda", "0.5", "num_steps=2"},
       {{{"gamma", "0"}}, "gae_lambda", "0.5", "gamma=0.5"},
+      {{{"norm_adv", "none"}}, "norm_adv_epsilon", "1e-5", "norm_adv=batch"},
       {fixed_std, "ent_coef", "0.5", "learn_std=true"},
       {short_run, "eval_every", "11", "total_timesteps=5633"},
       {short_run, "checkpoint_every", "11", "total_timesteps=5633"},
       {{{"total_timesteps", "5120"}, {"eval_every", "11"}}, "target_return", "100", "eval_every=10"},
       {{{"total_timesteps", "512"}}, "anneal_lr", "none", "total_timesteps=513"},
       {{{"total_timesteps", "512"}}, "anneal_clip_coef", "linear", "total_timesteps=513"},
+      {{{"total_timesteps", "512"}}, "anneal_ent_coef", "linear", "total_timesteps=513"},
+      {joint, "desired_kl", "0.1", "anneal_lr=kl"},
+      {joint, "min_learning_rate", "1e-4", "anneal_lr=kl"},
+      {joint, "max_learning_rate", "1e-3", "anneal_lr=kl"},
+      {{{"clip_vloss", "false"}}, "clip_vloss_coef", "0.4", "clip_vloss=true"},
+      {{{"ent_coef", "0"}}, "anneal_ent_coef", "linear", "ent_coef=0.1"},
       {lander, "env.wind_power", "3", "env.enable_wind=true"},
       {lander, "env.turbulence_power", "1", "env.enable_wind=true"},
   };
@@ -466,6 +473,9 @@ TEST(Config, TermsThatVanishAreWarnedOf) {
       {{{"clip_coef", "0"}}, "after an iteration's first update"},
       {{{"clip_coef", "0"}, {"update_mode", "separate"}}, "after an iteration's first update"},
       {{{"epoch_lr_decay", "0"}}, "only the first epoch"},
+      {{{"anneal_lr", "kl"}, {"update_epochs", "1"}, {"num_minibatches", "1"}},
+       "raise update_epochs or num_minibatches"},
+      {{{"anneal_lr", "kl"}, {"update_mode", "separate"}, {"policy_iterations", "1"}}, "raise policy_iterations"},
       {{{"env_id", "lander-continuous"}, {"log_std_init", "-6"}}, "actions hardly vary"},
       {{{"truncate_at_rollout_end", "true"}}, "raise num_steps, or set max_episode_steps = 128"},
       {{{"max_episode_steps", "474"}}, "cannot be found solved"},

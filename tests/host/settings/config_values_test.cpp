@@ -97,6 +97,7 @@ TEST(ConfigValues, HyperparametersOfKernels) {
   Hyperparameters hyper = hyperparameters(config);
   EXPECT_EQ(hyper.learning_rate, 0.1f);
   EXPECT_EQ(hyper.critic_learning_rate, 0.1f);
+  EXPECT_EQ(hyper.clip_vloss_coef, 0.2f);
   EXPECT_EQ(hyper.gamma, 0.99f);
   EXPECT_EQ(hyper.target_kl, 0.3f);
   EXPECT_EQ(hyper.adam_beta1_complement, static_cast<float>(1.0 - 0.7));
@@ -104,9 +105,11 @@ TEST(ConfigValues, HyperparametersOfKernels) {
   EXPECT_EQ(hyper.anneal_clip_coef, Anneal::kLinear);
   EXPECT_EQ(hyper.norm_adv, Normalization::kMinibatch);
   config.critic_learning_rate = 0.2;
+  config.clip_vloss_coef = 0.7;
   config.num_minibatches = config.num_envs * config.num_steps;
   hyper = hyperparameters(config);
   EXPECT_EQ(hyper.critic_learning_rate, 0.2f);
+  EXPECT_EQ(hyper.clip_vloss_coef, 0.7f);
   EXPECT_EQ(hyper.norm_adv, Normalization::kNone);
 }
 

@@ -28,6 +28,7 @@ struct Row {
 
 const Settings kSeparate = {{"update_mode", "separate"}, {"policy_iterations", "5"}, {"value_iterations", "3"}};
 const Settings kKlStop = {{"target_kl", "1e-4"}, {"update_epochs", "3"}};
+const Settings kAdaptive = {{"anneal_lr", "kl"}, {"desired_kl", "1e-5"}, {"max_learning_rate", "0.1"}};
 const Settings kLander = {{"env_id", "lander"}, {"hidden_width", "64"}};
 const Settings kContinuous = {{"env_id", "lander-continuous"}, {"hidden_width", "64"}};
 const Settings kWind = {{"env_id", "lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}};
@@ -51,6 +52,9 @@ const std::vector<Row> kRows = {
     {"learning_rate", "0.02"},
     {"critic_learning_rate", "0.02"},
     {"anneal_lr", "none"},
+    {"desired_kl", "0.5", Shows::kInTraining, kAdaptive},
+    {"min_learning_rate", "0.008", Shows::kInTraining, {{"anneal_lr", "kl"}, {"desired_kl", "1e-9"}}},
+    {"max_learning_rate", "0.012", Shows::kInTraining, {{"anneal_lr", "kl"}, {"desired_kl", "100"}}},
     {"epoch_lr_decay", "0.5"},
     {"adam_beta1", "0.8"},
     {"adam_beta2", "0.99"},
@@ -59,11 +63,15 @@ const std::vector<Row> kRows = {
     {"gamma", "0.9"},
     {"gae_lambda", "0.9"},
     {"value_target", "discounted"},
+    {"bootstrap_truncated", "false", Shows::kInTraining, {{"max_episode_steps", "9"}}},
     {"norm_adv", "batch"},
+    {"norm_adv_epsilon", "0.5"},
     {"clip_coef", "0.01"},
     {"anneal_clip_coef", "linear"},
     {"clip_vloss", "false"},
+    {"clip_vloss_coef", "0.001"},
     {"ent_coef", "0.5"},
+    {"anneal_ent_coef", "linear", Shows::kInTraining, {{"ent_coef", "0.5"}}},
     {"vf_coef", "2"},
     {"target_kl", "1e-4", Shows::kInTraining, {{"update_epochs", "3"}}},
     // In force it goes with update_mode; the trainer itself takes any combination.
@@ -73,6 +81,8 @@ const std::vector<Row> kRows = {
     {"hidden_layers", "1"},
     {"hidden_sizes", "16"},
     {"activation", "relu"},
+    {"output_activation", "tanh", Shows::kInTraining, {{"fused", "false"}}},
+    {"init", "torch"},
     {"log_std_init", "-1", Shows::kInTraining, kContinuous},
     {"learn_std", "false", Shows::kInTraining, kContinuous},
     {"precision", "bf16", Shows::kInTraining, {{"hidden_width", "64"}}},
@@ -178,6 +188,9 @@ const std::vector<Bounds> kBounds = {
     {"value_iterations", "0", "1", "100000", "100001"},
     {"learning_rate", "-1e-9", "0", "1", "1.000001"},
     {"critic_learning_rate", "-1e-9", "0", "1", "1.000001"},
+    {"desired_kl", "9e-10", "1e-9", "100", "100.0001"},
+    {"min_learning_rate", "9e-13", "1e-12", "1", "1.000001"},
+    {"max_learning_rate", "9e-13", "1e-12", "1", "1.000001"},
     {"epoch_lr_decay", "-1e-9", "0", "1", "1.000001"},
     {"adam_beta1", "-1e-9", "0", "0.99999", "0.999991"},
     {"adam_beta2", "-1e-9", "0", "0.99999", "0.999991"},
@@ -185,7 +198,9 @@ const std::vector<Bounds> kBounds = {
     {"max_grad_norm", "-1e-9", "0", "1000000", "1000001"},
     {"gamma", "-1e-9", "0", "1", "1.000001"},
     {"gae_lambda", "-1e-9", "0", "1", "1.000001"},
+    {"norm_adv_epsilon", "9e-21", "1e-20", "1", "1.000001"},
     {"clip_coef", "-1e-9", "0", "10", "10.00001"},
+    {"clip_vloss_coef", "-1e-9", "0", "1000", "1000.001"},
     {"ent_coef", "-1e-9", "0", "100", "100.0001"},
     {"vf_coef", "-1e-9", "0", "100", "100.0001"},
     {"target_kl", "-1e-9", "0", "100", "100.0001"},

@@ -13,6 +13,7 @@ class ActTest : public EveryMachine {
     bool deterministic;
     std::uint32_t call;
     Task task = kCartPole;
+    OutputActivation output_activation = OutputActivation::kNone;
   };
 
   // Both: false where rounding may choose otherwise.
@@ -37,7 +38,8 @@ class ActTest : public EveryMachine {
     if (!tests(c.width, c.depth, c.task)) return;
     SCOPED_TRACE("rows " + std::to_string(c.count) + ", width " + std::to_string(c.width) + ", " + c.task.id);
     const int observed = c.task.observations, actions = c.task.actions;
-    const Networks networks = place_networks(observed, c.width, actions, c.depth, 1, c.activation);
+    Networks networks = place_networks(observed, c.width, actions, c.depth, 1, c.activation);
+    networks.actor.network.output_activation = c.output_activation;
     Draws draws(seed);
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
@@ -168,6 +170,8 @@ TEST_P(ActTest, Sampled) {
   check({131, 0, 2, Activation::kRelu, false, 4294967295u}, 10);
   check({65, 64, 2, Activation::kTanh, false, 5, kLunarLander}, 13);
   check({31, 0, 3, Activation::kTanh, false, 6, kLunarLander}, 14);
+  check({65, 0, 2, Activation::kTanh, false, 7, kCartPole, OutputActivation::kTanh}, 15);
+  check({65, 0, 2, Activation::kTanh, false, 8, kLunarLander, OutputActivation::kRelu}, 16);
 }
 
 PERILUNE_ON_EVERY_MACHINE(ActTest);

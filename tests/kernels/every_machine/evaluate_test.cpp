@@ -14,6 +14,7 @@ class EvaluateTest : public EveryMachine {
     bool deterministic;
     std::uint32_t first_episode, max_episode_steps;
     Task task = kCartPole;
+    OutputActivation output_activation = OutputActivation::kNone;
   };
 
   /// What is played of these outputs, by draws as kernels make them. certain becomes false where rounding may choose
@@ -59,8 +60,9 @@ class EvaluateTest : public EveryMachine {
 
   template <class E>
   void check_as(const Case& c, std::uint32_t seed) {
-    const Networks networks =
+    Networks networks =
         place_networks(c.task.observations, c.width, c.task.actions, c.depth, 1, c.activation, c.task.continuous);
+    networks.actor.network.output_activation = c.output_activation;
     Draws draws(seed);
     const Vector exact = networks.draw(draws);
     Buffer<float> parameters(subject(), exact);
@@ -123,6 +125,8 @@ TEST_P(EvaluateTest, Deterministic) {
   check({17, 128, 1, Activation::kRelu, true, 4, 20}, 18);
   check({97, 32, 2, Activation::kTanh, true, 3, 30, kPointMass}, 9);
   check({33, 0, 1, Activation::kRelu, true, 0, 20, kPointMass}, 10);
+  check({33, 0, 2, Activation::kTanh, true, 0, 20, kCartPole, OutputActivation::kTanh}, 24);
+  check({31, 0, 2, Activation::kRelu, true, 0, 20, kPointMass, OutputActivation::kRelu}, 25);
 }
 
 TEST_P(EvaluateTest, Sampled) {

@@ -8,7 +8,7 @@ namespace {
 class IterationTest : public EveryMachine {};
 
 TEST_P(IterationTest, BeginAnneals) {
-  for (std::uint32_t bits = 0; bits < 4; ++bits) {
+  for (std::uint32_t bits = 0; bits < 8; ++bits) {
     Buffer<Control> control(subject(), 1);
     Buffer<float> running(subject(), kMetrics);
     control[0] = fresh_control();
@@ -17,22 +17,41 @@ TEST_P(IterationTest, BeginAnneals) {
     control[0].nonfinite = NonFinite::kValueLoss;
     control[0].actor_correction[0] = 0.25f;
     BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
+    args.hyper.clip_vloss_coef = 0.5f;
     args.hyper.anneal_lr = Anneal{bits & 1u};
-    args.hyper.anneal_clip_coef = Anneal{bits >> 1};
+    args.hyper.anneal_clip_coef = Anneal{bits >> 1 & 1u};
+    args.hyper.anneal_ent_coef = Anneal{bits >> 2};
     machine().begin_iteration(args, queue());
     finish();
     const double left = 1.0 - 3.0 / 10.0;
-    const double lr = (bits & 1u) != 0 ? left : 1.0, clip = bits >> 1 != 0 ? left : 1.0;
+    const double lr = (bits & 1u) != 0 ? left : 1.0, clip = (bits >> 1 & 1u) != 0 ? left : 1.0;
     const Tolerance rounding{0.0, 3e-7};
     expect_close("actor learning rate", control[0].actor_learning_rate, 1e-3 * lr, rounding);
     expect_close("critic learning rate", control[0].critic_learning_rate, 2e-3 * lr, rounding);
     expect_close("clip coefficient", control[0].clip_coef, 0.2 * clip, rounding);
+    expect_close("clip coefficient of values", control[0].clip_vloss_coef, 0.5 * clip, rounding);
+    expect_close("entropy coefficient", control[0].ent_coef, 0.01 * (bits >> 2 != 0 ? left : 1.0), rounding);
     EXPECT_EQ(control[0].stop_policy, 0u);
     EXPECT_EQ(control[0].policy_steps, 0u);
     EXPECT_EQ(control[0].iteration, 3u);
     EXPECT_EQ(control[0].nonfinite, NonFinite::kValueLoss) << "a NaN must not be forgotten";
     EXPECT_EQ(control[0].actor_correction[0], 0.25f);
     expect_same_bits("running", running.copy(), std::vector<float>(kMetrics, 0.0f));
+  }
+}
+
+TEST_P(IterationTest, BeginKeepsRatesThatFollowTheKl) {
+  for (const bool fresh : {true, false}) {
+    Buffer<Control> control(subject(), 1);
+    Buffer<float> running(subject(), kMetrics);
+    control[0] = fresh ? fresh_control(0.0f, 0.0f) : fresh_control(3e-4f, 5e-4f);
+    control[0].iteration = 3;
+    BeginIterationArgs args{plain_hyperparameters(), control.data(), running.data()};
+    args.hyper.anneal_lr = Anneal::kKl;
+    machine().begin_iteration(args, queue());
+    finish();
+    EXPECT_EQ(control[0].actor_learning_rate, fresh ? 1e-3f : 3e-4f);
+    EXPECT_EQ(control[0].critic_learning_rate, fresh ? 2e-3f : 5e-4f);
   }
 }
 

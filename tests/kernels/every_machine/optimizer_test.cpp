@@ -204,6 +204,24 @@ TEST_P(OptimizerTest, KlStopsBeforeTheStep) {
   }
 }
 
+/// The critic's step with it, and what follows in the iteration.
+TEST_P(OptimizerTest, KlStopsBeforeTheMinibatchsStep) {
+  Problem p(subject(), 2, 6);
+  const std::vector<float> before = p.parameters.copy();
+  set_kl(p, false);
+  p.hyper.kl_stop = KlStop::kMinibatch;
+  p.hyper.epoch_lr_decay = 0.5f;
+  p.step(Losses::kBoth, false, true);
+  EXPECT_EQ(p.control[0].stop_policy, 1u);
+  EXPECT_EQ(p.control[0].policy_steps, 0u);
+  EXPECT_EQ(p.control[0].critic_correction[0], 0.0f);
+  EXPECT_EQ(p.control[0].actor_learning_rate, 1e-3f) << "decayed without a step";
+  expect_same_bits("parameter", p.parameters.copy(), before);
+  p.draw_minibatch();
+  p.step(Losses::kBoth);
+  expect_same_bits("parameter", p.parameters.copy(), before);
+}
+
 TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
   for (const bool k1 : {false, true}) {
     Problem p(subject(), 2, 7);
@@ -227,7 +245,7 @@ TEST_P(OptimizerTest, KlStopsAfterTheEpoch) {
 TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
   const float target = 0.01f;
   for (const float kl : {std::nextafter(target, 0.0f), target, std::nextafter(target, 1.0f)}) {
-    for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
+    for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration, KlStop::kMinibatch}) {
       Problem p(subject(), 1, 13);
       p.draw_minibatch();
       p.hyper.target_kl = target;
@@ -235,9 +253,74 @@ TEST_P(OptimizerTest, TheKlTargetIsTheThreshold) {
       p.sums[at(kKl3)] = kl * Problem::kMinibatch;  // a power of two: exact
       p.step(Losses::kPolicy, true);
       EXPECT_EQ(p.control[0].stop_policy, kl > target ? 1u : 0u);
-      EXPECT_EQ(p.control[0].policy_steps, kl > target && kl_stop == KlStop::kIteration ? 0u : 1u);
+      EXPECT_EQ(p.control[0].policy_steps, kl > target && kl_stop != KlStop::kEpoch ? 0u : 1u);
     }
   }
+}
+
+/// Each step has the rate that its own divergence asks for, but for the first of an iteration.
+TEST_P(OptimizerTest, LearningRatesFollowTheKl) {
+  const float target = 0.01f;
+  struct Step {
+    float kl;
+    double actor, critic;  // what is expected, times the first rate
+  };
+  // Twice and half the target are not beyond them; rates stay within [0.5, 4] times the actor's first, 1e-3.
+  const Step steps[] = {
+      {0.5f, 1.0, 2.0},
+      {0.0f, 1.5, 3.0},
+      {0.0201f, 1.0, 2.0},
+      {2.0f * target, 1.0, 2.0},
+      {target, 1.0, 2.0},
+      {0.5f * target, 1.0, 2.0},
+      {0.0049f, 1.5, 3.0},
+      {0.0f, 2.25, 4.0},
+      {0.0f, 3.375, 4.0},
+      {0.0f, 4.0, 4.0},
+      {0.03f, 8.0 / 3, 8.0 / 3},
+      {0.03f, 16.0 / 9, 16.0 / 9},
+      {0.03f, 32.0 / 27, 32.0 / 27},
+      {0.03f, 64.0 / 81, 64.0 / 81},
+      {0.03f, 128.0 / 243, 128.0 / 243},
+      {0.03f, 0.5, 0.5},
+  };
+  Problem p(subject(), 1, 15);
+  p.hyper.anneal_lr = Anneal::kKl;
+  p.hyper.desired_kl = target;
+  p.hyper.min_learning_rate = 0.5e-3f;
+  p.hyper.max_learning_rate = 4e-3f;
+  p.hyper.kl_estimator = KlEstimator::kK1;  // which is of target_kl alone
+  for (const Step& step : steps) {
+    SCOPED_TRACE("divergence " + std::to_string(step.kl));
+    p.draw_minibatch();
+    p.sums[at(kKl3)] = step.kl * Problem::kMinibatch;  // a power of two: exact
+    p.step(Losses::kBoth);
+    expect_close("actor's step", p.adam[0].actor_learning_rate, 1e-3 * step.actor, {0.0, 1e-6});
+    expect_close("critic's step", p.adam[0].critic_learning_rate, 1e-3 * step.critic, {0.0, 1e-6});
+  }
+  // Nor does a value step or a NaN change them.
+  const float before = p.control[0].actor_learning_rate;
+  p.draw_minibatch();
+  p.step(Losses::kValue);
+  EXPECT_EQ(p.control[0].actor_learning_rate, before);
+  p.draw_minibatch();
+  p.sums[at(kPolicyLoss)] = std::nanf("");
+  p.step(Losses::kBoth);
+  EXPECT_EQ(p.control[0].actor_learning_rate, before);
+}
+
+/// A step that target_kl refuses still lowers the rate of those after it.
+TEST_P(OptimizerTest, RefusedStepsLowerTheLearningRate) {
+  Problem p(subject(), 2, 16);
+  p.hyper.anneal_lr = Anneal::kKl;
+  p.hyper.desired_kl = 0.005f;
+  p.draw_minibatch();
+  p.step(Losses::kBoth);
+  set_kl(p, false);
+  p.hyper.kl_stop = KlStop::kMinibatch;
+  p.step(Losses::kBoth);
+  EXPECT_EQ(p.control[0].policy_steps, 1u);
+  expect_close("actor", p.control[0].actor_learning_rate, 1e-3 / 1.5, {0.0, 1e-6});
 }
 
 /// The step that ends an epoch still has the old learning rates, the next one the decayed.
@@ -256,7 +339,7 @@ TEST_P(OptimizerTest, LearningRatesDecayAfterTheStep) {
 }
 
 TEST_P(OptimizerTest, NoTargetNeverStops) {
-  for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration}) {
+  for (const KlStop kl_stop : {KlStop::kEpoch, KlStop::kIteration, KlStop::kMinibatch}) {
     Problem p(subject(), 2, 8);
     set_kl(p, false);
     p.hyper.target_kl = 0.0f;

@@ -16,6 +16,8 @@ struct Case {
   std::uint32_t max_episode_steps;
   bool truncate_at_end;
   Task task = kCartPole;
+  bool bootstrap = true;
+  OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
 };
 
 /// A policy, environments and the arrays of one rollout.
@@ -31,6 +33,7 @@ class Problem {
         values(on, at(c.num_steps + 1) * at(c.count)),
         ends(on, at(c.num_steps) * at(c.count)),
         truncations(on, at(c.num_steps) * at(c.count)) {
+    networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
     Draws draws(seed);
     exact_parameters = networks.draw(draws);
     parameters.emplace(on, exact_parameters);
@@ -41,6 +44,7 @@ class Problem {
     args.critic = networks.critic.network;
     args.num_steps = c.num_steps;
     args.hyper.gamma = 0.9f;
+    args.hyper.bootstrap_truncated = c.bootstrap;
     args.truncate_at_end = c.truncate_at_end ? 1 : 0;
     args.records = records.data();
     args.rewards = rewards.data();
@@ -162,7 +166,7 @@ class RolloutTest : public EveryMachine {
         const bool last = c.truncate_at_end && t + 1 == c.num_steps;
         const bool truncated = !outcome.terminated && (one.out_of_time() || last);
         double reward = outcome.reward;
-        if (truncated) {
+        if (truncated && c.bootstrap) {
           reward += double{p.args.hyper.gamma} * nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
         }
         rewards.push_back(reward);
@@ -247,6 +251,27 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
       {7, 5, 0, 1, 2, Activation::kTanh, 4, true, kLunarLanderContinuous},
       {7, 5, 0, 2, 1, Activation::kRelu, 4, false, kLander},
       {7, 5, 0, 1, 1, Activation::kTanh, 4, true, kLanderContinuous},
+  });
+}
+
+/// Actions are drawn of them, and values are them, also where an episode is truncated.
+TEST_P(RolloutTest, ActivationsOfOutputs) {
+  replay_by_hand({
+      {33, 9, 0, 2, 2, Activation::kRelu, 4, true, kCartPole, true, OutputActivation::kRelu},
+      {65, 7, 0, 1, 3, Activation::kTanh, 5, false, kCartPole, true, OutputActivation::kTanh},
+      {31, 9, 0, 2, 1, Activation::kRelu, 3, false, kPointMass, true, OutputActivation::kRelu},
+      {7, 12, 0, 2, 2, Activation::kTanh, 30, true, kPointMass, true, OutputActivation::kTanh},
+  });
+}
+
+/// Truncated episodes end as others do, but nothing is added to their last reward.
+TEST_P(RolloutTest, WithoutBootstrap) {
+  replay_by_hand({
+      {33, 20, 16, 2, 2, Activation::kTanh, 7, true, kCartPole, false},
+      {97, 12, 64, 2, 1, Activation::kTanh, 5, false, kCartPole, false},
+      {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kCartPole, false},
+      {33, 20, 32, 2, 2, Activation::kTanh, 12, true, kPointMass, false},
+      {31, 9, 0, 1, 2, Activation::kRelu, 3, false, kPointMass, false},
   });
 }
 

@@ -23,6 +23,8 @@ struct Case {
   std::uint32_t shuffled;
   int partials;
   Task task = kCartPole;
+  OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
+  std::optional<float> value_clip = {};                          ///< none: the policy's
 };
 
 /// A batch of samples, the kernels' arrays of it, and the launch of one minibatch.
@@ -37,6 +39,7 @@ class Problem {
         moments(on, at(c.num_minibatches * on.machine().moment_chunks(c.minibatch_size) * kChunkMoments)),
         scales(on, at(c.num_minibatches) * 2),
         control(on, 1) {
+    networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
     Draws draws(seed, on.input_bits());
     exact_parameters = networks.draw(draws);
     for (const Mlp* mlp : {&networks.actor, &networks.critic}) {
@@ -45,8 +48,9 @@ class Problem {
       }
     }
     const int batch_size = c.minibatch_size * c.num_minibatches;
+    if (c.value_clip) settings.own_value_clip = double{*c.value_clip};
     batch = draw_samples(networks, exact_parameters, batch_size, settings.clip, draws,
-                         std::max(1e-3, 10.0 * (on.rounding + on.tanh_error)), on.rounding);
+                         std::max(1e-3, 10.0 * (on.rounding + on.tanh_error)), on.rounding, settings.own_value_clip);
     settings.clip_vloss = c.clip_vloss;
     Vector records_of, advantages_of, targets_of;
     for (const Sample& sample : batch) {
@@ -64,12 +68,13 @@ class Problem {
     targets.emplace(on, targets_of);
     control[0] = fresh_control();
     control[0].iteration = seed % 5;
+    if (c.value_clip) control[0].clip_vloss_coef = *c.value_clip;
     control[0].advantage_mean = 0.125f;
     control[0].advantage_std = 1.75f;
 
     args.sampling = {batch_size, c.minibatch_size, c.shuffled, seed % 3, {seed, 0}};
     args.hyper = plain_hyperparameters();
-    args.hyper.clip_coef = 7.0f;  // what counts is Control's, which is annealed
+    args.hyper.clip_coef = args.hyper.ent_coef = 7.0f;  // what counts is Control's, which is annealed
     args.hyper.clip_vloss = c.clip_vloss;
     args.hyper.norm_adv = c.norm_adv;
     args.control = control.data();
@@ -101,10 +106,10 @@ class Problem {
     double center = 0.0, deviation = 1.0;
     if (args.hyper.norm_adv == kMinibatch) {
       center = mean(x);
-      deviation = std::sqrt(sample_variance_of(x)) + 1e-8;
+      deviation = std::sqrt(sample_variance_of(x)) + epsilon;
     } else if (args.hyper.norm_adv == kBatch) {
       center = control[0].advantage_mean;
-      deviation = control[0].advantage_std + 1e-8;
+      deviation = control[0].advantage_std + epsilon;
     }
     for (Sample& sample : result) sample.advantage = (sample.advantage - center) / deviation;
     return result;
@@ -124,6 +129,7 @@ class Problem {
 
   Networks networks;
   LossSettings settings{double{0.2f}, double{0.01f}, 0.5, false};
+  double epsilon = 1e-8;  ///< norm_adv_epsilon
   Vector exact_parameters;
   std::vector<Sample> batch;
   Buffer<float> gradients, sums, moments, scales;
@@ -148,7 +154,7 @@ class UpdateTest : public EveryMachine {
   void run(const Case& c, Problem& p) {
     if (c.norm_adv == kMinibatch) {
       machine().advantage_moments({p.args.sampling, p.control.data(), p.args.advantages, p.moments.data(),
-                                   p.scales.data(), c.num_minibatches, 1},
+                                   p.scales.data(), c.num_minibatches, 1, static_cast<float>(p.epsilon)},
                                   queue());
     }
     const Kernels& kernels = kernels_for(c.width, c.task);
@@ -277,6 +283,13 @@ TEST_P(UpdateTest, EqualsTheReference) {
       {33, 2, 1, 128, 2, 1, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
       {33, 2, 1, 0, 3, 2, Activation::kTanh, true, kMinibatch, 1, 1, kLunarLander},
       {31, 1, 0, 0, 1, 2, Activation::kRelu, false, kMinibatch, 1, 1, kLanderContinuous},
+      {97, 2, 1, 0, 2, 2, Activation::kRelu, true, kMinibatch, 1, 1, kCartPole, OutputActivation::kRelu},
+      {33, 1, 0, 0, 1, 3, Activation::kTanh, false, kNone, 0, 1, kCartPole, OutputActivation::kTanh},
+      {145, 2, 1, 0, 2, 2, Activation::kRelu, false, kBatch, 1, 1, kPointMass, OutputActivation::kRelu},
+      {7, 3, 1, 0, 3, 1, Activation::kTanh, true, kMinibatch, 1, 1, kPointMass, OutputActivation::kTanh},
+      {97, 2, 1, 16, 2, 2, Activation::kTanh, true, kMinibatch, 1, 2, kCartPole, OutputActivation::kNone, 0.05f},
+      {65, 1, 0, 64, 2, 1, Activation::kTanh, true, kNone, 0, 2, kCartPole, OutputActivation::kNone, 0.5f},
+      {33, 2, 1, 0, 2, 2, Activation::kTanh, true, kNone, 1, 1, kPointMass, OutputActivation::kNone, 0.05f},
   };
   for (const Case& c : cases) {
     if (!tests(c.width, std::max(c.actor_depth, c.critic_depth), c.task)) continue;
@@ -300,6 +313,22 @@ TEST_P(UpdateTest, NormalisesAdvantagesFarFromZero) {
     const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.minibatch(), p.settings);
     // A mean that is rounded to float32 is 4e-6 of a deviation of 0.01 off.
     expect_close("policy loss", p.sum(kPolicyLoss), expected.policy, {5e-4 * size, 1e-6});
+  }
+}
+
+/// An epsilon that is no rounding error, in both normalisations.
+TEST_P(UpdateTest, AnEpsilonOfAdvantages) {
+  for (const Normalization norm_adv : {kMinibatch, kBatch}) {
+    for (const int width : small_widths()) {
+      const Case c{97, 2, 1, width, 2, 2, Activation::kTanh, false, norm_adv, 1, width == 0 ? 1 : 2};
+      Problem p(subject(), c, 9, true);
+      p.args.hyper.norm_adv_epsilon = 0.75f;
+      p.epsilon = 0.75;
+      run(c, p);
+      const LossTotals expected = loss_totals(p.networks, p.exact_parameters, p.minibatch(), p.settings);
+      // Float sums of 97 terms around 1; without the epsilon the loss would be 1.4 times or more of it.
+      expect_close("policy loss", p.sum(kPolicyLoss), expected.policy, {2e-7 * 97, 3e-6});
+    }
   }
 }
 
@@ -420,7 +449,8 @@ void expect_advantage_moments(const Subject& on, int size, int minibatches, int 
   for (std::uint32_t shuffled = 0; shuffled < 2; ++shuffled) {
     const Sampling sampling{size * minibatches, size, shuffled, 2, {5, 0}};
     on.machine().advantage_moments(
-        {sampling, control.data(), advantages.data(), moments.data(), scales.data(), minibatches, epochs}, on.queue());
+        {sampling, control.data(), advantages.data(), moments.data(), scales.data(), minibatches, epochs, 1e-8f},
+        on.queue());
     on.finish();
     EXPECT_EQ(control[0].moments_ticket, 0u) << "the next launch would miss its last block";
     for (int group = 0; group < groups; ++group) {

@@ -176,7 +176,9 @@ def _write_safetensors(policy: Policy, path: Path) -> None:
 def _write_npz(policy: Policy, path: Path) -> None:
     count = policy._native.num_actions
     bounds = {"action_low": np.full(count, _LOW, np.float32), "action_high": np.full(count, _HIGH, np.float32)}
-    np.savez(path, **policy.weights(), **bounds if policy._native.is_continuous else {})
+    activation = policy.config["output_activation"]
+    extra = {} if activation is None else {"output_activation": np.array(activation)}
+    np.savez(path, **policy.weights(), **bounds if policy._native.is_continuous else {}, **extra)
 
 
 def _write_onnx(policy: Policy, path: Path) -> None:
@@ -184,15 +186,19 @@ def _write_onnx(policy: Policy, path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     layers = policy._layers()
-    activation = {"tanh": "Tanh", "relu": "Relu"}[policy.config["activation"]]
+    operators = {"tanh": "Tanh", "relu": "Relu"}
+    activation, of_outputs = operators[policy.config["activation"]], policy.config["output_activation"]
+    outputs = "means" if policy._native.is_continuous else "outputs"
     nodes, values, current = [], [], "obs"
     for i, (weight, bias) in enumerate(layers):
         values += [numpy_helper.from_array(weight, f"weight{i}"), numpy_helper.from_array(bias, f"bias{i}")]
         is_last = i + 1 == len(layers)
-        result = f"sum{i}" if not is_last else "means" if policy._native.is_continuous else "outputs"
+        result = outputs if is_last and of_outputs is None else f"sum{i}"
         nodes.append(helper.make_node("Gemm", [current, f"weight{i}", f"bias{i}"], [result], transB=1))
         if not is_last:
             nodes.append(helper.make_node(activation, [result], [f"hidden{i}"]))
+        elif of_outputs is not None:
+            nodes.append(helper.make_node(operators[of_outputs], [result], [outputs]))
         current = f"hidden{i}"
     if policy._native.is_continuous:
         values += [
@@ -215,7 +221,8 @@ def _write_onnx(policy: Policy, path: Path) -> None:
 def _write_torchscript(policy: Policy, path: Path) -> None:
     import torch
 
-    activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[policy.config["activation"]]
+    kinds = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+    activation, of_outputs = kinds[policy.config["activation"]], policy.config["output_activation"]
     modules: list[Any] = []
     for weight, bias in policy._layers():
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0])
@@ -223,5 +230,6 @@ def _write_torchscript(policy: Policy, path: Path) -> None:
             linear.weight.copy_(torch.tensor(weight))
             linear.bias.copy_(torch.tensor(bias))
         modules += [linear, activation()]
-    modules[-1:] = [torch.nn.Hardtanh(_LOW, _HIGH)] if policy._native.is_continuous else []
+    modules[-1:] = [] if of_outputs is None else [kinds[of_outputs]()]
+    modules += [torch.nn.Hardtanh(_LOW, _HIGH)] if policy._native.is_continuous else []
     torch.jit.script(torch.nn.Sequential(*modules)).save(os.fspath(path))
