@@ -1,5 +1,5 @@
 // Box2dFloat: a float for the simulators whose sine and cosine are the C library's, and whose
-// LunarLander task is computed in float64: the arithmetic of Gymnasium's environment on Box2D, so
+// tasks are computed in float64: the arithmetic of Gymnasium's environments on Box2D, so
 // that recorded episodes can be replayed to the bit. For replays alone: it is slow, and only as
 // portable as a C library's last bits.
 #pragma once
@@ -7,7 +7,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "sims/lander_task.hpp"
+#include "sims/math.hpp"
+#include "sims/real.hpp"
 
 namespace perilune::inline PERILUNE_LEVEL {
 
@@ -44,6 +45,7 @@ struct RealTraits<Box2dFloat> {
 inline Box2dFloat select(bool mask, Box2dFloat a, Box2dFloat b) { return mask ? a : b; }
 inline Box2dFloat min(Box2dFloat a, Box2dFloat b) { return a.value < b.value ? a : b; }
 inline Box2dFloat max(Box2dFloat a, Box2dFloat b) { return a.value > b.value ? a : b; }
+inline Box2dFloat lookup(const Box2dFloat* table, std::int32_t index) { return table[index]; }
 inline Box2dFloat sqrt(Box2dFloat x) { return std::sqrt(x.value); }
 inline Box2dFloat abs(Box2dFloat x) { return std::fabs(x.value); }
 inline std::int32_t to_int(Box2dFloat x) { return static_cast<std::int32_t>(x.value); }
@@ -56,7 +58,7 @@ inline SinCos<Box2dFloat> sincos(Box2dFloat x) {
 }  // namespace math
 
 template <>
-struct lunar::TaskNumber<Box2dFloat> {
+struct TaskNumber<Box2dFloat> {
   using Type = double;
 };
 

@@ -8,9 +8,9 @@
 namespace perilune::inline PERILUNE_LEVEL {
 
 /// The edges that a body may meet, in the order in which Box2D would go through their contacts.
-template <class Real>
+template <class Real, int kCount>
 struct GroundContacts {
-  static constexpr int kSlots = 2;
+  static constexpr int kSlots = kCount;
   Edge<Real> edges[kSlots];
   Real friction;
   StoredContact<Real> stored[kSlots];
@@ -41,17 +41,21 @@ PERILUNE_HD Mask<Real> may_meet(const Edge<Real>& edge, const MassData& mass, co
 /// Moves `body`, which the step took here from `from`, to where it gets with the impacts on its way.
 /// Where `updated`, listener.touches(slot, updated, now) is told whether the contact touches `now`,
 /// before ground.stored says so; listener.moves(mask, sweep) is told of the way after an impact.
-template <class Shape, class Real, class Listener>
+template <class Shape, class Real, int kSlots, class Listener>
 PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, float seconds, int velocity_iterations,
-                               Mask<Real> awake, GroundContacts<Real>& ground, Body<Real>& body, Listener listener) {
-  constexpr int kSlots = GroundContacts<Real>::kSlots;
+                               Mask<Real> awake, GroundContacts<Real, kSlots>& ground, Body<Real>& body,
+                               Listener listener) {
   constexpr int kPositionIterations = 20;
   constexpr float kLastTime = 1.0f - 10.0f * 1.1920929e-7f;  // later ones are the step's end
   const Real one(1.0f), zero(0.0f);
   Sweep<Real> sweep = {from.center, from.angle, body.center, body.angle, zero};
-  Real times[kSlots] = {one, one};
-  Real tries[kSlots] = {zero, zero};
-  Mask<Real> missed[kSlots] = {Mask<Real>(false), Mask<Real>(false)};
+  Real times[kSlots], tries[kSlots];
+  Mask<Real> missed[kSlots];
+  for (int s = 0; s < kSlots; ++s) {
+    times[s] = one;
+    tries[s] = zero;
+    missed[s] = Mask<Real>(false);
+  }
   Mask<Real> moved = awake;  // and the times are unknown
 
   PERILUNE_ROLLED
@@ -63,12 +67,14 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
       const Real part = time_of_impact<Shape>(ground.edges[s], mass, sweep, wanted);
       times[s] = select(wanted, min(sweep.start + (one - sweep.start) * part, one), times[s]);
     }
-    Real usable[kSlots];
+    Real time = one;
+    Mask<Real> first[kSlots];  // the impact is this one's
     for (int s = 0; s < kSlots; ++s) {
-      usable[s] = select(missed[s] || tries[s] > Real(float{physics::kMaxSubSteps}), one, times[s]);
+      const Real usable = select(missed[s] || tries[s] > Real(float{physics::kMaxSubSteps}), one, times[s]);
+      first[s] = s == 0 ? Mask<Real>(true) : usable < time;
+      for (int earlier = 0; earlier < s; ++earlier) first[earlier] = first[earlier] && !first[s];
+      time = s == 0 ? usable : min(usable, time);
     }
-    const Mask<Real> second = usable[1] < usable[0];
-    const Real time = select(second, usable[1], usable[0]);
     const Mask<Real> event = time <= Real(kLastTime);
     if (!any(event)) break;
 
@@ -79,28 +85,40 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
     for (int s = 0; s < kSlots; ++s) {
       manifolds[s] = collide<Shape>(ground.edges[s], there.frame(mass));
     }
-    const Mask<Real> hit = event && ((second && manifolds[1].touching) || (!second && manifolds[0].touching));
-    for (int s = 0; s < kSlots; ++s) {
-      const Mask<Real> this_one = event && (s == 1 ? second : !second);
-      const Mask<Real> updated = this_one || hit;
-      listener.touches(s, updated, manifolds[s].touching);
-      ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]), ground.stored[s]);
-      missed[s] = (missed[s] && !updated) || (this_one && !hit);
-      tries[s] = tries[s] + select(this_one, one, zero);
+    Mask<Real> hit(false);
+    for (int s = 0; s < kSlots; ++s) hit = hit || (event && first[s] && manifolds[s].touching);
+    // The impact's contact is told of first, and then the others.
+    for (const bool impact : {true, false}) {
+      for (int s = 0; s < kSlots; ++s) {
+        const Mask<Real> updated = impact ? event && first[s] : hit && !first[s];
+        if (!any(updated)) continue;
+        listener.touches(s, updated, manifolds[s].touching);
+        ground.stored[s] = select(updated, inherit_impulses(manifolds[s], ground.stored[s]), ground.stored[s]);
+        missed[s] = (missed[s] && !updated) || (Mask<Real>(impact) && updated && !hit);
+        if (impact) tries[s] = tries[s] + select(updated, one, zero);
+      }
     }
     moved = hit;
     if (!any(hit)) continue;
 
-    // The impact's contact first, then the other one.
-    const Manifold<Real> ordered[kSlots] = {select(second, manifolds[1], manifolds[0]),
-                                            select(second, manifolds[0], manifolds[1])};
+    // The impact's contact first, then the others.
+    for (int s = kSlots - 1; s > 0; --s) {
+      Mask<Real> later = first[s];
+      for (int t = s + 1; t < kSlots; ++t) later = later || first[t];
+      const Manifold<Real> before = manifolds[s - 1];
+      manifolds[s - 1] = select(later, manifolds[s], before);
+      manifolds[s] = select(later, before, manifolds[s]);
+    }
+    bool used[kSlots];
+    for (int s = 0; s < kSlots; ++s) used[s] = any(hit && manifolds[s].touching);
     Mask<Real> apart = !hit;
     PERILUNE_ROLLED
     for (int i = 0; i < kPositionIterations && any(!apart); ++i) {
       Body<Real> pushed = there;
       Real separation = zero;
       for (int s = 0; s < kSlots; ++s) {
-        separation = min(separation, ordered[s].solve_position(mass, physics::kTimeOfImpactBaumgarte, pushed));
+        if (!used[s]) continue;
+        separation = min(separation, manifolds[s].solve_position(mass, physics::kTimeOfImpactBaumgarte, pushed));
       }
       there = select(apart, there, pushed);
       apart = apart || separation >= Real(-1.5f * physics::kLinearSlop);
@@ -110,7 +128,7 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
     Contact<Real> contacts[kSlots]{};
     const StoredContact<Real> nothing{};
     for (int s = 0; s < kSlots; ++s) {
-      contacts[s].init_velocity(mass, there, ground.friction, ordered[s], nothing);
+      contacts[s].init_velocity(mass, there, ground.friction, manifolds[s], nothing);
     }
     // An iteration that changes nothing is the last one that matters.
     bool settled = false;
@@ -119,6 +137,7 @@ PERILUNE_HD void solve_impacts(const MassData& mass, const Body<Real>& from, flo
       const Body<Real> last = there;
       Mask<Real> changed(false);
       for (int s = 0; s < kSlots; ++s) {
+        if (!used[s]) continue;
         const Mask<Real> moves = contacts[s].solve_velocity(mass, there);  // not after ||, which may skip it
         changed = changed || moves;
       }

@@ -3,7 +3,7 @@
 //
 // A Model says what there is: kBodies, kJoints, kSlots (places for contacts), and for the i-th of
 // them mass(body), joint(i), joint_a(i), joint_b(i), slot_body(i), slot_friction(i). Joints and slots
-// are solved in the order of their numbers. A slot that touches in no lane costs a test.
+// are solved in the order of their numbers. A slot that touches in no lane costs a test at most.
 //
 // Exact is Box2D, with the iterations that it was asked for. Fast solves each joint's point, limit
 // and motor at once and over-relaxes, so that it needs fewer: its steps differ, and trajectories
@@ -36,6 +36,35 @@ struct Island {
   Manifold<Real> manifolds[kSlots];
   StoredContact<Real> stored[kSlots];
 
+  /// The slots that touch in any lane.
+  struct Used {
+    bool slot[kSlots];
+    int count;
+    int numbers[kSlots];
+
+    PERILUNE_HD Used() : slot{}, count(0) {}
+    PERILUNE_HD explicit Used(const Manifold<Real> (&manifolds)[kSlots]) : count(0) {
+      PERILUNE_UNROLL
+      for (int s = 0; s < kSlots; ++s) {
+        slot[s] = any(manifolds[s].touching);
+        if (slot[s]) numbers[count++] = s;
+      }
+    }
+    /// f(slot) for each: of few slots one after the other, so that their bodies can be registers.
+    template <class F>
+    PERILUNE_HD void each(F&& f) const {
+      if constexpr (kSlots <= 8) {
+        PERILUNE_UNROLL
+        for (int s = 0; s < kSlots; ++s) {
+          if (slot[s]) f(s);
+        }
+      } else {
+        PERILUNE_ROLLED
+        for (int i = 0; i < count; ++i) f(numbers[i]);
+      }
+    }
+  };
+
   /// Velocities, then positions. External forces have been added to the velocities. Says where the
   /// positions satisfy all constraints.
   template <bool kFast>
@@ -45,23 +74,19 @@ struct Island {
     Body<Real> moving[kBodies];
     Joint joints[kJoints]{};
     Contact<Real> contacts[kSlots]{};
-    bool used[kSlots];
+    const Used used(manifolds);
     Mask<Real> touching(false);
     PERILUNE_UNROLL
     for (int b = 0; b < kBodies; ++b) moving[b] = bodies[b];
-    PERILUNE_UNROLL
-    for (int s = 0; s < kSlots; ++s) {
-      used[s] = any(manifolds[s].touching);
-      if (!used[s]) continue;
+    used.each([&](int s) PERILUNE_INLINED {
       touching = touching || manifolds[s].touching;
       const int b = Model::slot_body(s);
       contacts[s].init_velocity(Model::mass(b), moving[b], Real(Model::slot_friction(s)), manifolds[s], stored[s]);
-    }
-    PERILUNE_UNROLL
-    for (int s = 0; s < kSlots; ++s) {
+    });
+    used.each([&](int s) PERILUNE_INLINED {
       const int b = Model::slot_body(s);
-      if (used[s]) contacts[s].warm_start(Model::mass(b), moving[b]);
-    }
+      contacts[s].warm_start(Model::mass(b), moving[b]);
+    });
     PERILUNE_UNROLL
     for (int j = 0; j < kJoints; ++j) {
       const int a = Model::joint_a(j), b = Model::joint_b(j);
@@ -76,8 +101,7 @@ struct Island {
         Joint free[kJoints];
         for (int b = 0; b < kBodies; ++b) flying[b] = moving[b];
         for (int j = 0; j < kJoints; ++j) free[j] = joints[j];
-        const bool none[kSlots] = {};
-        iterate<false>(iterations.flying, free, contacts, none, flying);
+        iterate<false>(iterations.flying, free, contacts, Used(), flying);
         for (int b = 0; b < kBodies; ++b) bodies[b] = flying[b];
         for (int j = 0; j < kJoints; ++j) joint_impulses[j] = free[j].impulses();
       }
@@ -93,9 +117,7 @@ struct Island {
       for (int b = 0; b < kBodies; ++b) bodies[b] = moving[b];
       for (int j = 0; j < kJoints; ++j) joint_impulses[j] = joints[j].impulses();
     }
-    for (int s = 0; s < kSlots; ++s) {
-      if (used[s]) contacts[s].store_impulses(stored[s]);
-    }
+    used.each([&](int s) PERILUNE_INLINED { contacts[s].store_impulses(stored[s]); });
     for (int b = 0; b < kBodies; ++b) integrate_position(bodies[b], Real(seconds));
     return solve_positions(iterations.position, joints, used);
   }
@@ -103,7 +125,7 @@ struct Island {
  private:
   template <bool kRelax, class Joint>
   PERILUNE_HD void iterate(int count, Joint (&joints)[kJoints], Contact<Real> (&contacts)[kSlots],
-                           const bool (&used)[kSlots], Body<Real> (&moving)[kBodies]) const {
+                           const Used& used, Body<Real> (&moving)[kBodies]) const {
     PERILUNE_ROLLED
     for (int iteration = 0; iteration < count; ++iteration) {
       PERILUNE_UNROLL
@@ -111,28 +133,25 @@ struct Island {
         const int a = Model::joint_a(j), b = Model::joint_b(j);
         joints[j].template solve_velocity<kRelax>(Model::mass(a), Model::mass(b), motors[j], moving[a], moving[b]);
       }
-      PERILUNE_UNROLL
-      for (int s = 0; s < kSlots; ++s) {
+      used.each([&](int s) PERILUNE_INLINED {
         const int b = Model::slot_body(s);
-        if (used[s]) contacts[s].template solve_velocity<kRelax>(Model::mass(b), moving[b]);
-      }
+        contacts[s].template solve_velocity<kRelax>(Model::mass(b), moving[b]);
+      });
     }
   }
 
   template <class Joint>
-  PERILUNE_HD Mask<Real> solve_positions(int count, const Joint (&joints)[kJoints], const bool (&used)[kSlots]) {
+  PERILUNE_HD Mask<Real> solve_positions(int count, const Joint (&joints)[kJoints], const Used& used) {
     Mask<Real> solved(false);
     PERILUNE_ROLLED
     for (int iteration = 0; iteration < count && any(!solved); ++iteration) {
       Body<Real> moved[kBodies];
       for (int b = 0; b < kBodies; ++b) moved[b] = bodies[b];
       Real separation(0.0f);
-      PERILUNE_UNROLL
-      for (int s = 0; s < kSlots; ++s) {
+      used.each([&](int s) PERILUNE_INLINED {
         const int b = Model::slot_body(s);
-        if (!used[s]) continue;
         separation = min(separation, manifolds[s].solve_position(Model::mass(b), physics::kBaumgarte, moved[b]));
-      }
+      });
       Mask<Real> satisfied = separation >= Real(-3.0f * physics::kLinearSlop);
       PERILUNE_UNROLL
       for (int j = 0; j < kJoints; ++j) {

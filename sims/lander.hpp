@@ -225,8 +225,8 @@ struct LanderBase : lunar::TaskInfo {
  protected:
   template <class Real>
   PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(const Params& params, State<Real>& state,
-                                                        const lunar::Throttle<lunar::Number<Real>>& engines,
-                                                        Vec2<lunar::Number<Real>> dispersion) {
+                                                        const lunar::Throttle<Number<Real>>& engines,
+                                                        Vec2<Number<Real>> dispersion) {
     using namespace lunar;
     const Real h(kTimeStep), zero(0.0f);
     Body<Real>& body = state.body;
@@ -388,7 +388,7 @@ struct LanderWith : LanderBase {
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
                                         typename Action::template Value<Real> action, Rng& rng) {
-    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), lunar::draw_dispersion<Real>(rng));
+    return advance(params, state, lunar::throttle<Number<Real>>(action), lunar::draw_dispersion<Real>(rng));
   }
 };
 

@@ -74,14 +74,6 @@ struct TaskInfo {
   static constexpr int kObsDim = int{kObservation.size()};
 };
 
-/// What the task is computed in. Draws come in it, and results are rounded to Real.
-template <class Real>
-struct TaskNumber {
-  using Type = Real;
-};
-template <class Real>
-using Number = typename TaskNumber<Real>::Type;
-
 /// What both simulators remember for the task.
 template <class Real>
 struct TaskState {

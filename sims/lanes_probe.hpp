@@ -100,6 +100,7 @@ bool any(ProbeMask);
 bool all(ProbeMask);
 ProbeReal min(ProbeReal, ProbeReal);
 ProbeReal max(ProbeReal, ProbeReal);
+ProbeReal lookup(const ProbeReal*, ProbeInt);
 ProbeReal sqrt(ProbeReal);
 ProbeReal abs(ProbeReal);
 ProbeUInt mul_hi(ProbeUInt, ProbeUInt);

@@ -137,7 +137,7 @@ struct LunarLanderBase : lunar::TaskInfo {
     const Vec2<Real> force = lunar::draw_start_force<Real>(rng);
     state.task = lunar::begin_task<Real>(params.task, rng);
     state.world.place();
-    advance(params, state, lunar::Throttle<lunar::Number<Real>>{}, lunar::draw_dispersion<Real>(rng), force);
+    advance(params, state, lunar::Throttle<Number<Real>>{}, lunar::draw_dispersion<Real>(rng), force);
     return state;
   }
 
@@ -169,8 +169,8 @@ struct LunarLanderBase : lunar::TaskInfo {
   /// A step with `force` (N) on the hull besides the wind.
   template <class Real>
   PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(const Params& params, State<Real>& state,
-                                                        const lunar::Throttle<lunar::Number<Real>>& throttle,
-                                                        Vec2<lunar::Number<Real>> dispersion, Vec2<Real> force) {
+                                                        const lunar::Throttle<Number<Real>>& throttle,
+                                                        Vec2<Number<Real>> dispersion, Vec2<Real> force) {
     lunar::World<Real>& world = state.world;
     const Mask<Real> landed = world.leg_contact[0] + world.leg_contact[1] > Real(0.0f);
     const lunar::Wind<Real> wind = lunar::blow(params.task, landed, state.task);
@@ -193,9 +193,9 @@ struct LunarLanderWith : LunarLanderBase {
 
   template <class Real, class Rng>
   PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
-                                        typename Action::template Value<lunar::Number<Real>> action, Rng& rng) {
+                                        typename Action::template Value<Number<Real>> action, Rng& rng) {
     const Real zero(0.0f);
-    return advance(params, state, lunar::throttle<lunar::Number<Real>>(action), lunar::draw_dispersion<Real>(rng),
+    return advance(params, state, lunar::throttle<Number<Real>>(action), lunar::draw_dispersion<Real>(rng),
                    Vec2<Real>{zero, zero});
   }
 };

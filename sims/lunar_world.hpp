@@ -231,7 +231,7 @@ struct World {
 
   /// A body's contacts, the newer one first. An edge's impulses are kept by its parity.
   struct Ground {
-    GroundContacts<Real> contacts;
+    GroundContacts<Real, 2> contacts;
     Mask<Real> odd;  // the number of the first one
   };
   PERILUNE_HD Ground ground_below(int body, const Edges& edges) const {
@@ -326,7 +326,7 @@ struct World {
   struct Listener {
     World& world;
     int body;
-    const GroundContacts<Real>& ground;
+    const GroundContacts<Real, 2>& ground;
     WorldEvents<Real>& events;
 
     PERILUNE_HD void touches(int slot, Mask<Real> updated, Mask<Real> now) {

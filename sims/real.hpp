@@ -44,6 +44,14 @@ struct RealTraits<double> {
   static constexpr bool kIsDouble = true;
 };
 
+/// What a task around a physics engine is computed in: draws come in it, and results are rounded to Real.
+template <class Real>
+struct TaskNumber {
+  using Type = Real;
+};
+template <class Real>
+using Number = typename TaskNumber<Real>::Type;
+
 template <class Real>
 using UInt = typename RealTraits<Real>::UInt;
 template <class Real>
@@ -62,6 +70,10 @@ PERILUNE_HD float min(float a, float b) { return a < b ? a : b; }
 PERILUNE_HD double min(double a, double b) { return a < b ? a : b; }
 PERILUNE_HD float max(float a, float b) { return a > b ? a : b; }
 PERILUNE_HD double max(double a, double b) { return a > b ? a : b; }
+
+/// table[index]. Each environment has a table and an index of its own.
+PERILUNE_HD float lookup(const float* table, std::int32_t index) { return table[index]; }
+PERILUNE_HD double lookup(const double* table, std::int32_t index) { return table[index]; }
 
 /// Correctly rounded square root.
 PERILUNE_HD float sqrt(float x) { return __builtin_sqrtf(x); }

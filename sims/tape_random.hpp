@@ -21,6 +21,8 @@ namespace perilune::inline PERILUNE_LEVEL {
 template <class Real>
 class TapeRandom {
  public:
+  static constexpr bool kRecorded = true;  // what a simulator would make of draws may be on the tape instead
+
   explicit TapeRandom(std::vector<double> draws) : draws_(std::move(draws)) {}
 
   UInt<Real> bits() { return static_cast<std::uint32_t>(next()); }

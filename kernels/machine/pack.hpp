@@ -245,6 +245,19 @@ PERILUNE_HD Real to_real(PackUInt x) {
 PERILUNE_HD PackInt to_int(Pack x) { return PackInt(__builtin_convertvector(x.value, IntVector)); }
 PERILUNE_HD PackUInt to_uint(PackInt x) { return PackUInt((UIntVector)x.value); }
 
+/// Lane l of table[index in lane l].
+PERILUNE_HD Pack lookup(const Pack* table, PackInt index) {
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i at = _mm512_add_epi32(_mm512_slli_epi32((__m512i)index.value, 4), lanes);
+  return Pack((FloatVector)_mm512_i32gather_ps(at, table, 4));
+#else
+  Pack x;
+  for (int i = 0; i < kPackLanes; ++i) x.value[i] = table[index.value[i]].value[i];
+  return x;
+#endif
+}
+
 /// Lane k holds first + k.
 PERILUNE_HD PackUInt lane_numbers(std::uint32_t first) {
   PackUInt result;
