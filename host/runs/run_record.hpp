@@ -26,13 +26,13 @@ struct BestPolicy {
 };
 
 struct RunRecord {
-  std::uint64_t steps = 0;     // that were trained on
-  std::uint64_t episodes = 0;  // of whole episodes: that were
   RecentReturns returns;
   std::uint64_t evaluated_iteration = 0;  // the last that was evaluated on schedule; 0: none
   std::uint64_t evaluations = 0;          // of it, which are as many rows of the metrics
   bool reached_target = false;            // target_return, in two evaluations
   std::optional<BestPolicy> best;
+  std::uint64_t steps = 0;     // that were trained on
+  std::uint64_t episodes = 0;  // that were logged
 };
 
 }  // namespace perilune
