@@ -216,7 +216,8 @@ TEST(TrainerReference, ContinuousActions) {
   follow<LanderContinuous>({
       {"the defaults", shape},
       {"narrow at first", with(shape, {{"log_std_init", "-0.5"}, {"max_episode_steps", "6"}})},
-      {"tanh of the outputs, Glorot's first weights", with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}})},
+      {"tanh of the outputs, Glorot's first weights",
+       with(shape, {{"output_activation", "tanh"}, {"init", "glorot"}, {"learning_rate", "0.005"}})},
       {"a fixed deviation, separate", with(with(shape, kSeparate), {{"learn_std", "false"}})},
   });
 }
