@@ -265,7 +265,7 @@ TEST(TrainerReference, WholeEpisodes) {
 }
 
 TEST(TrainerReference, WholeEpisodesOfContinuousActions) {
-  const Settings shape = with(kRewardsToGo, {{"log_std_init", "-0.346574"}, {"learn_std", "false"}, {"max_episode_steps", "9"}});
+  const Settings shape = with(kRewardsToGo, {{"log_std_init", "-0.346574"}, {"learn_std", "false"}, {"max_episode_steps", "9"}, {"learning_rate", "0.003"}});
   follow<LanderContinuous>({
       {"one environment", shape},
       {"several environments, learnt deviations",
