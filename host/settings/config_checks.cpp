@@ -286,8 +286,8 @@ std::vector<std::string> contradictions(const Config& config) {
   if (has_whole_episodes(config) && config.num_envs > 1 && config.num_envs * limit > config.num_steps) {
     list.push_back(formatted(
         "num_envs = {} with batch_mode = episodes: episodes that still run when there are num_steps = {} steps of others "
-        "are dropped, so that short ones of up to {} steps are learned from more often than they occur - lower num_envs "
-        "to 1, or raise num_steps",
+        "are dropped, so that of episodes of up to {} steps short ones are learned from more often than they occur - lower "
+        "num_envs to 1, or raise num_steps",
         config.num_envs, config.num_steps, limit));
   }
   if (config.truncate_at_rollout_end && config.num_steps < limit) {

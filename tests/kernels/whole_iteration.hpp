@@ -10,19 +10,19 @@
 
 namespace perilune::test {
 
+/// A batch of whole episodes; none of them: of steps.
+struct EpisodeShape {
+  int environments = 0, least_steps = 0;
+};
+
 /// Machine and queue may be others than the subject's, if they share its memory.
 class WholeIteration {
  public:
   static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2, kMaxEpisodeSteps = 15;
 
-  /// A batch of whole episodes; none of them: of kSteps of kEnvironments.
-  struct Episodes {
-    int environments = 0, least_steps = 0;
-  };
-
   /// layerwise: the same networks layer by layer, with one partial gradient.
   WholeIteration(const Subject& subject, const Machine& on, int partials, bool layerwise = false,
-                 const Task& task = kCartPole, Episodes episodes = {})
+                 const Task& task = kCartPole, EpisodeShape episodes = {})
       : networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2, Activation::kTanh,
                                 task.continuous)),
         ring_(subject, kMetricsRing),
@@ -108,10 +108,10 @@ class WholeIteration {
   Iteration plan{};
 
  private:
-  static int rows_of(Episodes episodes) {
+  static int rows_of(EpisodeShape episodes) {
     return static_cast<int>(episode_rows(episodes.least_steps, episodes.environments, kMaxEpisodeSteps));
   }
-  static std::size_t samples_of(Episodes episodes) { return at(rows_of(episodes)) * at(episodes.environments); }
+  static std::size_t samples_of(EpisodeShape episodes) { return at(rows_of(episodes)) * at(episodes.environments); }
 
   /// Nothing listens to phases, and what a stop ends is looked at by each kernel.
   struct NoScopes {

@@ -80,8 +80,8 @@ void EpisodesTest::check(const WholeIteration& training, std::size_t iteration, 
 
 TEST_P(EpisodesTest, AreWholeAndEnough) {
   if (!tests(0, 2)) return;
-  for (const WholeIteration::Episodes shape :
-       {WholeIteration::Episodes{1, 1}, {1, 50}, {7, 1}, {7, 100}, {37, 500}, {65, 1000}}) {
+  for (const EpisodeShape shape :
+       {EpisodeShape{1, 1}, {1, 50}, {7, 1}, {7, 100}, {37, 500}, {65, 1000}}) {
     SCOPED_TRACE(std::to_string(shape.environments) + " environments, " + std::to_string(shape.least_steps) + " steps");
     WholeIteration training(subject(), machine(), 1, true, kCartPole, shape);
     training.plan.hyper.gae_lambda = 1.0f;
@@ -111,7 +111,7 @@ TEST_P(EpisodesTest, NothingElseCounts) {
     std::fill_n(arrays.records, samples * at(training.plan.kernels->record_floats), old);
     std::fill_n(arrays.rewards, samples, old);
     std::fill_n(arrays.values, samples, old);
-    std::fill_n(arrays.ends, samples, std::uint8_t{old == 0.0f ? 1u : 0u});
+    std::fill_n(arrays.ends, samples, static_cast<std::uint8_t>(old == 0.0f));
     std::fill_n(arrays.samples, samples, old == 0.0f ? 0u : 0x7FFFFFFFu);
     training.reset(queue());
     training.launch(queue());
