@@ -54,7 +54,8 @@ struct Network {
 /// What is annealed or counted: lives in device memory, so that the same launches serve every iteration.
 struct Control {
   std::uint32_t iteration;     ///< 0-based; end_iteration advances it
-  std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates
+  std::uint32_t stop_policy;   ///< 1 once target_kl ended this iteration's policy updates, or before them a rollout of
+                               ///< whole episodes has as many as it needs
   std::uint32_t policy_steps;  ///< policy updates applied in this iteration
   NonFinite nonfinite;         ///< kNone, or nothing is applied any more
   float actor_learning_rate;   ///< with Anneal::kKl these two are carried from iteration to iteration; 0: none yet
@@ -70,6 +71,10 @@ struct Control {
   float residual_variance;       ///< Var[target - value]
   std::uint32_t moments_ticket;  ///< blocks that are done (Block::last_of_grid); 0 between launches
   std::uint32_t reduce_ticket;
+  // Of whole episodes:
+  std::uint32_t rows;     ///< steps that each environment took in the last rollout
+  std::uint32_t samples;  ///< of the batch
+  std::uint64_t steps;    ///< of all batches so far
 };
 
 /// What one minibatch asks Adam to do, decided by the last block of the reduction.
@@ -160,6 +165,18 @@ struct Workspace {
   std::int32_t columns;  ///< samples that go through a network at a time, at least 1; more take turns
 };
 
+/// What a batch of whole episodes takes besides: it has the episodes of each environment that end before all that have
+/// ended are of least_steps together. Those are its first EpisodeSums::total_length steps.
+struct WholeEpisodes {
+  std::int32_t least_steps = 0;  ///< 0: the batch is of all steps, and the rest is null
+  Control* control = nullptr;
+  std::uint32_t* first_sample = nullptr;   ///< [N]: where in the batch an environment's samples begin
+  std::uint32_t* first_episode = nullptr;  ///< [N]: and its episodes
+  std::uint32_t* samples = nullptr;        ///< [B]: which they are, environment by environment
+  float* returns = nullptr;                ///< [kReturnsRing][B], memory the host can read: of the episodes
+};
+inline constexpr int kReturnsRing = 4;  ///< iterations whose episodes are kept
+
 struct RolloutArgs {
   Hyperparameters hyper;  ///< gamma discounts the value of a truncated episode's final observation
   EnvironmentBatch environments;
@@ -176,6 +193,7 @@ struct RolloutArgs {
   /// [T][N] or null: what would have been added to rewards where an episode was truncated, and 0 elsewhere.
   float* bootstraps;
   Workspace workspace;
+  WholeEpisodes whole{};  ///< layer by layer only
 };
 
 /// Running mean and variance (population) in device memory. Each number is the float here and what it leaves out in
@@ -230,13 +248,14 @@ struct ScaleRewardsArgs {
 
 struct GaeArgs {
   Hyperparameters hyper;
-  Control* control;               ///< advantage and target moments are left there
-  const float* rewards;           ///< [T][N]
-  float* values;                  ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
-  const std::uint8_t* ends;       ///< [T][N]
-  float* advantages;              ///< [T][N]; may be the rewards array
-  float* moments;                 ///< [kBatchMoments][gae blocks]
-  std::int32_t count, num_steps;  ///< N, T
+  Control* control;                ///< advantage and target moments are left there
+  const float* rewards;            ///< [T][N]
+  float* values;                   ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
+  const std::uint8_t* ends;        ///< [T][N]
+  float* advantages;               ///< [T][N]; may be the rewards array
+  float* moments;                  ///< [kBatchMoments][gae blocks]
+  std::int32_t count, num_steps;   ///< N, T
+  const float* lengths = nullptr;  ///< [N]: how many of an environment's steps there are, the last an end; null: T
 };
 /// What a batch's moments are of: advantage, target, target - value.
 inline constexpr int kBatchQuantities = 3;
@@ -250,6 +269,7 @@ struct Sampling {
   std::uint32_t shuffled;  ///< 0: in order (full-batch iterations)
   std::uint32_t epoch;
   RngKey key;
+  const std::uint32_t* samples = nullptr;  ///< of whole episodes [control->samples]: in this order; else null
 };
 
 struct AdvantageMomentsArgs {
@@ -291,7 +311,8 @@ struct ReduceGradientsArgs {
   Hyperparameters hyper;
   Control* control;
   Losses losses;
-  std::int32_t minibatch_size, partials;
+  std::int32_t minibatch_size;  ///< 0: control->samples
+  std::int32_t partials;
   std::int32_t parameter_count;
   std::int32_t begin, end;      ///< the range that is trained
   std::int32_t actor_end;       ///< the actor's parameters are those before it
@@ -319,7 +340,8 @@ struct ApplyGradientsArgs {
 struct BeginIterationArgs {
   Hyperparameters hyper;
   Control* control;
-  float* running;  ///< [kMetrics]
+  float* running;                 ///< [kMetrics]
+  std::uint64_t total_steps = 0;  ///< over which values are annealed, as control->steps counts; 0: over iterations
 };
 
 struct EndIterationArgs {
@@ -328,6 +350,7 @@ struct EndIterationArgs {
   const float* running;    ///< [kMetrics]
   IterationMetrics* ring;  ///< [kMetricsRing], memory the host can read
   std::int32_t count;
+  std::int32_t batch_size = 0;  ///< 0: control->samples
 };
 
 /// Plays one whole episode in each of `episodes` environments with a frozen policy.
@@ -391,6 +414,11 @@ struct Kernels {
   void (*check_step)(const StepArgs&, Queue&);    ///< CheckStep, step.hpp: writes what is wrong into the flags
   void (*step)(const StepArgs&, Queue&);          ///< StepEnvironments, step.hpp
   void (*rollout)(const RolloutArgs&, Queue&);    ///< Rollout, rollout.hpp; LayerwiseRollout
+  /// A rollout of whole episodes: fresh ones, steps [first, last) unless it has enough of them, and what is in the
+  /// batch. Layer by layer only, else null.
+  void (*begin_episodes)(const RolloutArgs&, Queue&);
+  void (*run_episodes)(const RolloutArgs&, std::int32_t first, std::int32_t last, Queue&);
+  void (*end_episodes)(const RolloutArgs&, Queue&);
   void (*update)(const UpdateArgs&, Queue&);      ///< Update, update.hpp; LayerwiseUpdate
   void (*evaluate)(const EvaluateArgs&, Queue&);  ///< Evaluate, evaluate.hpp; LayerwiseEvaluate
   void (*act)(const ActArgs&, Queue&);            ///< Act, act.hpp; LayerwiseAct
@@ -435,7 +463,7 @@ struct Machine {
                                  Queue&);                          ///< NormalizeObservations, normalization.hpp
   void (*discount_rewards)(const DiscountRewardsArgs&, Queue&);    ///< DiscountRewards, normalization.hpp
   void (*scale_rewards)(const ScaleRewardsArgs&, Queue&);          ///< ScaleRewards, normalization.hpp
-  void (*gae)(const GaeArgs&, Queue&);                             ///< Gae, gae.hpp
+  void (*gae)(const GaeArgs&, Queue&);                             ///< Gae, gae.hpp; EpisodeGae where there are lengths
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);  ///< AdvantageMoments, update.hpp
   void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);    ///< ReduceGradients, optimizer.hpp
   void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);      ///< ApplyGradients, optimizer.hpp

@@ -81,6 +81,7 @@ struct CpuLauncher {
   }
   static float read(const float* value, Queue&) { return *value; }
   static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+  static int samples(const Control* control, int) { return static_cast<int>(control->samples); }
 
  private:
   /// Of kernels whose lanes are independent: results do not depend on the number, so it follows the threads.

@@ -96,6 +96,7 @@ struct CudaLauncher {
     return result;
   }
   static bool skips(const Control*, Losses) { return false; }
+  static int samples(const Control*, int most) { return most; }
 
  private:
   // Where steps are uneven, blocks are warps, so that none waits for another.

@@ -13,7 +13,9 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
-struct Gae {
+/// kWhole: of each environment's first steps alone, as many as `lengths` says; what is stored of others is 0.
+template <bool kWhole>
+struct GaeScan {
   static constexpr Grid kGrid = Grid::kScan;
   /// Steps that are loaded together: their loads do not wait for each other, as the recurrence does.
   static constexpr int kAhead = 8;
@@ -29,10 +31,11 @@ struct Gae {
   struct Scan {
     Real next_value, advantage, discounted;
     int from, to;  // this lane's steps, [from, to)
+    Real counted;  // how many of them there are, where lengths say
     Moments<Real> moments[kBatchQuantities];
   };
 
-  /// Steps of one lane, last first: f(index, is it the first, reward, value, end) for those among `done` ..
+  /// Steps of one lane, last first: f(step, index, reward, value, end) for those among `done` ..
   /// `done + kAhead - 1` from its end.
   template <class B, class F>
   PERILUNE_DEVICE static void steps(const B& block, const GaeArgs& args, int first, int done, typename B::Lane column,
@@ -43,6 +46,8 @@ struct Gae {
     };
     Real reward[kAhead], value[kAhead];
     Mask<Real> end[kAhead];
+    [[maybe_unused]] Real length(0.0f);
+    if constexpr (kWhole) length = block.load(args.lengths + first, column);
     PERILUNE_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       const int before = mine.to - 1 - done - i;
@@ -50,12 +55,18 @@ struct Gae {
       reward[i] = block.load(args.rewards + at(t), column);
       value[i] = block.load(args.values + at(t), column);
       end[i] = block.load(args.ends + at(t), column);
+      if constexpr (kWhole) {  // steps that are not part of the batch hold anything
+        const Mask<Real> counts = Real(static_cast<float>(t)) < length;
+        reward[i] = select(counts, reward[i], Real(0.0f));
+        value[i] = select(counts, value[i], Real(0.0f));
+        end[i] = end[i] || !counts;
+      }
     }
     PERILUNE_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       const int t = mine.to - 1 - done - i;
       if (t < mine.from) break;
-      f(at(t), done + i == 0, reward[i], value[i], end[i]);
+      f(t, at(t), reward[i], value[i], end[i]);
     }
   }
 
@@ -79,7 +90,7 @@ struct Gae {
       block.lanes([&](Lane lane) {
         Affine& mine = affine[lane];
         steps(block, args, first, done, B::column(lane), scans[lane],
-              [&](std::size_t, bool, Real reward, Real value, Mask<Real> end) {
+              [&](int, std::size_t, Real reward, Real value, Mask<Real> end) {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
                 mine.advantage_factor = select(end, zero, decay * mine.advantage_factor);
@@ -116,14 +127,18 @@ struct Gae {
     using Real = typename B::Real;
     using Lane = typename B::Lane;
     const auto row = [&](int k) { return args.moments + k * block.count(); };
+    [[maybe_unused]] PerLane<B, Real> counts;
     block.activate(B::kLanes);
     block.lanes([&](Lane lane) {
-      const Real steps(static_cast<float>(scans[lane].to - scans[lane].from));
+      Real steps(static_cast<float>(scans[lane].to - scans[lane].from));
+      if constexpr (kWhole) steps = scans[lane].counted;
       const UInt<Real> used(static_cast<std::uint32_t>(columns));
       const Real count = select(block.numbers(B::column(lane)) < used, steps, Real(0.0f));
       for (Moments<Real>& moments : scans[lane].moments) moments.count = count;
+      if constexpr (kWhole) counts[lane] = count;
     });
-    const float in_block = static_cast<float>(columns) * static_cast<float>(args.num_steps);
+    float in_block = static_cast<float>(columns) * static_cast<float>(args.num_steps);
+    if constexpr (kWhole) in_block = block.sum(counts);
     Moments<float> moments[kBatchQuantities];
     combine_lanes(
         block, in_block, moments, [&](Lane lane, int k) -> const auto& { return scans[lane].moments[k]; });
@@ -136,7 +151,8 @@ struct Gae {
       }
     });
     if (!block.last_of_grid(args.control->moments_ticket)) return;
-    const float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
+    float n = static_cast<float>(args.count) * static_cast<float>(args.num_steps);
+    if constexpr (kWhole) n = static_cast<float>(args.control->samples);
     Moments<float> batch[kBatchQuantities];
     combine_groups(block, n, block.count(), batch, row);
     block.one([&] {
@@ -162,9 +178,11 @@ struct Gae {
              static_cast<std::size_t>(range.first);
     };
     PerLane<B, Scan<Real>> scans;
+    [[maybe_unused]] PerLane<B, Real> length;
     block.activate(B::kLanes);
     block.lanes([&](Lane lane) {
       scans[lane].from = scans[lane].to = 0;
+      scans[lane].counted = zero;
       for (Moments<Real>& moments : scans[lane].moments) moments = Moments<Real>::none();
     });
     block.activate(range.count);  // columns beyond it read zeros and write nothing
@@ -175,6 +193,11 @@ struct Gae {
       mine.advantage = zero;
       mine.discounted = block.load(values(args.num_steps), B::column(lane));
       mine.next_value = block.load(values(mine.to), B::column(lane));
+      if constexpr (kWhole) {
+        length[lane] = block.load(args.lengths + range.first, B::column(lane));
+        const Real part(static_cast<float>(mine.to - mine.from));
+        mine.counted = min(max(length[lane] - Real(static_cast<float>(mine.from)), zero), part);
+      }
     });
     if constexpr (B::kSplit > 1) chain(block, args, range.first, longest, scans);
     for (int done = 0; done < longest; done += kAhead) {
@@ -182,7 +205,7 @@ struct Gae {
         Scan<Real>& mine = scans[lane];
         const Lane column = B::column(lane);
         steps(block, args, range.first, done, column, mine,
-              [&](std::size_t at, bool is_first, Real reward, Real value, Mask<Real> end) {
+              [&](int t, std::size_t at, Real reward, Real value, Mask<Real> end) {
                 const Real delta = reward + select(end, zero, gamma * mine.next_value) - value;
                 mine.advantage = delta + select(end, zero, decay * mine.advantage);
                 mine.discounted = reward + select(end, zero, gamma * mine.discounted);
@@ -195,8 +218,17 @@ struct Gae {
                 const Real quantities[kBatchQuantities] = {mine.advantage, target, residual};
                 PERILUNE_UNROLL
                 for (int k = 0; k < kBatchQuantities; ++k) {
-                  if (is_first) mine.moments[k].origin = quantities[k];
-                  mine.moments[k].add(quantities[k]);
+                  if constexpr (kWhole) {
+                    Moments<Real>& moments = mine.moments[k];
+                    const Real left = length[lane] - Real(static_cast<float>(t));  // steps that count, from this one on
+                    const Mask<Real> is_first =
+                        left == Real(1.0f) || (left > Real(1.0f) && Mask<Real>(t + 1 == mine.to));
+                    moments.origin = select(is_first, quantities[k], moments.origin);
+                    moments.add(select(left > Real(0.0f), quantities[k], moments.origin));
+                  } else {
+                    if (t + 1 == mine.to) mine.moments[k].origin = quantities[k];
+                    mine.moments[k].add(quantities[k]);
+                  }
                 }
               });
       });
@@ -204,5 +236,9 @@ struct Gae {
     finish(block, args, range.count, scans);
   }
 };
+
+struct Gae : GaeScan<false> {};
+/// Of whole episodes.
+struct EpisodeGae : GaeScan<true> {};
 
 }  // namespace perilune::inline PERILUNE_LEVEL

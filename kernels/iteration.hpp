@@ -39,6 +39,8 @@ struct IterationArrays {
   float* square_sums;                                     ///< [reduce blocks]
   AdamStep* adam_step;                                    ///< [1]
   float* running;                                         ///< [kMetrics]
+  std::uint32_t *first_sample, *first_episode;            ///< [N]; of whole episodes alone, as the next
+  std::uint32_t* samples;                                 ///< [T][N]
   float* workspace;                                       ///< of layer-by-layer networks
   float *observation_rest, *return_rest;                  ///< of their RunningStatistics
   float* discounted_return;                               ///< [N]
@@ -57,6 +59,7 @@ struct IterationSizes {
   std::size_t workspace;
   std::size_t statistics;             ///< floats behind the parameters
   std::size_t observations, returns;  ///< numbers that have statistics: 0 if they are not normalised
+  bool whole_episodes = false;
 };
 
 /// What is known of an array besides its type.
@@ -99,6 +102,11 @@ void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
   f(ArrayInfo{"square sums", {s.reduce_blocks}}, a.square_sums);
   f(ArrayInfo{"Adam step", {1}}, a.adam_step);
   f(ArrayInfo{"running metrics", {kMetrics}}, a.running);
+  if (s.whole_episodes) {
+    f(ArrayInfo{"first samples", envs}, a.first_sample);
+    f(ArrayInfo{"first episodes", envs}, a.first_episode);
+    f(ArrayInfo{"samples", {s.steps, s.envs}}, a.samples);
+  }
   f(ArrayInfo{"workspace", {s.workspace}}, a.workspace);
   if (s.observations > 0) {
     f(ArrayInfo{"statistics' last bits", {2 * s.observations + 1}, "normalization.obs_rest"}, a.observation_rest);
@@ -157,6 +165,10 @@ struct Iteration {
   StatisticsPlace returns{};           ///< of discounted returns, where rewards are normalised
   std::int32_t statistics_floats = 0;  ///< of all statistics, which lie behind the networks' parameters
   std::int32_t num_envs, num_steps;
+  /// Above 0: the batch is of whole episodes, of at least so many steps together, and num_steps is how many there is
+  /// room for, episode_rows().
+  std::int32_t whole_steps = 0;
+  std::uint64_t total_steps = 0;  ///< over which values are annealed then
   std::uint32_t max_episode_steps;
   bool truncate_at_end = false;
   float env_parameters[kMaxEnvParameters] = {};
@@ -168,7 +180,9 @@ struct Iteration {
   std::int32_t workspace_columns = 1;                        ///< of layer-by-layer networks
   IterationArrays arrays{};
   IterationMetrics* ring = nullptr;  ///< [kMetricsRing], memory the host can read
+  float* episode_returns = nullptr;  ///< of whole episodes: [kReturnsRing][T][N], memory the host can read
 
+  /// Of whole episodes, the most that there may be.
   std::int32_t batch_size() const { return num_envs * num_steps; }
   std::int32_t minibatch_size() const { return batch_size() / num_minibatches; }
   std::int32_t parameter_count() const { return critic.end; }
@@ -195,7 +209,8 @@ struct Iteration {
             .workspace = workspace_floats(),
             .statistics = size(statistics_floats),
             .observations = size(actor.inputs.size),
-            .returns = size(returns.size)};
+            .returns = size(returns.size),
+            .whole_episodes = whole_steps > 0};
   }
 
   EnvironmentBatch environments() const {
@@ -217,10 +232,15 @@ struct Iteration {
             .minibatch_size = minibatch_size(),
             .shuffled = update_mode == UpdateMode::kJoint ? 1u : 0u,
             .epoch = static_cast<std::uint32_t>(epoch),
-            .key = key};
+            .key = key,
+            .samples = whole_steps > 0 ? arrays.samples : nullptr};
+  }
+  WholeEpisodes whole() const {
+    if (whole_steps == 0) return {};
+    return {whole_steps, arrays.control, arrays.first_sample, arrays.first_episode, arrays.samples, episode_returns};
   }
 
-  BeginIterationArgs begin_args() const { return {hyper, arrays.control, arrays.running}; }
+  BeginIterationArgs begin_args() const { return {hyper, arrays.control, arrays.running, total_steps}; }
 
   RolloutArgs rollout_args() const {
     return {.hyper = hyper,
@@ -237,7 +257,8 @@ struct Iteration {
             .ends = arrays.ends,
             .truncations = nullptr,
             .bootstraps = returns.size > 0 ? arrays.bootstraps : nullptr,
-            .workspace = workspace()};
+            .workspace = workspace(),
+            .whole = whole()};
   }
 
   RunningStatistics statistics(const StatisticsPlace& place, float* rest) const {
@@ -287,7 +308,8 @@ struct Iteration {
             .advantages = arrays.advantages,
             .moments = arrays.batch_moments,
             .count = num_envs,
-            .num_steps = num_steps};
+            .num_steps = num_steps,
+            .lengths = whole_steps > 0 ? arrays.ended_lengths : nullptr};
   }
 
   /// Of every minibatch of the iteration at once: advantages do not change between epochs, only their order.
@@ -325,7 +347,7 @@ struct Iteration {
     return {.hyper = hyper,
             .control = arrays.control,
             .losses = minibatch.losses,
-            .minibatch_size = minibatch_size(),
+            .minibatch_size = whole_steps > 0 ? 0 : minibatch_size(),
             .partials = partials,
             .parameter_count = parameter_count(),
             .begin = begin_of(minibatch.losses),
@@ -354,8 +376,12 @@ struct Iteration {
   }
 
   EndIterationArgs end_args() const {
-    return {
-        .control = arrays.control, .episodes = episodes(), .running = arrays.running, .ring = ring, .count = num_envs};
+    return {.control = arrays.control,
+            .episodes = episodes(),
+            .running = arrays.running,
+            .ring = ring,
+            .count = num_envs,
+            .batch_size = whole_steps > 0 ? 0 : batch_size()};
   }
 
  private:
@@ -429,6 +455,32 @@ void launch_separate_iterations(const Iteration& iteration, Scopes& scopes, Queu
   }
 }
 
+/// Steps of each environment after which the episodes that have ended are of `least` together at the latest: all but
+/// the last max_episode_steps - 1 of each are of such.
+constexpr std::int64_t episode_rows(std::int64_t least, std::int64_t envs, std::int64_t max_episode_steps) {
+  return (least + envs - 1) / envs + max_episode_steps - 1;
+}
+
+/// Whole episodes: once there are enough, what is left of the steps is skipped.
+template <class Scopes>
+void launch_episodes(const Iteration& iteration, Scopes& scopes, Queue& queue) {
+  // One condition for several steps: on a GPU it costs about as much as a kernel.
+  constexpr int kGroup = 16;
+  const RolloutArgs args = iteration.rollout_args();
+  const Kernels& kernels = *iteration.kernels;
+  kernels.begin_episodes(args, queue);
+  for (int first = 0; first < iteration.num_steps; first += kGroup) {
+    const int last = std::min(first + kGroup, iteration.num_steps);
+    const auto launch = [&, first, last](Queue& inner) { kernels.run_episodes(args, first, last, inner); };
+    if (first > 0) {
+      scopes.unless_stopped(queue, iteration.arrays.control, launch);
+    } else {
+      launch(queue);
+    }
+  }
+  kernels.end_episodes(args, queue);
+}
+
 /// Launches an iteration. Scopes: mark(phase) returns what ends the phase in its destructor, and unless_stopped(queue,
 /// control, f) launches what f(queue) launches, to be skipped on the device once `control` says stop.
 template <class Scopes>
@@ -437,7 +489,11 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
   machine.begin_iteration(iteration.begin_args(), queue);
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kRollout);
-    iteration.kernels->rollout(iteration.rollout_args(), queue);
+    if (iteration.whole_steps > 0) {
+      launch_episodes(iteration, scopes, queue);
+    } else {
+      iteration.kernels->rollout(iteration.rollout_args(), queue);
+    }
   }
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kGae);

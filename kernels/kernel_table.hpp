@@ -15,6 +15,8 @@
 //   storage_bytes(floats)             of a block's storage, given what its kernel asks for
 //   read(pointer, queue)              the float there once everything launched has run; not while a graph is captured
 //   skips(control, losses)            whether an update is known now to be skipped; false where that shows only later
+//   samples(control, most)            of a batch of whole episodes, where they are known now; else the most there may
+//   be
 // All launches go through launch_blocks below: one place for whoever gives a launch several arguments at once.
 #pragma once
 
@@ -142,6 +144,9 @@ constexpr Kernels layerwise_kernels() {
   using Layerwise = LayerwiseLaunch<Launcher, E>;
   Kernels kernels = environment_kernels<Launcher, E>();
   kernels.rollout = Layerwise::rollout;
+  kernels.begin_episodes = Layerwise::begin_episodes;
+  kernels.run_episodes = Layerwise::run_episodes;
+  kernels.end_episodes = Layerwise::end_episodes;
   kernels.update = Layerwise::update;
   kernels.evaluate = Layerwise::evaluate;
   kernels.act = Layerwise::act;
@@ -175,7 +180,9 @@ constexpr Machine make_machine(const char* name, const KernelTable& table) {
     launch<Launcher, ScaleRewards>(args, args.batch_size, queue);
   };
   machine.gae = [](const GaeArgs& args, Queue& queue) {
-    launch_blocks<Launcher, Gae>(args, column_blocks<Launcher, Gae>(args.count), queue);
+    const int blocks = column_blocks<Launcher, Gae>(args.count);
+    if (args.lengths != nullptr) return launch_blocks<Launcher, EpisodeGae>(args, blocks, queue);
+    launch_blocks<Launcher, Gae>(args, blocks, queue);
   };
   machine.advantage_moments = [](const AdvantageMomentsArgs& args, Queue& queue) {
     const int chunks = Launcher::moment_chunks(args.sampling.minibatch_size);

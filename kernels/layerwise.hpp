@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernels/act.hpp"
+#include "kernels/episodes.hpp"
 #include "kernels/evaluate.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/update.hpp"
@@ -185,6 +186,8 @@ struct LayerwiseObserve {
     block.lanes([&](typename B::Lane lane) {
       EnvironmentLane<E, Real> mine;
       load_environment<E>(block, batch, range.first, lane, mine);
+      const bool whole = args.rollout.whole.least_steps > 0;
+      if (whole) drop_episode<E>(params, batch.key, range.numbers(block, lane), mine);
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
       normalize_inputs(args.rollout.actor, args.rollout.parameters, observation);
@@ -193,7 +196,8 @@ struct LayerwiseObserve {
         block.store(args.truncation_steps + s * args.group + range.first, lane, UInt<Real>(kNoStep));
         store_column(block, observation, args.observations.columns_from((s + 1) * args.group), range.first, lane);
       }
-      if (args.rollout.num_steps == 0) {  // nothing else will write the sums of this launch
+      // Where nothing else will write the sums of this launch, or not at once.
+      if (whole || args.rollout.num_steps == 0) {
         store_environment<E>(block, batch, args.rollout.episodes, range.first, lane, mine);
       }
     });
@@ -225,6 +229,7 @@ struct LayerwiseStep {
   PERILUNE_DEVICE static void run(B& block, const LayerwiseRollout& args) {
     using Real = typename B::Real;
     const RolloutArgs& rollout = args.rollout;
+    if (is_over(rollout)) return;
     const EnvironmentBatch& batch = rollout.environments;
     const BlockRange range = block_range(block, batch.count);
     block.activate(range.count);
@@ -307,11 +312,19 @@ struct LayerwiseUpdate {
   Matrix outputs;             ///< [actions or 1][count]: of the network, and then d(loss)/d(W x + b) of its head
 };
 
+PERILUNE_DEVICE int samples_of(const UpdateArgs& args) {
+  return args.sampling.samples == nullptr ? args.sampling.minibatch_size : static_cast<int>(args.control->samples);
+}
+
+/// Of whole episodes there may be fewer samples than columns; those beyond stand for some sample.
 template <class B>
 PERILUNE_DEVICE UInt<typename B::Real> sample_index(const B& block, const SampleOrder& order,
                                                     const LayerwiseUpdate& args, int at, typename B::Lane lane) {
   using U = UInt<typename B::Real>;
-  return order(args.update.minibatch, block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at)));
+  const U position = block.numbers(lane) + U(static_cast<std::uint32_t>(args.first + at));
+  if (args.update.sampling.samples == nullptr) return order(args.update.minibatch, position);
+  const Mask<typename B::Real> counts = position < U(args.update.control->samples);
+  return select(counts, block.load(args.update.sampling.samples + args.first + at, lane), U(0u));
 }
 
 template <class I>
@@ -343,8 +356,11 @@ struct LayerwiseLoss {
     const UpdateArgs& update = args.update;
     const SampleOrder order(update.sampling, update.control->iteration);
     block.activate(B::kLanes);
-    Terms terms(block, update);
-    for_columns(block, args.count, [&](int at, typename B::Lane lane) {
+    const int samples = samples_of(update), rest = samples - args.first;
+    const int count = rest < args.count ? rest > 0 ? rest : 0 : args.count;
+    Terms terms(block, update, samples);
+    if (count < args.count) clear_from(block, args, count, Terms::kOutputs);
+    for_columns(block, count, [&](int at, typename B::Lane lane) {
       Real row[Record<I>::kFloats], output[Terms::kOutputs];
       const UInt<Real> index = sample_index(block, order, args, at, lane);
       block.gather_rows(update.records, index, lane, row);
@@ -361,6 +377,18 @@ struct LayerwiseLoss {
     const auto add = [&](float& sum, float total) { block.one([&] { sum = args.first > 0 ? sum + total : total; }); };
     terms.totals([&](int which, float total) { add(update.sums[which], total); });
     terms.spread_gradients([&](int at, float derivative) { add(update.gradients[at], derivative); });
+  }
+
+ private:
+  /// Columns that stand for no sample of the batch have no gradient.
+  template <class B>
+  PERILUNE_DEVICE static void clear_from(B& block, const LayerwiseUpdate& args, int first, int outputs) {
+    using Real = typename B::Real;
+    for_columns(block, args.count, [&](int at, typename B::Lane lane) {
+      const UInt<Real> column = block.numbers(lane) + UInt<Real>(static_cast<std::uint32_t>(at));
+      const Mask<Real> beyond = column >= UInt<Real>(static_cast<std::uint32_t>(first));
+      for (int i = 0; i < outputs; ++i) block.store_where(args.outputs.row(i) + at, lane, Real(0.0f), beyond);
+    });
   }
 };
 

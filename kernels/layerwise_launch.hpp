@@ -142,18 +142,26 @@ class LayerwiseLaunch {
 
   static void rollout(const RolloutArgs& args, Queue& queue) {
     RolloutPlan plan(args);
-    LayerwiseRollout& kernel = plan.kernel;
-    const int count = args.environments.count, all = (plan.kernel.slots + 1) * kernel.group;
-    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
-    const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
-    launch<Launcher, LayerwiseObserve<E>>(kernel, count, queue);
-    for (kernel.step = 0; kernel.step < args.num_steps; ++kernel.step) {
-      infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.outputs);
-      infer(critic, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.values);
-      launch<Launcher, LayerwiseStep<E>>(kernel, count, queue);
+    launch<Launcher, LayerwiseObserve<E>>(plan.kernel, args.environments.count, queue);
+    for (int t = 0; t < args.num_steps; ++t) run_step(plan, t, queue);
+    finish(plan, queue);
+  }
+
+  static void begin_episodes(const RolloutArgs& args, Queue& queue) {
+    launch<Launcher, LayerwiseObserve<E>>(RolloutPlan(args).kernel, args.environments.count, queue);
+  }
+  static void run_episodes(const RolloutArgs& args, std::int32_t first, std::int32_t last, Queue& queue) {
+    RolloutPlan plan(args);
+    for (int t = first; t < last && !Launcher::skips(args.whole.control, Losses::kBoth); ++t) {
+      run_step(plan, t, queue);
+      launch_blocks<Launcher, CountEpisodeSteps>(EpisodeStepsArgs{args, t}, 1, queue);
     }
-    infer(critic, plan.hidden, args.workspace.columns, kernel.observations, all, kernel.values);
-    launch<Launcher, LayerwiseFinish>(kernel, count, queue);
+  }
+  static void end_episodes(const RolloutArgs& args, Queue& queue) {
+    RolloutPlan plan(args);
+    launch_blocks<Launcher, PlaceEpisodes>(args, 1, queue);
+    launch<Launcher, ListEpisodes>(args, args.environments.count, queue);
+    finish(plan, queue);
   }
 
   static void update(const UpdateArgs& args, Queue& queue) {
@@ -165,7 +173,8 @@ class LayerwiseLaunch {
     // Before the losses, which add to a policy's parameters beside its network.
     if (args.losses != Losses::kValue) actor.clear_padding(args.gradients);
     if (args.losses != Losses::kPolicy) critic.clear_padding(args.gradients);
-    const int size = args.sampling.minibatch_size;
+    const int most = args.sampling.minibatch_size;
+    const int size = args.sampling.samples == nullptr ? most : Launcher::samples(args.control, most);
     for (kernel.first = 0; kernel.first < size; kernel.first += kernel.count) {
       const int rest = size - kernel.first;
       kernel.count = rest < plan.columns ? rest : plan.columns;
@@ -253,6 +262,26 @@ class LayerwiseLaunch {
       return static_cast<int>(truncations < steps ? truncations : steps);
     }
   };
+
+  static void run_step(RolloutPlan& plan, int t, Queue& queue) {
+    LayerwiseRollout& kernel = plan.kernel;
+    const RolloutArgs& args = kernel.rollout;
+    const int count = args.environments.count;
+    const Layers actor(args.actor, E::kObsDim, kPolicyOutputs<E>, args.parameters, queue);
+    const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
+    infer(actor, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.outputs);
+    infer(critic, plan.hidden, args.workspace.columns, kernel.observations, count, kernel.values);
+    kernel.step = t;
+    launch<Launcher, LayerwiseStep<E>>(kernel, count, queue);
+  }
+  static void finish(const RolloutPlan& plan, Queue& queue) {
+    const LayerwiseRollout& kernel = plan.kernel;
+    const RolloutArgs& args = kernel.rollout;
+    const Layers critic(args.critic, E::kObsDim, 1, args.parameters, queue);
+    infer(critic, plan.hidden, args.workspace.columns, kernel.observations, (kernel.slots + 1) * kernel.group,
+          kernel.values);
+    launch<Launcher, LayerwiseFinish>(kernel, args.environments.count, queue);
+  }
 
   struct UpdatePlan {
     WorkspaceCarver carver;

@@ -14,7 +14,10 @@ struct BeginIteration {
     block.one([&] {
       Control& control = *args.control;
       const Hyperparameters& hyper = args.hyper;
-      const float left = 1.0f - static_cast<float>(control.iteration) / static_cast<float>(hyper.num_iterations);
+      float left = 1.0f - static_cast<float>(control.iteration) / static_cast<float>(hyper.num_iterations);
+      if (args.total_steps > 0) {
+        left = max(0.0f, 1.0f - static_cast<float>(control.steps) / static_cast<float>(args.total_steps));
+      }
       if (hyper.anneal_lr != Anneal::kKl || control.actor_learning_rate == 0.0f) {
         const float lr = hyper.anneal_lr == Anneal::kLinear ? left : 1.0f;
         control.actor_learning_rate = hyper.learning_rate * lr;
@@ -44,6 +47,8 @@ struct EndIteration {
       IterationMetrics row;
       row.iteration = control.iteration + 1;
       row.nonfinite = control.nonfinite;
+      row.steps = args.batch_size > 0 ? static_cast<std::uint32_t>(args.batch_size) : control.samples;
+      if (args.batch_size == 0) control.steps += control.samples;
       PERILUNE_UNROLL
       for (int k = 0; k < kMetrics; ++k) row.values[k] = args.running[k];
       const float minibatches = row.values[Metric::kPolicyUpdates];

@@ -47,12 +47,12 @@ class PolicyLosses {
   /// What a sample's loss needs besides its record.
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.advantages; }
 
-  /// Every lane must be active.
-  PERILUNE_DEVICE PolicyLosses(B& block, const UpdateArgs& args)
+  /// samples: of the minibatch. Every lane must be active.
+  PERILUNE_DEVICE PolicyLosses(B& block, const UpdateArgs& args, int samples)
       : block_(block),
         clip_(args.control->clip_coef),
         ent_coef_(args.control->ent_coef),
-        weight_(1.0f / static_cast<float>(args.sampling.minibatch_size)),
+        weight_(1.0f / static_cast<float>(samples)),
         scale_(advantage_scale(args)),
         args_(args) {
     block.lanes([&](Lane lane) {
@@ -129,10 +129,10 @@ class ValueLosses {
   PERILUNE_DEVICE static const Network& network(const UpdateArgs& args) { return args.critic; }
   PERILUNE_DEVICE static const float* per_sample(const UpdateArgs& args) { return args.targets; }
 
-  PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args)
+  PERILUNE_DEVICE ValueLosses(B& block, const UpdateArgs& args, int samples)
       : block_(block),
         clip_(args.control->clip_vloss_coef),
-        weight_(args.hyper.vf_coef / static_cast<float>(args.sampling.minibatch_size)),
+        weight_(args.hyper.vf_coef / static_cast<float>(samples)),
         clip_vloss_(args.hyper.clip_vloss) {
     block.lanes([&](Lane lane) { sum_[lane] = Real(0.0f); });
   }
@@ -258,7 +258,7 @@ struct Update {
     net.begin_gradient(work.gradient());
     PerLane<B, typename Terms::Sample> samples;
     block.activate(B::kLanes);
-    Terms losses(block, args);
+    Terms losses(block, args, args.sampling.minibatch_size);
     for (int tile = work.first_tile; tile < work.last_tile; ++tile) {
       work.activate(tile);
       block.lanes([&](Lane lane) {

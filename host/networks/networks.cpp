@@ -10,6 +10,7 @@
 namespace perilune {
 
 int fused_width(const Config& config) {
+  if (has_whole_episodes(config)) return 0;  // they run a fixed number of steps
   const std::vector<int> sizes = layer_sizes(config);
   const bool uniform = std::all_of(sizes.begin(), sizes.end(), [&](int size) { return size == sizes[0]; });
   const bool allowed = config.fused != Config::Fused::kFalse && config.output_activation == OutputActivation::kNone;
@@ -56,7 +57,8 @@ std::string networks_text(const Config& config, const Kernels& kernels, Device& 
     sizes += formatted(" and {} of the outputs", value_text(config, "output_activation"));
   }
   if (kernels.width != 0) return "hidden layers of " + sizes + ", fused";
-  return formatted("hidden layers of {}, layer by layer with {}", sizes, device.matrix_library(precision).name());
+  return formatted("hidden layers of {}, layer by layer with {}{}", sizes, device.matrix_library(precision).name(),
+                   has_whole_episodes(config) ? " (whole episodes have no fused kernels)" : "");
 }
 
 std::vector<int> built_widths(const Machine& machine, std::string_view environment) {

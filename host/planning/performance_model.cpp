@@ -200,7 +200,7 @@ std::vector<PhaseWork> iteration_work(const Config& config, const Hardware& hard
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const NetworkCounts actor = count(model, "actor", model.actor), critic = count(model, "critic", model.critic);
   const double parameters = actor.parameters + critic.parameters, hidden = actor.hidden_units + critic.hidden_units;
-  const double envs = config.num_envs, steps = config.num_steps, samples = envs * steps;
+  const double envs = config.num_envs, samples = static_cast<double>(batch_size(config)), steps = samples / envs;
   const double layers = model.actor.depth + 1;
   // Observation, action, log-probability and value, filled up to 32 bytes.
   const int action = environment.action_space.numbers();

@@ -130,6 +130,7 @@ void add_record(Metadata& metadata, const RunRecord& record) {
   metadata["evaluated_iteration"] = std::to_string(record.evaluated_iteration);
   metadata["evaluations"] = std::to_string(record.evaluations);
   metadata["reached_target"] = std::to_string(record.reached_target);
+  if (record.episodes > 0) metadata["episodes"] = std::to_string(record.episodes);
   if (!record.best) return;
   metadata["best_step"] = std::to_string(record.best->step);
   metadata["best_mean_return"] = shortest_text(record.best->mean);
@@ -137,6 +138,8 @@ void add_record(Metadata& metadata, const RunRecord& record) {
 
 RunRecord record_of(const SafetensorsFile& file, const Model& model, const TrainerState& state) {
   RunRecord record;
+  record.steps = number_of<std::uint64_t>(file, "step");
+  if (file.metadata().contains("episodes")) record.episodes = number_of<std::uint64_t>(file, "episodes");
   if (metadata_of(file, "format_version") == kVersionWithoutRecord) return record;
   record.returns = {number_of<double>(file, "recent_episodes"), number_of<double>(file, "recent_return_sum")};
   record.evaluated_iteration = number_of<std::uint64_t>(file, "evaluated_iteration");
@@ -229,6 +232,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   TrainerState& state = checkpoint.state;
   state = TrainerState::of_zeros(checkpoint.config, model);  // what the file has: some of it goes by the configuration
   state.iteration = number_of<std::uint32_t>(file, "iteration");
+  if (has_whole_episodes(config)) state.steps = number_of<std::uint64_t>(file, "step");
   for (KeptArray& array : state.arrays) {
     if (array.by_layer) {
       std::vector<float>& values = std::get<std::vector<float>>(array.values);

@@ -99,6 +99,20 @@ std::string file_version_event(double wall_time) {
   return event;
 }
 
+constexpr const char* kEpisodeTag = "reward";
+
+// Whether an event that append_event wrote is of an episode: that is the only scalar of this name.
+bool is_episode(std::string_view event) {
+  std::string name;
+  name += static_cast<char>(field_tag(1, kBytes));
+  append_varint(name, std::strlen(kEpisodeTag));
+  name += kEpisodeTag;
+  std::string value;
+  value += static_cast<char>(field_tag(2, kFixed32));
+  return event.size() > name.size() + value.size() + sizeof(float) &&
+         event.substr(event.size() - name.size() - value.size() - sizeof(float)).starts_with(name + value);
+}
+
 // The step of an event that append_event wrote (its second field), 0 for the file version.
 std::uint64_t event_step(std::string_view event) {
   constexpr std::size_t kStepField = 1 + sizeof(double);
@@ -148,7 +162,11 @@ std::size_t kept_event_bytes(std::string_view bytes, const MetricsEnd& end) {
   std::uint64_t rows = 0;  // of the last step
   while (const auto event = first_record(bytes.substr(kept))) {
     const std::uint64_t step = event_step(*event);
-    if (step > end.step || (step > 0 && step == end.step && ++rows > end.rows)) break;
+    if (is_episode(*event)) {
+      if (step >= end.episodes) break;
+    } else if (step > end.step || (step > 0 && step == end.step && ++rows > end.rows)) {
+      break;
+    }
     kept = static_cast<std::size_t>(event->data() - bytes.data()) + event->size() + sizeof(std::uint32_t);
   }
   return kept;
@@ -209,7 +227,19 @@ MetricsWriter::~MetricsWriter() {
 
 void MetricsWriter::write(const MetricRow& row) {
   append_json(row);
-  append_event(row);
+  append_event(row.step, row.wall_time, row.metrics);
+  flush_if_due();
+}
+
+void MetricsWriter::write_episodes(std::uint64_t first, double wall_time, std::span<const float> returns) {
+  for (const float total : returns) {
+    const MetricValue metric = {kEpisodeTag, total};
+    append_event(first++, wall_time, {&metric, 1});
+  }
+  flush_if_due();
+}
+
+void MetricsWriter::flush_if_due() {
   if (json_buffer_.size() + events_buffer_.size() > kFlushBytes ||
       std::chrono::steady_clock::now() - last_flush_ >= kFlushInterval) {
     flush();
@@ -252,24 +282,24 @@ void MetricsWriter::append_json(const MetricRow& row) {
   json_buffer_ += "}\n";
 }
 
-void MetricsWriter::append_event(const MetricRow& row) {
+void MetricsWriter::append_event(std::uint64_t step, double wall_time, std::span<const MetricValue> metrics) {
   const auto value_size = [](std::size_t name_size) {
     return 1 + varint_size(name_size) + name_size + 1 + sizeof(float);  // tag field, simple_value field
   };
   std::size_t summary_size = 0;
-  for (const MetricValue& metric : row.metrics) {
+  for (const MetricValue& metric : metrics) {
     if (!std::isfinite(static_cast<float>(metric.value))) continue;
     const std::size_t size = value_size(std::strlen(metric.name));
     summary_size += 1 + varint_size(size) + size;
   }
   event_.clear();
   event_ += static_cast<char>(field_tag(1, kFixed64));
-  append_raw(event_, row.wall_time);
+  append_raw(event_, wall_time);
   event_ += static_cast<char>(field_tag(2, kVarint));
-  append_varint(event_, row.step);
+  append_varint(event_, step);
   event_ += static_cast<char>(field_tag(5, kBytes));
   append_varint(event_, summary_size);
-  for (const MetricValue& metric : row.metrics) {
+  for (const MetricValue& metric : metrics) {
     if (!std::isfinite(static_cast<float>(metric.value))) continue;
     const std::string_view name = metric.name;
     event_ += static_cast<char>(field_tag(1, kBytes));

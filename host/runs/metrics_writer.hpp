@@ -10,7 +10,8 @@
 // and Inf are null. Events: TFRecord framing (u64 length, masked CRC32C of it, data, masked CRC32C
 // of data) of tensorflow.Event messages {1 wall_time: double, 2 step: int64, 3 file_version:
 // string, 5 summary {1 value {1 tag, 2 simple_value: float}}}; NaN and Inf are left out. The step
-// is the x axis: environment steps.
+// is the x axis: environment steps. Events also have the returns of episodes, where they are logged: the scalar
+// `reward`, whose step is the episode's number in the run, from 0; those of an iteration come before its row.
 #pragma once
 
 #include <chrono>
@@ -33,7 +34,8 @@ struct MetricValue {
 struct MetricsEnd {
   std::uint64_t iteration = 0;
   std::uint64_t step = 0;
-  std::uint64_t rows = 0;  // of that iteration
+  std::uint64_t rows = 0;      // of that iteration
+  std::uint64_t episodes = 0;  // that were logged
 };
 
 struct MetricRow {
@@ -59,13 +61,16 @@ class MetricsWriter {
   ~MetricsWriter();
 
   void write(const MetricRow& row);
+  // Episodes from the one of number `first` on, to the events alone.
+  void write_episodes(std::uint64_t first, double wall_time, std::span<const float> returns);
   // Hands all rows to the operating system. Throws Error, for example on a full disk; rows that
   // were not written are dropped then.
   void flush();
 
  private:
   void append_json(const MetricRow& row);
-  void append_event(const MetricRow& row);
+  void append_event(std::uint64_t step, double wall_time, std::span<const MetricValue> metrics);
+  void flush_if_due();
 
   File json_file_;
   File events_file_;

@@ -39,18 +39,22 @@ std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& run, co
   return std::nullopt;
 }
 
-void require_steps_left(const Config& config, const TrainerState& state) {
-  if (state.iteration <= iteration_count(config)) return;
-  const std::int64_t done = std::int64_t{state.iteration} * batch_size(config);
+void require_steps_left(const Config& config, const Checkpoint& checkpoint) {
+  const TrainerState& state = checkpoint.state;
+  const bool whole_episodes = has_whole_episodes(config);
+  // The last batch of whole episodes has what it has.
+  const bool is_lower = config.total_timesteps < checkpoint.config.total_timesteps;
+  const auto done = static_cast<std::int64_t>(checkpoint.record.steps);
+  if (whole_episodes ? !is_lower || done <= config.total_timesteps : state.iteration <= iteration_count(config)) return;
   throw UsageError(formatted("total_timesteps = {} are over: the run is at step {} - allowed: {} or more - raise it",
                              config.total_timesteps, done, done));
 }
 
 // A learning rate, a clip range or the weight of the entropy in an iteration, as kernels/statistics.hpp sets it; not of
 // kKl, whose rates are data.
-double annealed(double value, Anneal anneal, std::int64_t iteration, std::int64_t iterations) {
+double annealed(double value, Anneal anneal, std::int64_t done, std::int64_t of) {
   if (anneal == Anneal::kNone) return value;
-  return value * (1.0 - static_cast<double>(iteration) / static_cast<double>(iterations));
+  return value * std::max(0.0, 1.0 - static_cast<double>(done) / static_cast<double>(of));
 }
 
 struct Schedule {
@@ -83,10 +87,16 @@ Config resumed_config(const std::filesystem::path& run, std::span<const Setting>
   return config;
 }
 
-std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration) {
+std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration,
+                                        std::uint64_t steps) {
   std::vector<std::string> notes;
-  const std::int64_t old_count = iteration_count(before), count = iteration_count(after);
-  if (iteration == 0 || iteration >= count) return notes;
+  // Of whole episodes values follow the steps; how many the last iteration had is not known any more.
+  const bool whole_episodes = has_whole_episodes(after);
+  const std::int64_t old_count = whole_episodes ? before.total_timesteps : iteration_count(before);
+  const std::int64_t count = whole_episodes ? after.total_timesteps : iteration_count(after);
+  const std::int64_t done = whole_episodes ? static_cast<std::int64_t>(steps) : iteration;
+  const std::int64_t last = whole_episodes ? done : done - 1;
+  if (iteration == 0 || done >= count) return notes;
   const bool one_rate = before.critic_learning_rate == 0.0 && after.critic_learning_rate == 0.0;
   const bool one_clip = before.clip_vloss_coef == 0.0 && after.clip_vloss_coef == 0.0;
   for (const Schedule& schedule : kSchedules) {
@@ -101,15 +111,17 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
     }
     if (old_anneal == Anneal::kKl) {
       notes.push_back(formatted("{}: {:.3g} in the next iteration, no longer as the KL divergence asks", schedule.name,
-                                annealed(schedule.value(after), anneal, iteration, count)));
+                                annealed(schedule.value(after), anneal, done, count)));
       continue;
     }
-    const double next = annealed(schedule.value(after), anneal, iteration, count);
-    if (next == annealed(schedule.value(before), old_anneal, iteration, old_count)) continue;
-    notes.push_back(formatted(
-        "{}: {:.3g} in the last iteration, {:.3g} in the next, then {}", schedule.name,
-        annealed(schedule.value(before), old_anneal, iteration - 1, old_count), next,
-        anneal == Anneal::kNone ? "constant" : formatted("linearly to 0 at step {}", count * batch_size(after))));
+    const double next = annealed(schedule.value(after), anneal, done, count);
+    if (next == annealed(schedule.value(before), old_anneal, done, old_count)) continue;
+    notes.push_back(formatted("{}: {:.3g} {}, {:.3g} in the next, then {}", schedule.name,
+                              annealed(schedule.value(before), old_anneal, last, old_count),
+                              whole_episodes ? "before" : "in the last iteration", next,
+                              anneal == Anneal::kNone ? "constant"
+                                                      : formatted("linearly to 0 at step {}",
+                                                                  whole_episodes ? count : count * batch_size(after))));
   }
   return notes;
 }
@@ -120,12 +132,13 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
   resumed.config = with_chosen_precision(resumed.config, device);
   validate(resumed.config, built_widths(device.machine(), resumed.config.env_id));
   if (std::optional<Checkpoint> checkpoint = newest_checkpoint(run, resumed.config)) {
-    require_steps_left(resumed.config, checkpoint->state);
+    require_steps_left(resumed.config, *checkpoint);
     for (const std::string& key : differing_keys(resumed.config, checkpoint->config)) {
       resumed.notes.push_back(formatted("{} = {} from here on, {} before", key, value_text(resumed.config, key),
                                         value_text(checkpoint->config, key)));
     }
-    for (std::string& note : schedule_notes(checkpoint->config, resumed.config, checkpoint->state.iteration)) {
+    for (std::string& note :
+         schedule_notes(checkpoint->config, resumed.config, checkpoint->state.iteration, checkpoint->record.steps)) {
       resumed.notes.push_back(std::move(note));
     }
     resumed.state = std::move(checkpoint->state);

@@ -35,8 +35,10 @@ struct StartingPoint {
 StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setting> changes, const Device& device);
 
 // What becomes of learning rates, clip range and weight of the entropy when a run that was configured as `before` goes
-// on as `after` from `iteration` (0-based); nothing if they go on as they would have.
-std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration);
+// on as `after` from `iteration` (0-based), after so many steps, which count with whole episodes; nothing if they go on
+// as they would have.
+std::vector<std::string> schedule_notes(const Config& before, const Config& after, std::uint32_t iteration,
+                                        std::uint64_t steps = 0);
 
 // A policy whose weights a new run begins with.
 struct InitialPolicy {

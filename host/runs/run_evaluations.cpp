@@ -13,7 +13,8 @@ std::uint64_t final_set(std::uint64_t iteration) { return (std::uint64_t{1} << 3
 }  // namespace
 
 bool RunEvaluations::is_due(std::uint64_t iteration) const {
-  return config_.eval_every > 0 && iteration > 0 && iteration < trainer_.iterations() &&
+  const bool is_last = record_.steps >= static_cast<std::uint64_t>(config_.total_timesteps);
+  return config_.eval_every > 0 && iteration > 0 && !is_last &&
          iteration % static_cast<std::uint64_t>(config_.eval_every) == 0 && record_.evaluated_iteration != iteration;
 }
 
@@ -24,13 +25,13 @@ std::vector<EvaluationResult> RunEvaluations::evaluate_on_schedule(std::uint64_t
   record_.evaluated_iteration = iteration;
   record_.evaluations = results.size();
   record_.reached_target = is_reached();
-  keep_if_best(iteration, results.back().mean);
+  keep_if_best(results.back().mean);
   return results;
 }
 
 EvaluationResult RunEvaluations::evaluate_at_end(std::uint64_t iteration) {
   const EvaluationResult result = play(final_set(iteration), std::max(kFinalEpisodes, config_.eval_episodes));
-  keep_if_best(iteration, result.mean);
+  keep_if_best(result.mean);
   return result;
 }
 
@@ -42,9 +43,9 @@ EvaluationResult RunEvaluations::play(std::uint64_t set, int episodes) const {
   return evaluate(config_, device_, trainer_.parameters(), options);
 }
 
-void RunEvaluations::keep_if_best(std::uint64_t iteration, double mean) {
+void RunEvaluations::keep_if_best(double mean) {
   if (record_.best && mean <= record_.best->mean) return;
-  record_.best = {iteration * trainer_.steps_per_iteration(), mean, trainer_.host_parameters()};
+  record_.best = {record_.steps, mean, trainer_.host_parameters()};
 }
 
 }  // namespace perilune

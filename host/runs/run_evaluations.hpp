@@ -36,7 +36,7 @@ class RunEvaluations {
 
  private:
   EvaluationResult play(std::uint64_t set, int episodes) const;
-  void keep_if_best(std::uint64_t iteration, double mean);
+  void keep_if_best(double mean);
 
   const Config& config_;
   Device& device_;

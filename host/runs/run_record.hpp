@@ -31,6 +31,8 @@ struct RunRecord {
   std::uint64_t evaluations = 0;          // of it, which are as many rows of the metrics
   bool reached_target = false;            // target_return, in two evaluations
   std::optional<BestPolicy> best;
+  std::uint64_t steps = 0;     // that were trained on
+  std::uint64_t episodes = 0;  // that were logged
 };
 
 }  // namespace perilune

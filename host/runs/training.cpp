@@ -70,12 +70,19 @@ class Run {
 
  private:
   const std::filesystem::path& directory() const { return start_.directory->path(); }
-  std::uint64_t step_of(std::uint64_t iteration) const { return iteration * trainer_.steps_per_iteration(); }
+  bool is_over() const { return record_.steps >= static_cast<std::uint64_t>(start_.config.total_timesteps); }
+  // Of the whole run; of whole episodes at least.
+  std::uint64_t total_steps() const {
+    if (has_whole_episodes(start_.config)) return static_cast<std::uint64_t>(start_.config.total_timesteps);
+    return trainer_.iterations() * trainer_.steps_per_iteration();
+  }
+  std::uint64_t new_steps() const { return record_.steps - first_step_; }
 
   bool is_interrupted() const { return options_.interrupt != nullptr && options_.interrupt->load(); }
 
   void plan();
   std::uint64_t next_stop(std::uint64_t done) const;
+  std::uint64_t may_launch(std::uint64_t under_way) const;
   std::uint64_t run_until(std::uint64_t done, std::uint64_t stop);
   void report(std::uint64_t from, std::uint64_t to);
   void write_row(std::uint64_t iteration, std::span<const MetricValue> values);
@@ -97,7 +104,7 @@ class Run {
   RunRecord record_;
   RunEvaluations evaluations_;
   std::optional<MetricsWriter> metrics_;
-  std::uint64_t first_iteration_ = 0;
+  std::uint64_t first_iteration_ = 0, first_step_ = 0;
   std::uint64_t batch_ = 1;                       // iterations that are launched at a time
   std::optional<std::uint64_t> saved_iteration_;  // whose state the newest checkpoint has
   bool saved_on_schedule_ = true;                 // that checkpoint; else the next one replaces it
@@ -107,13 +114,14 @@ class Run {
 void Run::plan() {
   if (start_.state) {
     first_iteration_ = start_.state->iteration;
+    first_step_ = record_.steps;
     if (!start_.is_changed) saved_iteration_ = first_iteration_;
     saved_on_schedule_ = start_.on_schedule;
   }
   if (!options_.on_plan) return;
   options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(),
-                    trainer_.arena().total_bytes(), trainer_.arena().table(), trainer_.iterations(),
-                    step_of(trainer_.iterations()), step_of(first_iteration_), start_.notes});
+                    trainer_.arena().total_bytes(), trainer_.arena().table(), trainer_.iterations(), total_steps(),
+                    first_step_, start_.notes});
 }
 
 // The iteration at which the host next has something to do: a checkpoint, an evaluation or the end.
@@ -128,7 +136,7 @@ std::uint64_t Run::next_stop(std::uint64_t done) const {
 }
 
 void Run::write_row(std::uint64_t iteration, std::span<const MetricValue> values) {
-  metrics_->write({iteration, step_of(iteration), unix_time(), values});
+  metrics_->write({iteration, record_.steps, unix_time(), values});
 }
 
 void Run::write_row(std::uint64_t iteration, const IterationMetrics& row) {
@@ -138,7 +146,7 @@ void Run::write_row(std::uint64_t iteration, const IterationMetrics& row) {
     double value = row.values[info.metric];
     if (info.is_per_episode) value = episodes > 0.0 ? value / episodes : kNaN;
     if (info.metric == Metric::kStepsPerSecond) {
-      value = static_cast<double>(step_of(iteration) - step_of(first_iteration_)) / seconds_since(begin_);
+      value = static_cast<double>(new_steps()) / seconds_since(begin_);
     }
     if (info.name != nullptr) values.push_back({info.name, value});
   }
@@ -162,17 +170,22 @@ void Run::report(std::uint64_t from, std::uint64_t to) {
     const IterationMetrics& row = trainer_.metrics(i);
     if (row.nonfinite != NonFinite::kNone) fail_nonfinite(i + 1, row.nonfinite);
     record_.returns.add(row);
+    record_.steps += row.steps;
+    if (start_.config.log_episodes) {
+      const std::span<const float> returns = trainer_.returns(i);
+      metrics_->write_episodes(record_.episodes, unix_time(), returns);
+      record_.episodes += returns.size();
+    }
     const bool k1 = start_.config.kl_estimator == KlEstimator::kK1;
     approx_kl = row.values[k1 ? Metric::kOldApproxKl : Metric::kApproxKl];
     write_row(i + 1, row);
   }
   if (!options_.on_progress) return;
   const double seconds = seconds_since(begin_);
-  const double done = static_cast<double>(to - first_iteration_);
-  const double left = static_cast<double>(trainer_.iterations() - to);
-  options_.on_progress({to, trainer_.iterations(), step_of(to), step_of(trainer_.iterations()), seconds,
-                        static_cast<double>(step_of(to) - step_of(first_iteration_)) / seconds, record_.returns.mean(),
-                        approx_kl, done > 0.0 ? seconds / done * left : kNaN});
+  const auto done = static_cast<double>(new_steps());
+  const double left = is_over() ? 0.0 : static_cast<double>(total_steps() - record_.steps);
+  options_.on_progress({to, trainer_.iterations(), record_.steps, total_steps(), seconds, done / seconds,
+                        record_.returns.mean(), approx_kl, done > 0.0 ? seconds / done * left : kNaN});
 }
 
 void Run::fail_nonfinite(std::uint64_t iteration, NonFinite where) {
@@ -201,7 +214,7 @@ void Run::save(std::uint64_t iteration, bool on_schedule) {
   }
   metrics_->flush();
   save_best_policy();
-  save_checkpoint(directory(), trainer_.model(), checkpoint, step_of(iteration), saved_on_schedule_);
+  save_checkpoint(directory(), trainer_.model(), checkpoint, record_.steps, saved_on_schedule_);
   saved_iteration_ = iteration;
   saved_on_schedule_ = on_schedule;
 }
@@ -245,6 +258,16 @@ void Run::fail_evaluation(std::uint64_t iteration, const OutOfMemoryError& error
                 trainer_.arena().table()));
 }
 
+// How many more iterations surely belong to the run while so many are under way: batches of whole episodes have as many
+// steps as they have, and the one with which there are enough is the last.
+std::uint64_t Run::may_launch(std::uint64_t under_way) const {
+  if (!has_whole_episodes(start_.config)) return kMetricsRing;
+  if (is_over()) return 0;
+  const std::uint64_t left = static_cast<std::uint64_t>(start_.config.total_timesteps) - record_.steps;
+  const std::uint64_t sure = (left - 1) / trainer_.steps_per_iteration() + 1;
+  return std::min<std::uint64_t>(sure, kReturnsRing) - std::min<std::uint64_t>({sure, kReturnsRing, under_way});
+}
+
 // Iterations are launched in batches. A GPU always has one more enqueued than the host waits for, so that it never
 // stands still while the host reads metrics; the CPU runs what it is given at once. Returns how many are done: `stop`,
 // or fewer if the run is interrupted.
@@ -257,7 +280,8 @@ std::uint64_t Run::run_until(std::uint64_t done, std::uint64_t stop) {
   std::uint64_t launched = done;
   const auto launch = [&] {
     while (enqueued.size() < ahead && launched < stop) {
-      const std::uint64_t end = std::min({stop, launched + batch_, done + kMetricsRing});
+      const std::uint64_t end =
+          std::min({stop, launched + batch_, done + kMetricsRing, launched + may_launch(launched - done)});
       if (end == launched) break;
       const std::uint64_t begin = launched;
       for (; launched < end; ++launched) trainer_.enqueue_iteration();
@@ -300,7 +324,7 @@ TrainingResult Run::execute() {
   plan();
   trainer_.start(start_.state, options_.use_graph, start_.initial_parameters);
   const std::uint64_t evaluation_rows = record_.evaluated_iteration == first_iteration_ ? record_.evaluations : 0;
-  metrics_.emplace(directory(), MetricsEnd{first_iteration_, step_of(first_iteration_), 1 + evaluation_rows});
+  metrics_.emplace(directory(), MetricsEnd{first_iteration_, first_step_, 1 + evaluation_rows, record_.episodes});
   TrainingResult result;
   result.config = start_.config;
   result.run_directory = directory();
@@ -314,15 +338,15 @@ TrainingResult Run::execute() {
       evaluate_on_schedule(done);
     } else if (checkpoint_is_due(done)) {
       save(done, true);
-    } else if (record_.reached_target || done == trainer_.iterations()) {
+    } else if (record_.reached_target || is_over()) {
       break;
     } else {
       done = run_until(done, next_stop(done));
     }
   }
   result.seconds = seconds_since(begin_);
-  result.steps = step_of(done);
-  result.new_steps = result.steps - step_of(first_iteration_);
+  result.steps = record_.steps;
+  result.new_steps = new_steps();
   result.steps_per_second = static_cast<double>(result.new_steps) / result.seconds;
   if (saved_iteration_ != done) save(done, false);
   if (!result.interrupted) {

@@ -10,6 +10,7 @@
 #include "host/base/format.hpp"
 #include "host/base/text.hpp"
 #include "host/settings/config_table.hpp"
+#include "kernels/iteration.hpp"
 
 namespace perilune {
 namespace {
@@ -50,6 +51,8 @@ std::uint32_t episode_limit(const Config& config) {
 Normalization advantage_normalization(const Config& config) {
   const bool by_minibatch = config.norm_adv == Normalization::kMinibatch && config.update_mode == UpdateMode::kJoint;
   const std::int64_t batch = batch_size(config);
+  // The one minibatch of whole episodes is the batch, whose size only the device knows.
+  if (has_whole_episodes(config) && config.norm_adv != Normalization::kNone) return Normalization::kBatch;
   return (by_minibatch ? batch / config.num_minibatches : batch) > 1 ? config.norm_adv : Normalization::kNone;
 }
 
@@ -73,7 +76,16 @@ Hyperparameters hyperparameters(const Config& config) {
   return rounded(numbers, choices, static_cast<std::uint32_t>(iteration_count(config)));
 }
 
-std::int64_t batch_size(const Config& config) { return std::int64_t{config.num_envs} * config.num_steps; }
+bool has_whole_episodes(const Config& config) { return config.batch_mode == Config::BatchMode::kEpisodes; }
+
+std::int64_t batch_size(const Config& config) {
+  return has_whole_episodes(config) ? config.num_steps : std::int64_t{config.num_envs} * config.num_steps;
+}
+
+std::int64_t most_rows(const Config& config) {
+  return episode_rows(config.num_steps, config.num_envs, episode_limit(config));
+}
+std::int64_t most_samples(const Config& config) { return most_rows(config) * config.num_envs; }
 
 std::int64_t iteration_count(const Config& config) {
   const std::int64_t batch = batch_size(config);

@@ -24,6 +24,7 @@ namespace perilune {
 
 struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   enum class Fused { kAuto, kTrue, kFalse };
+  enum class BatchMode { kSteps, kEpisodes };
   enum class Init { kOrthogonal, kTorch, kGlorot };
 
   // What is run.
@@ -38,6 +39,7 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   // Batch.
   int num_envs = 4;
   int num_steps = 128;
+  BatchMode batch_mode = BatchMode::kSteps;
   int num_minibatches = 4;
   int update_epochs = 4;
   UpdateMode update_mode = UpdateMode::kJoint;
@@ -65,6 +67,7 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int eval_episodes = 100;
   std::optional<double> target_return;  // none: train for total_timesteps
   int checkpoint_every = 0;             // iterations; 0: only at the end
+  bool log_episodes = false;
 
   bool operator==(const Config&) const = default;
 };
@@ -91,10 +94,16 @@ double clip_vloss_coef(const Config& config);
 // What kernels read of it.
 Hyperparameters hyperparameters(const Config& config);
 
-// Samples of an iteration: num_envs * num_steps.
+bool has_whole_episodes(const Config& config);
+
+// Samples of an iteration: num_envs * num_steps. Of whole episodes the fewest, num_steps.
 std::int64_t batch_size(const Config& config);
 
-// total_timesteps in whole iterations, rounded up.
+// Of whole episodes: the steps of each environment that a batch of them takes at most, and all of these together.
+std::int64_t most_rows(const Config& config);
+std::int64_t most_samples(const Config& config);
+
+// total_timesteps in whole iterations, rounded up. Of whole episodes the most, as a batch may have more samples.
 std::int64_t iteration_count(const Config& config);
 
 // Units of each hidden layer, as hidden_sizes or hidden_width and hidden_layers say.

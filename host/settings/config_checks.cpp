@@ -14,10 +14,53 @@
 namespace perilune {
 namespace {
 
+// Of whole episodes: how many there are only shows as they end, which goes with nothing that must know it before.
+void validate_whole_episodes(const Config& config) {
+  if (!has_whole_episodes(config)) {
+    if (!config.log_episodes) return;
+    throw UsageError(
+        "log_episodes = true is for batch_mode = episodes, which alone has episodes in order - set that, or "
+        "log_episodes = false");
+  }
+  if (config.truncate_at_rollout_end) {
+    throw UsageError(
+        "truncate_at_rollout_end = true has no meaning with batch_mode = episodes, whose rollouts cut no episode - set "
+        "one of them back");
+  }
+  if (config.update_mode == UpdateMode::kJoint && config.num_minibatches != 1) {
+    throw UsageError(
+        formatted("num_minibatches = {} does not fit batch_mode = episodes, whose batches are of any size - allowed: 1 "
+                  "- set num_minibatches = 1, or batch_mode = steps",
+                  config.num_minibatches));
+  }
+  if (config.fused == Config::Fused::kTrue) {
+    throw UsageError(
+        "fused = true does not go with batch_mode = episodes: fused kernels run a fixed number of steps - set fused = "
+        "auto, which trains layer by layer, or batch_mode = steps");
+  }
+  if (config.norm_obs || config.norm_reward) {
+    throw UsageError(
+        formatted("{} = true does not go with batch_mode = episodes: statistics are of every step of a rollout, and "
+                  "whole episodes leave some out - set {} = false, or batch_mode = steps",
+                  config.norm_obs ? "norm_obs" : "norm_reward", config.norm_obs ? "norm_obs" : "norm_reward"));
+  }
+  // Lengths of episodes are summed in float32.
+  constexpr std::int64_t kMostRows = 1 << 24;
+  constexpr std::int64_t kMostSamples = std::numeric_limits<int>::max();
+  if (most_rows(config) > kMostRows || most_samples(config) > kMostSamples) {
+    throw UsageError(formatted(
+        "batch_mode = episodes with num_steps = {}, num_envs = {} and episodes of up to {} steps needs room "
+        "for {} steps of each environment - allowed: up to {}, and {} of all together - lower "
+        "max_episode_steps, num_steps or num_envs",
+        config.num_steps, config.num_envs, episode_limit(config), most_rows(config), kMostRows, kMostSamples));
+  }
+}
+
 void validate_batch(const Config& config) {
   const std::int64_t batch = batch_size(config);
-  const std::string product =
-      formatted("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
+  const std::string product = has_whole_episodes(config) ? formatted("num_steps = {}", batch)
+                                                         : formatted("num_envs * num_steps = {} * {} = {}",
+                                                                     config.num_envs, config.num_steps, batch);
   if (batch > std::numeric_limits<int>::max()) {
     throw UsageError(
         formatted("{} is too large - allowed: up to {} - lower one of them", product, std::numeric_limits<int>::max()));
@@ -154,7 +197,7 @@ struct Idle {
 
 std::vector<Idle> idle_settings(const Config& config) {
   const bool separate = config.update_mode == UpdateMode::kSeparate, no_kl = config.target_kl == 0.0;
-  const bool one_step = config.num_steps == 1, myopic = config.gamma == 0.0;
+  const bool one_step = config.num_steps == 1 && !has_whole_episodes(config), myopic = config.gamma == 0.0;
   const bool no_wind = value_of(config, "env.enable_wind") == Value(false);
   const std::int64_t iterations = iteration_count(config);
   constexpr std::string_view kJoint = "set update_mode = joint", kSeparate = "set update_mode = separate";
@@ -248,6 +291,15 @@ std::vector<std::string> contradictions(const Config& config) {
                   shortest_text(config.log_std_init)));
   }
   const auto limit = static_cast<std::int64_t>(episode_limit(config));
+  if (has_whole_episodes(config) && config.num_envs > 1 && config.num_envs * limit > config.num_steps) {
+    list.push_back(
+        formatted("num_envs = {} with batch_mode = episodes: episodes that still run when there are num_steps = {} "
+                  "steps of others "
+                  "are dropped, so that of episodes of up to {} steps short ones are learned from more often than they "
+                  "occur - lower "
+                  "num_envs to 1, or raise num_steps",
+                  config.num_envs, config.num_steps, limit));
+  }
   if (config.truncate_at_rollout_end && config.num_steps < limit) {
     list.push_back(formatted(
         "truncate_at_rollout_end = true ends every episode of the training after num_steps = {} at the latest, while "
@@ -270,6 +322,7 @@ std::vector<std::string> contradictions(const Config& config) {
 void validate(const Config& config, std::span<const int> widths) {
   validate_environment(config);
   validate_policy(config);
+  validate_whole_episodes(config);
   validate_batch(config);
   validate_update_mode(config);
   validate_learning(config);

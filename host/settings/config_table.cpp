@@ -41,6 +41,8 @@ constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt
                                                            {kPrecisionNames[0], Precision::kFp32},
                                                            {kPrecisionNames[1], Precision::kTf32},
                                                            {kPrecisionNames[2], Precision::kBf16}};
+constexpr Named<Config::BatchMode> kBatchModes[] = {{"steps", Config::BatchMode::kSteps},
+                                                    {"episodes", Config::BatchMode::kEpisodes}};
 constexpr Named<Config::Fused> kFused[] = {
     {"auto", Config::Fused::kAuto}, {"true", Config::Fused::kTrue}, {"false", Config::Fused::kFalse}};
 
@@ -78,7 +80,10 @@ const std::vector<Key>& keys() {
       {"truncate_at_rollout_end", &Config::truncate_at_rollout_end, 0, 0, "truncate every episode where a rollout ends",
        kFixed},
       {"num_envs", &Config::num_envs, 1, 4194304, "environments side by side", kFixed},
-      {"num_steps", &Config::num_steps, 1, 1048576, "steps of each environment per iteration", kFixed},
+      {"num_steps", &Config::num_steps, 1, 1048576,
+       "steps of each environment per iteration; of whole episodes: of all together, at least", kFixed},
+      {"batch_mode", choice<&Config::batch_mode, kBatchModes>(), 0, 0,
+       "what an iteration learns from: num_steps of each environment, or whole episodes of num_steps and more", kFixed},
       {"num_minibatches", &Config::num_minibatches, 1, kMaxInt,
        "minibatches per epoch (joint mode); divides num_envs * num_steps"},
       {"update_epochs", &Config::update_epochs, 1, 10000, "epochs per iteration (joint mode)"},
@@ -155,6 +160,8 @@ const std::vector<Key>& keys() {
       {"target_return", &Config::target_return, -1e9, 1e9,
        "stop when an evaluation reaches this mean return (needs eval_every)"},
       {"checkpoint_every", &Config::checkpoint_every, 0, kMaxInt, "iterations between checkpoints; 0: only at the end"},
+      {"log_episodes", &Config::log_episodes, 0, 0,
+       "give TensorBoard each episode's return as `reward` (batch_mode = episodes)", kFixed},
   };
   return table;
 }

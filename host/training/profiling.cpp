@@ -125,7 +125,7 @@ Profile predict_training(const Config& config, const Hardware& hardware, Precisi
   profile.device = hardware.name;
   profile.precision = precision;
   profile.hardware = hardware;
-  profile.steps_per_iteration = static_cast<double>(config.num_envs) * config.num_steps;
+  profile.steps_per_iteration = static_cast<double>(batch_size(config));
   for (const PhasePrediction& prediction : predict_iteration(config, hardware, precision)) {
     profile.rows.emplace_back().model = prediction;
     profile.predicted += prediction.seconds;

@@ -51,6 +51,7 @@ TrainerState state_of(Control& control, Anneal anneal_lr, const IterationSizes& 
                       Read&& read) {
   TrainerState state;
   state.iteration = control.iteration;
+  state.steps = control.steps;
   for_each_kept_control(control, anneal_lr, [&](const char* name, std::array<float*, 2> values) {
     state.arrays.push_back({name, {2}, false, std::vector<float>{*values[0], *values[1]}});
   });
@@ -90,14 +91,19 @@ Trainer::Trainer(const Config& config, Device& device)
       precision_(choose_precision(config, device)),
       kernels_(choose_kernels(config, device, precision_)),
       model_(model_of(config)) {
-  const std::uint64_t batch =
-      static_cast<std::uint64_t>(config.num_steps) * static_cast<std::uint64_t>(config.num_envs);
+  const bool whole_episodes = has_whole_episodes(config);
+  const auto batch = static_cast<std::uint64_t>(whole_episodes ? most_samples(config) : batch_size(config));
   // Kernels index samples and record floats with 32 bits.
   const std::uint64_t limit = std::min<std::uint64_t>(
       (std::uint64_t{1} << 32) / static_cast<std::uint64_t>(kernels_.record_floats), (std::uint64_t{1} << 31) - 1);
   if (batch > limit) {
-    throw UsageError(formatted("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either",
-                               batch, limit));
+    throw UsageError(
+        whole_episodes
+            ? formatted("whole episodes may be {} samples per iteration - allowed: at most {} - lower num_steps, "
+                        "num_envs or max_episode_steps",
+                        batch, limit)
+            : formatted("num_envs * num_steps is {} samples per iteration - allowed: at most {} - lower either", batch,
+                        limit));
   }
   iterations_ = static_cast<std::uint32_t>(iteration_count(config));
 
@@ -110,7 +116,11 @@ Trainer::Trainer(const Config& config, Device& device)
   plan.returns = model_.returns;
   plan.statistics_floats = static_cast<std::int32_t>(model_.floats - model_.trained_floats());
   plan.num_envs = config.num_envs;
-  plan.num_steps = config.num_steps;
+  plan.num_steps = whole_episodes ? static_cast<std::int32_t>(most_rows(config)) : config.num_steps;
+  if (whole_episodes) {
+    plan.whole_steps = config.num_steps;
+    plan.total_steps = static_cast<std::uint64_t>(config.total_timesteps);
+  }
   plan.max_episode_steps = episode_limit(config);
   plan.truncate_at_end = config.truncate_at_rollout_end;
   copy_env_parameters(config, plan.env_parameters);
@@ -135,6 +145,7 @@ Trainer::Trainer(const Config& config, Device& device)
 
 Trainer::~Trainer() {
   if (plan_.ring != nullptr) device_.release_shared(plan_.ring);
+  if (plan_.episode_returns != nullptr) device_.release_shared(plan_.episode_returns);
 }
 
 std::uint64_t Trainer::steps_per_iteration() const { return static_cast<std::uint64_t>(plan_.batch_size()); }
@@ -142,6 +153,10 @@ std::uint64_t Trainer::steps_per_iteration() const { return static_cast<std::uin
 void Trainer::start(const std::optional<TrainerState>& state, bool use_graph, const std::vector<float>& initial) {
   arena_.take(device_);
   plan_.ring = static_cast<IterationMetrics*>(device_.allocate_shared(kMetricsRing * sizeof(IterationMetrics)));
+  if (plan_.whole_steps > 0) {
+    plan_.episode_returns =
+        static_cast<float*>(device_.allocate_shared(kReturnsRing * steps_per_iteration() * sizeof(float)));
+  }
   const auto upload = [this](const auto& values, auto* to) {
     device_.upload(to, values.data(), values.size() * sizeof(values[0]));
   };
@@ -153,6 +168,7 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph, co
   if (state) {
     Control control{};
     control.iteration = state->iteration;
+    control.steps = state->steps;
     for_each_kept_control(control, config_.anneal_lr, [&](const char* name, std::array<float*, 2> values) {
       if (!state->has(name)) return;  // learning rates of a run that did not adapt them: they begin anew
       for (std::size_t k = 0; k < 2; ++k) *values[k] = state->floats(name)[k];
@@ -185,6 +201,12 @@ void Trainer::enqueue_iteration() {
 }
 
 const IterationMetrics& Trainer::metrics(std::uint64_t iteration) const { return plan_.ring[iteration % kMetricsRing]; }
+
+std::span<const float> Trainer::returns(std::uint64_t iteration) const {
+  if (plan_.episode_returns == nullptr) return {};
+  const auto episodes = static_cast<std::size_t>(metrics(iteration).values[Metric::kEpisodes]);
+  return {plan_.episode_returns + iteration % kReturnsRing * steps_per_iteration(), episodes};
+}
 
 TrainerState Trainer::state() const {
   Control control{};
@@ -228,7 +250,9 @@ std::string Trainer::find_nonfinite_tensor() const {
 std::string Trainer::explain_nonfinite(std::uint64_t iterations, const std::string& what,
                                        const std::string& stopped) const {
   const IterationArrays& arrays = plan_.arrays;
-  const auto [envs, steps] = std::pair(plan_.sizes().envs, plan_.sizes().steps);
+  Control control{};
+  device_.download(&control, arrays.control, sizeof control);
+  const std::size_t envs = plan_.sizes().envs, steps = plan_.whole_steps > 0 ? control.rows : plan_.sizes().steps;
   const auto record_floats = static_cast<std::size_t>(kernels_.record_floats);
   const TrainerState now = state();
   const auto records = download(arrays.records, envs * steps * record_floats);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -35,6 +36,7 @@ struct KeptArray {
 // All that an interrupted run needs to go on with the same bits.
 struct TrainerState {
   std::uint32_t iteration = 0;
+  std::uint64_t steps = 0;  // of whole episodes: in all batches so far
   std::vector<KeptArray> arrays;
 
   // As kept, of zeros: what a state of this configuration has.
@@ -63,7 +65,7 @@ class Trainer {
   Precision precision() const { return precision_; }
   std::string networks() const { return networks_text(config_, kernels_, device_, precision_); }
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
-  std::uint64_t steps_per_iteration() const;
+  std::uint64_t steps_per_iteration() const;                // of whole episodes, at most
 
   // Takes the memory and starts from `state`, or afresh: from these parameters [model floats], or if there are none
   // from drawn ones. use_graph: see Device::record.
@@ -75,6 +77,8 @@ class Trainer {
   // Enqueues one iteration. Its metrics are valid after Device::synchronize, and until kMetricsRing iterations later.
   void enqueue_iteration();
   const IterationMetrics& metrics(std::uint64_t iteration) const;  // 0-based
+  // Of whole episodes: the returns of those in an iteration's batch, in its order. Valid until kReturnsRing later.
+  std::span<const float> returns(std::uint64_t iteration) const;
 
   // They wait for what was enqueued.
   TrainerState state() const;

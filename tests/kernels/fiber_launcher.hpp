@@ -53,7 +53,8 @@ struct FiberLauncher {
   }
   static constexpr std::size_t storage_bytes(std::size_t floats) { return floats * sizeof(float); }
   static float read(const float* value, Queue&) { return *value; }
-  static bool skips(const Control* control, Losses losses) { return skipped(*control, losses); }
+  static bool skips(const Control*, Losses) { return false; }  // as on a GPU: kernels must see it themselves
+  static int samples(const Control*, int most) { return most; }
 };
 
 /// What trains in another precision than fp32, and does not evaluate.

@@ -10,17 +10,23 @@
 
 namespace perilune::test {
 
+/// A batch of whole episodes; none of them: of steps.
+struct EpisodeShape {
+  int environments = 0, least_steps = 0;
+};
+
 /// Machine and queue may be others than the subject's, if they share its memory.
 class WholeIteration {
  public:
-  static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2;
+  static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2, kMaxEpisodeSteps = 15;
 
   /// layerwise: the same networks layer by layer, with one partial gradient. normalized: observations and rewards.
   WholeIteration(const Subject& subject, const Machine& on, int partials, bool layerwise = false,
-                 const Task& task = kCartPole, bool normalized = false)
+                 const Task& task = kCartPole, bool normalized = false, EpisodeShape episodes = {})
       : networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2, Activation::kTanh,
                                 task.continuous)),
-        ring_(subject, kMetricsRing) {
+        ring_(subject, kMetricsRing),
+        returns_(subject, episodes.least_steps > 0 ? kReturnsRing * samples_of(episodes) : 1) {
     plan.machine = &on;
     plan.kernels = &kernels_of(on, task, layerwise ? 0 : width(subject, task), subject.precision);
     plan.hyper = plain_hyperparameters();
@@ -31,7 +37,7 @@ class WholeIteration {
     plan.critic = networks.critic.network;
     plan.num_envs = kEnvironments;
     plan.num_steps = kSteps;
-    plan.max_episode_steps = 15;
+    plan.max_episode_steps = kMaxEpisodeSteps;
     std::copy(task.parameters.begin(), task.parameters.end(), plan.env_parameters);
     plan.key = {7, 0};
     plan.num_minibatches = kMinibatches;
@@ -40,6 +46,15 @@ class WholeIteration {
     plan.workspace_columns = 500;
     plan.ring = ring_.data();
     if (normalized) place_statistics(task.observations);
+    if (episodes.least_steps > 0) {
+      plan.hyper.norm_adv = Normalization::kBatch;
+      plan.num_envs = episodes.environments;
+      plan.num_steps = rows_of(episodes);
+      plan.whole_steps = episodes.least_steps;
+      plan.total_steps = 10000;
+      plan.num_minibatches = 1;
+      plan.episode_returns = returns_.data();
+    }
     take_arrays(subject);
     Draws draws(7);
     fill(plan.arrays.parameters, 0.0f);
@@ -64,6 +79,10 @@ class WholeIteration {
 
   Control& control() { return *plan.arrays.control; }
   const IterationMetrics& metrics(std::size_t iteration) const { return ring_[iteration]; }
+  /// Of an iteration's episodes, and what follows them in memory.
+  const float* returns(std::size_t iteration) const {
+    return returns_.data() + iteration % kReturnsRing * at(plan.batch_size());
+  }
   /// The values of one of plan.arrays.
   template <class T>
   std::vector<T> copy(const T* array) const {
@@ -91,6 +110,11 @@ class WholeIteration {
   Iteration plan{};
 
  private:
+  static int rows_of(EpisodeShape episodes) {
+    return static_cast<int>(episode_rows(episodes.least_steps, episodes.environments, kMaxEpisodeSteps));
+  }
+  static std::size_t samples_of(EpisodeShape episodes) { return at(rows_of(episodes)) * at(episodes.environments); }
+
   /// Nothing listens to phases, and what a stop ends is looked at by each kernel.
   struct NoScopes {
     int mark(Phase) const { return 0; }
@@ -139,6 +163,7 @@ class WholeIteration {
   void fill(float* array, float value) { std::fill_n(array, sizes_.at(array), value); }
 
   Buffer<IterationMetrics> ring_;
+  Buffer<float> returns_;
   std::vector<std::shared_ptr<void>> memory_;
   std::map<const void*, std::size_t> sizes_;  ///< of arrays, in elements
 };

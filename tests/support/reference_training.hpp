@@ -124,8 +124,9 @@ class ReferenceTraining {
   ReferenceMetrics iterate() {
     metrics_ = {};
     policy_minibatches_ = 0.0;
-    const double planned = std::ceil(static_cast<double>(config_.total_timesteps) / batch_);
-    const double left = 1.0 - iteration_ / planned;
+    const auto total = static_cast<double>(config_.total_timesteps);
+    const double left = has_whole_episodes(config_) ? std::max(0.0, 1.0 - steps_ / total)
+                                                    : 1.0 - iteration_ / std::ceil(total / batch_);
     const double lr = config_.anneal_lr == Anneal::kLinear ? left : 1.0;
     const double critic_rate = config_.critic_learning_rate > 0 ? config_.critic_learning_rate : config_.learning_rate;
     if (config_.anneal_lr != Anneal::kKl || iteration_ == 0) {
@@ -138,7 +139,8 @@ class ReferenceTraining {
     if (config_.clip_vloss_coef > 0)
       settings_.own_value_clip = config_.clip_vloss_coef * settings_.clip / config_.clip_coef;
     metrics_[Metric::kClipCoefficient] = settings_.clip;
-    roll_out();
+    has_whole_episodes(config_) ? play_whole_episodes() : roll_out();
+    steps_ += batch_;
     if (config_.update_mode == UpdateMode::kJoint) {
       update_jointly();
     } else {
@@ -151,6 +153,10 @@ class ReferenceTraining {
     return metrics_;
   }
 
+  /// Of the last iteration.
+  int batch() const { return batch_; }
+  const Vector& returns() const { return returns_; }
+
   Networks networks;
   Vector parameters;
   Closeness closeness;
@@ -162,6 +168,59 @@ class ReferenceTraining {
   }
   double value_of(const Vector& observation) const {
     return networks.critic.forward(parameters, networks.critic.given(parameters, observation)).back()[0];
+  }
+
+  /// One episode after the other where there is one environment; several take their steps in turn, and what has not
+  /// ended when there are enough steps is forgotten.
+  void play_whole_episodes() {
+    struct Episode {
+      std::vector<Step> steps;
+      std::vector<Sample> samples;
+    };
+    std::vector<std::vector<Episode>> played(at(config_.num_envs));
+    for (int n = 0; n < config_.num_envs; ++n) {
+      ReferenceEpisode<E>& mine = episodes_[at(n)];
+      if (mine.elapsed > 0) mine = first(n, mine.episode + 1);
+      played[at(n)].emplace_back();
+    }
+    for (batch_ = 0; batch_ < config_.num_steps;) {
+      for (int n = 0; n < config_.num_envs; ++n) {
+        Episode& now = played[at(n)].back();
+        now.samples.emplace_back();
+        now.steps.push_back(step(n, 0, episodes_[at(n)], now.samples.back()));
+        if (!now.steps.back().terminated && !now.steps.back().truncated) continue;
+        batch_ += static_cast<int>(now.steps.size());
+        played[at(n)].emplace_back();
+      }
+    }
+    batch_samples_.clear();
+    returns_.clear();
+    Vector targets, residuals, advantages;
+    for (std::vector<Episode>& of_environment : played) {
+      of_environment.pop_back();
+      for (const Episode& episode : of_environment) {
+        const std::vector<Advantage> all = advantages_of(episode.steps, 0.0, config_.gamma, config_.gae_lambda);
+        double total = 0.0, to_go = 0.0;
+        for (std::size_t t = episode.steps.size(); t-- > 0;) {
+          const Step& now = episode.steps[t];
+          to_go = now.reward + config_.gamma * (now.truncated ? now.final_value : to_go);
+          if (config_.gae_lambda == 1.0) EXPECT_NEAR(all[t].advantage, to_go - now.value, 1e-9);
+          total += now.reward;
+        }
+        returns_.push_back(total);
+        for (std::size_t t = 0; t < episode.steps.size(); ++t) {
+          batch_samples_.push_back(episode.samples[t]);
+          Sample& sample = batch_samples_.back();
+          sample.advantage = all[t].advantage;
+          sample.target = config_.value_target == ValueTarget::kDiscounted ? all[t].discounted_return
+                                                                           : sample.advantage + sample.old_value;
+          advantages.push_back(sample.advantage);
+          targets.push_back(sample.target);
+          residuals.push_back(sample.target - sample.old_value);
+        }
+      }
+    }
+    set_moments(advantages, targets, residuals);
   }
 
   void roll_out() {
@@ -193,6 +252,10 @@ class ReferenceTraining {
         residuals.push_back(sample.target - sample.old_value);
       }
     }
+    set_moments(advantages, targets, residuals);
+  }
+
+  void set_moments(const Vector& advantages, const Vector& targets, const Vector& residuals) {
     batch_mean_ = mean(advantages);
     batch_std_ = std::sqrt(sample_variance_of(advantages));
     metrics_[Metric::kExplainedVariance] = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
@@ -392,7 +455,9 @@ class ReferenceTraining {
 
   const Config config_;
   const RngKey key_;
-  const int batch_;
+  int batch_;
+  double steps_ = 0.0;
+  Vector returns_;  // of whole episodes, environment by environment
   typename E::Params params_;
   std::vector<ReferenceEpisode<E>> episodes_;
   std::vector<Sample> batch_samples_;  // (t, n) at t * N + n

@@ -144,7 +144,7 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
       }
     }
     EXPECT_EQ(state.arrays.size(), normalized ? 12u : 9u);
-    checkpoint.record = {{81.0, 82.0}, 11, 2, true, BestPolicy{83, 84.0, state.parameters()}};
+    checkpoint.record = {{81.0, 82.0}, 11, 2, true, BestPolicy{83, 84.0, state.parameters()}, 4242, 85};
     for (float& x : checkpoint.record.best->parameters) x *= 0.5f;
     save_checkpoint(run.path(), model, checkpoint, 4242, true);
     const Checkpoint loaded = load_checkpoint(checkpoint_path(run.path()), config);
@@ -154,6 +154,8 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
     EXPECT_EQ(loaded.record.evaluated_iteration, 11u);
     EXPECT_EQ(loaded.record.evaluations, 2u);
     EXPECT_TRUE(loaded.record.reached_target);
+    EXPECT_EQ(loaded.record.steps, 4242u);
+    EXPECT_EQ(loaded.record.episodes, 85u);
     ASSERT_TRUE(loaded.record.best.has_value());
     EXPECT_EQ(loaded.record.best->step, 83u);
     EXPECT_EQ(loaded.record.best->mean, 84.0);

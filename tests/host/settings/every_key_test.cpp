@@ -34,6 +34,7 @@ const Settings kContinuous = {{"env_id", "lander-continuous"}, {"hidden_width", 
 const Settings kWind = {{"env_id", "lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}};
 const Settings kSolver = {{"env_id", "lunar-lander"}, {"hidden_width", "64"}};
 const Settings kNormalized = {{"norm_obs", "true"}, {"norm_reward", "true"}};
+const Settings kEpisodes = {{"batch_mode", "episodes"}, {"num_minibatches", "1"}};
 const Settings kEvaluated = {{"eval_every", "1"}, {"eval_episodes", "5"}};
 
 const std::vector<Row> kRows = {
@@ -45,6 +46,7 @@ const std::vector<Row> kRows = {
     {"truncate_at_rollout_end", "true"},
     {"num_envs", "16"},
     {"num_steps", "8"},
+    {"batch_mode", "episodes", Shows::kInTraining, {{"num_minibatches", "1"}}},
     {"num_minibatches", "2"},
     {"update_epochs", "3"},
     {"update_mode", "separate"},
@@ -96,6 +98,7 @@ const std::vector<Row> kRows = {
     {"eval_episodes", "7", Shows::kInFiles, kEvaluated},
     {"target_return", "1", Shows::kInFiles, kEvaluated},
     {"checkpoint_every", "1", Shows::kInFiles},
+    {"log_episodes", "true", Shows::kInFiles, kEpisodes},
     {"env.sutton_barto_reward", "true"},
     {"env.gravity", "-5", Shows::kInTraining, kLander},
     {"env.enable_wind", "true", Shows::kInTraining, kLander},
@@ -138,7 +141,11 @@ std::vector<std::string> written(const Config& config) {
   std::vector<std::string> result;
   for (const auto& entry : std::filesystem::directory_iterator(*options.run_directory)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with("events.")) result.push_back(name);
+    if (!name.starts_with("events.")) {
+      result.push_back(name);
+    } else if (read_text(entry.path()).find("reward") != std::string::npos) {
+      result.push_back("events with rewards");
+    }
   }
   std::sort(result.begin(), result.end());
   for (const nlohmann::json& row : metrics_rows(*options.run_directory)) result.push_back(row.dump());
