@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Steps per second of EnvPool's LunarLander beside Perilune's landers, through the Python interface of both.
+"""Steps per second of EnvPool's LunarLander and BipedalWalker beside Perilune's, through the Python interface of both.
 
   python bench/peer_envpool.py [--package build/release/python] [--seconds 2] [--threads N]
 
@@ -17,17 +17,24 @@ import numpy as np
 
 from harness import command_line, parser_of, processor
 
-OURS = {
-    "exact": ("LunarLander-v3", {}),
-    "fast": ("LunarLander-v3", {"fast_solver": True}),
-    "simplified": ("Lander-v0", {}),
+ACTIONS = {
+    "LunarLander-v3": lambda rng, num_envs: rng.integers(0, 4, num_envs).astype(np.int32),
+    "BipedalWalker-v3": lambda rng, num_envs: rng.uniform(-1, 1, (num_envs, 4)).astype(np.float32),
 }
+# EnvPool's environment, our name for what stands beside it, our environment and its parameters.
+OURS = [
+    ("LunarLander-v3", "exact", "LunarLander-v3", {}),
+    ("LunarLander-v3", "fast", "LunarLander-v3", {"fast_solver": True}),
+    ("LunarLander-v3", "simplified", "Lander-v0", {}),
+    ("BipedalWalker-v3", "exact", "BipedalWalker-v3", {}),
+    ("BipedalWalker-v3", "fast", "BipedalWalker-v3", {"fast_solver": True}),
+]
 
 
-def rate(step, num_envs, seconds):
-    """Steps of single environments per second; step takes actions [N]."""
+def rate(step, actions_of, num_envs, seconds):
+    """Steps of single environments per second."""
     rng = np.random.default_rng(1)
-    actions = [rng.integers(0, 4, num_envs).astype(np.int32) for _ in range(8)]
+    actions = [actions_of(rng, num_envs) for _ in range(8)]
     for some in actions:
         step(some)
     calls, begin = 0, time.perf_counter()
@@ -46,12 +53,37 @@ def ours(environment, parameters, num_envs, threads):
     return envs.step
 
 
-def theirs(num_envs, threads):
+def theirs(environment, num_envs, threads):
     import envpool
 
-    envs = envpool.make("LunarLander-v3", env_type="gymnasium", num_envs=num_envs, num_threads=threads)
+    envs = envpool.make(environment, env_type="gymnasium", num_envs=num_envs, num_threads=threads)
     envs.reset()
     return envs.step
+
+
+def measure(environment, options):
+    """EnvPool's rates of an environment by the number of environments, and a row for each of ours beside its best."""
+    subjects = {n: (n, theirs(environment, n, options.threads)) for n in (16, 64, 256)}
+    beside = [row[1:] for row in OURS if row[0] == environment]
+    subjects |= {name: (1024, ours(own, parameters, 1024, options.threads)) for name, own, parameters in beside}
+    rates = dict.fromkeys(subjects, 0.0)
+    for _ in range(options.repeat):
+        for name, (num_envs, step) in subjects.items():
+            rates[name] = max(rates[name], rate(step, ACTIONS[environment], num_envs, options.seconds))
+    peers = {n: round(value) for n, value in rates.items() if isinstance(n, int)}
+    rows = [
+        {
+            "solver": name,
+            "environment": own,
+            "num_envs": 1024,
+            "steps_per_second": round(rates[name]),
+            "peer": environment,
+            "peer_steps_per_second": max(peers.values()),
+            "ratio": round(rates[name] / max(peers.values()), 2),
+        }
+        for name, own, _ in beside
+    ]
+    return peers, rows
 
 
 def main():
@@ -62,26 +94,7 @@ def main():
     options = parser.parse_args()
     sys.path.insert(0, str(options.package))
 
-    subjects = {f"envpool {n}": (n, theirs(n, options.threads)) for n in (16, 64, 256)}
-    subjects |= {
-        name: (1024, ours(environment, parameters, 1024, options.threads))
-        for name, (environment, parameters) in OURS.items()
-    }
-    rates = dict.fromkeys(subjects, 0.0)
-    for _ in range(options.repeat):
-        for name, (num_envs, step) in subjects.items():
-            rates[name] = max(rates[name], rate(step, num_envs, options.seconds))
-    reference = max(value for name, value in rates.items() if name.startswith("envpool"))
-    rows = [
-        {
-            "solver": name,
-            "environment": OURS[name][0],
-            "num_envs": 1024,
-            "steps_per_second": round(rates[name]),
-            "ratio": round(rates[name] / reference, 2),
-        }
-        for name in OURS
-    ]
+    results = {environment: measure(environment, options) for environment in ACTIONS}
     import envpool
 
     import perilune
@@ -95,11 +108,8 @@ def main():
                 "threads": options.threads,
                 "command": command_line(),
                 "envpool": envpool.__version__,
-                "envpool_steps_per_second": round(reference),
-                "envpool_by_num_envs": {
-                    name.split()[1]: round(value) for name, value in rates.items() if name.startswith("envpool")
-                },
-                "rows": rows,
+                "envpool_by_num_envs": {environment: peers for environment, (peers, _) in results.items()},
+                "rows": [row for _, rows in results.values() for row in rows],
             },
             indent=1,
         )

@@ -101,8 +101,8 @@ def envpool_rows(result):
         yield (
             f"{row['environment']}, {row['solver']}: `envs.step` of {row['num_envs']} environments from Python",
             (
-                f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's LunarLander-v3, "
-                f"{number(result['envpool_steps_per_second'])} in the same run)"
+                f"{number(row['steps_per_second'])} steps/s ({row['ratio']:.3g} x EnvPool's {row['peer']}, "
+                f"{number(row['peer_steps_per_second'])} in the same run)"
             ),
             result["command"],
         )
