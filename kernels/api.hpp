@@ -184,13 +184,13 @@ struct RolloutArgs {
 
 struct GaeArgs {
   Hyperparameters hyper;
-  Control* control;               ///< advantage and target moments are left there
-  const float* rewards;           ///< [T][N]
-  float* values;                  ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
-  const std::uint8_t* ends;       ///< [T][N]
-  float* advantages;              ///< [T][N]; may be the rewards array
-  float* moments;                 ///< [kBatchMoments][gae blocks]
-  std::int32_t count, num_steps;  ///< N, T
+  Control* control;                ///< advantage and target moments are left there
+  const float* rewards;            ///< [T][N]
+  float* values;                   ///< [T+1][N]; rows 0..T-1 are replaced by the value targets
+  const std::uint8_t* ends;        ///< [T][N]
+  float* advantages;               ///< [T][N]; may be the rewards array
+  float* moments;                  ///< [kBatchMoments][gae blocks]
+  std::int32_t count, num_steps;   ///< N, T
   const float* lengths = nullptr;  ///< [N]: how many of an environment's steps there are, the last an end; null: T
 };
 /// What a batch's moments are of: advantage, target, target - value.
@@ -276,7 +276,7 @@ struct ApplyGradientsArgs {
 struct BeginIterationArgs {
   Hyperparameters hyper;
   Control* control;
-  float* running;  ///< [kMetrics]
+  float* running;                 ///< [kMetrics]
   std::uint64_t total_steps = 0;  ///< over which values are annealed, as control->steps counts; 0: over iterations
 };
 

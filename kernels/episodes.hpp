@@ -1,9 +1,9 @@
 // Batches of whole episodes: when a rollout has enough of them, and which samples these are.
 //
-// All environments begin fresh episodes and go on, step by step and from episode to episode, until those that have ended
-// are of WholeEpisodes::least_steps together; what then still runs is dropped, and its environment begins anew in the
-// next rollout. One environment alone thus plays one whole episode after the other. The batch has an environment's first
-// EpisodeSums::total_length steps, environment by environment.
+// All environments begin fresh episodes and go on, step by step and from episode to episode, until those that have
+// ended are of WholeEpisodes::least_steps together; what then still runs is dropped, and its environment begins anew in
+// the next rollout. One environment alone thus plays one whole episode after the other. The batch has an environment's
+// first EpisodeSums::total_length steps, environment by environment.
 #pragma once
 
 #include "kernels/environment_lane.hpp"

@@ -221,7 +221,8 @@ struct GaeScan {
                   if constexpr (kWhole) {
                     Moments<Real>& moments = mine.moments[k];
                     const Real left = length[lane] - Real(static_cast<float>(t));  // steps that count, from this one on
-                    const Mask<Real> is_first = left == Real(1.0f) || (left > Real(1.0f) && Mask<Real>(t + 1 == mine.to));
+                    const Mask<Real> is_first =
+                        left == Real(1.0f) || (left > Real(1.0f) && Mask<Real>(t + 1 == mine.to));
                     moments.origin = select(is_first, quantities[k], moments.origin);
                     moments.add(select(left > Real(0.0f), quantities[k], moments.origin));
                   } else {

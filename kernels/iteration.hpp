@@ -144,8 +144,8 @@ struct Iteration {
   Hyperparameters hyper;
   Network actor, critic;
   std::int32_t num_envs, num_steps;
-  /// Above 0: the batch is of whole episodes, of at least so many steps together, and num_steps is how many there is room
-  /// for, episode_rows().
+  /// Above 0: the batch is of whole episodes, of at least so many steps together, and num_steps is how many there is
+  /// room for, episode_rows().
   std::int32_t whole_steps = 0;
   std::uint64_t total_steps = 0;  ///< over which values are annealed then
   std::uint32_t max_episode_steps;
@@ -392,8 +392,8 @@ void launch_separate_iterations(const Iteration& iteration, Scopes& scopes, Queu
   }
 }
 
-/// Steps of each environment after which the episodes that have ended are of `least` together at the latest: all but the
-/// last max_episode_steps - 1 of each are of such.
+/// Steps of each environment after which the episodes that have ended are of `least` together at the latest: all but
+/// the last max_episode_steps - 1 of each are of such.
 constexpr std::int64_t episode_rows(std::int64_t least, std::int64_t envs, std::int64_t max_episode_steps) {
   return (least + envs - 1) / envs + max_episode_steps - 1;
 }

@@ -15,7 +15,8 @@
 //   storage_bytes(floats)             of a block's storage, given what its kernel asks for
 //   read(pointer, queue)              the float there once everything launched has run; not while a graph is captured
 //   skips(control, losses)            whether an update is known now to be skipped; false where that shows only later
-//   samples(control, most)            of a batch of whole episodes, where they are known now; else the most there may be
+//   samples(control, most)            of a batch of whole episodes, where they are known now; else the most there may
+//   be
 // All launches go through launch_blocks below: one place for whoever gives a launch several arguments at once.
 #pragma once
 

@@ -185,7 +185,8 @@ struct LayerwiseObserve {
     block.lanes([&](typename B::Lane lane) {
       EnvironmentLane<E, Real> mine;
       load_environment<E>(block, batch, range.first, lane, mine);
-      const bool whole = args.rollout.whole.least_steps > 0;
+      // After a NaN states stay as they are, for who looks for its cause.
+      const bool whole = args.rollout.whole.least_steps > 0 && !is_over(args.rollout);
       if (whole) drop_episode<E>(params, batch.key, range.numbers(block, lane), mine);
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);

@@ -74,8 +74,8 @@ inline constexpr const char* kNonFiniteNames[] = {"nothing", "the policy loss", 
 struct IterationMetrics {
   std::uint32_t iteration;  ///< 1-based
   NonFinite nonfinite;
-  float values[kMetrics];    ///< by Metric
-  std::uint32_t steps = 0;   ///< of its batch
+  float values[kMetrics];   ///< by Metric
+  std::uint32_t steps = 0;  ///< of its batch
 };
 inline constexpr int kMetricsRing = 1024;  ///< rows kept: how many iterations the host may be behind
 

@@ -105,8 +105,8 @@ struct ReduceGradients {
     arrays[kLossSums + 1] = args.square_sums + actor_blocks;
     sizes[kLossSums + 1] = block.count() - actor_blocks;
     const Sums<kLossSums + 2> sums = sum_arrays(block, arrays, sizes);
-    const float samples = args.minibatch_size > 0 ? static_cast<float>(args.minibatch_size)
-                                                  : static_cast<float>(args.control->samples);
+    const float samples =
+        args.minibatch_size > 0 ? static_cast<float>(args.minibatch_size) : static_cast<float>(args.control->samples);
     Verdict verdict{};
     PERILUNE_UNROLL
     for (int k = 0; k < kLossSums; ++k) verdict.mean[k] = sums[k] / samples;

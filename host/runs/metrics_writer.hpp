@@ -34,7 +34,7 @@ struct MetricValue {
 struct MetricsEnd {
   std::uint64_t iteration = 0;
   std::uint64_t step = 0;
-  std::uint64_t rows = 0;  // of that iteration
+  std::uint64_t rows = 0;      // of that iteration
   std::uint64_t episodes = 0;  // that were logged
 };
 

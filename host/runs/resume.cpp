@@ -116,10 +116,12 @@ std::vector<std::string> schedule_notes(const Config& before, const Config& afte
     }
     const double next = annealed(schedule.value(after), anneal, done, count);
     if (next == annealed(schedule.value(before), old_anneal, done, old_count)) continue;
-    notes.push_back(formatted(
-        "{}: {:.3g} {}, {:.3g} in the next, then {}", schedule.name,
-        annealed(schedule.value(before), old_anneal, last, old_count), whole_episodes ? "before" : "in the last iteration", next,
-        anneal == Anneal::kNone ? "constant" : formatted("linearly to 0 at step {}", whole_episodes ? count : count * batch_size(after))));
+    notes.push_back(formatted("{}: {:.3g} {}, {:.3g} in the next, then {}", schedule.name,
+                              annealed(schedule.value(before), old_anneal, last, old_count),
+                              whole_episodes ? "before" : "in the last iteration", next,
+                              anneal == Anneal::kNone ? "constant"
+                                                      : formatted("linearly to 0 at step {}",
+                                                                  whole_episodes ? count : count * batch_size(after))));
   }
   return notes;
 }
@@ -135,8 +137,8 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
       resumed.notes.push_back(formatted("{} = {} from here on, {} before", key, value_text(resumed.config, key),
                                         value_text(checkpoint->config, key)));
     }
-    for (std::string& note : schedule_notes(checkpoint->config, resumed.config, checkpoint->state.iteration,
-                                            checkpoint->record.steps)) {
+    for (std::string& note :
+         schedule_notes(checkpoint->config, resumed.config, checkpoint->state.iteration, checkpoint->record.steps)) {
       resumed.notes.push_back(std::move(note));
     }
     resumed.state = std::move(checkpoint->state);

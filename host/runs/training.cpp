@@ -120,8 +120,8 @@ void Run::plan() {
   }
   if (!options_.on_plan) return;
   options_.on_plan({directory(), device_.description(), trainer_.precision(), trainer_.networks(),
-                    trainer_.arena().total_bytes(), trainer_.arena().table(), trainer_.iterations(),
-                    total_steps(), first_step_, start_.notes});
+                    trainer_.arena().total_bytes(), trainer_.arena().table(), trainer_.iterations(), total_steps(),
+                    first_step_, start_.notes});
 }
 
 // The iteration at which the host next has something to do: a checkpoint, an evaluation or the end.

@@ -42,20 +42,19 @@ void validate_whole_episodes(const Config& config) {
   constexpr std::int64_t kMostRows = 1 << 24;
   constexpr std::int64_t kMostSamples = std::numeric_limits<int>::max();
   if (most_rows(config) > kMostRows || most_samples(config) > kMostSamples) {
-    throw UsageError(
-        formatted("batch_mode = episodes with num_steps = {}, num_envs = {} and episodes of up to {} steps needs room "
-                  "for {} steps of each environment - allowed: up to {}, and {} of all together - lower "
-                  "max_episode_steps, num_steps or num_envs",
-                  config.num_steps, config.num_envs, episode_limit(config), most_rows(config), kMostRows, kMostSamples));
+    throw UsageError(formatted(
+        "batch_mode = episodes with num_steps = {}, num_envs = {} and episodes of up to {} steps needs room "
+        "for {} steps of each environment - allowed: up to {}, and {} of all together - lower "
+        "max_episode_steps, num_steps or num_envs",
+        config.num_steps, config.num_envs, episode_limit(config), most_rows(config), kMostRows, kMostSamples));
   }
 }
 
 void validate_batch(const Config& config) {
   const std::int64_t batch = batch_size(config);
-  const std::string product =
-      has_whole_episodes(config)
-          ? formatted("num_steps = {}", batch)
-          : formatted("num_envs * num_steps = {} * {} = {}", config.num_envs, config.num_steps, batch);
+  const std::string product = has_whole_episodes(config) ? formatted("num_steps = {}", batch)
+                                                         : formatted("num_envs * num_steps = {} * {} = {}",
+                                                                     config.num_envs, config.num_steps, batch);
   if (batch > std::numeric_limits<int>::max()) {
     throw UsageError(
         formatted("{} is too large - allowed: up to {} - lower one of them", product, std::numeric_limits<int>::max()));
@@ -284,11 +283,13 @@ std::vector<std::string> contradictions(const Config& config) {
   }
   const auto limit = static_cast<std::int64_t>(episode_limit(config));
   if (has_whole_episodes(config) && config.num_envs > 1 && config.num_envs * limit > config.num_steps) {
-    list.push_back(formatted(
-        "num_envs = {} with batch_mode = episodes: episodes that still run when there are num_steps = {} steps of others "
-        "are dropped, so that of episodes of up to {} steps short ones are learned from more often than they occur - lower "
-        "num_envs to 1, or raise num_steps",
-        config.num_envs, config.num_steps, limit));
+    list.push_back(
+        formatted("num_envs = {} with batch_mode = episodes: episodes that still run when there are num_steps = {} "
+                  "steps of others "
+                  "are dropped, so that of episodes of up to {} steps short ones are learned from more often than they "
+                  "occur - lower "
+                  "num_envs to 1, or raise num_steps",
+                  config.num_envs, config.num_steps, limit));
   }
   if (config.truncate_at_rollout_end && config.num_steps < limit) {
     list.push_back(formatted(

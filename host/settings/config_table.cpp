@@ -42,7 +42,7 @@ constexpr Named<std::optional<Precision>> kPrecisions[] = {{"auto", std::nullopt
                                                            {kPrecisionNames[1], Precision::kTf32},
                                                            {kPrecisionNames[2], Precision::kBf16}};
 constexpr Named<Config::BatchMode> kBatchModes[] = {{"steps", Config::BatchMode::kSteps},
-                                                     {"episodes", Config::BatchMode::kEpisodes}};
+                                                    {"episodes", Config::BatchMode::kEpisodes}};
 constexpr Named<Config::Fused> kFused[] = {
     {"auto", Config::Fused::kAuto}, {"true", Config::Fused::kTrue}, {"false", Config::Fused::kFalse}};
 

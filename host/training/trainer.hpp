@@ -65,7 +65,7 @@ class Trainer {
   Precision precision() const { return precision_; }
   std::string networks() const { return networks_text(config_, kernels_, device_, precision_); }
   std::uint32_t iterations() const { return iterations_; }  // total_timesteps in whole iterations, rounded up
-  std::uint64_t steps_per_iteration() const;   // of whole episodes, at most
+  std::uint64_t steps_per_iteration() const;                // of whole episodes, at most
 
   // Takes the memory and starts from `state`, or afresh: from these parameters [model floats], or if there are none
   // from drawn ones. use_graph: see Device::record.

@@ -170,8 +170,8 @@ class ReferenceTraining {
     return networks.critic.forward(parameters, observation).back()[0];
   }
 
-  /// One episode after the other where there is one environment; several take their steps in turn, and what has not ended
-  /// when there are enough steps is forgotten.
+  /// One episode after the other where there is one environment; several take their steps in turn, and what has not
+  /// ended when there are enough steps is forgotten.
   void play_whole_episodes() {
     struct Episode {
       std::vector<Step> steps;
@@ -204,7 +204,9 @@ class ReferenceTraining {
         for (std::size_t t = episode.steps.size(); t-- > 0;) {
           const Step& now = episode.steps[t];
           to_go = now.reward + config_.gamma * (now.truncated ? now.final_value : to_go);
-          if (config_.gae_lambda == 1.0) EXPECT_NEAR(all[t].advantage, to_go - now.value, 1e-9);
+          if (config_.gae_lambda == 1.0) {
+            EXPECT_NEAR(all[t].advantage, to_go - now.value, 1e-9);
+          }
           total += now.reward;
         }
         returns_.push_back(total);

@@ -152,6 +152,32 @@ TEST(MetricsWriter, OfTheLastIterationOnlyTheRowsOfTheCheckpointStay) {
   }
 }
 
+// Episodes are numbered apart from steps: those of iteration i, of which there are i % 3, come before its row.
+void write_with_episodes(const fs::path& run, std::uint64_t first, std::uint64_t last) {
+  std::uint64_t episodes = 0;
+  for (std::uint64_t iteration = 1; iteration < first; ++iteration) episodes += iteration % 3;
+  MetricsWriter writer(run, {first - 1, (first - 1) * 512, 1, episodes});
+  for (std::uint64_t iteration = first; iteration <= last; ++iteration) {
+    const std::vector<float> returns(iteration % 3, static_cast<float>(iteration));
+    writer.write_episodes(episodes, 1.5, returns);
+    episodes += returns.size();
+    write_row(writer, iteration);
+  }
+}
+
+TEST(MetricsWriter, EpisodesAreCutBackWithTheirIterations) {
+  const test::TemporaryDirectory straight;
+  write_with_episodes(straight.path(), 1, 20);
+  for (const std::uint64_t checkpoint : {0, 1, 4, 8, 12}) {
+    const test::TemporaryDirectory resumed;
+    write_with_episodes(resumed.path(), 1, 13);
+    write_with_episodes(resumed.path(), checkpoint + 1, 20);
+    EXPECT_EQ(read_text(straight / "metrics.jsonl"), read_text(resumed / "metrics.jsonl"));
+    EXPECT_EQ(read_text(events_file(straight.path())).substr(40), read_text(events_file(resumed.path())).substr(40))
+        << checkpoint;
+  }
+}
+
 TEST(MetricsWriter, CutsOffWhatAKilledProcessLeft) {
   const test::TemporaryDirectory whole;
   write_rows(whole.path(), 1, 5);

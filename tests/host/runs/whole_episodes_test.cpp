@@ -40,10 +40,17 @@ constexpr std::uint64_t kTotalSteps = 700;
 
 TrainingOptions options_of(const Mode& mode, const std::filesystem::path& directory) {
   TrainingOptions options;
-  Settings all = {{"batch_mode", "episodes"}, {"num_minibatches", "1"}, {"num_steps", "110"},
-                  {"hidden_width", "16"},     {"precision", "fp32"},    {"learning_rate", "0.005"},
-                  {"eval_every", "2"},        {"eval_episodes", "5"},   {"seed", "3"},
-                  {"log_episodes", "true"},   {"total_timesteps", std::to_string(kTotalSteps)}};
+  Settings all = {{"batch_mode", "episodes"},
+                  {"num_minibatches", "1"},
+                  {"num_steps", "110"},
+                  {"hidden_width", "16"},
+                  {"precision", "fp32"},
+                  {"learning_rate", "0.005"},
+                  {"eval_every", "2"},
+                  {"eval_episodes", "5"},
+                  {"seed", "3"},
+                  {"log_episodes", "true"},
+                  {"total_timesteps", std::to_string(kTotalSteps)}};
   all.insert(all.end(), mode.settings.begin(), mode.settings.end());
   for (const auto& [key, value] : all) set_key(options.config, key, value);
   options.run_directory = directory;

@@ -72,10 +72,10 @@ TEST(ConfigChecks, WholeEpisodes) {
     return with(all);
   };
   EXPECT_EQ(limited("16777214"), "no error");
-  EXPECT_THAT(limited("16777215"),
-              AllOf(HasSubstr("needs room for 16777217 steps of each environment"), HasSubstr("up to 16777216"),
-                    HasSubstr("lower max_episode_steps")));
-  EXPECT_THAT(with({{"num_envs", "4194304"}, {"max_episode_steps", "600"}}), HasSubstr("and 2147483647 of all together"));
+  EXPECT_THAT(limited("16777215"), AllOf(HasSubstr("needs room for 16777217 steps of each environment"),
+                                         HasSubstr("up to 16777216"), HasSubstr("lower max_episode_steps")));
+  EXPECT_THAT(with({{"num_envs", "4194304"}, {"max_episode_steps", "600"}}),
+              HasSubstr("and 2147483647 of all together"));
 }
 
 TEST(ConfigChecks, WholeEpisodesOfManyEnvironmentsAreWarnedOf) {

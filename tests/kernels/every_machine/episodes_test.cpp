@@ -1,5 +1,5 @@
-// Batches of whole episodes on every machine: which samples they have, what these learn, and that the rest is forgotten.
-// The whole of an iteration is compared in tests/host/training/trainer_reference_test.cpp.
+// Batches of whole episodes on every machine: which samples they have, what these learn, and that the rest is
+// forgotten. The whole of an iteration is compared in tests/host/training/trainer_reference_test.cpp.
 #include "tests/kernels/whole_iteration.hpp"
 
 namespace perilune::test {
@@ -80,8 +80,7 @@ void EpisodesTest::check(const WholeIteration& training, std::size_t iteration, 
 
 TEST_P(EpisodesTest, AreWholeAndEnough) {
   if (!tests(0, 2)) return;
-  for (const EpisodeShape shape :
-       {EpisodeShape{1, 1}, {1, 50}, {7, 1}, {7, 100}, {37, 500}, {65, 1000}}) {
+  for (const EpisodeShape shape : {EpisodeShape{1, 1}, {1, 50}, {7, 1}, {7, 100}, {37, 500}, {65, 1000}}) {
     SCOPED_TRACE(std::to_string(shape.environments) + " environments, " + std::to_string(shape.least_steps) + " steps");
     WholeIteration training(subject(), machine(), 1, true, kCartPole, shape);
     training.plan.hyper.gae_lambda = 1.0f;
