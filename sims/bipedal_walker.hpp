@@ -182,23 +182,32 @@ struct BipedalWalker {
 
   template <class Real>
   struct State {
-    static constexpr int kFields = 410;
+    static constexpr int kFields = 420;
     walker::World<Real> world;
-    Real shaping;  // the potential whose change is the reward
+    Real lidar[walker::kRays];  // as the last step left it
+    Real shaping;               // the potential whose change is the reward
 
     template <class F>
     PERILUNE_HD void fields(F&& f) {
-      world.fields(f), f(shaping);
+      each_field(*this, f);
     }
     template <class F>
     PERILUNE_HD void fields(F&& f) const {
-      world.fields(f), f(shaping);
+      each_field(*this, f);
+    }
+
+   private:
+    template <class S, class F>
+    PERILUNE_HD static void each_field(S& s, F& f) {
+      s.world.fields(f);
+      for (auto& ray : s.lidar) f(ray);
+      f(s.shaping);
     }
   };
 
  private:
-  static constexpr FieldNames<410> kNames = [] {
-    FieldNames<410> names;
+  static constexpr FieldNames<420> kNames = [] {
+    FieldNames<420> names;
     for (const char* body : {"hull_", "upper_leg1_", "lower_leg1_", "upper_leg2_", "lower_leg2_"}) {
       names.add_all(body, {"x", "y", "angle", "vx", "vy", "spin"});
     }
@@ -218,12 +227,13 @@ struct BipedalWalker {
     }
     names.add_all("", {"leg1_contact", "leg2_contact", "quiet_time"});
     names.add_numbered("height", walker::kHeights);
+    names.add_numbered("lidar", walker::kRays);
     names.add("shaping");
     return names;
   }();
 
  public:
-  static constexpr std::array<const char*, 410> kFieldNames = pointers(kNames);
+  static constexpr std::array<const char*, 420> kFieldNames = pointers(kNames);
 
   template <class Real, class Rng>
   PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
@@ -263,7 +273,7 @@ struct BipedalWalker {
       to[3] = Real(math::divide_by_constant(N(lower.spin - upper.spin), walker::kKneeSpeed));
       to[4] = world.leg_contact[leg];
     }
-    walker::cast_rays(world, hull.frame(walker::hull_mass()).origin, out + 14);
+    for (int i = 0; i < walker::kRays; ++i) out[14 + i] = state.lidar[i];
   }
 
   /// The hull, the upper and lower part of the first leg, and of the second one.
@@ -287,7 +297,9 @@ struct BipedalWalker {
     const walker::Motors<Real> motors = walker::motors_of<Real>(action);
     const Mask<Real> crashed = walker::World<Real>::step(world, params.fast, motors, force);
     const Body<Real>& hull = world.bodies[walker::kHull];
-    const N x(hull.frame(walker::hull_mass()).origin.x);
+    const Vec2<Real> origin = hull.frame(walker::hull_mass()).origin;
+    walker::cast_rays(world, origin, state.lidar);
+    const N x(origin.x);
     const N shaping = math::constant<N>(130 / walker::kScale) * x - N(5.0f) * abs(N(hull.angle));
     N reward = shaping - N(state.shaping);
     for (const N& a : action) reward = reward - math::constant<N>(0.00035 * walker::kMotorTorque) * min(abs(a), N(1.0f));

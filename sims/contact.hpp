@@ -101,6 +101,7 @@ struct Manifold {
     PERILUNE_UNROLL
     for (int i = 0; i < 2; ++i) {
       const Mask<Real> present = i == 0 ? touching : two;
+      if (i == 1 && !any(two)) break;
       const PositionPoint at = position_point(body.frame(mass), i);
       least = select(present, min(least, at.separation), least);
       const Real correction = clamp(Real(baumgarte) * (at.separation + Real(physics::kLinearSlop)),
@@ -342,11 +343,29 @@ struct Contact {
   /// Says where an impulse changed. `kRelax`: goes further than to the solution.
   template <bool kRelax = false>
   PERILUNE_HD Mask<Real> solve_velocity(const MassData& mass, Body<Real>& body) {
-    const Real zero(0.0f);
+    // Where there is one point, the second one's impulses stay 0: what they add may be left out.
+    return any(block) ? solve_points<2, kRelax>(mass, body) : solve_points<1, kRelax>(mass, body);
+  }
+
+  /// What the next step begins with.
+  PERILUNE_HD void store_impulses(StoredContact<Real>& stored) const {
+    PERILUNE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const Mask<Real> solved = i == 0 ? touching : block;
+      StoredPoint<Real>& to = stored.points[i];
+      to.normal_impulse = select(solved, normal_impulse[i], to.normal_impulse);
+      to.tangent_impulse = select(solved, tangent_impulse[i], to.tangent_impulse);
+    }
+  }
+
+ private:
+  template <int kPoints, bool kRelax>
+  PERILUNE_HD Mask<Real> solve_points(const MassData& mass, Body<Real>& body) {
+    const Real zero(0.0f), further(physics::kOverRelaxation);
     Mask<Real> changed(false);
     const Vec2<Real> tangent = right_normal(normal);
     PERILUNE_UNROLL
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kPoints; ++i) {
       const Real limit = friction * normal_impulse[i];
       const Real impulse =
           clamp(tangent_impulse[i] - tangent_mass[i] * dot(body.velocity_at(r[i]), tangent), -limit, limit);
@@ -354,8 +373,15 @@ struct Contact {
       changed = changed || impulse != tangent_impulse[i];
       tangent_impulse[i] = impulse;
     }
-    const Real a1 = normal_impulse[0], a2 = normal_impulse[1];
     const Real v1 = dot(body.velocity_at(r[0]), normal);
+    const Real a1 = normal_impulse[0];
+    const Real alone = max(a1 - normal_mass[0] * v1, zero);
+    if constexpr (kPoints == 1) {
+      normal_impulse[0] = kRelax ? max(a1 + further * (alone - a1), zero) : alone;
+      body.apply_impulse(mass, r[0], (normal_impulse[0] - a1) * normal);
+      return changed || normal_impulse[0] != a1;
+    }
+    const Real a2 = normal_impulse[1];
     const Real v2 = dot(body.velocity_at(r[1]), normal);
     // Velocities without the impulses given so far; then whichever of the four combinations of
     // "pushes" and "parts" is consistent, the first one found. If rounding leaves none, no change.
@@ -369,11 +395,9 @@ struct Contact {
     const Mask<Real> none = b1 >= zero && b2 >= zero;
     const Real x1 = select(both, both1, select(first, only1, select(second || none, zero, a1)));
     const Real x2 = select(both, both2, select(first, zero, select(second, only2, select(none, zero, a2))));
-    const Real alone = max(a1 - normal_mass[0] * v1, zero);
     normal_impulse[0] = select(block, x1, alone);
     normal_impulse[1] = select(block, x2, a2);
     if constexpr (kRelax) {
-      const Real further(physics::kOverRelaxation);
       normal_impulse[0] = max(a1 + further * (normal_impulse[0] - a1), zero);
       normal_impulse[1] = max(a2 + further * (normal_impulse[1] - a2), zero);
     }
@@ -382,17 +406,6 @@ struct Contact {
     body.velocity = body.velocity + Real(mass.inverse_mass) * (p1 + p2);
     body.spin = body.spin + Real(mass.inverse_inertia) * (cross(r[0], p1) + cross(r[1], p2));
     return changed || normal_impulse[0] != a1 || normal_impulse[1] != a2;
-  }
-
-  /// What the next step begins with.
-  PERILUNE_HD void store_impulses(StoredContact<Real>& stored) const {
-    PERILUNE_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const Mask<Real> solved = i == 0 ? touching : block;
-      StoredPoint<Real>& to = stored.points[i];
-      to.normal_impulse = select(solved, normal_impulse[i], to.normal_impulse);
-      to.tangent_impulse = select(solved, tangent_impulse[i], to.tangent_impulse);
-    }
   }
 };
 

@@ -5,6 +5,8 @@
 // them mass(body), joint(i), joint_a(i), joint_b(i), slot_body(i), slot_friction(i). Joints and slots
 // are solved in the order of their numbers. A slot that touches in no lane costs a test at most.
 //
+// A body's slots follow each other, kSlotsPerBody of them.
+//
 // Exact is Box2D, with the iterations that it was asked for. Fast solves each joint's point, limit
 // and motor at once and over-relaxes, so that it needs fewer: its steps differ, and trajectories
 // with them, but where they lead to on average hardly does.
@@ -29,6 +31,7 @@ struct Island {
   static constexpr int kBodies = Model::kBodies;
   static constexpr int kJoints = Model::kJoints;
   static constexpr int kSlots = Model::kSlots;
+  static constexpr int kSlotsPerBody = Model::kSlotsPerBody;
 
   Body<Real> bodies[kBodies];
   RevoluteImpulses<Real> joint_impulses[kJoints];
@@ -38,29 +41,29 @@ struct Island {
 
   /// The slots that touch in any lane.
   struct Used {
-    bool slot[kSlots];
-    int count;
-    int numbers[kSlots];
+    bool slot[kSlots] = {};
 
-    PERILUNE_HD Used() : slot{}, count(0) {}
-    PERILUNE_HD explicit Used(const Manifold<Real> (&manifolds)[kSlots]) : count(0) {
+    Used() = default;
+    PERILUNE_HD explicit Used(const Manifold<Real> (&manifolds)[kSlots]) {
       PERILUNE_UNROLL
-      for (int s = 0; s < kSlots; ++s) {
-        slot[s] = any(manifolds[s].touching);
-        if (slot[s]) numbers[count++] = s;
-      }
+      for (int s = 0; s < kSlots; ++s) slot[s] = any(manifolds[s].touching);
     }
-    /// f(slot) for each: of few slots one after the other, so that their bodies can be registers.
+    /// f(slot) for each, a body's in their order; those of several bodies in turn, as they need not wait for each other.
     template <class F>
     PERILUNE_HD void each(F&& f) const {
+      const auto turn = [&](int k) PERILUNE_INLINED {
+        PERILUNE_UNROLL
+        for (int first = 0; first < kSlots; first += kSlotsPerBody) {
+          if (slot[first + k]) f(first + k);
+        }
+      };
+      // Of few slots one after the other, so that what they use can be registers.
       if constexpr (kSlots <= 8) {
         PERILUNE_UNROLL
-        for (int s = 0; s < kSlots; ++s) {
-          if (slot[s]) f(s);
-        }
+        for (int k = 0; k < kSlotsPerBody; ++k) turn(k);
       } else {
         PERILUNE_ROLLED
-        for (int i = 0; i < count; ++i) f(numbers[i]);
+        for (int k = 0; k < kSlotsPerBody; ++k) turn(k);
       }
     }
   };

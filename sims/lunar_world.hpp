@@ -28,7 +28,8 @@ struct HullShape {
     constexpr float y[] = {0.0f, 0.173785329f, 1.0f, 0.173785329f, 0.0f, -1.0f};
     return {x[i], y[i]};
   }
-  PERILUNE_HD static constexpr Vec2<float> centroid() { return {0.0f, 0.101307191f}; }
+  /// Box2D's: summed in another order than the centre of mass, and so off in last bits.
+  PERILUNE_HD static constexpr Vec2<float> centroid() { return {3.86708310e-9f, 0.101307176f}; }
 };
 struct LegShape {
   static constexpr int kVertices = 4;

@@ -8,11 +8,11 @@ calls it, so only with the same sines can its bodies be reproduced to the bit).
 
 import ctypes
 import math
-from pathlib import Path
 
 import numpy as np
 from gymnasium.envs.box2d import lunar_lander
 from gymnasium.utils.seeding import np_random
+from recording import columns, states, write
 
 # Seeds of the heuristic's episodes: 1003, 4004 and 4019 have a leg slide over a vertex of the ground.
 EPISODES = [
@@ -48,14 +48,6 @@ class Recorder:
         return drawn
 
 
-def bodies(env):
-    return [
-        x
-        for b in [env.lander, *env.legs]
-        for x in (b.position.x, b.position.y, b.angle, b.linearVelocity.x, b.linearVelocity.y, b.angularVelocity)
-    ]
-
-
 def episode(continuous, wind, heuristic, seed):
     env = lunar_lander.LunarLander(continuous=continuous, enable_wind=wind)
     env._np_random = Recorder(seed)
@@ -63,7 +55,7 @@ def episode(continuous, wind, heuristic, seed):
     observation = env.reset()[0]
     drawn = env._np_random.take()
     start, dispersion = drawn[: 16 if wind else 14], drawn[-2:]
-    rows = [[seed, 0, 0, 0, *dispersion, 0, 0, *observation, *bodies(env)]]
+    rows = [[seed, 0, 0, 0, *dispersion, 0, 0, *observation, *states([env.lander, *env.legs])]]
     for t in range(1, 1001):
         if heuristic:
             action = lunar_lander.heuristic(env, observation)
@@ -73,21 +65,11 @@ def episode(continuous, wind, heuristic, seed):
             action = np.asarray(action, np.float32)
         observation, reward, terminated, _, _ = env.step(action)
         pair = list(map(float, action)) if continuous else [action, 0]
-        rows.append([seed, t, *pair, *env._np_random.take(), reward, int(terminated), *observation, *bodies(env)])
+        bodies = states([env.lander, *env.legs])
+        rows.append([seed, t, *pair, *env._np_random.take(), reward, int(terminated), *observation, *bodies])
         if terminated:
             break
     return [seed, int(continuous), int(wind), *start, *[0.0] * (16 - len(start))], rows
-
-
-def digits(x):
-    """All that x has: as a float32 if it is one."""
-    x = float(x)
-    return f"{x:.9g}" if x == float(np.float32(x)) else f"{x:.17g}"
-
-
-def write(name, columns, rows):
-    lines = ["# " + ",".join(columns)] + [",".join(map(digits, row)) for row in rows]
-    (Path(__file__).parent / name).write_text("\n".join(lines) + "\n")
 
 
 def main():
@@ -97,7 +79,6 @@ def main():
             start, rows = episode(*kind, seed)
             episodes.append(start)
             steps += rows
-    body = [f"{b}_{x}" for b in ("hull", "right", "left") for x in ("x", "y", "angle", "vx", "vy", "w")]
     write(
         "lunar_lander_episodes.csv",
         [
@@ -124,7 +105,7 @@ def main():
             "reward",
             "terminated",
             *[f"obs{i}" for i in range(8)],
-            *body,
+            *columns(["hull", "right", "left"]),
         ],
         steps,
     )

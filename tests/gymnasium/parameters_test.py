@@ -8,7 +8,7 @@ import pytest
 from gymnasium.envs.box2d.lunar_lander import LunarLander
 
 perilune = pytest.importorskip("perilune", reason="the Python module is not built (tools/setup --tests)")
-from real_landers import RealLanders  # noqa: E402
+from real_environments import real_landers  # noqa: E402
 
 LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3", "Lander-v0", "LanderContinuous-v0"]
 VALUES = {
@@ -76,7 +76,7 @@ def test_flies_as_gymnasium_does(env_id, parameters):
     """The first steps of the same episodes: the same draws, terrain and actions."""
     count, seed = 7, 12
     continuous = "Continuous" in env_id
-    real = RealLanders(continuous, range(count), seed, **parameters)
+    real = real_landers(continuous, range(count), seed, **parameters)
     envs = perilune.VectorEnv(env_id, count, autoreset_mode="Disabled", **parameters)
     rng = np.random.default_rng(5)
     theirs, (ours, _) = real.reset(), envs.reset(seed=seed)

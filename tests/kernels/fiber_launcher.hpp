@@ -77,6 +77,6 @@ std::vector<Kernels> tensor_fiber_kernels(LaneOrder order);
 /// The test environment with continuous actions, at width 32 in every precision.
 std::vector<Kernels> continuous_fiber_kernels(LaneOrder order);
 /// The landers, without networks.
-std::vector<Kernels> lander_fiber_simulators(LaneOrder order);
+std::vector<Kernels> box2d_fiber_simulators(LaneOrder order);
 
 }  // namespace perilune::test

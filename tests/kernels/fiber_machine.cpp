@@ -12,7 +12,7 @@ const Machine& fiber_machine() {
   using Launcher = FiberLauncher<Order>;
   static const std::vector<Kernels> layerwise = [] {
     std::vector<Kernels> result = {layerwise_kernels<Launcher, CartPole>(), layerwise_kernels<Launcher, PointMass>()};
-    const auto landers = lander_fiber_simulators(Order);
+    const auto landers = box2d_fiber_simulators(Order);
     result.insert(result.end(), landers.begin(), landers.end());
     return result;
   }();

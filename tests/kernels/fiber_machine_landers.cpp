@@ -1,4 +1,5 @@
-// The landers on fibers: reset and simulate alone, for the hashes of their states.
+// The landers and the walker on fibers: reset and simulate alone, for the hashes of their states.
+#include "sims/bipedal_walker.hpp"
 #include "sims/lander.hpp"
 #include "sims/lunar_lander.hpp"
 #include "tests/kernels/fiber_launcher.hpp"
@@ -15,10 +16,10 @@ Kernels simulator() {
 
 }  // namespace
 
-std::vector<Kernels> lander_fiber_simulators(LaneOrder order) {
+std::vector<Kernels> box2d_fiber_simulators(LaneOrder order) {
   return in_order(order, []<class Launcher>(Launcher) -> std::vector<Kernels> {
     return {simulator<Launcher, LunarLander>(), simulator<Launcher, LunarLanderContinuous>(),
-            simulator<Launcher, Lander>(), simulator<Launcher, LanderContinuous>()};
+            simulator<Launcher, Lander>(), simulator<Launcher, LanderContinuous>(), simulator<Launcher, BipedalWalker>()};
   });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "sims/bipedal_walker.hpp"
 #include "sims/cartpole.hpp"
 #include "sims/lander.hpp"
 #include "sims/lunar_lander.hpp"
@@ -23,7 +24,7 @@ void with_one_of(const Task& task, F f) {
 /// Calls f(E{}) with the task's environment.
 template <class F>
 void with_environment(const Task& task, F f) {
-  with_one_of<CartPole, PointMass, LunarLander, LunarLanderContinuous, Lander, LanderContinuous>(task, f);
+  with_one_of<CartPole, PointMass, LunarLander, LunarLanderContinuous, Lander, LanderContinuous, BipedalWalker>(task, f);
 }
 
 }  // namespace perilune::test

@@ -13,10 +13,12 @@
 #include "sims/tape_random.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/lander.hpp"
+#include "tests/support/polygon.hpp"
 
 namespace perilune {
 namespace {
 
+using test::Moments;
 using test::RecordedEpisode;
 
 constexpr float kDefaults[] = {-10.0f, 0.0f, 15.0f, 1.5f, 0.0f};
@@ -38,27 +40,6 @@ TEST(LunarLander, DefaultParametersAreGymnasiums) {
   }
 }
 
-/// Area, centroid and second moment of a polygon about its centroid, by triangles from the origin.
-struct Moments {
-  double area = 0, x = 0, y = 0, inertia = 0;
-};
-template <class Shape>
-Moments moments() {
-  Moments m;
-  for (int i = 0; i < Shape::kVertices; ++i) {
-    const auto a = Shape::vertex(i), b = Shape::vertex((i + 1) % Shape::kVertices);
-    const double ax = a.x, ay = a.y, bx = b.x, by = b.y;
-    const double twice = ax * by - ay * bx;
-    m.area += twice / 2;
-    m.x += twice * (ax + bx) / 6;
-    m.y += twice * (ay + by) / 6;
-    m.inertia += twice * (ax * ax + ax * bx + bx * bx + ay * ay + ay * by + by * by) / 12;
-  }
-  m.x /= m.area, m.y /= m.area;
-  m.inertia -= m.area * (m.x * m.x + m.y * m.y);
-  return m;
-}
-
 TEST(LunarLander, MassesAreThoseOfThePolygons) {
   // Box2D computes them in float: 1e-6 relative.
   const auto check = [](const Moments& m, double density, const MassData& mass) {
@@ -67,8 +48,8 @@ TEST(LunarLander, MassesAreThoseOfThePolygons) {
     EXPECT_NEAR(mass.center.x, m.x, 1e-6);
     EXPECT_NEAR(mass.center.y, m.y, 1e-6);
   };
-  check(moments<lunar::HullShape>(), 5.0, lunar::hull_mass());
-  check(moments<lunar::LegShape>(), 1.0, lunar::leg_mass());
+  check(test::moments<lunar::HullShape>(), 5.0, lunar::hull_mass());
+  check(test::moments<lunar::LegShape>(), 1.0, lunar::leg_mass());
   EXPECT_NEAR(lunar::HullShape::centroid().y, lunar::hull_mass().center.y, 1e-6f);
   for (int i = 0; i < lunar::HullShape::kVertices; ++i) {
     const auto v = lunar::HullShape::vertex(i);

@@ -1,10 +1,10 @@
-"""Pilots that fly many landers at once: Gymnasium's heuristic, with other gains and with noise; and flights of them."""
+"""Pilots that fly many landers at once: Gymnasium's heuristic, with other gains and with noise."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from real_landers import MAX_STEPS, PILOT, integer, philox, uniform
+from real_environments import LANDER_STEPS, PILOT, integer, philox, real_landers, uniform
 
 # The constants of gymnasium.envs.box2d.lunar_lander.heuristic, in its order; of observations, so angles are in rad and
 # the rest is in units of the screen.
@@ -24,10 +24,14 @@ GAINS = np.array(
 )
 
 
+# How a flight ends: asleep on the ground, with the hull on it, out at the side, or with the time limit.
+LANDED, CRASHED, LOST, FLYING = range(4)
+
+
 @dataclass
 class Pilots:
     """One pilot for each of n landers. gains: float32 [n, 9] as GAINS; noise: the probability [n] of a random action;
-    seed and numbers: which random numbers decide on those, as in real_landers.py."""
+    seed and numbers: which random numbers decide on those, as in real_environments.py."""
 
     continuous: bool
     gains: np.ndarray
@@ -35,8 +39,18 @@ class Pilots:
     seed: int
     numbers: np.ndarray
 
+    MAX_STEPS, ON_THE_WAY = LANDER_STEPS, FLYING
+
     def part(self, begin, end):
         return Pilots(self.continuous, self.gains[begin:end], self.noise[begin:end], self.seed, self.numbers[begin:end])
+
+    def real_environments(self, seed, **parameters):
+        return real_landers(self.continuous, self.numbers, seed, **parameters)
+
+    def ends(self, observations, rewards):
+        """Asleep gives exactly 100, else it is -100."""
+        lost = np.where(np.abs(observations[:, 0]) >= 1, LOST, CRASHED)
+        return np.where(rewards == 100, LANDED, lost)
 
     def act(self, observations, step):
         """Actions for observations float32 [n, 8]: integers [n], or float32 [n, 2]."""
@@ -84,55 +98,3 @@ def perturbed_pilots(continuous, numbers, policies, seed):
     noise = rng.uniform(0, 0.2, policies)
     which = numbers % policies
     return Pilots(continuous, gains[which], noise[which], seed, numbers)
-
-
-LANDED, CRASHED, LOST, FLYING = range(4)
-
-
-@dataclass
-class Flights:
-    """How n episodes went: returns, lengths (steps) and ends (LANDED: asleep on the ground; CRASHED: the hull touched
-    it; LOST: out at the side; FLYING: the time limit), each [n]; the first observations [keep + 1, n, 8]."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    ends: np.ndarray
-    observations: np.ndarray
-
-    def head(self, count):
-        return Flights(self.returns[:count], self.lengths[:count], self.ends[:count], self.observations[:, :count])
-
-    def share(self, end):
-        return float(np.mean(self.ends == end))
-
-    @staticmethod
-    def joined(parts):
-        axes = {"observations": 1}
-        return Flights(
-            *(
-                np.concatenate([getattr(part, name) for part in parts], axes.get(name, 0))
-                for name in Flights.__dataclass_fields__
-            )
-        )
-
-
-def fly(envs, observations, pilots, keep=0):
-    """Flies the first episode of each environment, from its first observations, and keeps `keep` more of these. Where
-    an episode ends by itself, the last reward and observation say how: asleep gives exactly 100, else it is -100."""
-    count = len(observations)
-    returns, lengths = np.zeros(count), np.zeros(count, int)
-    ends, running = np.full(count, FLYING), np.ones(count, bool)
-    kept = [observations]
-    for step in range(MAX_STEPS):
-        observations, rewards, terminated, truncated, _ = envs.step(pilots.act(observations, step))
-        if step < keep:
-            kept.append(observations)
-        returns += np.where(running, rewards, 0)
-        lengths += running
-        ended = running & terminated
-        lost = np.where(np.abs(observations[:, 0]) >= 1, LOST, CRASHED)
-        ends[ended] = np.where(rewards == 100, LANDED, lost)[ended]
-        running &= ~(terminated | truncated)
-        if not running.any() and step >= keep:
-            break
-    return Flights(returns, lengths, ends, np.array(kept))

@@ -5,181 +5,43 @@ may differ by some three standard errors of two samples of 1000 episodes (with w
 distance of two such samples stays below its 5% bound; the simplified lander may be off by 12 points.
 """
 
-import concurrent.futures
-import itertools
-import multiprocessing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from gymnasium.envs.box2d import lunar_lander
 
 import perilune
-from pilots import CRASHED, LANDED, Flights, Pilots, fly, heuristic_pilots, perturbed_pilots, random_pilots
-from real_landers import RealLanders
+from episodes import GOLDEN, SEED, Plan, Recording, Row, ks_distance, play_ours, play_real, same_as_recorded
+from lander_pilots import CRASHED, LANDED, heuristic_pilots, perturbed_pilots, random_pilots
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+FLIGHTS = GOLDEN / "lunar_lander_flights.npz"
 SOLVERS = ("exact", "fast", "simplified")
 COMBINATIONS = ((False, False), (True, False), (False, True), (True, True))  # continuous, wind
-SEED = 11  # of every run compared here
-MOST_AT_ONCE = 250  # real landers in one process
-
-
-@dataclass
-class Row:
-    """One line of the table: a number of ours, the real environment's (None: `ours` is itself a comparison), and how
-    far apart they may be: rule "apart", or what `ours` must be: rule "at most" or "at least" limit. limit None: for
-    information, always passed."""
-
-    comparison: str
-    environment: str
-    solver: str
-    ours: float
-    real: float | None
-    rule: str = "apart"
-    limit: float | None = None
-
-    @property
-    def passed(self):
-        if self.limit is None:
-            return True
-        if self.rule == "at least":
-            return bool(self.ours >= self.limit)
-        return bool((abs(self.ours - self.real) if self.rule == "apart" else self.ours) <= self.limit)
 
 
 def name_of(continuous, wind=False):
     return ("continuous" if continuous else "discrete") + (", wind" if wind else "")
 
 
-class OurLanders:
-    """Environments 0 .. count-1 of a run, for one episode each: what has ended stays where it is. Once half of them
-    have ended, the others go on in a batch of their own, so that no time goes into what is not looked at."""
-
-    def __init__(self, env_id, count, **parameters):
-        self._make = lambda number: perilune.VectorEnv(env_id, number, **parameters)
-        self._envs, self._where, self._running = self._make(count), np.arange(count), np.ones(count, bool)
-
-    def reset(self, seed):
-        self._observations, _ = self._envs.reset(seed=seed)
-        return self._observations.copy()
-
-    def step(self, actions):
-        count = len(self._observations)
-        rewards, terminated, truncated = np.zeros(count), np.zeros(count, bool), np.zeros(count, bool)
-        observations, *results, infos = self._envs.step(actions[self._where])
-        running = self._where[self._running]
-        self._observations[running] = observations[self._running]
-        for values, result in zip((rewards, terminated, truncated), results, strict=True):
-            values[running] = result[self._running]
-        self._running &= ~(results[1] | results[2])
-        if 0 < self._running.sum() <= len(self._running) // 2:
-            self._go_on(self._envs.get_state(self._running))
-        return self._observations.copy(), rewards, terminated, truncated, infos
-
-    def close(self):
-        self._envs.close()
-
-    def _go_on(self, state):
-        self._envs.close()
-        self._envs, self._where = self._make(len(state)), self._where[self._running]
-        self._envs.reset(seed=0)
-        self._envs.set_state(state)  # which also says of which run and environment it is
-        self._running = np.ones(len(state), bool)
-
-
-def fly_ours(solver, pilots, seed=SEED, keep=0, **parameters):
-    """Flights in environments 0 .. n-1 of a run with `seed`."""
+def fly_ours(solver, pilots, keep=0, **parameters):
+    """Flights in environments 0 .. n-1 of a run with SEED."""
     family = "Lander{}-v0" if solver == "simplified" else "LunarLander{}-v3"
     if solver == "fast":
         parameters["fast_solver"] = True
-    envs = OurLanders(family.format("Continuous" if pilots.continuous else ""), len(pilots.numbers), **parameters)
-    try:
-        return fly(envs, envs.reset(seed), pilots, keep)
-    finally:
-        envs.close()
-
-
-def _fly_part(pilots, seed, keep, parameters):
-    envs = RealLanders(pilots.continuous, pilots.numbers, seed, **parameters)
-    return fly(envs, envs.reset(), pilots, keep)
-
-
-def fly_real(jobs, pilots, seed=SEED, keep=0, **parameters):
-    """The same flights in Gymnasium's environment, in `jobs` processes."""
-    parts = max(1, min(len(pilots.numbers), jobs * -(-len(pilots.numbers) // (jobs * MOST_AT_ONCE))))
-    edges = np.linspace(0, len(pilots.numbers), parts + 1).astype(int)
-    tasks = [(pilots.part(*edge), seed, keep, parameters) for edge in itertools.pairwise(edges)]
-    if jobs == 1:
-        return Flights.joined([_fly_part(*task) for task in tasks])
-    with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        return Flights.joined(list(pool.map(_fly_part, *zip(*tasks, strict=True))))
-
-
-@dataclass
-class Plan:
-    """Flights that both make: pilots for landers 0, 1, ... of a run with SEED."""
-
-    name: str
-    pilots: Pilots
-    wind: bool
-
-    def head(self, flights):
-        return Plan(self.name, self.pilots.part(0, flights), self.wind)
+    return play_ours(family.format("Continuous" if pilots.continuous else ""), pilots, keep=keep, **parameters)
 
 
 def heuristic_plans(flights):
     for continuous, wind in COMBINATIONS:
-        yield Plan(name_of(continuous, wind), heuristic_pilots(continuous, np.arange(flights)), wind)
+        pilots = heuristic_pilots(continuous, np.arange(flights))
+        yield Plan(name_of(continuous, wind), pilots, {"enable_wind": wind})
 
 
 def policy_plans(policies, episodes):
     """Lander i is flown by policy i % policies, so that the head of a plan has fewer episodes of each."""
     for continuous in (False, True):
         numbers = np.arange(policies * episodes)
-        yield Plan(name_of(continuous), perturbed_pilots(continuous, numbers, policies, SEED), False)
-
-
-class Live:
-    """The real environment's flights, flown now in `jobs` processes."""
-
-    def __init__(self, jobs=1):
-        self.jobs, self.flown = jobs, {}
-
-    def flights(self, kind, plan):
-        flown = fly_real(self.jobs, plan.pilots, enable_wind=plan.wind)
-        self.flown[f"{kind}, {plan.name}"] = flown
-        return flown
-
-    def save(self, path):
-        parts = {
-            f"{key}: {name}": getattr(flown, name).astype(kind)
-            for key, flown in self.flown.items()
-            for name, kind in (("returns", np.float32), ("lengths", np.int16), ("ends", np.int8))
-        }
-        np.savez_compressed(path, **parts)
-
-
-class Recording:
-    """The real environment's flights as Live.save wrote them."""
-
-    def __init__(self, path=GOLDEN / "lunar_lander_flights.npz"):
-        with np.load(path) as file:
-            self.parts = dict(file)
-
-    def flights(self, kind, plan):
-        count = len(plan.pilots.numbers)
-        parts = {name: self.parts[f"{kind}, {plan.name}: {name}"][:count] for name in ("returns", "lengths", "ends")}
-        if len(parts["returns"]) < count:
-            raise ValueError(f"{count} flights of {kind}, {plan.name} - only {len(parts['returns'])} are recorded")
-        return Flights(**parts, observations=np.zeros((0, count, 8)))
-
-
-def ks_distance(a, b):
-    """The largest distance of the two samples' distribution functions (Kolmogorov and Smirnov)."""
-    a, b = np.sort(a), np.sort(b)
-    at = np.concatenate([a, b])
-    return float(np.max(np.abs(np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b))))
+        yield Plan(name_of(continuous), perturbed_pilots(continuous, numbers, policies, SEED), {})
 
 
 # ---- Recorded episodes, played again with their draws and actions.
@@ -302,7 +164,7 @@ def free_flight(flights, jobs):
     rows = []
     for continuous, wind in COMBINATIONS:
         pilots = random_pilots(continuous, np.arange(flights), SEED)
-        real = fly_real(jobs, pilots, keep=50, enable_wind=wind)
+        real = play_real(jobs, pilots, keep=50, enable_wind=wind)
         for solver in SOLVERS:
             ours = fly_ours(solver, pilots, keep=50, enable_wind=wind)
             rows += free_flight_rows(ours, real, name_of(continuous, wind), solver)
@@ -348,25 +210,9 @@ def free_flight_rows(ours, real, name, solver):
 
 
 def recording_holds(flights, policies, jobs):
-    """The recorded flights are those that the real environment makes here and now. Where the C library's sines differ
-    in a bit, a few end otherwise after the first contact."""
-    recording, live, rows = Recording(), Live(jobs), []
-    for kind, plans in (("heuristic", heuristic_plans(flights)), ("policy set", policy_plans(policies, 1))):
-        for plan in (plan.head(flights) for plan in plans):
-            now, then = live.flights(kind, plan), recording.flights(kind, plan)
-            same = (np.abs(now.returns - then.returns) < 0.01) & (now.lengths == then.lengths) & (now.ends == then.ends)
-            rows.append(
-                Row(
-                    f"recording: {kind}, flights that are the same",
-                    plan.name,
-                    "-",
-                    float(same.mean()),
-                    None,
-                    "at least",
-                    0.95,
-                )
-            )
-    return rows
+    plans = [("heuristic", plan) for plan in heuristic_plans(flights)]
+    plans += [("policy set", plan.head(flights)) for plan in policy_plans(policies, 1)]
+    return same_as_recorded(Recording(FLIGHTS), jobs, plans)
 
 
 def heuristic(real, same, flights):
@@ -375,9 +221,9 @@ def heuristic(real, same, flights):
     that are not solved well: two in five end with one."""
     rows = []
     for plan in heuristic_plans(flights):
-        theirs = real.flights("heuristic", plan.head(same))
+        theirs = real.episodes("heuristic", plan.head(same))
         for solver in SOLVERS:
-            ours = fly_ours(solver, plan.pilots, enable_wind=plan.wind)
+            ours = fly_ours(solver, plan.pilots, **plan.parameters)
             rows += same_draws(ours.head(same), theirs, plan, solver)
             rows += statistics(ours, plan, solver)
     return rows
@@ -409,13 +255,13 @@ def same_draws(ours, real, plan, solver):
 def limits(plan, solver):
     """How far the heuristic's mean return and its shares of landings and crashes may be off from those of Gymnasium's
     own draws. On the same draws, 12 points must do in wind, too."""
-    if plan.wind:
+    if plan.parameters["enable_wind"]:
         return 35, 0.10
     return 3 if plan.pilots.continuous and solver != "simplified" else 12, 0.03
 
 
 def statistics(ours, plan, solver):
-    returns, landed, crashed = recorded_returns(plan.pilots.continuous, plan.wind)
+    returns, landed, crashed = recorded_returns(plan.pilots.continuous, plan.parameters["enable_wind"])
     mean, share = limits(plan, solver)
     # 0.061 is 1.36 sqrt(2 / 1000), which 95 of 100 pairs of samples of one distribution stay below.
     bound = 1.36 * np.sqrt(1 / min(1000, len(ours.returns)) + 1 / len(returns))
@@ -470,7 +316,7 @@ def policy_set(real, policies, episodes):
     real environment does? Finitely many episodes leave noise in the RMSE, less where both fly alike for longer."""
     rows = []
     for plan in policy_plans(policies, episodes):
-        real_returns = real.flights("policy set", plan).returns.reshape(episodes, policies)
+        real_returns = real.episodes("policy set", plan).returns.reshape(episodes, policies)
         for solver in SOLVERS:
             returns = fly_ours(solver, plan.pilots).returns.reshape(episodes, policies)
             ours, theirs = returns.mean(axis=0), real_returns.mean(axis=0)
