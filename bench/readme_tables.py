@@ -110,35 +110,69 @@ def envpool_rows(result):
 
 MAKE_ROWS = {"envpool": envpool_rows, "python": python_rows, "solve": solve_rows, "throughput": throughput_rows}
 
-# What the table of fidelity.json shows, and how.
-FIDELITY = [
+# What the tables of fidelity.json show, and how.
+LANDERS = [
     ("same draws: mean return", "{:.1f}", "heuristic pilot, mean return"),
     ("same draws: crashed", "{:.3f}", "heuristic pilot, share of crashes"),
     ("policy set: mean return", "{:.1f}", "60 perturbed pilots, mean return"),
     ("policy set: RMSE of mean returns", "{:.1f}", "60 perturbed pilots, RMSE of their means"),
     ("policy set: correlation of mean returns", "{:.4f}", "60 perturbed pilots, correlation of their means"),
 ]
+WALKERS = [
+    ("heuristic: mean return", "{:.1f}", "heuristic pilot, mean return"),
+    ("heuristic: KS distance of the returns", "{:.3f}", "heuristic pilot, distance of the returns' distributions"),
+    ("random actions: mean return", "{:.1f}", "random actions, mean return"),
+    ("policy set: mean return", "{:.1f}", "30 perturbed pilots, mean return"),
+    ("policy set: RMSE of mean returns", "{:.1f}", "30 perturbed pilots, RMSE of their means"),
+    ("policy set: sampling noise in the RMSE", "{:.1f}", "30 perturbed pilots, what chance alone adds to it"),
+    ("policy set: correlation of mean returns", "{:.4f}", "30 perturbed pilots, correlation of their means"),
+]
 
 
-def fidelity_table(result):
-    """Flights on the same draws here and in Gymnasium, a column for each solver."""
-    text = (
-        f"Landers on the same terrain, forces and dispersions here and in Gymnasium {result['gymnasium']} "
-        f"({result['counts']['same']} flights of its heuristic, {result['counts']['policies']} pilots x "
-        f"{result['counts']['episodes']} flights; "
-        f"`tests/gymnasium/fidelity.py --output bench/results/fidelity.json`, with 120 recorded episodes given to it, "
-        f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits):\n\n"
-        "| | Gymnasium | exact | fast | simplified |\n|---|---|---|---|---|\n"
-    )
-    for comparison, form, words in FIDELITY:
+def fidelity_rows(result, table, solvers):
+    """A column for Gymnasium and each solver."""
+    text = f"| | Gymnasium | {' | '.join(solvers)} |\n" + "|---" * (2 + len(solvers)) + "|\n"
+    for comparison, form, words in table:
         rows = [row for row in result["rows"] if row["comparison"] == comparison]
         for environment in dict.fromkeys(row["environment"] for row in rows):
             ours = {row["solver"]: row for row in rows if row["environment"] == environment}
             real = ours["exact"]["real"]
             cells = [form.format(real) if real is not None else ""]
-            cells += [form.format(ours[solver]["ours"]) for solver in ("exact", "fast", "simplified")]
+            cells += [form.format(ours[solver]["ours"]) for solver in solvers]
             text += f"| {words}, {environment} | {' | '.join(cells)} |\n"
     return text + "\n"
+
+
+def passed(result):
+    return f"{sum(row['passed'] for row in result['rows'])} of its {len(result['rows'])} rows within their limits"
+
+
+def fidelity_tables(result):
+    """Episodes on the same draws here and in Gymnasium."""
+    landers, walkers = result["landers"], result["walkers"]
+    text = (
+        f"Landers on the same terrain, forces and dispersions here and in Gymnasium {landers['gymnasium']} "
+        f"({landers['counts']['same']} flights of its heuristic, {landers['counts']['policies']} pilots x "
+        f"{landers['counts']['episodes']} flights; "
+        "`tests/gymnasium/fidelity.py --output bench/results/fidelity.json`, with 120 recorded episodes given to it, "
+        f"{passed(landers)}):\n\n"
+    )
+    text += fidelity_rows(landers, LANDERS, ("exact", "fast", "simplified"))
+    replayed = [row for row in walkers["rows"] if row["solver"] == "reference"]
+    same, episodes = (
+        sum(row[key] for row in replayed if row["comparison"] == "episodes with the same last step")
+        for key in ("ours", "real")
+    )
+    error = max(row["ours"] for row in replayed if row["comparison"] == "bodies: largest error")
+    counts = walkers["counts"]
+    text += (
+        f"Walkers on the same terrain, forces and noise ({counts['walks']} walks of Gymnasium's heuristic, "
+        f"{counts['policies']} pilots x {counts['episodes']} walks; the same script, {passed(walkers)}). Of recorded "
+        f"episodes, played again in Gymnasium's arithmetic, {same:.0f} of {episodes:.0f} end in the same step, and no "
+        f"body is ever off by more than {error:.1g}; in float32 walks have nothing in common after some hundred steps, "
+        "and samples of them are compared:\n\n"
+    )
+    return text + fidelity_rows(walkers, WALKERS, ("exact", "fast"))
 
 
 def modules_table(result):
@@ -206,7 +240,7 @@ def measured_tables():
     fidelity, modules = (
         json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text()) for name in ("fidelity", "modules")
     )
-    return text + fidelity_table(fidelity["landers"]) + modules_table(modules)
+    return text + fidelity_tables(fidelity) + modules_table(modules)
 
 
 def main():

@@ -59,6 +59,7 @@ struct Act {
       Real row[I::kObsDim];
       const std::ptrdiff_t first = range.first;
       block.load_row(args.observations + first * I::kObsDim, lane, row);
+      normalize_inputs(args.actor, args.parameters, row);
       observation.store(lane, row);
     });
     block.sync();

@@ -25,6 +25,14 @@ inline constexpr int kMaxEnvParameters = 8;
 /// Tensors start at multiples of this many floats inside the parameter array.
 inline constexpr int kTensorAlignment = 16;
 
+/// Running mean and variance of `size` numbers inside the parameter array, as offsets in floats. size 0: there are
+/// none.
+struct StatisticsPlace {
+  std::int32_t size;
+  std::int32_t mean, variance;  ///< [size]
+  std::int32_t count;           ///< [1]: of samples
+};
+
 /// One multilayer perceptron inside the parameter array. Layer l has weight [out, in] (row-major, as in PyTorch) at
 /// weight[l] and bias [out] at bias[l], both offsets in floats; layers 0..depth-1 are hidden, layer depth is the head.
 /// Fused kernels serve networks of at most kMaxFusedLayers hidden layers of one width, and do not look at `width`.
@@ -37,6 +45,10 @@ struct Network {
   std::int32_t bias[kMaxHiddenLayers + 1];
   std::int32_t begin, end;  ///< the network's range of the parameter array
   std::int32_t log_std;     ///< of a continuous policy: its log standard deviations [actions], after the layers; else 0
+  /// Where there are any, rollouts, evaluations and acting normalise what the network is given (network.hpp); the
+  /// samples of an update are normalised already.
+  StatisticsPlace inputs;
+  float input_clip;  ///< of normalised inputs
 };
 
 /// What is annealed or counted: lives in device memory, so that the same launches serve every iteration.
@@ -178,8 +190,60 @@ struct RolloutArgs {
   float* values;       ///< [T+1][N]; the last row is the value of the observation after the last step
   std::uint8_t* ends;  ///< [T][N]; 1 where the episode ended (terminated or truncated) at this step
   std::uint8_t* truncations;  ///< [T][N] or null; 1 where it was truncated (tests only)
+  /// [T][N] or null: what would have been added to rewards where an episode was truncated, and 0 elsewhere.
+  float* bootstraps;
   Workspace workspace;
   WholeEpisodes whole{};  ///< layer by layer only
+};
+
+/// Running mean and variance (population) in device memory. Each number is the float here and what it leaves out in
+/// `rest`, so that small changes are not lost in long runs.
+struct RunningStatistics {
+  std::int32_t size;
+  float *mean, *variance;  ///< [size]
+  float* count;            ///< [1]
+  float* rest;             ///< [2 size + 1]: of the means, the variances and the count
+};
+
+/// Their moments are taken of so many numbers at a time.
+inline constexpr int kStatisticsTogether = 4;
+/// Rows of a block's moments: the samples' count, then each number's mean and sum of squared deviations from it.
+constexpr std::int32_t statistics_moments(std::int32_t size) {
+  return 1 + 2 * ((size + kStatisticsTogether - 1) / kStatisticsTogether * kStatisticsTogether);
+}
+
+/// Normalises the observations in a rollout's records by the statistics before it, and then adds them to these.
+struct NormalizeObservationsArgs {
+  Control* control;
+  RunningStatistics statistics;
+  float clip;
+  std::int32_t record_floats;
+  float* records;                 ///< [T][N][record floats], which begin with the observation
+  float* moments;                 ///< [statistics_moments(size)][gae blocks]
+  std::int32_t count, num_steps;  ///< N, T
+  float* running;                 ///< [kMetrics]
+};
+
+/// Follows each environment's discounted return through a rollout, and adds all of them to their statistics.
+struct DiscountRewardsArgs {
+  Hyperparameters hyper;
+  Control* control;
+  RunningStatistics statistics;
+  const float* rewards;           ///< [T][N]
+  const std::uint8_t* ends;       ///< [T][N]
+  float* discounted_return;       ///< [N]: sum of gamma^k r_{t-k} over the episode so far; kept between rollouts
+  float* moments;                 ///< [statistics_moments(1)][gae blocks]
+  std::int32_t count, num_steps;  ///< N, T
+  float* running;                 ///< [kMetrics]
+};
+
+/// Divides rewards by the standard deviation of discounted returns, clips them, and adds the bootstraps.
+struct ScaleRewardsArgs {
+  Hyperparameters hyper;
+  RunningStatistics statistics;
+  float* rewards;           ///< [B]
+  const float* bootstraps;  ///< [B]
+  std::int32_t batch_size;  ///< B
 };
 
 struct GaeArgs {
@@ -395,7 +459,11 @@ struct Machine {
   std::int32_t (*gae_blocks)(std::int32_t count);              ///< blocks that gae takes for so many environments
   std::int32_t (*moment_chunks)(std::int32_t minibatch_size);  ///< blocks that advantage_moments takes per minibatch
   std::int32_t (*reduce_blocks)(std::int32_t parameters);      ///< blocks that reduce_gradients takes for that many
-  void (*gae)(const GaeArgs&, Queue&);                         ///< Gae, gae.hpp; EpisodeGae where there are lengths
+  void (*normalize_observations)(const NormalizeObservationsArgs&,
+                                 Queue&);                          ///< NormalizeObservations, normalization.hpp
+  void (*discount_rewards)(const DiscountRewardsArgs&, Queue&);    ///< DiscountRewards, normalization.hpp
+  void (*scale_rewards)(const ScaleRewardsArgs&, Queue&);          ///< ScaleRewards, normalization.hpp
+  void (*gae)(const GaeArgs&, Queue&);                             ///< Gae, gae.hpp; EpisodeGae where there are lengths
   void (*advantage_moments)(const AdvantageMomentsArgs&, Queue&);  ///< AdvantageMoments, update.hpp
   void (*reduce_gradients)(const ReduceGradientsArgs&, Queue&);    ///< ReduceGradients, optimizer.hpp
   void (*apply_gradients)(const ApplyGradientsArgs&, Queue&);      ///< ApplyGradients, optimizer.hpp

@@ -80,6 +80,7 @@ struct Evaluate {
       block.lanes([&](Lane lane) {
         Real values[E::kObsDim];
         E::observe(params, lanes[lane].state, values);
+        normalize_inputs(args.actor, args.parameters, values);
         observation.store(lane, values);
       });
       block.sync();

@@ -59,6 +59,7 @@ struct HyperparameterNumbers {
   Real gamma = Real(0.99);
   Real gae_lambda = Real(0.95);
   Real norm_adv_epsilon = Real(1e-8);  ///< added to the standard deviation of advantages
+  Real clip_reward = Real(10.0);       ///< of normalised rewards; 0: off
   Real clip_coef = Real(0.2);
   Real clip_vloss_coef = Real(0.0);  ///< of values; a configuration's may be 0: clip_coef
   Real ent_coef = Real(0.01);

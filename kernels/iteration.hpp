@@ -1,8 +1,8 @@
 // One training iteration: its arrays, what each launch is given, and the order of launches. The trainer, bench_kernels
 // and the tests of whole iterations run it, each in memory and with hyper-parameters of its own.
 //
-// Rollout, advantages, then updates: either epochs over shuffled minibatches, actor and critic in each (joint), or
-// policy iterations and then value iterations over the whole batch (separate).
+// Rollout, normalisation where there is any, advantages, then updates: either epochs over shuffled minibatches, actor
+// and critic in each (joint), or policy iterations and then value iterations over the whole batch (separate).
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,8 @@ namespace perilune {
 /// Device memory of an iteration. Shapes as in api.hpp.
 struct IterationArrays {
   Control* control;                                       ///< [1]
-  float *parameters, *first_moment, *second_moment;       ///< [parameter count]
+  float* parameters;                                      ///< [parameter count + statistics]
+  float *first_moment, *second_moment;                    ///< [parameter count]
   float* environment_fields;                              ///< [state fields][N]
   std::uint32_t *episode, *elapsed;                       ///< [N]
   float* episode_return;                                  ///< [N]
@@ -41,6 +42,10 @@ struct IterationArrays {
   std::uint32_t *first_sample, *first_episode;            ///< [N]; of whole episodes alone, as the next
   std::uint32_t* samples;                                 ///< [T][N]
   float* workspace;                                       ///< of layer-by-layer networks
+  float *observation_rest, *return_rest;                  ///< of their RunningStatistics
+  float* discounted_return;                               ///< [N]
+  float* bootstraps;                                      ///< [T][N]
+  float* statistics_moments;                              ///< [statistics_moments(largest)][gae blocks]
 };
 
 /// How large they are.
@@ -52,6 +57,8 @@ struct IterationSizes {
   std::size_t partials;             ///< P
   std::size_t gae_blocks, moment_chunks, reduce_blocks;
   std::size_t workspace;
+  std::size_t statistics;             ///< floats behind the parameters
+  std::size_t observations, returns;  ///< numbers that have statistics: 0 if they are not normalised
   bool whole_episodes = false;
 };
 
@@ -71,7 +78,7 @@ template <class F>
 void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
   const std::vector<std::size_t> floats = {s.parameters}, envs = {s.envs};
   f(ArrayInfo{"control", {1}}, a.control);
-  f(ArrayInfo{"parameters", floats, "", true}, a.parameters);
+  f(ArrayInfo{"parameters", {s.parameters + s.statistics}, "", true}, a.parameters);
   f(ArrayInfo{"first moment", floats, "optimizer.exp_avg.", true}, a.first_moment);
   f(ArrayInfo{"second moment", floats, "optimizer.exp_avg_sq.", true}, a.second_moment);
   f(ArrayInfo{"environment fields", {s.state_fields, s.envs}, "environments.fields"}, a.environment_fields);
@@ -101,6 +108,18 @@ void for_each_array(const IterationSizes& s, IterationArrays& a, F&& f) {
     f(ArrayInfo{"samples", {s.steps, s.envs}}, a.samples);
   }
   f(ArrayInfo{"workspace", {s.workspace}}, a.workspace);
+  if (s.observations > 0) {
+    f(ArrayInfo{"statistics' last bits", {2 * s.observations + 1}, "normalization.obs_rest"}, a.observation_rest);
+  }
+  if (s.returns > 0) {
+    f(ArrayInfo{"returns' last bits", {2 * s.returns + 1}, "normalization.return_rest"}, a.return_rest);
+    f(ArrayInfo{"discounted returns", envs, "environments.discounted_return"}, a.discounted_return);
+    f(ArrayInfo{"bootstraps", {s.steps, s.envs}}, a.bootstraps);
+  }
+  if (const std::size_t largest = std::max(s.observations, s.returns); largest > 0) {
+    const auto rows = static_cast<std::size_t>(statistics_moments(static_cast<std::int32_t>(largest)));
+    f(ArrayInfo{"statistics' moments", {rows, s.gae_blocks}}, a.statistics_moments);
+  }
 }
 
 /// The same for those that are kept, which are of floats or counts.
@@ -142,7 +161,9 @@ struct Iteration {
   const Machine* machine;
   const Kernels* kernels;
   Hyperparameters hyper;
-  Network actor, critic;
+  Network actor, critic;               ///< where they normalise their inputs, both by the same statistics
+  StatisticsPlace returns{};           ///< of discounted returns, where rewards are normalised
+  std::int32_t statistics_floats = 0;  ///< of all statistics, which lie behind the networks' parameters
   std::int32_t num_envs, num_steps;
   /// Above 0: the batch is of whole episodes, of at least so many steps together, and num_steps is how many there is
   /// room for, episode_rows().
@@ -159,7 +180,7 @@ struct Iteration {
   std::int32_t workspace_columns = 1;                        ///< of layer-by-layer networks
   IterationArrays arrays{};
   IterationMetrics* ring = nullptr;  ///< [kMetricsRing], memory the host can read
-  float* returns = nullptr;          ///< of whole episodes: [kReturnsRing][T][N], memory the host can read
+  float* episode_returns = nullptr;  ///< of whole episodes: [kReturnsRing][T][N], memory the host can read
 
   /// Of whole episodes, the most that there may be.
   std::int32_t batch_size() const { return num_envs * num_steps; }
@@ -186,6 +207,9 @@ struct Iteration {
             .moment_chunks = size(machine->moment_chunks(minibatch_size())),
             .reduce_blocks = size(machine->reduce_blocks(parameter_count())),
             .workspace = workspace_floats(),
+            .statistics = size(statistics_floats),
+            .observations = size(actor.inputs.size),
+            .returns = size(returns.size),
             .whole_episodes = whole_steps > 0};
   }
 
@@ -213,7 +237,7 @@ struct Iteration {
   }
   WholeEpisodes whole() const {
     if (whole_steps == 0) return {};
-    return {whole_steps, arrays.control, arrays.first_sample, arrays.first_episode, arrays.samples, returns};
+    return {whole_steps, arrays.control, arrays.first_sample, arrays.first_episode, arrays.samples, episode_returns};
   }
 
   BeginIterationArgs begin_args() const { return {hyper, arrays.control, arrays.running, total_steps}; }
@@ -232,8 +256,47 @@ struct Iteration {
             .values = arrays.values,
             .ends = arrays.ends,
             .truncations = nullptr,
+            .bootstraps = returns.size > 0 ? arrays.bootstraps : nullptr,
             .workspace = workspace(),
             .whole = whole()};
+  }
+
+  RunningStatistics statistics(const StatisticsPlace& place, float* rest) const {
+    float* const all = arrays.parameters;
+    return {place.size, all + place.mean, all + place.variance, all + place.count, rest};
+  }
+
+  NormalizeObservationsArgs normalize_observations_args() const {
+    return {.control = arrays.control,
+            .statistics = statistics(actor.inputs, arrays.observation_rest),
+            .clip = actor.input_clip,
+            .record_floats = kernels->record_floats,
+            .records = arrays.records,
+            .moments = arrays.statistics_moments,
+            .count = num_envs,
+            .num_steps = num_steps,
+            .running = arrays.running};
+  }
+
+  DiscountRewardsArgs discount_rewards_args() const {
+    return {.hyper = hyper,
+            .control = arrays.control,
+            .statistics = statistics(returns, arrays.return_rest),
+            .rewards = arrays.rewards,
+            .ends = arrays.ends,
+            .discounted_return = arrays.discounted_return,
+            .moments = arrays.statistics_moments,
+            .count = num_envs,
+            .num_steps = num_steps,
+            .running = arrays.running};
+  }
+
+  ScaleRewardsArgs scale_rewards_args() const {
+    return {.hyper = hyper,
+            .statistics = statistics(returns, arrays.return_rest),
+            .rewards = arrays.rewards,
+            .bootstraps = arrays.bootstraps,
+            .batch_size = batch_size()};
   }
 
   GaeArgs gae_args() const {
@@ -434,6 +497,11 @@ void launch_iteration(const Iteration& iteration, Scopes& scopes, Queue& queue) 
   }
   {
     [[maybe_unused]] const auto scope = scopes.mark(Phase::kGae);
+    if (iteration.actor.inputs.size > 0) machine.normalize_observations(iteration.normalize_observations_args(), queue);
+    if (iteration.returns.size > 0) {
+      machine.discount_rewards(iteration.discount_rewards_args(), queue);
+      machine.scale_rewards(iteration.scale_rewards_args(), queue);
+    }
     machine.gae(iteration.gae_args(), queue);
   }
   {

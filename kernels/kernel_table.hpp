@@ -25,6 +25,7 @@
 #include "kernels/gae.hpp"
 #include "kernels/launch.hpp"
 #include "kernels/layerwise_launch.hpp"
+#include "kernels/normalization.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rollout.hpp"
 #include "kernels/simulate.hpp"
@@ -169,6 +170,15 @@ constexpr Machine make_machine(const char* name, const KernelTable& table) {
   machine.gae_blocks = column_blocks<Launcher, Gae>;
   machine.moment_chunks = [](std::int32_t minibatch_size) { return Launcher::moment_chunks(minibatch_size); };
   machine.reduce_blocks = column_blocks<Launcher, ReduceGradients>;
+  machine.normalize_observations = [](const NormalizeObservationsArgs& args, Queue& queue) {
+    launch_blocks<Launcher, NormalizeObservations>(args, column_blocks<Launcher, Gae>(args.count), queue);
+  };
+  machine.discount_rewards = [](const DiscountRewardsArgs& args, Queue& queue) {
+    launch_blocks<Launcher, DiscountRewards>(args, column_blocks<Launcher, Gae>(args.count), queue);
+  };
+  machine.scale_rewards = [](const ScaleRewardsArgs& args, Queue& queue) {
+    launch<Launcher, ScaleRewards>(args, args.batch_size, queue);
+  };
   machine.gae = [](const GaeArgs& args, Queue& queue) {
     const int blocks = column_blocks<Launcher, Gae>(args.count);
     if (args.lengths != nullptr) return launch_blocks<Launcher, EpisodeGae>(args, blocks, queue);

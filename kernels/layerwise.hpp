@@ -163,7 +163,8 @@ struct ClearPadding {
 struct LayerwiseRollout {
   RolloutArgs rollout;
   std::int32_t slots;
-  Matrix observations;              ///< [obs][(1 + slots) groups of columns]: the present ones, then each slot's
+  /// [obs][(1 + slots) groups of columns]: the present ones, then each slot's; as the networks are given them.
+  Matrix observations;
   Matrix outputs;                   ///< [actions][N]: of the actor
   Matrix values;                    ///< [1][as observations]
   std::uint32_t* truncation_steps;  ///< [slots][N], rows as far apart as groups: the step of the truncation, or kNoStep
@@ -190,6 +191,7 @@ struct LayerwiseObserve {
       if (whole) drop_episode<E>(params, batch.key, range.numbers(block, lane), mine);
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
+      normalize_inputs(args.rollout.actor, args.rollout.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
       for (int s = 0; s < args.slots; ++s) {
         block.store(args.truncation_steps + s * args.group + range.first, lane, UInt<Real>(kNoStep));
@@ -241,7 +243,11 @@ struct LayerwiseStep {
       load_environment<E>(block, batch, range.first, lane, mine);
       if (args.step > 0) load_sums<E>(block, rollout.episodes, range.first, lane, mine);
       Inference<E, Real> inference;
-      load_column(block, args.observations, range.first, lane, inference.observation);
+      if (rollout.actor.inputs.size == 0) {
+        load_column(block, args.observations, range.first, lane, inference.observation);
+      } else {
+        E::observe(params, mine.state, inference.observation);
+      }
       load_column(block, args.outputs, range.first, lane, inference.outputs);
       inference.value = block.load_repeated(args.values.row(0) + range.first, lane);
       const RolloutStep<Real> step =
@@ -249,15 +255,18 @@ struct LayerwiseStep {
       Real observation[E::kObsDim];
       if (any(step.truncated)) {
         E::observe(params, mine.state, observation);
+        normalize_inputs(rollout.actor, rollout.parameters, observation);
         keep(block, args, range.first, lane, step.truncated, observation);
       }
       block.store(rollout.rewards + row, lane, step.reward);
       block.store(rollout.ends + row, lane, step.ended);
+      if (rollout.bootstraps != nullptr) block.store(rollout.bootstraps + row, lane, Real(0.0f));
       if (rollout.truncations != nullptr) block.store(rollout.truncations + row, lane, step.truncated);
       if (any(step.ended)) {
         next_episode<E>(params, batch.key, range.numbers(block, lane), step.ended, mine);
       }
       E::observe(params, mine.state, observation);
+      normalize_inputs(rollout.actor, rollout.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
       store_environment<E>(block, batch, rollout.episodes, range.first, lane, mine);
     });
@@ -287,8 +296,9 @@ struct LayerwiseFinish {
             select(truncated, step, UInt<Real>(0u)) * UInt<Real>(static_cast<std::uint32_t>(count)) + environment;
         const Real value = block.load(args.values.data + (s + 1) * args.group + range.first, lane);
         const Real bootstrap = Real(rollout.hyper.gamma) * value;
-        const Real reward[1] = {block.gather(rollout.rewards, index, lane) + select(truncated, bootstrap, Real(0.0f))};
-        block.scatter_rows(rollout.rewards, index, lane, reward);
+        float* const to = rollout.bootstraps == nullptr ? rollout.rewards : rollout.bootstraps;
+        const Real reward[1] = {block.gather(to, index, lane) + select(truncated, bootstrap, Real(0.0f))};
+        block.scatter_rows(to, index, lane, reward);
       }
     });
   }
@@ -426,6 +436,7 @@ struct LayerwisePlay {
       block.store(args.running + first, lane, select(mine.running, Real(1.0f), Real(0.0f)));
       Real observation[E::kObsDim];
       E::observe(params, mine.state, observation);
+      normalize_inputs(evaluate.actor, evaluate.parameters, observation);
       store_column(block, observation, args.observations, first, lane);
     });
   }
@@ -469,6 +480,7 @@ struct LayerwiseRows {
     block.lanes([&](typename B::Lane lane) {
       typename B::Real observation[I::kObsDim];
       block.load_row(args.act.observations + row * I::kObsDim, lane, observation);
+      normalize_inputs(args.act.actor, args.act.parameters, observation);
       store_column(block, observation, args.observations, range.first, lane);
     });
   }

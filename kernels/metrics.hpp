@@ -27,6 +27,8 @@ struct Metric {
     kPolicyUpdates,  ///< applied before the KL stop, if any
     kCriticLearningRate,
     kClipCoefficient,
+    kObservationStd,  ///< that observations are divided by, mean over their numbers; 0 without norm_obs
+    kReturnStd,       ///< that rewards are divided by: of discounted returns; 0 without norm_reward
   };
 };
 
@@ -53,6 +55,8 @@ inline constexpr MetricInfo kMetricInfos[] = {
     {Metric::kPolicyUpdates, "losses/policy_updates"},
     {Metric::kCriticLearningRate, nullptr},
     {Metric::kClipCoefficient, nullptr},
+    {Metric::kObservationStd, "normalization/observation_std"},
+    {Metric::kReturnStd, "normalization/return_std"},
 };
 inline constexpr int kMetrics = sizeof kMetricInfos / sizeof kMetricInfos[0];
 
@@ -65,10 +69,19 @@ constexpr bool metric_infos_are_in_order() {
 static_assert(metric_infos_are_in_order());
 
 /// Where a NaN or Inf was found first.
-enum class NonFinite : std::uint32_t { kNone, kPolicyLoss, kValueLoss, kActorGradient, kCriticGradient };
+enum class NonFinite : std::uint32_t {
+  kNone,
+  kPolicyLoss,
+  kValueLoss,
+  kActorGradient,
+  kCriticGradient,
+  kObservation,  ///< looked for where observations are normalised
+  kReturn        ///< where rewards are
+};
 /// As messages name these places.
-inline constexpr const char* kNonFiniteNames[] = {"nothing", "the policy loss", "the value loss",
-                                                  "the actor's gradient", "the critic's gradient"};
+inline constexpr const char* kNonFiniteNames[] = {
+    "nothing",        "the policy loss",    "the value loss", "the actor's gradient", "the critic's gradient",
+    "an observation", "a discounted return"};
 
 /// An iteration's row.
 struct IterationMetrics {

@@ -11,6 +11,28 @@
 
 namespace perilune::inline PERILUNE_LEVEL {
 
+/// (x - mean) / sqrt(variance + kVarianceFloor), clipped: as Gymnasium's wrappers and VecNormalize normalise. A NaN
+/// stays one.
+inline constexpr float kVarianceFloor = 1e-8f;
+template <class Real>
+PERILUNE_HD Real clipped(Real x, float limit) {
+  return select(x > Real(limit), Real(limit), select(x < Real(-limit), Real(-limit), x));
+}
+template <class Real>
+PERILUNE_HD Real normalized(Real x, float mean, float variance, float limit) {
+  return clipped((x - Real(mean)) / Real(sqrt(variance + kVarianceFloor)), limit);
+}
+
+/// What the network is given of an observation: it is normalised where the network has statistics.
+template <class Real, int N>
+PERILUNE_DEVICE void normalize_inputs(const Network& network, const float* parameters, Real (&observation)[N]) {
+  if (network.inputs.size == 0) return;
+  for (int i = 0; i < N; ++i) {
+    observation[i] = normalized(observation[i], parameters[network.inputs.mean + i],
+                                parameters[network.inputs.variance + i], network.input_clip);
+  }
+}
+
 /// The observation of each lane's sample, in block storage.
 template <class B, int Features>
 class Observations : public Tile<B> {

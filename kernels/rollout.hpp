@@ -3,8 +3,9 @@
 // An environment stays in its lane's registers for the whole launch. An episode that ends is counted and reset inside
 // the step. Where one is truncated by the time limit, gamma * V(final observation) is added to the stored reward, so
 // that the advantage scan only needs to know where episodes end (Pardo et al. 2018), unless bootstrap_truncated says
-// otherwise. Sampling draws by (environment,
-// episode, step), so a rollout does not depend on how lanes are grouped into blocks.
+// otherwise. Sampling draws by (environment, episode, step), so a rollout does not depend on how lanes are grouped into
+// blocks. Records hold observations as they are; where they are normalised for the networks, a pass over the records
+// follows (normalization.hpp).
 #pragma once
 
 #include "kernels/environment_lane.hpp"
@@ -109,13 +110,14 @@ struct Rollout {
   };
 
   template <class B>
-  PERILUNE_DEVICE static void observe(B& block, const typename E::Params& params,
+  PERILUNE_DEVICE static void observe(B& block, const RolloutArgs& args, const typename E::Params& params,
                                       PerLane<B, EnvironmentLane<E, typename B::Real>>& lanes,
                                       const Observations<B, E::kObsDim>& to) {
     using Real = typename B::Real;
     block.lanes([&](typename B::Lane lane) {
       Real observation[E::kObsDim];
       E::observe(params, lanes[lane].state, observation);
+      normalize_inputs(args.actor, args.parameters, observation);
       to.store(lane, observation);
     });
     block.sync();
@@ -165,8 +167,10 @@ struct Rollout {
     PerLane<B, Real> reward;
     PerLane<B, Mask<Real>> ended, truncated;
     block.lanes([&](Lane lane) { load_environment<E>(block, batch, range.first, lane, lanes[lane]); });
-    observe(block, params, lanes, tiles.observation);
+    observe(block, args, params, lanes, tiles.observation);
     for (int t = 0; t < args.num_steps; ++t) {
+      const std::size_t row =
+          static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) + static_cast<std::size_t>(range.first);
       infer(block, actor, critic, tiles);
       block.lanes([&](Lane lane) {
         if (in_idle_warp<E>(block, lane)) {
@@ -174,6 +178,7 @@ struct Rollout {
           return;
         }
         Inference<E, Real> inference;
+        if (args.bootstraps != nullptr) block.store(args.bootstraps + row, lane, Real(0.0f));
         E::observe(params, lanes[lane].state, inference.observation);
         tiles.action.load(lane, inference.outputs);
         inference.value = tiles.value_of(lane);
@@ -184,15 +189,18 @@ struct Rollout {
         truncated[lane] = step.truncated;
       });
       if (args.hyper.bootstrap_truncated && block.any(truncated)) {
-        observe(block, params, lanes, tiles.observation);
+        observe(block, args, params, lanes, tiles.observation);
         infer_value(block, critic, tiles);
         block.lanes([&](Lane lane) {
           const Real bootstrap = Real(args.hyper.gamma) * tiles.value_of(lane);
-          reward[lane] = reward[lane] + select(truncated[lane], bootstrap, Real(0.0f));
+          const Real added = select(truncated[lane], bootstrap, Real(0.0f));
+          if (args.bootstraps == nullptr) {
+            reward[lane] = reward[lane] + added;
+          } else {
+            block.store(args.bootstraps + row, lane, added);
+          }
         });
       }
-      const std::size_t row =
-          static_cast<std::size_t>(t) * static_cast<std::size_t>(batch.count) + static_cast<std::size_t>(range.first);
       block.lanes([&](Lane lane) {
         block.store(args.rewards + row, lane, reward[lane]);
         block.store(args.ends + row, lane, ended[lane]);
@@ -201,7 +209,7 @@ struct Rollout {
           next_episode<E>(params, batch.key, range.numbers(block, lane), ended[lane], lanes[lane]);
         }
       });
-      observe(block, params, lanes, tiles.observation);
+      observe(block, args, params, lanes, tiles.observation);
     }
     infer_value(block, critic, tiles);
     const std::size_t last = static_cast<std::size_t>(args.num_steps) * static_cast<std::size_t>(batch.count) +

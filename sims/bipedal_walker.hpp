@@ -121,8 +121,8 @@ PERILUNE_OUTLINED_ON_CPU void cast_rays(const World<Real>& world, Vec2<Real> ori
       const Real part = height / select(approach == zero, one, approach);
       const Vec2<Real> meeting = origin + part * ray[i];
       const Real place = dot(meeting - edge.from, along) / along_squared;
-      const Mask<Real> hit = exists && approach != zero && part >= zero && part <= fractions[i] && place >= zero &&
-                             place <= one;
+      const Mask<Real> hit =
+          exists && approach != zero && part >= zero && part <= fractions[i] && place >= zero && place <= one;
       fractions[i] = select(hit, part, fractions[i]);
     }
   }
@@ -302,7 +302,8 @@ struct BipedalWalker {
     const N x(origin.x);
     const N shaping = math::constant<N>(130 / walker::kScale) * x - N(5.0f) * abs(N(hull.angle));
     N reward = shaping - N(state.shaping);
-    for (const N& a : action) reward = reward - math::constant<N>(0.00035 * walker::kMotorTorque) * min(abs(a), N(1.0f));
+    for (const N& a : action)
+      reward = reward - math::constant<N>(0.00035 * walker::kMotorTorque) * min(abs(a), N(1.0f));
     state.shaping = Real(shaping);
     const Mask<Real> lost = crashed || x < N(0.0f);
     const Mask<Real> arrived = x > N(math::constant<N>(walker::kGoal));

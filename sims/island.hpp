@@ -48,7 +48,8 @@ struct Island {
       PERILUNE_UNROLL
       for (int s = 0; s < kSlots; ++s) slot[s] = any(manifolds[s].touching);
     }
-    /// f(slot) for each, a body's in their order; those of several bodies in turn, as they need not wait for each other.
+    /// f(slot) for each, a body's in their order; those of several bodies in turn, as they need not wait for each
+    /// other.
     template <class F>
     PERILUNE_HD void each(F&& f) const {
       const auto turn = [&](int k) PERILUNE_INLINED {
@@ -127,8 +128,8 @@ struct Island {
 
  private:
   template <bool kRelax, class Joint>
-  PERILUNE_HD void iterate(int count, Joint (&joints)[kJoints], Contact<Real> (&contacts)[kSlots],
-                           const Used& used, Body<Real> (&moving)[kBodies]) const {
+  PERILUNE_HD void iterate(int count, Joint (&joints)[kJoints], Contact<Real> (&contacts)[kSlots], const Used& used,
+                           Body<Real> (&moving)[kBodies]) const {
     PERILUNE_ROLLED
     for (int iteration = 0; iteration < count; ++iteration) {
       PERILUNE_UNROLL

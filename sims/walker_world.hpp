@@ -101,9 +101,11 @@ struct Model {
   PERILUNE_HD static constexpr float slot_friction(int slot) { return friction(slot_body(slot)); }
 };
 
-/// Box2D's iterations in Gymnasium, and those of the fast solver. Cutting those of positions is what pilots notice.
-PERILUNE_HD constexpr Iterations exact_iterations() { return {180, 180, 60}; }
-PERILUNE_HD constexpr Iterations fast_iterations() { return {30, 30, 60}; }
+/// Box2D's iterations in Gymnasium, and those of the fast solver, which is the same one: with the joints solved as
+/// blocks (RevoluteBlock) walkers walk otherwise, and with fewer iterations of positions too.
+PERILUNE_HD constexpr Iterations iterations(bool fast) {
+  return fast ? Iterations{60, 60, 60} : Iterations{180, 180, 60};
+}
 
 /// What hips and knees are to do in a step, in Gymnasium's order: first hip and knee, second hip and knee.
 template <class Real>
@@ -197,8 +199,11 @@ struct World {
     PERILUNE_UNROLL
     for (int place = 0; place < Model::kBodies; ++place) {
       const int b = Model::body_at(place), first = place * Model::kSlotsPerBody;
-      (b == kHull ? find_contacts<HullShape> : b % 2 == 1 ? find_contacts<UpperShape> : find_contacts<LowerShape>)(
-          world, b, Slots{edges + first, island.manifolds + first, island.stored + first}, crashed);
+      (b == kHull   ? find_contacts<HullShape>
+       : b % 2 == 1 ? find_contacts<UpperShape>
+                    : find_contacts<LowerShape>)(world, b,
+                                                 Slots{edges + first, island.manifolds + first, island.stored + first},
+                                                 crashed);
     }
     if (fast) {
       // Whoever crashes needs no solving.
@@ -219,7 +224,7 @@ struct World {
       island.joint_impulses[j] = world.joints[j];
       island.motors[j] = {motors.speed[motor_of(j)], h * motors.torque[motor_of(j)]};
     }
-    const Mask<Real> solved = fast ? solve_fast(island) : solve_exactly(island);
+    const Mask<Real> solved = solve(island, iterations(fast));
     for (int j = 0; j < Model::kJoints; ++j) world.joints[j] = island.joint_impulses[j];
 
     Mask<Real> quiet(true);
@@ -242,8 +247,9 @@ struct World {
       const int b = Model::body_at(place);
       const int first = place * Model::kSlotsPerBody;
       if (b != kHull) store_touches(world.parts[b - 1], edges + first, island.stored + first);
-      (b == kHull ? meet_ground<HullShape> : b % 2 == 1 ? meet_ground<UpperShape> : meet_ground<LowerShape>)(
-          world, b, before[b], !asleep, crashed);
+      (b == kHull   ? meet_ground<HullShape>
+       : b % 2 == 1 ? meet_ground<UpperShape>
+                    : meet_ground<LowerShape>)(world, b, before[b], iterations(fast).touching, !asleep, crashed);
     }
     return crashed;
   }
@@ -262,11 +268,8 @@ struct World {
   }
 
  private:
-  PERILUNE_OUTLINED static Mask<Real> solve_exactly(Island<Model, Real>& island) {
-    return island.template solve<false>(kTimeStep, exact_iterations());
-  }
-  PERILUNE_OUTLINED static Mask<Real> solve_fast(Island<Model, Real>& island) {
-    return island.template solve<true>(kTimeStep, fast_iterations());
+  PERILUNE_OUTLINED static Mask<Real> solve(Island<Model, Real>& island, const Iterations& iterations) {
+    return island.template solve<false>(kTimeStep, iterations);
   }
 
   /// A body's slots of the island, and the numbers of the edges in them.
@@ -341,9 +344,8 @@ struct World {
     for (Real& number : known) number = none;
     Real count = zero;
     const auto consider = [&](Real number, Mask<Real> wanted) PERILUNE_INLINED {
-      const Mask<Real> is_contact =
-          wanted && number >= zero &&
-          part.room.overlaps(edge_bounds(edge(max(number, zero)), physics::kBoundsExtension));
+      const Mask<Real> is_contact = wanted && number >= zero &&
+                                    part.room.overlaps(edge_bounds(edge(max(number, zero)), physics::kBoundsExtension));
       if (!any(is_contact)) return;
       for (int k = 0; k < kKnown; ++k) {
         known[k] = select(is_contact && count == Real(static_cast<float>(k)), number, known[k]);
@@ -463,8 +465,8 @@ struct World {
 
   /// Lets the body, which the step took from `before`, hit what was in its way.
   template <class Shape>
-  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before, Mask<Real> awake,
-                                            Mask<Real>& crashed) {
+  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before, int velocity_iterations,
+                                            Mask<Real> awake, Mask<Real>& crashed) {
     Body<Real>& mine = world.bodies[body];
     const MassData mass = Model::mass(body);
     const Frame<Real> from = before.frame(mass), to = mine.frame(mass);
@@ -473,7 +475,7 @@ struct World {
     }
     auto near = world.template near<Shape>(body, swept_bounds<Shape>(from, to).grown(Real(kMargin)));
     if (!any(near.any)) return;
-    solve_impacts<Shape>(mass, before, kTimeStep, exact_iterations().touching, awake, near.ground, mine,
+    solve_impacts<Shape>(mass, before, kTimeStep, velocity_iterations, awake, near.ground, mine,
                          Listener<Shape>{world, body, near.ground, crashed});
     if (body != kHull) store_touches(world.parts[body - 1], near.numbers, near.ground.stored);
   }

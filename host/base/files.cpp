@@ -2,6 +2,7 @@
 #include "host/base/files.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -46,6 +47,24 @@ void File::sync() {
 
 void File::close() {
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_io("write", path_, errno);
+}
+
+std::vector<std::byte> read_file(const std::filesystem::path& path, std::string_view action) {
+  const File file(path, O_RDONLY, action);
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) fail_io(action, path, errno);
+  if (!S_ISREG(status.st_mode)) fail_io(action, path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
+  std::size_t filled = 0;
+  while (filled < bytes.size()) {
+    const ssize_t count = ::read(file.descriptor(), bytes.data() + filled, bytes.size() - filled);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_io(action, path, errno);
+    if (count == 0) break;
+    filled += static_cast<std::size_t>(count);
+  }
+  bytes.resize(filled);
+  return bytes;
 }
 
 void sync_directory(const std::filesystem::path& directory) {

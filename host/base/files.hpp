@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace perilune {
 
@@ -34,6 +35,9 @@ class File {
   int descriptor_ = -1;
   std::filesystem::path path_;
 };
+
+// All of a regular file. Throws Error "cannot <action> <path>".
+std::vector<std::byte> read_file(const std::filesystem::path& path, std::string_view action);
 
 // Makes a change of directory entries (new file, rename) durable. Throws Error.
 void sync_directory(const std::filesystem::path& directory);

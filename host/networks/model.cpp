@@ -19,6 +19,8 @@ std::size_t align(std::size_t floats) {
   return (floats + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+constexpr float kFirstCount = 1e-4f;
+
 // Appends a tensor to the parameter array. Returns its offset.
 std::int32_t add_tensor(Model& model, const Config& config, std::string name, std::vector<std::uint64_t> shape) {
   std::size_t size = 1;
@@ -76,6 +78,25 @@ std::vector<double> uniform_values(Config::Init init, const ModelTensor& tensor,
   return values;
 }
 
+StatisticsPlace add_statistics(Model& model, const Config& config, const std::string& name, int size) {
+  const auto shape = std::vector<std::uint64_t>{static_cast<std::uint64_t>(size)};
+  const auto add = [&](const char* what, std::vector<std::uint64_t> extents) {
+    return add_tensor(model, config, name + what, std::move(extents));
+  };
+  return {.size = size, .mean = add("_mean", shape), .variance = add("_var", shape), .count = add("_count", {1})};
+}
+
+// Parameters of zeros with the statistics that a run begins with.
+std::vector<float> first_statistics(const Model& model) {
+  std::vector<float> parameters(model.floats, 0.0f);
+  for (const ModelTensor& tensor : model.tensors) {
+    if (!model.is_statistic(tensor)) continue;
+    const float first = tensor.name.ends_with("_var") ? 1.0f : tensor.name.ends_with("_count") ? kFirstCount : 0.0f;
+    std::fill_n(&parameters[tensor.offset], tensor.size, first);
+  }
+  return parameters;
+}
+
 }  // namespace
 
 Model model_of(const Config& config) { return model_of(config, find_environment(config.env_id)); }
@@ -89,14 +110,22 @@ Model model_of(const Config& config, const EnvironmentInfo& environment) {
     model.actor.end = static_cast<std::int32_t>(model.floats);
   }
   model.critic = add_network(model, "critic", config, environment.observation_dim(), 1);
+  if (config.norm_obs) {
+    model.actor.inputs = add_statistics(model, config, "obs", environment.observation_dim());
+    model.actor.input_clip = static_cast<float>(clip_limit(config.clip_obs));
+    model.critic.inputs = model.actor.inputs;
+    model.critic.input_clip = model.actor.input_clip;
+  }
+  if (config.norm_reward) model.returns = add_statistics(model, config, "return", 1);
   return model;
 }
 
 std::vector<float> initial_parameters(const Model& model, const Config& config) {
-  std::vector<float> parameters(model.floats, 0.0f);
+  std::vector<float> parameters = first_statistics(model);
   Normals normal(static_cast<std::uint64_t>(config.seed));
   const ModelTensor* weight = nullptr;  // of the layer that is at hand: its bias follows it
   for (const ModelTensor& tensor : model.tensors) {
+    if (model.is_statistic(tensor)) continue;
     if (tensor.name == kLogStdName) {
       std::fill_n(&parameters[tensor.offset], tensor.size, static_cast<float>(config.log_std_init));
       continue;
@@ -110,6 +139,30 @@ std::vector<float> initial_parameters(const Model& model, const Config& config) 
     }
   }
   return parameters;
+}
+
+std::vector<float> parameters_from(const Model& other, const std::vector<float>& parameters, const Model& model) {
+  std::vector<float> result = first_statistics(model);
+  for (const ModelTensor& tensor : model.tensors) {
+    for (const ModelTensor& source : other.tensors) {
+      if (source.name == tensor.name) std::copy_n(&parameters[source.offset], tensor.size, &result[tensor.offset]);
+    }
+  }
+  return result;
+}
+
+std::string statistics_fault(const Model& model, const std::vector<float>& parameters) {
+  for (const ModelTensor& tensor : model.tensors) {
+    if (!model.is_statistic(tensor)) continue;
+    const bool is_positive = tensor.name.ends_with("_var") || tensor.name.ends_with("_count");
+    for (std::size_t i = 0; i < tensor.size; ++i) {
+      const float value = parameters[tensor.offset + i];
+      if (std::isfinite(value) && (value > 0.0f || !is_positive)) continue;
+      return formatted("tensor \"{}\" [{}] is {} - allowed: any {}number", tensor.name, i, shortest_text(value),
+                       is_positive ? "positive " : "");
+    }
+  }
+  return "";
 }
 
 }  // namespace perilune

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
@@ -16,23 +17,32 @@ namespace {
 constexpr const char* kCheckpointFormat = "perilune checkpoint";
 constexpr const char* kPolicyFormat = "perilune policy";
 constexpr const char* kFormatVersion = "2";
+// Of files with running statistics: a program that would leave them out must not take the networks alone.
+constexpr const char* kVersionWithStatistics = "3";
 constexpr const char* kVersionWithoutRecord = "1";
 constexpr const char* kBestPrefix = "best.";
 // What a policy's file says of it besides configuration and step: where in its run it was, how it did, whence it came.
 constexpr std::array<const char*, 3> kPolicyFacts = {"iteration", "mean_return", "from_path"};
 
+const char* format_version(const Config& config) {
+  return config.norm_obs || config.norm_reward ? kVersionWithStatistics : kFormatVersion;
+}
+
+// The parameters with the statistics, or what the optimiser has of each parameter.
 void add_parameters(std::vector<Tensor>& tensors, const Model& model, const std::string& prefix,
                     const std::vector<float>& values) {
   for (const ModelTensor& tensor : model.tensors) {
+    if (tensor.offset >= values.size()) break;
     tensors.push_back(
         make_tensor<float>(prefix + tensor.name, tensor.shape, std::span(values).subspan(tensor.offset, tensor.size)));
   }
 }
 
-void copy_parameters(const SafetensorsFile& file, const Model& model, const std::string& prefix,
+void copy_parameters(const SafetensorsFile& file, const Model& model, const std::string& prefix, std::size_t floats,
                      std::vector<float>& values) {
-  values.assign(model.floats, 0.0f);
+  values.assign(floats, 0.0f);
   for (const ModelTensor& tensor : model.tensors) {
+    if (tensor.offset >= floats) break;
     file.copy(prefix + tensor.name, tensor.shape, std::span(values).subspan(tensor.offset, tensor.size));
   }
 }
@@ -56,10 +66,11 @@ Config checked_config(const SafetensorsFile& file, bool checkpoint_only) {
                           checkpoint_only ? " - only a checkpoint can be resumed" : ", \"perilune policy\""));
   }
   const std::string& version = metadata_of(file, "format_version");
-  if (version != kFormatVersion && version != kVersionWithoutRecord) {
+  if (version != kFormatVersion && version != kVersionWithoutRecord && version != kVersionWithStatistics) {
     throw Error(
-        formatted("{} has format version {} - this program reads versions {} and {} - use the program that wrote it",
-                  file.source(), version, kVersionWithoutRecord, kFormatVersion));
+        formatted("{} has format version {} - this program reads versions {} to {} - use the program that "
+                  "wrote it",
+                  file.source(), version, kVersionWithoutRecord, kVersionWithStatistics));
   }
   Config config;
   try {
@@ -79,6 +90,27 @@ void require_action_kind(const SafetensorsFile& file, const EnvironmentInfo& env
                 "trained there",
                 file.source(), gaussian ? "continuous" : "discrete", gaussian ? "it has a" : "it has no", kLogStdName,
                 environment.id, environment.action_space.continuous ? "continuous" : "discrete"));
+}
+
+// Statistics that the configuration does not speak of would be left out, and the networks be given what they have never
+// seen; those of the other kind, or none, are as wrong.
+void require_statistics(const SafetensorsFile& file, const Config& config) {
+  const auto require = [&](const char* key, bool is_set, const char* mean) {
+    const bool has = file.find(mean) != nullptr;
+    if (has == is_set) return;
+    throw Error(formatted("{} has {} tensor \"{}\", but its configuration has {} = {} - the file is damaged",
+                          file.source(), has ? "a" : "no", mean, key, is_set));
+  };
+  require("norm_obs", config.norm_obs, "obs_mean");
+  require("norm_reward", config.norm_reward, "return_mean");
+}
+
+// The networks' parameters and the statistics, which are checked.
+void copy_policy(const SafetensorsFile& file, const Model& model, const std::string& prefix,
+                 std::vector<float>& values) {
+  copy_parameters(file, model, prefix, model.floats, values);
+  const std::string fault = statistics_fault(model, values);
+  if (!fault.empty()) throw Error(formatted("{}: {} - the file is damaged", file.source(), fault));
 }
 
 template <class Number>
@@ -118,7 +150,7 @@ RunRecord record_of(const SafetensorsFile& file, const Model& model, const Train
   if (record.best->step == number_of<std::uint64_t>(file, "step")) {
     record.best->parameters = state.parameters();
   } else {
-    copy_parameters(file, model, kBestPrefix, record.best->parameters);
+    copy_policy(file, model, kBestPrefix, record.best->parameters);
   }
   return record;
 }
@@ -130,18 +162,23 @@ SavedPolicy policy_in(const SafetensorsFile& file) {
     if (const auto found = file.metadata().find(key); found != file.metadata().end()) policy.metadata.insert(*found);
   }
   require_action_kind(file, find_environment(policy.config.env_id));
-  copy_parameters(file, model_of(policy.config), "", policy.parameters);
+  require_statistics(file, policy.config);
+  copy_policy(file, model_of(policy.config), "", policy.parameters);
   return policy;
 }
 
 // As a policy file has them.
 Metadata metadata_of(const SavedPolicy& policy) {
   Metadata metadata = {{"format", kPolicyFormat},
-                       {"format_version", kFormatVersion},
+                       {"format_version", format_version(policy.config)},
                        {"config", to_toml(policy.config)},
                        {"step", std::to_string(policy.step)}};
   if (find_environment(policy.config.env_id).action_space.continuous)
     metadata.insert({{"action_low", "-1.0"}, {"action_high", "1.0"}});
+  if (policy.config.norm_obs) {
+    metadata["obs_normalization"] = "(obs - obs_mean) / sqrt(obs_var + 1e-8)";
+    if (policy.config.clip_obs > 0.0) metadata["obs_clip"] = shortest_text(policy.config.clip_obs);
+  }
   metadata.insert(policy.metadata.begin(), policy.metadata.end());
   return metadata;
 }
@@ -160,7 +197,7 @@ void save_checkpoint(const std::filesystem::path& run, const Model& model, const
   const TrainerState& state = checkpoint.state;
   save_policy(policy_path(run), {config, state.parameters(), step, {{"iteration", std::to_string(state.iteration)}}});
 
-  Metadata metadata = {{"format", kCheckpointFormat},  {"format_version", kFormatVersion},
+  Metadata metadata = {{"format", kCheckpointFormat},  {"format_version", format_version(config)},
                        {"config", to_toml(config)},    {"iteration", std::to_string(state.iteration)},
                        {"step", std::to_string(step)}, {"on_schedule", std::to_string(checkpoint.on_schedule)}};
   add_record(metadata, checkpoint.record);
@@ -190,6 +227,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   Checkpoint checkpoint{checked_config(file, true), {}, {}};
   require_fixed_kept(checkpoint.config, config, file.source());
   require_action_kind(file, find_environment(config.env_id));
+  require_statistics(file, config);
   const Model model = model_of(config);
   TrainerState& state = checkpoint.state;
   state = TrainerState::of_zeros(checkpoint.config, model);  // what the file has: some of it goes by the configuration
@@ -197,11 +235,22 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const Config& conf
   if (has_whole_episodes(config)) state.steps = number_of<std::uint64_t>(file, "step");
   for (KeptArray& array : state.arrays) {
     if (array.by_layer) {
-      copy_parameters(file, model, array.name, std::get<std::vector<float>>(array.values));
+      std::vector<float>& values = std::get<std::vector<float>>(array.values);
+      if (array.name.empty()) {
+        copy_policy(file, model, array.name, values);
+      } else {
+        copy_parameters(file, model, array.name, values.size(), values);
+      }
       continue;
     }
     const Shape shape(array.shape.begin(), array.shape.end());
     std::visit([&]<class T>(std::vector<T>& values) { file.copy<T>(array.name, shape, values); }, array.values);
+    if (!array.name.starts_with("normalization.")) continue;
+    for (const float x : std::get<std::vector<float>>(array.values)) {
+      if (std::isfinite(x)) continue;
+      throw Error(formatted("{}: tensor \"{}\" has a number that is not finite - the file is damaged", file.source(),
+                            array.name));
+    }
   }
   checkpoint.record = record_of(file, model, state);
   // Who sets another target, or more steps, wants the run to go on.

@@ -3,11 +3,14 @@
 // Tensors: actor.* and critic.* as in host/networks/model.hpp, with actor.log_std where actions are continuous; in a
 // checkpoint also optimizer.exp_avg.<name>, optimizer.exp_avg_sq.<name>, optimizer.{actor,critic}_correction [2],
 // environments.fields [state fields, N], environments.{episode, elapsed} (U32) and environments.episode_return [N].
-// Metadata: format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), step; of the best
-// policy mean_return; of the others iteration. A checkpoint's metadata also hold the run's record (run_record.hpp) and
-// whether it was saved on schedule; the tensors of the best policy so far are best.<name>, left out where it is the
-// policy itself. In a policy file with continuous actions action_low and action_high, to which the actor's outputs are
-// to be clipped.
+// With norm_obs also obs_mean, obs_var and obs_count, with norm_reward return_mean, return_var and return_count; and in
+// a checkpoint normalization.obs_rest, normalization.return_rest and environments.discounted_return [N]. Metadata:
+// format ("perilune checkpoint" or "perilune policy"), format_version, config (TOML), step; of the best policy
+// mean_return; of the others iteration. A checkpoint's metadata also hold the run's record (run_record.hpp) and whether
+// it was saved on schedule; the tensors of the best policy so far are best.<name>, left out where it is the policy
+// itself. In a policy file with continuous actions action_low and action_high, to which the actor's outputs are to be
+// clipped; in one with norm_obs how its actor's inputs are to be normalised (obs_normalization), and clipped
+// (obs_clip).
 #pragma once
 
 #include <cstdint>

@@ -148,7 +148,7 @@ StartingPoint resume_run(const std::filesystem::path& run, std::span<const Setti
     resumed.record = std::move(checkpoint->record);
     resumed.on_schedule = checkpoint->on_schedule;
   } else if (std::filesystem::exists(initial_policy_path(run))) {
-    resumed.initial_parameters = load_policy(initial_policy_path(run)).parameters;
+    resumed.initial_parameters = first_parameters(load_policy(initial_policy_path(run)), resumed.config);
   }
   return resumed;
 }
@@ -194,10 +194,23 @@ InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& c
         formatted("output_activation = {}, as that policy has", value_text(source, "output_activation")));
   }
   if (is_given("init")) initial.notes.push_back("init has no effect: the weights are those of the policy");
+  // Weights mean something for what they were trained on: observations as that policy's statistics leave them.
+  for (const char* key : {"norm_obs", "clip_obs"}) {
+    if (key == std::string_view("clip_obs") && !source.norm_obs) break;
+    const std::string own = value_text(config, key), its = value_text(source, key);
+    if (own == its) continue;
+    if (is_given(key)) refuse(key, own, its);
+    set_key(config, key, *value_of(source, key));
+    initial.notes.push_back(formatted("{} = {}, as that policy has", key, its));
+  }
   if (is_given("log_std_init")) {
     initial.notes.push_back("log_std_init has no effect: the policy has standard deviations of its own");
   }
   return initial;
+}
+
+std::vector<float> first_parameters(const SavedPolicy& policy, const Config& config) {
+  return parameters_from(model_of(policy.config), policy.parameters, model_of(config));
 }
 
 void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial) {

@@ -46,10 +46,15 @@ struct InitialPolicy {
   SavedPolicy policy;
   std::vector<std::string> notes;  // where it comes from, and what was taken from it; a sentence each
 };
-// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape is not among the `given`
-// keys, `config` takes from it. Throws UsageError if the policy does not fit the environment or what was given.
+// Loads it from a run directory, a checkpoint or a policy file. What of the networks' shape and of their inputs'
+// normalisation is not among the `given` keys, `config` takes from it. Throws UsageError if the policy does not fit the
+// environment or what was given.
 InitialPolicy initial_policy(const std::filesystem::path& run_or_file, Config& config,
                              std::span<const std::string> given);
+
+// The parameters that a run with this configuration, whose networks are the same, begins with: statistics that the
+// policy does not have begin anew.
+std::vector<float> first_parameters(const SavedPolicy& policy, const Config& config);
 
 // Keeps it in a run directory to be, as RUN/initial_policy.safetensors, with the metadata from_path and step.
 void save_initial_policy(const std::filesystem::path& run, const InitialPolicy& initial);

@@ -1,13 +1,8 @@
 // See safetensors.hpp.
 #include "host/runs/safetensors.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -146,21 +141,7 @@ Entry parse_entry(const std::string& name, const json& value, std::uint64_t data
 }  // namespace
 
 SafetensorsFile SafetensorsFile::load(const std::filesystem::path& path) {
-  const File file(path, O_RDONLY, "read checkpoint");
-  struct stat status {};
-  if (::fstat(file.descriptor(), &status) != 0) fail_io("read checkpoint", path, errno);
-  if (!S_ISREG(status.st_mode)) fail_io("read checkpoint", path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
-  std::size_t filled = 0;
-  while (filled < bytes.size()) {
-    const ssize_t count = ::read(file.descriptor(), bytes.data() + filled, bytes.size() - filled);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_io("read checkpoint", path, errno);
-    if (count == 0) break;
-    filled += static_cast<std::size_t>(count);
-  }
-  bytes.resize(filled);
-  return parse(std::move(bytes), path.string());
+  return parse(read_file(path, "read checkpoint"), path.string());
 }
 
 SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::string& source) {

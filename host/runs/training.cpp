@@ -42,7 +42,7 @@ StartingPoint open_run(const TrainingOptions& options, const Device& device) {
   validate(options.config, built_widths(device.machine(), options.config.env_id));
   StartingPoint start{std::nullopt, with_chosen_precision(options.config, device), false, {}, {}, {}};
   if (options.initial_policy) {
-    start.initial_parameters = options.initial_policy->policy.parameters;
+    start.initial_parameters = first_parameters(options.initial_policy->policy, start.config);
     start.notes = options.initial_policy->notes;
   }
   return start;

@@ -2,6 +2,7 @@
 #include "host/settings/config.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <variant>
 
@@ -55,6 +56,8 @@ Normalization advantage_normalization(const Config& config) {
   return (by_minibatch ? batch / config.num_minibatches : batch) > 1 ? config.norm_adv : Normalization::kNone;
 }
 
+double clip_limit(double clip) { return clip > 0.0 ? clip : std::numeric_limits<double>::infinity(); }
+
 double critic_learning_rate(const Config& config) {
   return config.critic_learning_rate > 0.0 ? config.critic_learning_rate : config.learning_rate;
 }
@@ -67,6 +70,7 @@ Hyperparameters hyperparameters(const Config& config) {
   HyperparameterNumbers<double> numbers = config;
   numbers.critic_learning_rate = critic_learning_rate(config);
   numbers.clip_vloss_coef = clip_vloss_coef(config);
+  numbers.clip_reward = clip_limit(config.clip_reward);
   HyperparameterChoices choices = config;
   choices.norm_adv = advantage_normalization(config);
   return rounded(numbers, choices, static_cast<std::uint32_t>(iteration_count(config)));
@@ -167,7 +171,7 @@ Config preset(std::string_view name) {
 
 ResolvedConfig resolve(const ConfigSource& source) {
   ResolvedConfig resolved;
-  resolved.base = resolved.config = preset(source.preset_name);
+  if (source.preset_name) resolved.base = resolved.config = preset(*source.preset_name);
   if (source.file) resolved.given = apply_toml_file(resolved.config, *source.file);
   for (const Setting& setting : source.settings) {
     set_key(resolved.config, setting.key, setting.value);

@@ -46,6 +46,11 @@ struct Config : HyperparameterNumbers<double>, HyperparameterChoices {
   int policy_iterations = 80;
   int value_iterations = 80;
 
+  // Normalisation by running statistics; clip_reward is among the hyper-parameters.
+  bool norm_obs = false;
+  bool norm_reward = false;
+  double clip_obs = 10.0;  // 0: off
+
   // Networks.
   int hidden_width = 64;
   int hidden_layers = 2;
@@ -76,6 +81,9 @@ std::uint32_t episode_limit(const Config& config);
 // Over what advantages are normalised: norm_adv, but nothing if that would be one sample, whose advantage less its mean
 // is 0 and teaches nothing.
 Normalization advantage_normalization(const Config& config);
+
+// Where normalised numbers are clipped: infinity for a range of 0.
+double clip_limit(double clip);
 
 // The critic's own learning rate, or else the actor's.
 double critic_learning_rate(const Config& config);
@@ -192,7 +200,7 @@ Config preset(std::string_view name);
 
 // What a configuration is put together from, the later counts: a preset, a TOML file, settings in their order.
 struct ConfigSource {
-  std::string preset_name;
+  std::optional<std::string> preset_name;  // none: the defaults
   std::optional<std::filesystem::path> file;
   std::vector<Setting> settings;
 };

@@ -38,6 +38,12 @@ void validate_whole_episodes(const Config& config) {
         "fused = true does not go with batch_mode = episodes: fused kernels run a fixed number of steps - set fused = "
         "auto, which trains layer by layer, or batch_mode = steps");
   }
+  if (config.norm_obs || config.norm_reward) {
+    throw UsageError(
+        formatted("{} = true does not go with batch_mode = episodes: statistics are of every step of a rollout, and "
+                  "whole episodes leave some out - set {} = false, or batch_mode = steps",
+                  config.norm_obs ? "norm_obs" : "norm_reward", config.norm_obs ? "norm_obs" : "norm_reward"));
+  }
   // Lengths of episodes are summed in float32.
   constexpr std::int64_t kMostRows = 1 << 24;
   constexpr std::int64_t kMostSamples = std::numeric_limits<int>::max();
@@ -235,6 +241,9 @@ std::vector<Idle> idle_settings(const Config& config) {
       {config.checkpoint_every > iterations, "checkpoint_every", kShort, kLonger},
       {config.eval_every > iterations, "target_return", "the run has fewer iterations than eval_every",
        "lower eval_every, or raise total_timesteps"},
+      {!config.norm_obs, "clip_obs", "with norm_obs = false observations are taken as they are", "set norm_obs = true"},
+      {!config.norm_reward, "clip_reward", "with norm_reward = false rewards are taken as they are",
+       "set norm_reward = true"},
       {no_wind, "env.wind_power", kCalm, "set env.enable_wind = true"},
       {no_wind, "env.turbulence_power", kCalm, "set env.enable_wind = true"},
   };

@@ -77,7 +77,10 @@ TrainerState TrainerState::of_zeros(const Config& config, const Model& model) {
   IterationSizes sizes{};
   sizes.envs = static_cast<std::size_t>(config.num_envs);
   sizes.state_fields = find_environment(config.env_id).field_names.size();
-  sizes.parameters = model.floats;
+  sizes.parameters = model.trained_floats();
+  sizes.statistics = model.floats - model.trained_floats();
+  sizes.observations = static_cast<std::size_t>(model.actor.inputs.size);
+  sizes.returns = static_cast<std::size_t>(model.returns.size);
   return state_of(control, config.anneal_lr, sizes, {},
                   []<class T>(T*, std::size_t count) { return std::vector<T>(count); });
 }
@@ -110,6 +113,8 @@ Trainer::Trainer(const Config& config, Device& device)
   plan.hyper = hyperparameters(config);
   plan.actor = model_.actor;
   plan.critic = model_.critic;
+  plan.returns = model_.returns;
+  plan.statistics_floats = static_cast<std::int32_t>(model_.floats - model_.trained_floats());
   plan.num_envs = config.num_envs;
   plan.num_steps = whole_episodes ? static_cast<std::int32_t>(most_rows(config)) : config.num_steps;
   if (whole_episodes) {
@@ -140,7 +145,7 @@ Trainer::Trainer(const Config& config, Device& device)
 
 Trainer::~Trainer() {
   if (plan_.ring != nullptr) device_.release_shared(plan_.ring);
-  if (plan_.returns != nullptr) device_.release_shared(plan_.returns);
+  if (plan_.episode_returns != nullptr) device_.release_shared(plan_.episode_returns);
 }
 
 std::uint64_t Trainer::steps_per_iteration() const { return static_cast<std::uint64_t>(plan_.batch_size()); }
@@ -149,7 +154,8 @@ void Trainer::start(const std::optional<TrainerState>& state, bool use_graph, co
   arena_.take(device_);
   plan_.ring = static_cast<IterationMetrics*>(device_.allocate_shared(kMetricsRing * sizeof(IterationMetrics)));
   if (plan_.whole_steps > 0) {
-    plan_.returns = static_cast<float*>(device_.allocate_shared(kReturnsRing * steps_per_iteration() * sizeof(float)));
+    plan_.episode_returns =
+        static_cast<float*>(device_.allocate_shared(kReturnsRing * steps_per_iteration() * sizeof(float)));
   }
   const auto upload = [this](const auto& values, auto* to) {
     device_.upload(to, values.data(), values.size() * sizeof(values[0]));
@@ -197,9 +203,9 @@ void Trainer::enqueue_iteration() {
 const IterationMetrics& Trainer::metrics(std::uint64_t iteration) const { return plan_.ring[iteration % kMetricsRing]; }
 
 std::span<const float> Trainer::returns(std::uint64_t iteration) const {
-  if (plan_.returns == nullptr) return {};
+  if (plan_.episode_returns == nullptr) return {};
   const auto episodes = static_cast<std::size_t>(metrics(iteration).values[Metric::kEpisodes]);
-  return {plan_.returns + iteration % kReturnsRing * steps_per_iteration(), episodes};
+  return {plan_.episode_returns + iteration % kReturnsRing * steps_per_iteration(), episodes};
 }
 
 TrainerState Trainer::state() const {
@@ -232,10 +238,12 @@ std::string Trainer::find_nonfinite_tensor() const {
   for (const ModelTensor& tensor : model_.tensors) {
     if (std::isinf(largest(tensor))) return tensor.name;
   }
-  values = download(plan_.arrays.gradient, model_.floats);
-  const auto worst =
-      std::max_element(model_.tensors.begin(), model_.tensors.end(),
-                       [&](const ModelTensor& a, const ModelTensor& b) { return largest(a) < largest(b); });
+  values = download(plan_.arrays.gradient, model_.trained_floats());
+  const auto trained = std::find_if(model_.tensors.begin(), model_.tensors.end(),
+                                    [&](const ModelTensor& tensor) { return model_.is_statistic(tensor); });
+  const auto worst = std::max_element(model_.tensors.begin(), trained, [&](const ModelTensor& a, const ModelTensor& b) {
+    return largest(a) < largest(b);
+  });
   return worst->name + (std::isinf(largest(*worst)) ? " (gradient)" : " (largest gradient)");
 }
 

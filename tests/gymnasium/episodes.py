@@ -1,5 +1,5 @@
-"""Episodes of many pilots at once, here and in Gymnasium's own environments on the same draws, and what is said of them:
-the rows of fidelity.py's table."""
+"""Episodes of many pilots at once, here and in Gymnasium's own environments on the same draws, and what is said of
+them: the rows of fidelity.py's table."""
 
 import concurrent.futures
 import itertools
@@ -76,8 +76,8 @@ class Episodes:
 
 def play(envs, observations, pilots, keep=0):
     """Plays the first episode of each environment, from its first observations, and keeps `keep` more of these. Pilots
-    have numbers (of the environments that they are for), act(observations, step), MAX_STEPS, ON_THE_WAY (what an episode
-    is called that the time limit ends) and ends(observations, rewards) (the same where it ended by itself)."""
+    have numbers (of the environments that they are for), act(observations, step), MAX_STEPS, ON_THE_WAY (what an
+    episode is called that the time limit ends) and ends(observations, rewards) (the same where it ended by itself)."""
     count = len(observations)
     returns, lengths = np.zeros(count), np.zeros(count, int)
     ends, running = np.full(count, pilots.ON_THE_WAY), np.ones(count, bool)

@@ -98,7 +98,7 @@ FAMILIES = {
         walker_comparisons.WALKS,
         "terrain",
         {"starts": 200, "walks": 600, "random": 1000, "policies": 30, "episodes": 30},
-        {"starts": 20, "check": 10},
+        {"starts": 20, "random": 300, "episodes": 10, "check": 10},
     ),
 }
 

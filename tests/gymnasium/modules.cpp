@@ -242,12 +242,11 @@ int constants(const MassData& mass, float* out) {
 /// Calls use.operator()<Shape>(mass) for the body's shape.
 template <class Use>
 void with_body(int body, Use use) {
-  switch (body) {
-    case 0:
-      return use.template operator()<lunar::HullShape>(lunar::hull_mass());
-    case 1:
-      return use.template operator()<lunar::LegShape>(lunar::leg_mass());
-  }
+  if (body == 0) use.template operator()<lunar::HullShape>(lunar::hull_mass());
+  if (body == 1) use.template operator()<lunar::LegShape>(lunar::leg_mass());
+  if (body == 2) use.template operator()<walker::HullShape>(walker::hull_mass());
+  if (body == 3) use.template operator()<walker::UpperShape>(walker::upper_mass());
+  if (body == 4) use.template operator()<walker::LowerShape>(walker::lower_mass());
 }
 
 template <template <class> class Module>

@@ -23,6 +23,9 @@ def load_policy(path, sample_with=None):
         continuous = "actor.log_std" in file.keys()
         std = np.exp(file.get_tensor("actor.log_std")) if continuous else None
         config = file.metadata()["config"]
+        normalized = "obs_mean" in file.keys()
+        mean, variance = (file.get_tensor(f"obs_{name}") for name in ("mean", "var")) if normalized else (0, 1)
+        clip = float(file.metadata().get("obs_clip", np.inf))
     generator = None if sample_with is None else np.random.default_rng(sample_with)
     functions = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "none": lambda x: x}
     activation, of_outputs = (
@@ -31,7 +34,7 @@ def load_policy(path, sample_with=None):
     )
 
     def act(observations):
-        x = observations
+        x = np.clip((observations - mean) / np.sqrt(variance + 1e-8), -clip, clip) if normalized else observations
         for weight, bias in layers[:-1]:
             x = activation(x @ weight.T + bias)
         weight, bias = layers[-1]

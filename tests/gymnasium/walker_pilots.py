@@ -128,21 +128,19 @@ def heuristic_pilots(numbers, sigma=0.0, seed=0):
 # Of 300 perturbed pilots, which most often fall at once, these are of all qualities: their mean returns here, over six
 # walks, are spread evenly from -118 to 221.
 CANDIDATES, CANDIDATE_SEED = 300, 5
-CHOSEN = np.array(
-    [16, 19, 22, 26, 35, 38, 41, 48, 62, 66, 88, 92, 100, 142, 144, 148, 156, 160, 167, 169, 189, 202, 203, 211, 231]
-    + [239, 254, 276, 294, 295]
-)
+CHOSEN = [16, 19, 22, 26, 35, 38, 41, 48, 62, 66, 88, 92, 100, 142, 144, 148, 156, 160, 167, 169, 189, 202, 203, 211]
+CHOSEN += [231, 239, 254, 276, 294, 295]
 
 
 def perturbed_pilots(numbers, policies, seed):
     """Heuristics of all qualities for len(numbers) walkers, one after the other: walker i is walked by policy
-    numbers[i] % policies, one of the chosen ones. Each gain is multiplied by exp(s N(0, 1)) with an s of up to 0.12, and actions have some
-    noise: without it a walk's gait is an accident of its first steps."""
+    numbers[i] % policies, one of the chosen ones. Each gain is multiplied by exp(s N(0, 1)) with an s of up to 0.12,
+    and actions have some noise: without it a walk's gait is an accident of its first steps."""
     rng = np.random.default_rng(CANDIDATE_SEED)
     spread = rng.uniform(0, 0.12, (CANDIDATES, 1))
     gains = (GAINS * np.exp(spread * rng.standard_normal((CANDIDATES, len(GAINS))))).astype(np.float32)
     sigma = rng.uniform(0, 0.1, CANDIDATES)
-    which = CHOSEN[numbers % policies]
+    which = np.array(CHOSEN)[numbers % policies]
     return Pilots(gains[which], sigma[which], seed, numbers)
 
 

@@ -19,7 +19,8 @@ Kernels simulator() {
 std::vector<Kernels> box2d_fiber_simulators(LaneOrder order) {
   return in_order(order, []<class Launcher>(Launcher) -> std::vector<Kernels> {
     return {simulator<Launcher, LunarLander>(), simulator<Launcher, LunarLanderContinuous>(),
-            simulator<Launcher, Lander>(), simulator<Launcher, LanderContinuous>(), simulator<Launcher, BipedalWalker>()};
+            simulator<Launcher, Lander>(), simulator<Launcher, LanderContinuous>(),
+            simulator<Launcher, BipedalWalker>()};
   });
 }
 

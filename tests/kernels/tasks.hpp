@@ -24,7 +24,8 @@ void with_one_of(const Task& task, F f) {
 /// Calls f(E{}) with the task's environment.
 template <class F>
 void with_environment(const Task& task, F f) {
-  with_one_of<CartPole, PointMass, LunarLander, LunarLanderContinuous, Lander, LanderContinuous, BipedalWalker>(task, f);
+  with_one_of<CartPole, PointMass, LunarLander, LunarLanderContinuous, Lander, LanderContinuous, BipedalWalker>(task,
+                                                                                                                f);
 }
 
 }  // namespace perilune::test

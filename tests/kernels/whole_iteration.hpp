@@ -20,9 +20,9 @@ class WholeIteration {
  public:
   static constexpr int kEnvironments = 257, kSteps = 12, kMinibatches = 3, kEpochs = 2, kMaxEpisodeSteps = 15;
 
-  /// layerwise: the same networks layer by layer, with one partial gradient.
+  /// layerwise: the same networks layer by layer, with one partial gradient. normalized: observations and rewards.
   WholeIteration(const Subject& subject, const Machine& on, int partials, bool layerwise = false,
-                 const Task& task = kCartPole, EpisodeShape episodes = {})
+                 const Task& task = kCartPole, bool normalized = false, EpisodeShape episodes = {})
       : networks(place_networks(task.observations, width(subject, task), task.actions, 2, 2, Activation::kTanh,
                                 task.continuous)),
         ring_(subject, kMetricsRing),
@@ -45,6 +45,7 @@ class WholeIteration {
     plan.partials = partials;
     plan.workspace_columns = 500;
     plan.ring = ring_.data();
+    if (normalized) place_statistics(task.observations);
     if (episodes.least_steps > 0) {
       plan.hyper.norm_adv = Normalization::kBatch;
       plan.num_envs = episodes.environments;
@@ -52,11 +53,12 @@ class WholeIteration {
       plan.whole_steps = episodes.least_steps;
       plan.total_steps = 10000;
       plan.num_minibatches = 1;
-      plan.returns = returns_.data();
+      plan.episode_returns = returns_.data();
     }
     take_arrays(subject);
     Draws draws(7);
     fill(plan.arrays.parameters, 0.0f);
+    if (normalized) begin_statistics();
     const Vector start = networks.draw(draws);
     for (const Mlp* mlp : {&networks.actor, &networks.critic}) {
       for (int i : mlp->positions()) plan.arrays.parameters[i] = static_cast<float>(start[at(i)]);
@@ -123,6 +125,27 @@ class WholeIteration {
   };
 
   static int width(const Subject& subject, const Task& task) { return std::max(task.min_width, subject.min_width); }
+
+  void place_statistics(int observations) {
+    const auto place = [&](int size) {
+      const int begin = plan.critic.end + plan.statistics_floats;
+      plan.statistics_floats += 3 * kTensorAlignment;
+      return StatisticsPlace{size, begin, begin + kTensorAlignment, begin + 2 * kTensorAlignment};
+    };
+    plan.actor.inputs = plan.critic.inputs = place(observations);
+    plan.actor.input_clip = plan.critic.input_clip = 2.0f;
+    plan.returns = place(1);
+    plan.hyper.clip_reward = 0.2f;
+  }
+  void begin_statistics() {
+    for (const StatisticsPlace& place : {plan.actor.inputs, plan.returns}) {
+      std::fill_n(plan.arrays.parameters + place.variance, place.size, 1.0f);
+      plan.arrays.parameters[place.count] = 1e-4f;
+    }
+    for (float* array : {plan.arrays.observation_rest, plan.arrays.return_rest, plan.arrays.discounted_return}) {
+      fill(array, 0.0f);
+    }
+  }
 
   void take_arrays(const Subject& subject) {
     const IterationSizes sizes = plan.sizes();

@@ -142,8 +142,14 @@ class Callables:
     def __init__(self, run, directory):
         self.run, self.directory, self.count = run, directory, 0
         self.policy = run.policy
+        self.state = self.policy.export(directory / "policy.pth")
         self.samples = {
             "load": lambda: {"run": run.run_dir, "device": "cpu"},
+            "import_policy": lambda: {
+                "file": self.state,
+                "preset": "cartpole",
+                "to": self.fresh().with_suffix(".safetensors"),
+            },
             "Policy": lambda: {"path": run.run_dir, "device": "cpu"},
             "Run": lambda: {"run_dir": run.run_dir},
             "VectorEnv": lambda: {"num_envs": 3},
@@ -207,7 +213,7 @@ class Callables:
 
 def extra_arguments(name):
     """What **arguments stand for, with what is allowed."""
-    if name == "train":
+    if name in ("train", "import_policy"):
         return {key: entry["type"] for key, entry in perilune.keys().items()}
     if name in ("VectorEnv", "Env", "replay"):
         parameters = perilune.environments()["CartPole-v1" if name == "replay" else "LunarLander-v3"]["parameters"]

@@ -29,9 +29,26 @@ def saturating(tmp_path_factory):
     return perilune.load(folder / "policy.safetensors", device="cpu")
 
 
-@pytest.fixture(params=["discrete", "continuous"])
-def policy(request, trained, saturating):
-    return trained.policy if request.param == "discrete" else saturating
+@pytest.fixture(scope="module")
+def normalizing(tmp_path_factory):
+    """Policies of CartPole that normalise their observations, and clip them, by clip_obs."""
+    folder = tmp_path_factory.mktemp("normalizing")
+    return {
+        clip: perilune.train(
+            "cartpole", **{**SHORT, "norm_obs": True, "clip_obs": clip, "run_dir": folder / f"clip {clip}"}
+        ).policy
+        for clip in (0, 1.5)
+    }
+
+
+@pytest.fixture(params=["discrete", "continuous", "normalized", "normalized and clipped"])
+def policy(request, trained, saturating, normalizing):
+    return {
+        "discrete": trained.policy,
+        "continuous": saturating,
+        "normalized": normalizing[0],
+        "normalized and clipped": normalizing[1.5],
+    }[request.param]
 
 
 def observations_of(policy, count=257):
@@ -54,9 +71,12 @@ def expect_the_policys_actions(policy, observations, outputs):
     np.testing.assert_allclose(outputs, actions, rtol=1e-5, atol=1e-3)  # 200 times what the network's rounding is
 
 
-def network(tensors, observations, activation=np.tanh):
+def network(tensors, observations, activation=np.tanh, clip=np.inf):
     """The actor of named tensors, in the arithmetic of a reader's own program."""
     x, layer = observations, 0
+    if "obs_mean" in tensors:
+        x = (x - tensors["obs_mean"]) / np.sqrt(tensors["obs_var"] + np.float32(1e-8))
+        x = np.clip(x, -clip, clip)
     while f"actor.{layer}.weight" in tensors:
         x = (activation(x) if layer else x) @ tensors[f"actor.{layer}.weight"].T + tensors[f"actor.{layer}.bias"]
         layer += 2
@@ -71,12 +91,15 @@ def test_weights_and_how_to_clip(policy, tmp_path):
     with safe_open(file, "np") as opened:
         metadata = opened.metadata()
     bounds = [arrays.pop(name) for name in ("action_low", "action_high")] if continuous else []
+    clip = arrays.pop("obs_clip", np.inf)
+    assert float(metadata.get("obs_clip", np.inf)) == clip
+    assert ("obs_normalization" in metadata) == ("obs_mean" in exported)
     assert set(exported) == set(arrays) == set(policy.weights())
     for name, tensor in policy.weights().items():
         np.testing.assert_array_equal(exported[name], tensor)
         np.testing.assert_array_equal(arrays[name], tensor)
     np.testing.assert_array_equal(perilune.load(file).outputs(observations), policy.outputs(observations))
-    outputs = network(exported, observations)
+    outputs = network(exported, observations, clip=clip)
     if continuous:
         expect_the_policys_actions(policy, observations, np.clip(outputs, *bounds))
         outputs = np.clip(outputs, float(metadata["action_low"]), float(metadata["action_high"]))
@@ -160,11 +183,35 @@ def libraries(monkeypatch):
                 for name in ("weight", "bias")
             )
 
+    class Sequential(tuple):
+        def __new__(cls, *modules):
+            return super().__new__(cls, modules)
+
+        def eval(self):
+            return self
+
+    class BatchNorm1d:
+        def __init__(self, count, eps, affine):
+            assert not affine
+            self.eps, self.shape = eps, (count,)
+            self.running_mean, self.running_var = (
+                types.SimpleNamespace(copy_=lambda values, name=name: setattr(self, name, values))
+                for name in ("running_mean", "running_var")
+            )
+
+        def eval(self):
+            return self
+
+        def __call__(self, x):
+            assert self.running_mean.shape == self.running_var.shape == self.shape
+            return (x - self.running_mean) / np.sqrt(self.running_var + np.float32(self.eps))
+
     nn = types.SimpleNamespace(
         Linear=Linear,
         Tanh=lambda: np.tanh,
         ReLU=lambda: lambda x: np.maximum(x, 0),
-        Sequential=lambda *modules: modules,
+        Sequential=Sequential,
+        BatchNorm1d=BatchNorm1d,
         Hardtanh=lambda low, high: lambda x: np.clip(x, low, high),
     )
     torch = types.SimpleNamespace(
@@ -189,6 +236,8 @@ def run_onnx(policy, libraries, path, observations):
         "Tanh": np.tanh,
         "Relu": lambda x: np.maximum(x, 0),
         "Clip": np.clip,
+        "Sub": np.subtract,
+        "Div": np.divide,
     }
     (graph,) = [arguments for name, arguments, _ in libraries if name == "make_graph"]
     for _, (operator, inputs, outputs), options in graph[0]:
@@ -243,3 +292,41 @@ def test_activations_of_outputs(preset, activation, short, libraries, tmp_path):
         libraries.clear()
         result = read(policy, libraries, tmp_path / name, observations)
         np.testing.assert_allclose(result[0] if read is run_onnx else result, clipped, rtol=1e-5, atol=1e-5)
+
+
+def test_state_dictionaries_come_back(policy, tmp_path):
+    """What is in the files: tests/tools/state_dictionary_test.py."""
+    settings = {"env_id": policy.env_id, "activation": policy.config["activation"]}
+    continuous = policy.env_id != "CartPole-v1"
+    file = policy.export(tmp_path / "policy.pth")
+    assert policy.export(tmp_path / "policy.pt", layout="sequential").read_bytes() == file.read_bytes()
+    folder = policy.export(tmp_path / "networks", layout="layers")
+    assert sorted(path.name for path in folder.iterdir()) == ["actor_nn.pt", "critic_nn.pt"]
+    made = [perilune.import_policy(file, to=tmp_path / "one.safetensors", **settings)]
+    if continuous:
+        with pytest.raises(perilune.UsageError, match="weights do not tell log_std_init"):
+            perilune.import_policy(
+                folder / "actor_nn.pt", folder / "critic_nn.pt", to=tmp_path / "x.safetensors", **settings
+            )
+    told = contextlib.nullcontext()
+    if continuous:
+        settings["log_std_init"], told = -0.5, pytest.warns(UserWarning, match="no standard deviations")
+    with told:
+        made.append(
+            perilune.import_policy(
+                folder / "actor_nn.pt", folder / "critic_nn.pt", to=tmp_path / "two.safetensors", **settings
+            )
+        )
+    wanted = policy.weights()
+    for path in made:
+        found = load_file(path)
+        assert set(found) == set(wanted)
+        for name, tensor in wanted.items():
+            if path.name == "one.safetensors" or name != "actor.log_std":
+                np.testing.assert_array_equal(found[name], tensor)
+    observations = observations_of(policy)
+    np.testing.assert_array_equal(perilune.load(made[0]).outputs(observations), policy.outputs(observations))
+    (tmp_path / "damaged.pth").write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(perilune.Error, match=r"damaged\.pth is damaged"):
+        perilune.import_policy(tmp_path / "damaged.pth", to=tmp_path / "x.safetensors", **settings)
+    assert not (tmp_path / "x.safetensors").exists()

@@ -165,7 +165,8 @@ TEST(BipedalWalker, EpisodesReplayInOurArithmetic) {
 }
 
 TEST(BipedalWalker, GroundIsDrawnAsGymnasiumDraws) {
-  // Flat up to vertex 20; then slopes change by .01 towards the start's height and by up to 1/30 m, but where they pause.
+  // Flat up to vertex 20; then slopes change by .01 towards the start's height and by up to 1/30 m, but where they
+  // pause.
   constexpr double kStart = static_cast<float>(walker::kStartHeight);
   std::set<int> pauses;
   double sum = 0, squares = 0;
@@ -298,7 +299,8 @@ TEST(BipedalWalker, StaysFiniteAndAboveTheGround) {
             const auto i = static_cast<std::size_t>(x / walker::kSpacing);
             const auto& heights = episode.state.world.heights;
             const double part = x / walker::kSpacing - static_cast<double>(i);
-            ASSERT_GT(y, heights[i] + part * (heights[i + 1] - heights[i]) - .06) << "episode " << number << " step " << t;
+            ASSERT_GT(y, heights[i] + part * (heights[i + 1] - heights[i]) - .06)
+                << "episode " << number << " step " << t;
           }
         }
       }

@@ -60,6 +60,17 @@ struct Mlp {
     return network.output_activation == OutputActivation::kRelu ? std::max(0.0, sum) : sum;
   }
 
+  /// What it is given of an observation: normalised and clipped, where it has statistics.
+  Vector given(const Vector& parameters, Vector observation) const {
+    for (int i = 0; i < network.inputs.size; ++i) {
+      const double mean = parameters[at(network.inputs.mean + i)],
+                   variance = parameters[at(network.inputs.variance + i)];
+      const double limit = network.input_clip;
+      observation[at(i)] = std::clamp((observation[at(i)] - mean) / std::sqrt(variance + 1e-8), -limit, limit);
+    }
+    return observation;
+  }
+
   /// Every layer's output: [0] is x, back() the network's output.
   std::vector<Vector> forward(const Vector& parameters, const Vector& x) const {
     std::vector<Vector> layers = {x};
@@ -171,6 +182,21 @@ struct Networks {
     return parameters;
   }
 };
+
+/// Random statistics behind the parameters, by which both networks' inputs are normalised.
+inline void add_input_statistics(Networks& networks, Vector& parameters, double clip, Draws& draws) {
+  const int size = networks.actor.inputs, end = static_cast<int>(parameters.size());
+  const int extent = (size + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  parameters.resize(at(end + 2 * extent), std::numeric_limits<double>::quiet_NaN());
+  for (Network* network : {&networks.actor.network, &networks.critic.network}) {
+    network->inputs = {.size = size, .mean = end, .variance = end + extent, .count = 0};
+    network->input_clip = static_cast<float>(clip);
+  }
+  for (int i = 0; i < size; ++i) {
+    parameters[at(end + i)] = draws.uniform(-0.1, 0.1);
+    parameters[at(end + extent + i)] = draws.uniform(0.01, 0.5);
+  }
+}
 
 /// Hidden layers of a network that only runs layer by layer, as tests write width 0.
 inline constexpr int kOddWidths[kMaxHiddenLayers] = {7, 33, 5, 20, 9, 17, 1, 6};

@@ -53,7 +53,7 @@ inline Networks reference_networks(const Config& config) {
   const EnvironmentInfo& environment = find_environment(config.env_id);
   return {{model.actor, environment.observation_dim(), environment.action_space.size},
           {model.critic, environment.observation_dim(), 1},
-          static_cast<int>(model.floats)};
+          model.critic.end};
 }
 
 /// greedy: the most probable choice, or the mean.
@@ -61,7 +61,7 @@ template <class E>
 ReferenceAction<E> reference_action(const Mlp& actor, const Vector& parameters, const Vector& observation, bool greedy,
                                     CounterRandom<float> random, Closeness& closeness) {
   ReferenceAction<E> result;
-  const Vector outputs = actor.forward(parameters, observation).back();
+  const Vector outputs = actor.forward(parameters, actor.given(parameters, observation)).back();
   if constexpr (E::Action::kContinuous) {
     const Vector log_std = actor.log_std(parameters);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -167,7 +167,7 @@ class ReferenceTraining {
     return {E::template reset<float>(params_, random), episode, 0, 0.0};
   }
   double value_of(const Vector& observation) const {
-    return networks.critic.forward(parameters, observation).back()[0];
+    return networks.critic.forward(parameters, networks.critic.given(parameters, observation)).back()[0];
   }
 
   /// One episode after the other where there is one environment; several take their steps in turn, and what has not
@@ -227,7 +227,9 @@ class ReferenceTraining {
 
   void roll_out() {
     batch_samples_.assign(at(batch_), {});
-    Vector targets, residuals, advantages;
+    observed_.clear();
+    Vector targets, residuals, advantages, last_values;
+    std::vector<std::vector<Step>> rollouts;
     for (int n = 0; n < config_.num_envs; ++n) {
       ReferenceEpisode<E>& mine = episodes_[at(n)];
       std::vector<Step> steps;
@@ -235,8 +237,13 @@ class ReferenceTraining {
         Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
         steps.push_back(step(n, t, mine, sample));
       }
-      const double last = value_of(reference_observation<E>(params_, mine.state));
-      const std::vector<Advantage> all = advantages_of(steps, last, config_.gamma, config_.gae_lambda);
+      last_values.push_back(value_of(reference_observation<E>(params_, mine.state)));
+      rollouts.push_back(steps);
+    }
+    normalize(rollouts);
+    for (int n = 0; n < config_.num_envs; ++n) {
+      const std::vector<Advantage> all =
+          advantages_of(rollouts[at(n)], last_values[at(n)], config_.gamma, config_.gae_lambda);
       for (int t = 0; t < config_.num_steps; ++t) {
         Sample& sample = batch_samples_[at(t * config_.num_envs + n)];
         sample.advantage = all[at(t)].advantage;
@@ -256,16 +263,61 @@ class ReferenceTraining {
     metrics_[Metric::kExplainedVariance] = 1.0 - sample_variance_of(residuals) / sample_variance_of(targets);
   }
 
+  /// Rewards by the statistics that follow from the rollout; and those of observations, for the next.
+  void normalize(std::vector<std::vector<Step>>& rollouts) {
+    if (config_.norm_obs) {
+      const StatisticsPlace& place = networks.actor.network.inputs;
+      double sum = 0.0;
+      for (int i = 0; i < place.size; ++i) {
+        Vector numbers;
+        for (const Vector& observation : observed_) numbers.push_back(observation[at(i)]);
+        sum += std::sqrt(join(place, i, numbers) + 1e-8);
+      }
+      parameters[at(place.count)] += static_cast<double>(observed_.size());
+      metrics_[Metric::kObservationStd] = sum / place.size;
+    }
+    if (!config_.norm_reward) return;
+    Vector returns;
+    discounted_.resize(rollouts.size(), 0.0);
+    for (std::size_t n = 0; n < rollouts.size(); ++n) {
+      for (const Step& step : rollouts[n]) {
+        returns.push_back(discounted_[n] = discounted_[n] * config_.gamma + step.reward);
+        if (step.terminated || step.truncated) discounted_[n] = 0.0;
+      }
+    }
+    const double std = std::sqrt(join(returns_, 0, returns) + 1e-8);
+    parameters[at(returns_.count)] += static_cast<double>(returns.size());
+    metrics_[Metric::kReturnStd] = std;
+    const double limit = clip_limit(config_.clip_reward);
+    for (std::vector<Step>& steps : rollouts) {
+      for (Step& step : steps) step.reward = std::clamp(step.reward / std, -limit, limit);
+    }
+  }
+
+  /// Adds numbers to one's statistics, as update_mean_var_count_from_moments of Gymnasium does. Returns the variance.
+  double join(const StatisticsPlace& place, int i, const Vector& numbers) {
+    double& old_mean = parameters[at(place.mean + i)];
+    double& old_variance = parameters[at(place.variance + i)];
+    const double n = static_cast<double>(numbers.size()), before = parameters[at(place.count)], all = before + n;
+    const double delta = mean(numbers) - old_mean;
+    double squares = old_variance * before + delta * delta * before * n / all;
+    for (const double x : numbers) squares += (x - mean(numbers)) * (x - mean(numbers));
+    old_mean += delta * n / all;
+    return old_variance = squares / all;
+  }
+
   Step step(int n, int t, ReferenceEpisode<E>& mine, Sample& sample) {
     const auto environment = static_cast<std::uint32_t>(n);
-    sample.observation = reference_observation<E>(params_, mine.state);
+    const Vector observation = reference_observation<E>(params_, mine.state);
+    observed_.push_back(observation);
+    sample.observation = networks.actor.given(parameters, observation);
     const ReferenceAction<E> chosen =
-        reference_action<E>(networks.actor, parameters, sample.observation, false,
+        reference_action<E>(networks.actor, parameters, observation, false,
                             {key_, environment, mine.episode, mine.elapsed, Purpose::kAction}, closeness);
     sample.action = chosen.choice;
     sample.numbers = chosen.numbers;
     sample.old_log_probability = chosen.log_probability;
-    sample.old_value = value_of(sample.observation);
+    sample.old_value = value_of(observation);
     CounterRandom<float> random(key_, environment, mine.episode, mine.elapsed, Purpose::kStep);
     const Outcome<float> outcome = E::step(params_, mine.state, chosen.action, random);
     ++mine.elapsed;
@@ -411,6 +463,9 @@ class ReferenceTraining {
   typename E::Params params_;
   std::vector<ReferenceEpisode<E>> episodes_;
   std::vector<Sample> batch_samples_;  // (t, n) at t * N + n
+  const StatisticsPlace returns_ = model_of(config_).returns;
+  Vector discounted_;             // returns of the episodes that are being played
+  std::vector<Vector> observed_;  // in this rollout, as they are
   Vector first_moment_, second_moment_;
   Adam actor_adam_, critic_adam_;
   LossSettings settings_{};

@@ -11,7 +11,7 @@ import texts
 
 ROOT = Path(os.environ["PERILUNE_SOURCE_DIR"])
 
-SUBCOMMANDS = ["", "train", "eval", "sweep", "profile", "list", "info"]
+SUBCOMMANDS = ["", "train", "eval", "export", "import", "sweep", "profile", "list", "info"]
 
 
 def run_example(perilune, short, words):
@@ -20,6 +20,9 @@ def run_example(perilune, short, words):
     if not run.exists():
         perilune.good("train", preset, *short, "--run-dir", run)
     (perilune.directory / "mine.toml").write_text("num_envs = 64\n")
+    if words[:1] == ["import"]:  # what it names is there
+        perilune.good("export", run, "--to", perilune.directory / "policy.pth")
+        perilune.good("export", run, "--layout", "layers", "--to", perilune.directory)
     arguments = [
         str(run) + word.removeprefix("runs/")[3:] if word.removeprefix("runs/").split("/")[0] == "RUN" else word
         for word in words

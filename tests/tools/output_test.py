@@ -12,7 +12,7 @@ import pytest
 ESCAPE = "\x1b"
 
 
-@pytest.mark.parametrize("command", ["", "train", "eval", "sweep", "profile", "info", "list"])
+@pytest.mark.parametrize("command", ["", "train", "eval", "export", "import", "sweep", "profile", "info", "list"])
 def test_help(perilune, command):
     text = perilune.good(*command.split(), "--help").stdout
     assert "Usage:" in text and "Examples:" in text and "Exit codes:" in text

@@ -18,7 +18,8 @@ Program perilune_program() {
   return {
       .summary = "Perilune trains reinforcement-learning policies, on a GPU or on CPU cores.",
       .help = kHelp,
-      .commands = {train_command(), eval_command(), sweep_command(), profile_command(), info_command(), list_command()},
+      .commands = {train_command(), eval_command(), export_command(), import_command(), sweep_command(),
+                   profile_command(), info_command(), list_command()},
   };
 }
 

@@ -7,6 +7,8 @@ namespace perilune {
 
 Command train_command();
 Command eval_command();
+Command export_command();
+Command import_command();
 Command sweep_command();
 Command profile_command();
 Command info_command();

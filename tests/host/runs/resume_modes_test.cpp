@@ -54,6 +54,12 @@ const std::vector<Mode> kModes = {
     {"continuous actions", {{"env_id", "lander-continuous"}, {"hidden_width", "64"}, {"log_std_init", "-0.5"}}},
     {"a fixed deviation, layerwise",
      {{"env_id", "lander-continuous"}, {"learn_std", "false"}, {"hidden_sizes", "9,5"}}},
+    {"normalised", {{"norm_obs", "true"}, {"norm_reward", "true"}, {"max_episode_steps", "21"}}},
+    {"normalised rewards, clipped", {{"norm_reward", "true"}, {"clip_reward", "0.05"}}},
+    {"normalised, layerwise",
+     {{"norm_obs", "true"}, {"norm_reward", "true"}, {"hidden_sizes", "9,5"}, {"max_episode_steps", "21"}}},
+    {"normalised, continuous actions",
+     {{"norm_obs", "true"}, {"clip_obs", "1"}, {"env_id", "lander-continuous"}, {"hidden_width", "64"}}},
     {"the exact lander", {{"env_id", "lunar-lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}}},
     {"bf16", {{"precision", "bf16"}, {"hidden_width", "64"}}},
 };
@@ -108,11 +114,13 @@ TEST(ResumeModes, GoesOnInEveryMode) {
 
 /// Nothing of a state is another thing's: all numbers differ.
 TEST(ResumeModes, EveryArrayComesBackAsItself) {
-  for (const char* env_id : {"CartPole-v1", "LanderContinuous-v0"}) {
+  for (const auto& [env_id, normalized] :
+       {std::pair("CartPole-v1", false), {"LanderContinuous-v0", false}, {"LanderContinuous-v0", true}}) {
     const TemporaryDirectory scratch;
     Config config;
     set_key(config, "env_id", env_id);
     set_key(config, "num_envs", "5");
+    config.norm_obs = config.norm_reward = normalized;
     const RunDirectory run = RunDirectory::create(config, scratch / "run");
     const Model model = model_of(config);
     float next = 1.0f;
@@ -131,12 +139,13 @@ TEST(ResumeModes, EveryArrayComesBackAsItself) {
         continue;
       }
       for (const ModelTensor& tensor : model.tensors) {  // padding is not kept, and always 0
+        if (tensor.offset >= floats.size()) break;
         for (std::size_t i = 0; i < tensor.size; ++i) floats[tensor.offset + i] = next++;
       }
     }
-    EXPECT_EQ(state.arrays.size(), 9u);
+    EXPECT_EQ(state.arrays.size(), normalized ? 12u : 9u);
     checkpoint.record = {{81.0, 82.0}, 11, 2, true, BestPolicy{83, 84.0, state.parameters()}, 4242, 85};
-    for (float& x : checkpoint.record.best->parameters) x *= -1.0f;
+    for (float& x : checkpoint.record.best->parameters) x *= 0.5f;
     save_checkpoint(run.path(), model, checkpoint, 4242, true);
     const Checkpoint loaded = load_checkpoint(checkpoint_path(run.path()), config);
     EXPECT_FALSE(loaded.on_schedule);

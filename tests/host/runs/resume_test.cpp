@@ -51,8 +51,9 @@ TEST(Resume, KeysThatAreFixedForARun) {
   }
   EXPECT_THAT(fixed,
               ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs", "num_steps",
-                          "batch_mode", "hidden_width", "hidden_layers", "hidden_sizes", "activation",
-                          "output_activation", "init", "log_std_init", "precision", "fused", "log_episodes"));
+                          "batch_mode", "norm_obs", "clip_obs", "norm_reward", "hidden_width", "hidden_layers",
+                          "hidden_sizes", "activation", "output_activation", "init", "log_std_init", "precision",
+                          "fused", "log_episodes"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }

@@ -80,6 +80,7 @@ TrainingOptions small_run(const std::filesystem::path& directory) {
        {std::pair("num_envs", "8"), std::pair("num_steps", "16"), std::pair("hidden_width", "16"),
         std::pair("total_timesteps", "1280"), std::pair("eval_every", "2"), std::pair("eval_episodes", "9"),
         std::pair("precision", "fp32"), std::pair("critic_learning_rate", "0.01"), std::pair("target_kl", "1e-3"),
+        std::pair("norm_obs", "true"), std::pair("norm_reward", "true"),
         std::pair("env.sutton_barto_reward", "true")}) {
     set_key(options.config, key, value);
   }
@@ -133,7 +134,9 @@ TEST(RunMetrics, AreTheTrainers) {
     expect("losses/explained_variance", m[Metric::kExplainedVariance]);
     expect("losses/gradient_norm", m[Metric::kGradientNorm]);
     expect("losses/policy_updates", m[Metric::kPolicyUpdates]);
-    EXPECT_EQ(rows[i].size(), 15u) << "a metric that is not compared";
+    expect("normalization/observation_std", m[Metric::kObservationStd]);
+    expect("normalization/return_std", m[Metric::kReturnStd]);
+    EXPECT_EQ(rows[i].size(), 17u) << "a metric that is not compared";
     episodes += m[Metric::kEpisodes];
   }
   EXPECT_GT(episodes, 20.0);

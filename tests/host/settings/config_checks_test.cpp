@@ -59,6 +59,8 @@ TEST(ConfigChecks, WholeEpisodes) {
   EXPECT_THAT(with({{"num_minibatches", "4"}}),
               AllOf(HasSubstr("num_minibatches = 4 does not fit batch_mode = episodes"), HasSubstr("allowed: 1")));
   EXPECT_THAT(with({{"fused", "true"}}), AllOf(HasSubstr("fused = true"), HasSubstr("fused = auto")));
+  EXPECT_THAT(with({{"norm_obs", "true"}}), HasSubstr("norm_obs = true does not go with batch_mode = episodes"));
+  EXPECT_THAT(with({{"norm_reward", "true"}}), HasSubstr("set norm_reward = false"));
   EXPECT_THAT(with({{"truncate_at_rollout_end", "true"}}), HasSubstr("truncate_at_rollout_end = true"));
   EXPECT_THAT(with({{"num_steps", "1001"}, {"total_timesteps", "1000"}}),
               AllOf(HasSubstr("total_timesteps = 1000 is less than one iteration"), HasSubstr("num_steps = 1001")));

@@ -440,6 +440,8 @@ TEST(Config, SettingsThatDoNothingAreWarnedOf) {
       {joint, "max_learning_rate", "1e-3", "anneal_lr=kl"},
       {{{"clip_vloss", "false"}}, "clip_vloss_coef", "0.4", "clip_vloss=true"},
       {{{"ent_coef", "0"}}, "anneal_ent_coef", "linear", "ent_coef=0.1"},
+      {joint, "clip_obs", "5", "norm_obs=true"},
+      {joint, "clip_reward", "5", "norm_reward=true"},
       {lander, "env.wind_power", "3", "env.enable_wind=true"},
       {lander, "env.turbulence_power", "1", "env.enable_wind=true"},
   };

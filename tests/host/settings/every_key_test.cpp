@@ -33,6 +33,7 @@ const Settings kLander = {{"env_id", "lander"}, {"hidden_width", "64"}};
 const Settings kContinuous = {{"env_id", "lander-continuous"}, {"hidden_width", "64"}};
 const Settings kWind = {{"env_id", "lander"}, {"hidden_width", "64"}, {"env.enable_wind", "true"}};
 const Settings kSolver = {{"env_id", "lunar-lander"}, {"hidden_width", "64"}};
+const Settings kNormalized = {{"norm_obs", "true"}, {"norm_reward", "true"}};
 const Settings kEpisodes = {{"batch_mode", "episodes"}, {"num_minibatches", "1"}};
 const Settings kEvaluated = {{"eval_every", "1"}, {"eval_episodes", "5"}};
 
@@ -66,6 +67,10 @@ const std::vector<Row> kRows = {
     {"gae_lambda", "0.9"},
     {"value_target", "discounted"},
     {"bootstrap_truncated", "false", Shows::kInTraining, {{"max_episode_steps", "9"}}},
+    {"norm_obs", "true"},
+    {"clip_obs", "0.5", Shows::kInTraining, kNormalized},
+    {"norm_reward", "true"},
+    {"clip_reward", "0.02", Shows::kInTraining, kNormalized},
     {"norm_adv", "batch"},
     {"norm_adv_epsilon", "0.5"},
     {"clip_coef", "0.01"},
@@ -206,6 +211,8 @@ const std::vector<Bounds> kBounds = {
     {"gamma", "-1e-9", "0", "1", "1.000001"},
     {"gae_lambda", "-1e-9", "0", "1", "1.000001"},
     {"norm_adv_epsilon", "9e-21", "1e-20", "1", "1.000001"},
+    {"clip_obs", "-1e-9", "0", "1000000", "1000001"},
+    {"clip_reward", "-1e-9", "0", "1000000", "1000001"},
     {"clip_coef", "-1e-9", "0", "10", "10.00001"},
     {"clip_vloss_coef", "-1e-9", "0", "1000", "1000.001"},
     {"ent_coef", "-1e-9", "0", "100", "100.0001"},

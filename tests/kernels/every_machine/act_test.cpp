@@ -13,6 +13,7 @@ class ActTest : public EveryMachine {
     bool deterministic;
     std::uint32_t call;
     Task task = kCartPole;
+    bool normalized = false;
     OutputActivation output_activation = OutputActivation::kNone;
   };
 
@@ -41,7 +42,8 @@ class ActTest : public EveryMachine {
     Networks networks = place_networks(observed, c.width, actions, c.depth, 1, c.activation);
     networks.actor.network.output_activation = c.output_activation;
     Draws draws(seed);
-    const Vector exact = networks.draw(draws);
+    Vector exact = networks.draw(draws);
+    if (c.normalized) add_input_statistics(networks, exact, 1.25, draws);
     Buffer<float> parameters(subject(), exact);
     Buffer<float> observations(subject(), at(observed * c.count)), outputs(subject(), at(actions * c.count));
     Buffer<std::int64_t> choices(subject(), at(c.count));
@@ -67,7 +69,7 @@ class ActTest : public EveryMachine {
     int certain = 0;
     for (int n = 0; n < c.count; ++n) {
       const float* row = observations.data() + observed * n;
-      rows.emplace_back(row, row + observed);
+      rows.push_back(networks.actor.given(exact, Vector(row, row + observed)));
       const Vector logits = networks.actor.forward(exact, rows.back()).back();
       reference.insert(reference.end(), logits.begin(), logits.end());
       CounterRandom<float> random({seed, kActStream}, static_cast<std::uint32_t>(n), c.call, 0, Purpose::kAction);
@@ -159,6 +161,8 @@ TEST_P(ActTest, Deterministic) {
   check({33, 64, 3, Activation::kRelu, true, 0}, 4);
   check({97, 128, 2, Activation::kTanh, true, 0}, 5);
   check({65, 0, 3, Activation::kTanh, true, 0}, 6);
+  check({37, 64, 2, Activation::kTanh, true, 0, kCartPole, true}, 15);
+  check({37, 0, 2, Activation::kTanh, true, 0, kCartPole, true}, 16);
   check({33, 128, 1, Activation::kTanh, true, 0, kLunarLander}, 11);
   check({33, 64, 2, Activation::kRelu, true, 0, kLander}, 12);
 }
@@ -170,8 +174,8 @@ TEST_P(ActTest, Sampled) {
   check({131, 0, 2, Activation::kRelu, false, 4294967295u}, 10);
   check({65, 64, 2, Activation::kTanh, false, 5, kLunarLander}, 13);
   check({31, 0, 3, Activation::kTanh, false, 6, kLunarLander}, 14);
-  check({65, 0, 2, Activation::kTanh, false, 7, kCartPole, OutputActivation::kTanh}, 15);
-  check({65, 0, 2, Activation::kTanh, false, 8, kLunarLander, OutputActivation::kRelu}, 16);
+  check({65, 0, 2, Activation::kTanh, false, 7, kCartPole, false, OutputActivation::kTanh}, 15);
+  check({65, 0, 2, Activation::kTanh, false, 8, kLunarLander, false, OutputActivation::kRelu}, 16);
 }
 
 PERILUNE_ON_EVERY_MACHINE(ActTest);

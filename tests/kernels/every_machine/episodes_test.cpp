@@ -82,7 +82,7 @@ TEST_P(EpisodesTest, AreWholeAndEnough) {
   if (!tests(0, 2)) return;
   for (const EpisodeShape shape : {EpisodeShape{1, 1}, {1, 50}, {7, 1}, {7, 100}, {37, 500}, {65, 1000}}) {
     SCOPED_TRACE(std::to_string(shape.environments) + " environments, " + std::to_string(shape.least_steps) + " steps");
-    WholeIteration training(subject(), machine(), 1, true, kCartPole, shape);
+    WholeIteration training(subject(), machine(), 1, true, kCartPole, false, shape);
     training.plan.hyper.gae_lambda = 1.0f;
     training.plan.hyper.bootstrap_truncated = false;
     training.reset(queue());
@@ -104,7 +104,7 @@ TEST_P(EpisodesTest, NothingElseCounts) {
   if (!tests(0, 2)) return;
   std::vector<float> first;
   for (const float old : {0.0f, -3.0f, std::numeric_limits<float>::quiet_NaN()}) {
-    WholeIteration training(subject(), machine(), 1, true, kCartPole, {7, 60});
+    WholeIteration training(subject(), machine(), 1, true, kCartPole, false, {7, 60});
     const IterationArrays& arrays = training.plan.arrays;
     const std::size_t samples = at(training.plan.batch_size());
     std::fill_n(arrays.records, samples * at(training.plan.kernels->record_floats), old);

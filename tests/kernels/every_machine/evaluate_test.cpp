@@ -14,6 +14,7 @@ class EvaluateTest : public EveryMachine {
     bool deterministic;
     std::uint32_t first_episode, max_episode_steps;
     Task task = kCartPole;
+    bool normalized = false;
     OutputActivation output_activation = OutputActivation::kNone;
   };
 
@@ -64,7 +65,8 @@ class EvaluateTest : public EveryMachine {
         place_networks(c.task.observations, c.width, c.task.actions, c.depth, 1, c.activation, c.task.continuous);
     networks.actor.network.output_activation = c.output_activation;
     Draws draws(seed);
-    const Vector exact = networks.draw(draws);
+    Vector exact = networks.draw(draws);
+    if (c.normalized) add_input_statistics(networks, exact, 1.25, draws);
     Buffer<float> parameters(subject(), exact);
     Buffer<float> returns(subject(), at(c.episodes)), lengths(subject(), at(c.episodes));
     EvaluateArgs args{};
@@ -94,7 +96,8 @@ class EvaluateTest : public EveryMachine {
       one.reset();
       bool certain = true, over = false;
       while (!over) {
-        const Vector outputs = networks.actor.forward(exact, one.observation()).back();
+        const Vector given = networks.actor.given(exact, one.observation());
+        const Vector outputs = networks.actor.forward(exact, given).back();
         const auto action = action_of(c, one, networks.actor, exact, outputs, certain);
         over = one.step(action).terminated || one.out_of_time();
       }
@@ -125,8 +128,11 @@ TEST_P(EvaluateTest, Deterministic) {
   check({17, 128, 1, Activation::kRelu, true, 4, 20}, 18);
   check({97, 32, 2, Activation::kTanh, true, 3, 30, kPointMass}, 9);
   check({33, 0, 1, Activation::kRelu, true, 0, 20, kPointMass}, 10);
-  check({33, 0, 2, Activation::kTanh, true, 0, 20, kCartPole, OutputActivation::kTanh}, 24);
-  check({31, 0, 2, Activation::kRelu, true, 0, 20, kPointMass, OutputActivation::kRelu}, 25);
+  check({33, 0, 2, Activation::kTanh, true, 0, 20, kCartPole, false, OutputActivation::kTanh}, 24);
+  check({31, 0, 2, Activation::kRelu, true, 0, 20, kPointMass, false, OutputActivation::kRelu}, 25);
+  check({97, 32, 2, Activation::kTanh, true, 3, 60, kCartPole, true}, 24);
+  check({33, 0, 2, Activation::kTanh, true, 3, 60, kCartPole, true}, 25);
+  check({33, 32, 2, Activation::kTanh, true, 3, 20, kPointMass, true}, 26);
 }
 
 TEST_P(EvaluateTest, Sampled) {

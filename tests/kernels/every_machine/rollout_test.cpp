@@ -16,6 +16,7 @@ struct Case {
   std::uint32_t max_episode_steps;
   bool truncate_at_end;
   Task task = kCartPole;
+  bool normalized = false;  ///< the networks' inputs; and rewards are kept apart from bootstraps
   bool bootstrap = true;
   OutputActivation output_activation = OutputActivation::kNone;  ///< layer by layer alone
 };
@@ -36,6 +37,11 @@ class Problem {
     networks.actor.network.output_activation = networks.critic.network.output_activation = c.output_activation;
     Draws draws(seed);
     exact_parameters = networks.draw(draws);
+    if (c.normalized) {
+      add_input_statistics(networks, exact_parameters, 1.25, draws);
+      bootstraps.emplace(on, at(c.num_steps) * at(c.count));
+      args.bootstraps = bootstraps->data();
+    }
     parameters.emplace(on, exact_parameters);
     args.environments = environments.batch;
     args.episodes = environments.sums;
@@ -60,7 +66,7 @@ class Problem {
   Environments environments;
   Buffer<float> records, rewards, values;
   Buffer<std::uint8_t> ends, truncations;
-  std::optional<Buffer<float>> workspace;
+  std::optional<Buffer<float>> bootstraps, workspace;
   RolloutArgs args{};
 };
 
@@ -143,40 +149,42 @@ class RolloutTest : public EveryMachine {
     std::vector<float> observations, padding, expected_observations;
     std::vector<std::uint8_t> ends, truncations;
     std::vector<Vector> seen;
-    Vector recorded_values, rewards, values;
+    Vector recorded_values, rewards, bootstraps, values;
     Actions actions;
     for (int t = 0; t < c.num_steps; ++t) {
       for (int n = 0; n < c.count; ++n) {
         ByHandOf<E>& one = expected[at(n)];
         const float* record = &p.records[at((t * c.count + n) * p.record)];
-        const Vector observation = one.observation();
-        seen.push_back(observation);
+        const Vector observation = one.observation(), given = nets.actor.given(p.exact_parameters, observation);
+        seen.push_back(given);
         for (std::size_t i = 0; i < observed; ++i) {
           observations.push_back(record[i]);
           expected_observations.push_back(static_cast<float>(observation[i]));
         }
         padding.insert(padding.end(), record + log_p_at + 2, record + p.record);
         recorded_values.push_back(record[log_p_at + 1]);
-        values.push_back(nets.critic.forward(p.exact_parameters, observation).back()[0]);
+        values.push_back(nets.critic.forward(p.exact_parameters, given).back()[0]);
         actions.log_probabilities.push_back(record[log_p_at]);
         const auto action = recorded_action(record + observed, one, nets.actor, p.exact_parameters,
-                                            nets.actor.forward(p.exact_parameters, observation).back(), actions);
+                                            nets.actor.forward(p.exact_parameters, given).back(), actions);
 
         const Outcome<float> outcome = one.step(action);
         const bool last = c.truncate_at_end && t + 1 == c.num_steps;
         const bool truncated = !outcome.terminated && (one.out_of_time() || last);
-        double reward = outcome.reward;
+        double bootstrap = 0.0;
         if (truncated && c.bootstrap) {
-          reward += double{p.args.hyper.gamma} * nets.critic.forward(p.exact_parameters, one.observation()).back()[0];
+          const Vector last_given = nets.critic.given(p.exact_parameters, one.observation());
+          bootstrap = double{p.args.hyper.gamma} * nets.critic.forward(p.exact_parameters, last_given).back()[0];
         }
-        rewards.push_back(reward);
+        rewards.push_back(outcome.reward + (c.normalized ? 0.0 : bootstrap));
+        bootstraps.push_back(bootstrap);
         ends.push_back(outcome.terminated || truncated);
         truncations.push_back(truncated);
         if (outcome.terminated || truncated) one.end_episode();
       }
     }
     for (const ByHandOf<E>& one : expected) {
-      seen.push_back(one.observation());
+      seen.push_back(nets.critic.given(p.exact_parameters, one.observation()));
       values.push_back(nets.critic.forward(p.exact_parameters, seen.back()).back()[0]);
     }
     expect_same_bits("observation", observations, expected_observations);
@@ -199,6 +207,7 @@ class RolloutTest : public EveryMachine {
     // 1e-7: a float sum of two, where an episode was truncated.
     expect_close("value", p.values.copy(), values, {critic, 0.0});
     expect_close("reward", p.rewards.copy(), rewards, {critic, 1e-7});
+    if (c.normalized) expect_close("bootstrap", p.bootstraps->copy(), bootstraps, {critic, 1e-7});
     const std::vector<float> kept = p.values.copy();
     values.assign(kept.begin(), kept.begin() + c.num_steps * c.count);
     expect_close("recorded value", recorded_values, values, {0.0, 0.0});
@@ -231,6 +240,13 @@ TEST_P(RolloutTest, ReplaysByHand) {
       {97, 12, 32, 3, 1, Activation::kRelu, 30, false, kPointMass},
       {641, 2, 32, 2, 2, Activation::kTanh, 500, false, kPointMass},
       {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kPointMass},
+      {37, 23, 16, 2, 1, Activation::kTanh, 9, false, kCartPole, true},
+      {37, 13, 64, 2, 2, Activation::kRelu, 5, true, kCartPole, true},
+      {65, 9, 128, 1, 2, Activation::kTanh, 4, true, kCartPole, true},
+      {641, 3, 64, 2, 2, Activation::kTanh, 2, false, kCartPole, true},
+      {37, 13, 0, 2, 3, Activation::kTanh, 5, true, kCartPole, true},
+      {37, 13, 32, 2, 2, Activation::kTanh, 5, true, kPointMass, true},
+      {37, 13, 0, 1, 2, Activation::kTanh, 5, true, kPointMass, true},
   });
 }
 
@@ -257,21 +273,23 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
 /// Actions are drawn of them, and values are them, also where an episode is truncated.
 TEST_P(RolloutTest, ActivationsOfOutputs) {
   replay_by_hand({
-      {33, 9, 0, 2, 2, Activation::kRelu, 4, true, kCartPole, true, OutputActivation::kRelu},
-      {65, 7, 0, 1, 3, Activation::kTanh, 5, false, kCartPole, true, OutputActivation::kTanh},
-      {31, 9, 0, 2, 1, Activation::kRelu, 3, false, kPointMass, true, OutputActivation::kRelu},
-      {7, 12, 0, 2, 2, Activation::kTanh, 30, true, kPointMass, true, OutputActivation::kTanh},
+      {33, 9, 0, 2, 2, Activation::kRelu, 4, true, kCartPole, false, true, OutputActivation::kRelu},
+      {65, 7, 0, 1, 3, Activation::kTanh, 5, false, kCartPole, false, true, OutputActivation::kTanh},
+      {31, 9, 0, 2, 1, Activation::kRelu, 3, false, kPointMass, false, true, OutputActivation::kRelu},
+      {7, 12, 0, 2, 2, Activation::kTanh, 30, true, kPointMass, false, true, OutputActivation::kTanh},
   });
 }
 
 /// Truncated episodes end as others do, but nothing is added to their last reward.
 TEST_P(RolloutTest, WithoutBootstrap) {
   replay_by_hand({
-      {33, 20, 16, 2, 2, Activation::kTanh, 7, true, kCartPole, false},
-      {97, 12, 64, 2, 1, Activation::kTanh, 5, false, kCartPole, false},
-      {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kCartPole, false},
-      {33, 20, 32, 2, 2, Activation::kTanh, 12, true, kPointMass, false},
-      {31, 9, 0, 1, 2, Activation::kRelu, 3, false, kPointMass, false},
+      {33, 20, 16, 2, 2, Activation::kTanh, 7, true, kCartPole, false, false},
+      {97, 12, 64, 2, 1, Activation::kTanh, 5, false, kCartPole, false, false},
+      {65, 9, 0, 2, 3, Activation::kTanh, 4, true, kCartPole, false, false},
+      {33, 20, 32, 2, 2, Activation::kTanh, 12, true, kPointMass, false, false},
+      {31, 9, 0, 1, 2, Activation::kRelu, 3, false, kPointMass, false, false},
+      {33, 9, 16, 1, 2, Activation::kTanh, 3, true, kCartPole, true, false},
+      {33, 9, 0, 1, 2, Activation::kTanh, 3, true, kCartPole, true, false},
   });
 }
 

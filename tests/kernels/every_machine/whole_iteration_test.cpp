@@ -7,11 +7,11 @@ namespace {
 
 class WholeIterationTest : public EveryMachine {
  protected:
-  void repeats_bit_for_bit(const Task& task, bool layerwise) {
+  void repeats_bit_for_bit(const Task& task, bool layerwise, bool normalized) {
     std::vector<std::uint32_t> first;
     const std::uint32_t iterations = subject().speed == Speed::kEmulated ? 1 : 3;
     for (int attempt = 0; attempt < 2; ++attempt) {
-      WholeIteration training(subject(), machine(), layerwise ? 1 : 3, layerwise, task);
+      WholeIteration training(subject(), machine(), layerwise ? 1 : 3, layerwise, task, normalized);
       training.reset(queue());
       for (std::uint32_t i = 0; i < iterations; ++i) training.launch(queue());
       finish();
@@ -24,7 +24,7 @@ class WholeIterationTest : public EveryMachine {
       }
     }
   }
-  void layerwise_is_close_to_fused(const Task& task);
+  void layerwise_is_close_to_fused(const Task& task, bool normalized);
 };
 
 TEST_P(WholeIterationTest, RepeatsBitForBit) {
@@ -32,7 +32,8 @@ TEST_P(WholeIterationTest, RepeatsBitForBit) {
     for (const bool layerwise : {false, true}) {
       if (!tests(layerwise ? 0 : small_width(task), 2, task)) continue;
       SCOPED_TRACE(std::string(task.id) + (layerwise ? ", layerwise" : ""));
-      repeats_bit_for_bit(task, layerwise);
+      repeats_bit_for_bit(task, layerwise, false);
+      repeats_bit_for_bit(task, layerwise, true);
     }
   }
 }
@@ -43,12 +44,15 @@ TEST_P(WholeIterationTest, LayerwiseIsCloseToFused) {
   if (!tests(0, 2)) return;
   for (const Task& task : {kCartPole, kPointMass}) {
     SCOPED_TRACE(task.id);
-    layerwise_is_close_to_fused(task);
+    layerwise_is_close_to_fused(task, false);
+    layerwise_is_close_to_fused(task, true);
   }
 }
 
-void WholeIterationTest::layerwise_is_close_to_fused(const Task& task) {
-  WholeIteration fused(subject(), machine(), 3, false, task), layerwise(subject(), machine(), 1, true, task);
+void WholeIterationTest::layerwise_is_close_to_fused(const Task& task, bool normalized) {
+  SCOPED_TRACE(normalized ? "normalised" : "not normalised");
+  WholeIteration fused(subject(), machine(), 3, false, task, normalized),
+      layerwise(subject(), machine(), 1, true, task, normalized);
   for (WholeIteration* training : {&fused, &layerwise}) {
     training->plan.hyper.adam_epsilon = 1.0f;
     training->reset(queue());

@@ -4,6 +4,7 @@
 #include "host/base/error.hpp"
 #include "host/base/format.hpp"
 #include "host/environments/replay.hpp"
+#include "host/runs/state_dictionary.hpp"
 #include "host/settings/environment_settings.hpp"
 #include "host/settings/environments.hpp"
 #include "tools/python/bindings/arrays.hpp"
@@ -46,6 +47,11 @@ class PythonPolicy {
       bytes = policy_.bytes();
     }
     return nb::bytes(bytes.data(), bytes.size());
+  }
+  void export_state(bool by_layer, const std::string& to) {
+    const nb::gil_scoped_release unlocked;
+    perilune::export_state(parse_policy(policy_.bytes(), to),
+                           by_layer ? StateLayout::kLayers : StateLayout::kSequential, to);
   }
   nb::dict config() const { return config_dict(policy_.config()); }
   int observation_dim() const { return policy_.observation_dim(); }
@@ -140,6 +146,15 @@ nb::dict evaluate_path(const std::string& path, std::int64_t episodes, bool dete
   return evaluation_dict(result);
 }
 
+// Returns what became of the numbers, a sentence each.
+std::vector<std::string> import_policy(const std::string& file, const std::optional<std::string>& critic,
+                                       std::optional<std::string> preset_name, std::optional<std::string> config_file,
+                                       const PythonSettings& settings, const std::string& to) {
+  const nb::gil_scoped_release unlocked;
+  const ConfigSource source = {std::move(preset_name), std::move(config_file), settings_of(settings)};
+  return import_state({file, critic}, source, to).notes;
+}
+
 using Numbers = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 
 template <class T>
@@ -191,6 +206,7 @@ void bind_policy(nb::module_& module) {
            nb::sig("def act(self, observations: typing.Any, deterministic: bool, seed: int, call: "
                    "int) -> tuple[typing.Any, typing.Any]"))
       .def("evaluate", &PythonPolicy::evaluate, "episodes"_a, "deterministic"_a, "seed"_a, "settings"_a)
+      .def("export_state", &PythonPolicy::export_state, "by_layer"_a, "to"_a)
       .def("config", &PythonPolicy::config)
       .def_prop_ro("observation_dim", &PythonPolicy::observation_dim)
       .def_prop_ro("num_actions", &PythonPolicy::num_actions)
@@ -200,6 +216,8 @@ void bind_policy(nb::module_& module) {
       "best_policy", [](const std::string& run) { return best_policy(run).string(); }, "run"_a);
   module.def("evaluate", evaluate_path, "path"_a, "episodes"_a, "deterministic"_a, "seed"_a, "settings"_a, "device"_a,
              "threads"_a.none());
+  module.def("import_policy", import_policy, "file"_a, "critic"_a.none(), "preset"_a.none(), "config_file"_a.none(),
+             "settings"_a, "to"_a);
   module.def("replay", replay_arrays, "env_id"_a, "draws"_a, "actions"_a, "parameters"_a, "max_episode_steps"_a,
              "in_double"_a,
              nb::sig("def replay(env_id: str, draws: numpy.ndarray, actions: numpy.ndarray, parameters: "

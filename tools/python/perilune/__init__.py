@@ -16,7 +16,7 @@ from perilune import registration
 from perilune._native import DeviceArray, Error, NoDeviceError, OutOfMemoryError, UsageError, version
 from perilune.catalog import environments, info, keys, presets
 from perilune.evaluation import Evaluation
-from perilune.policy import Policy, load
+from perilune.policy import Policy, import_policy, load
 from perilune.replays import replay
 from perilune.training import Best, Run, evaluate, train
 
@@ -36,6 +36,7 @@ __all__ = [
     "VectorEnv",
     "environments",
     "evaluate",
+    "import_policy",
     "info",
     "keys",
     "load",

@@ -212,7 +212,8 @@ def train(
     run_dir: a directory for the run (default: a fresh one in runs/). resume: a run directory or Run to go on with, with
     its own settings; overrides change those of keys() that may_change. from_policy: a policy file, checkpoint, run
     directory, Run or Policy whose weights to begin with, also of another environment with the same spaces; hidden
-    layers and activation that are not given are the policy's. device: "auto" (where the run is expected to end sooner),
+    layers, activation, norm_obs and clip_obs that are not given are the policy's, and training goes on with its
+    statistics. device: "auto" (where the run is expected to end sooner),
     "cpu" or "cuda". threads: of the CPU, None for one per core; results do not depend on it. quiet: no progress bar,
     and no notes on what changes.
 
