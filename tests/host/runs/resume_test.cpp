@@ -49,11 +49,10 @@ TEST(Resume, KeysThatAreFixedForARun) {
   for (const KeyInfo& key : config_keys()) {
     if (!key.may_change && !key.name.starts_with("env.")) fixed.push_back(key.name);
   }
-  EXPECT_THAT(fixed,
-              ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs", "num_steps",
-                          "batch_mode", "norm_obs", "clip_obs", "norm_reward", "hidden_width", "hidden_layers",
-                          "hidden_sizes", "activation", "output_activation", "init", "log_std_init", "precision",
-                          "fused", "log_episodes"));
+  EXPECT_THAT(fixed, ElementsAre("env_id", "seed", "max_episode_steps", "truncate_at_rollout_end", "num_envs",
+                                 "num_steps", "batch_mode", "norm_obs", "clip_obs", "norm_reward", "hidden_width",
+                                 "hidden_layers", "hidden_sizes", "activation", "output_activation", "init",
+                                 "log_std_init", "precision", "fused", "log_episodes"));
   EXPECT_FALSE(find_key("env.gravity").may_change);
   EXPECT_TRUE(find_key("gamma").may_change);
 }
