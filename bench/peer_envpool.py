@@ -27,7 +27,6 @@ OURS = [
     ("LunarLander-v3", "fast", "LunarLander-v3", {"fast_solver": True}),
     ("LunarLander-v3", "simplified", "Lander-v0", {}),
     ("BipedalWalker-v3", "exact", "BipedalWalker-v3", {}),
-    ("BipedalWalker-v3", "fast", "BipedalWalker-v3", {"fast_solver": True}),
 ]
 
 

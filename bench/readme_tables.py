@@ -172,7 +172,7 @@ def fidelity_tables(result):
         f"body is ever off by more than {error:.1g}; in float32 walks have nothing in common after some hundred steps, "
         "and samples of them are compared:\n\n"
     )
-    return text + fidelity_rows(walkers, WALKERS, ("exact", "fast"))
+    return text + fidelity_rows(walkers, WALKERS, ("exact",))
 
 
 def modules_table(result):

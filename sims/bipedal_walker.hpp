@@ -167,16 +167,12 @@ struct BipedalWalker {
                                                                       {"lidar9", -1, 1}}};
   static constexpr int kObsDim = int{kObservation.size()};
 
-  static constexpr std::array<EnvironmentParameter, 1> kParameters = {
-      boolean_parameter("fast_solver", false, "a faster solver with nearly the same scores")};
-  struct Params {
-    bool fast;
-  };
-  PERILUNE_HD static Params params(const float* values) { return {values[0] != 0.0f}; }
+  static constexpr std::array<EnvironmentParameter, 0> kParameters = {};
+  struct Params {};
+  PERILUNE_HD static Params params(const float*) { return {}; }
 
   /// What two cores of an EPYC took; a GPU's is the length of the code.
-  static constexpr StepCost step_cost(const double* parameters) {
-    if (parameters[0] != 0.0) return {.cpu_flop = 400e3, .gpu_instructions = 60e3, .gpu_instructions_more = 3e3};
+  static constexpr StepCost step_cost(const double*) {
     return {.cpu_flop = 800e3, .gpu_instructions = 120e3, .gpu_instructions_more = 4e3};
   }
 
@@ -236,7 +232,7 @@ struct BipedalWalker {
   static constexpr std::array<const char*, 420> kFieldNames = pointers(kNames);
 
   template <class Real, class Rng>
-  PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params& params, Rng& rng) {
+  PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params&, Rng& rng) {
     using N = Number<Real>;
     State<Real> state{};
     walker::draw_ground<Real>(rng, state.world.heights);
@@ -244,14 +240,14 @@ struct BipedalWalker {
     const Real force(rng.uniform(-most, most));
     state.world.place();
     const N nothing[4] = {N(0.0f), N(0.0f), N(0.0f), N(0.0f)};
-    advance(params, state, nothing, force);
+    advance(state, nothing, force);
     return state;
   }
 
   template <class Real, class Rng>
-  PERILUNE_HD static Outcome<Real> step(const Params& params, State<Real>& state,
+  PERILUNE_HD static Outcome<Real> step(const Params&, State<Real>& state,
                                         const typename Action::template Value<Number<Real>>& action, Rng&) {
-    return advance(params, state, action.at, Real(0.0f));
+    return advance(state, action.at, Real(0.0f));
   }
 
   template <class Real>
@@ -290,12 +286,12 @@ struct BipedalWalker {
  private:
   /// A step with a force along x (N) on the hull. The reward is the way forward, less for a tilted hull and for torque.
   template <class Real>
-  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(const Params& params, State<Real>& state,
-                                                        const Number<Real> (&action)[4], Real force) {
+  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(State<Real>& state, const Number<Real> (&action)[4],
+                                                        Real force) {
     using N = Number<Real>;
     walker::World<Real>& world = state.world;
     const walker::Motors<Real> motors = walker::motors_of<Real>(action);
-    const Mask<Real> crashed = walker::World<Real>::step(world, params.fast, motors, force);
+    const Mask<Real> crashed = walker::World<Real>::step(world, motors, force);
     const Body<Real>& hull = world.bodies[walker::kHull];
     const Vec2<Real> origin = hull.frame(walker::hull_mass()).origin;
     walker::cast_rays(world, origin, state.lidar);

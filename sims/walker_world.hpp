@@ -101,11 +101,9 @@ struct Model {
   PERILUNE_HD static constexpr float slot_friction(int slot) { return friction(slot_body(slot)); }
 };
 
-/// Box2D's iterations in Gymnasium, and those of the fast solver, which is the same one: with the joints solved as
-/// blocks (RevoluteBlock) walkers walk otherwise, and with fewer iterations of positions too.
-PERILUNE_HD constexpr Iterations iterations(bool fast) {
-  return fast ? Iterations{60, 60, 60} : Iterations{180, 180, 60};
-}
+/// Box2D's iterations in Gymnasium. With fewer, or with joints solved as blocks (RevoluteBlock), pilots score
+/// otherwise: walking is chaotic, and what Gymnasium's heuristic earns hangs on every one of them.
+PERILUNE_HD constexpr Iterations exact_iterations() { return {180, 180, 60}; }
 
 /// What hips and knees are to do in a step, in Gymnasium's order: first hip and knee, second hip and knee.
 template <class Real>
@@ -191,7 +189,7 @@ struct World {
   }
 
   /// One step with what the motors are to do and a force along x on the hull (N). Says where the hull touched.
-  PERILUNE_OUTLINED static Mask<Real> step(World& world, bool fast, const Motors<Real>& motors, Real force) {
+  PERILUNE_OUTLINED static Mask<Real> step(World& world, const Motors<Real>& motors, Real force) {
     const Real h(kTimeStep), zero(0.0f);
     Mask<Real> crashed(false);
     Island<Model, Real> island;
@@ -205,14 +203,6 @@ struct World {
                                                  Slots{edges + first, island.manifolds + first, island.stored + first},
                                                  crashed);
     }
-    if (fast) {
-      // Whoever crashes needs no solving.
-      for (int s = 0; s < Model::kSlots; ++s) {
-        if (Model::slot_body(s) != kHull) continue;
-        island.manifolds[s].touching = island.manifolds[s].two = Mask<Real>(false);
-      }
-    }
-
     Body<Real> before[Model::kBodies];
     for (int b = 0; b < Model::kBodies; ++b) {
       before[b] = world.bodies[b];
@@ -224,7 +214,7 @@ struct World {
       island.joint_impulses[j] = world.joints[j];
       island.motors[j] = {motors.speed[motor_of(j)], h * motors.torque[motor_of(j)]};
     }
-    const Mask<Real> solved = solve(island, iterations(fast));
+    const Mask<Real> solved = solve(island);
     for (int j = 0; j < Model::kJoints; ++j) world.joints[j] = island.joint_impulses[j];
 
     Mask<Real> quiet(true);
@@ -249,7 +239,7 @@ struct World {
       if (b != kHull) store_touches(world.parts[b - 1], edges + first, island.stored + first);
       (b == kHull   ? meet_ground<HullShape>
        : b % 2 == 1 ? meet_ground<UpperShape>
-                    : meet_ground<LowerShape>)(world, b, before[b], iterations(fast).touching, !asleep, crashed);
+                    : meet_ground<LowerShape>)(world, b, before[b], !asleep, crashed);
     }
     return crashed;
   }
@@ -268,8 +258,8 @@ struct World {
   }
 
  private:
-  PERILUNE_OUTLINED static Mask<Real> solve(Island<Model, Real>& island, const Iterations& iterations) {
-    return island.template solve<false>(kTimeStep, iterations);
+  PERILUNE_OUTLINED static Mask<Real> solve(Island<Model, Real>& island) {
+    return island.template solve<false>(kTimeStep, exact_iterations());
   }
 
   /// A body's slots of the island, and the numbers of the edges in them.
@@ -465,8 +455,8 @@ struct World {
 
   /// Lets the body, which the step took from `before`, hit what was in its way.
   template <class Shape>
-  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before, int velocity_iterations,
-                                            Mask<Real> awake, Mask<Real>& crashed) {
+  PERILUNE_OUTLINED static void meet_ground(World& world, int body, const Body<Real>& before, Mask<Real> awake,
+                                            Mask<Real>& crashed) {
     Body<Real>& mine = world.bodies[body];
     const MassData mass = Model::mass(body);
     const Frame<Real> from = before.frame(mass), to = mine.frame(mass);
@@ -475,7 +465,7 @@ struct World {
     }
     auto near = world.template near<Shape>(body, swept_bounds<Shape>(from, to).grown(Real(kMargin)));
     if (!any(near.any)) return;
-    solve_impacts<Shape>(mass, before, kTimeStep, velocity_iterations, awake, near.ground, mine,
+    solve_impacts<Shape>(mass, before, kTimeStep, exact_iterations().touching, awake, near.ground, mine,
                          Listener<Shape>{world, body, near.ground, crashed});
     if (body != kHull) store_touches(world.parts[body - 1], near.numbers, near.ground.stored);
   }

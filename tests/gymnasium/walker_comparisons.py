@@ -1,9 +1,9 @@
 """What is compared between Perilune's walker and Gymnasium's BipedalWalker: each comparison is a function giving rows.
 
-Solvers: "exact" and "fast" are BipedalWalker-v3's two. Walking is chaotic: two walks that differ in a last bit have
+Walking is chaotic: two walks that differ in a last bit have
 nothing in common after some hundred steps. So single walks are compared with the recorded ones in Gymnasium's own
 arithmetic, and otherwise samples of walks with noise; those of the heuristic alone begin nearly alike, so that a bit
-moves the mean of them all. The fast solver has no limits here: its walks are others, and by how much is shown.
+moves the mean of them all.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,17 @@ from real_environments import real_walkers
 from walker_pilots import ARRIVED, FELL, heuristic_pilots, perturbed_pilots, random_pilots
 
 WALKS = GOLDEN / "bipedal_walker_walks.npz"
-SOLVERS = ("exact", "fast")
 SIGMA = 0.3  # of the noise on the heuristic's actions
 
 
-def walk_ours(solver, pilots, keep=0):
+def walk_ours(pilots, keep=0):
     """Walks in environments 0 .. n-1 of a run with SEED."""
-    return play_ours("BipedalWalker-v3", pilots, keep=keep, fast_solver=solver == "fast")
+    return play_ours("BipedalWalker-v3", pilots, keep=keep)
 
 
-def limited(comparison, environment, solver, ours, real, rule, limit):
-    """A row with a limit for the exact solver alone."""
-    real = None if real is None else float(real)
-    return Row(comparison, environment, solver, float(ours), real, rule, float(limit) if solver == "exact" else None)
+def compared(comparison, environment, ours, real, rule, limit):
+    """A row of what is walked now."""
+    return Row(comparison, environment, "exact", float(ours), None if real is None else float(real), rule, float(limit))
 
 
 def heuristic_plans(walks):
@@ -143,16 +141,15 @@ def starts(walks, jobs):
     """The first observations, and those of the first second with random actions."""
     pilots, rows = random_pilots(np.arange(walks), SEED), []
     real = play_real(jobs, pilots, keep=50)
-    for solver in SOLVERS:
-        ours = walk_ours(solver, pilots, keep=50)
-        errors = np.abs(ours.observations - real.observations).max(axis=2)
-        for what, error, limit in zip(
-            ("first observation: largest error", "observations: median error in 10 steps", "the same in 50 steps"),
-            (errors[0].max(), np.median(errors[:11].max(axis=0)), np.median(errors.max(axis=0))),
-            (1e-4, 1e-4, 1e-2),
-            strict=True,
-        ):
-            rows.append(limited(what, "random actions", solver, error, None, "at most", limit))
+    ours = walk_ours(pilots, keep=50)
+    errors = np.abs(ours.observations - real.observations).max(axis=2)
+    for what, error, limit in zip(
+        ("first observation: largest error", "observations: median error in 10 steps", "the same in 50 steps"),
+        (errors[0].max(), np.median(errors[:11].max(axis=0)), np.median(errors.max(axis=0))),
+        (1e-4, 1e-4, 1e-2),
+        strict=True,
+    ):
+        rows.append(compared(what, "random actions", error, None, "at most", limit))
     return rows
 
 
@@ -167,18 +164,17 @@ def heuristic(real, walks):
     rows = []
     for plan in heuristic_plans(walks):
         theirs = real.episodes("heuristic", plan)
-        for solver in SOLVERS:
-            ours = walk_ours(solver, plan.pilots)
-            error = np.sqrt((ours.returns.var(ddof=1) + theirs.returns.var(ddof=1)) / walks)
-            bound = 1.36 * np.sqrt(2 / walks)  # 95 of 100 pairs of samples of one distribution stay below it
-            means, fell = (ours.returns, theirs.returns), (ours.share(FELL), theirs.share(FELL))
-            distance = ks_distance(*means)
-            rows += [
-                limited("heuristic: KS distance of the returns", plan.name, solver, distance, None, "at most", bound),
-                limited("heuristic: mean return", plan.name, solver, *map(np.mean, means), "apart", 3 * error),
-                limited("heuristic: fell", plan.name, solver, *fell, "apart", 3 * np.sqrt(0.5 / walks)),
-                Row("heuristic: arrived", plan.name, solver, ours.share(ARRIVED), theirs.share(ARRIVED)),
-            ]
+        ours = walk_ours(plan.pilots)
+        error = np.sqrt((ours.returns.var(ddof=1) + theirs.returns.var(ddof=1)) / walks)
+        bound = 1.36 * np.sqrt(2 / walks)  # 95 of 100 pairs of samples of one distribution stay below it
+        means, fell = (ours.returns, theirs.returns), (ours.share(FELL), theirs.share(FELL))
+        distance = ks_distance(*means)
+        rows += [
+            compared("heuristic: KS distance of the returns", plan.name, distance, None, "at most", bound),
+            compared("heuristic: mean return", plan.name, *map(np.mean, means), "apart", 3 * error),
+            compared("heuristic: fell", plan.name, *fell, "apart", 3 * np.sqrt(0.5 / walks)),
+            Row("heuristic: arrived", plan.name, "exact", ours.share(ARRIVED), theirs.share(ARRIVED)),
+        ]
     return rows
 
 
@@ -186,9 +182,8 @@ def random_actions(walks):
     """Random actions; Gymnasium's mean and spread were measured over 1000 episodes. Three standard errors."""
     limit = 3 * 15.1 * np.sqrt(1 / walks + 1 / 1000)
     rows = []
-    for solver in SOLVERS:
-        mean = walk_ours(solver, random_pilots(np.arange(walks), SEED)).returns.mean()
-        rows.append(limited("random actions: mean return", "walker", solver, mean, -99.6, "apart", limit))
+    mean = walk_ours(random_pilots(np.arange(walks), SEED)).returns.mean()
+    rows.append(compared("random actions: mean return", "walker", mean, -99.6, "apart", limit))
     return rows
 
 
@@ -198,21 +193,18 @@ def policy_set(real, policies, episodes):
     rows = []
     for plan in policy_plans(policies, episodes):
         real_returns = real.episodes("policy set", plan).returns.reshape(episodes, policies)
-        for solver in SOLVERS:
-            returns = walk_ours(solver, plan.pilots).returns.reshape(episodes, policies)
-            ours, theirs = returns.mean(axis=0), real_returns.mean(axis=0)
-            rmse, correlation = np.sqrt(np.mean((ours - theirs) ** 2)), np.corrcoef(ours, theirs)[0, 1]
-            noise = np.sqrt(np.mean((returns - real_returns).var(axis=0, ddof=1)) / episodes)
-            bias = 3 * noise / np.sqrt(policies)
-            # Noise of this size in both, and nothing else, leaves a correlation of 1 - (noise^2 / 2) / variance.
-            alike = 1 - 2.5 * noise**2 / 2 / theirs.var(ddof=1)
-            means = ours.mean(), theirs.mean()
-            rows += [
-                limited("policy set: RMSE of mean returns", plan.name, solver, rmse, None, "at most", 1.4 * noise),
-                Row("policy set: sampling noise in the RMSE", plan.name, solver, float(noise), None),
-                limited("policy set: mean return", plan.name, solver, *means, "apart", bias),
-                limited(
-                    "policy set: correlation of mean returns", plan.name, solver, correlation, None, "at least", alike
-                ),
-            ]
+        returns = walk_ours(plan.pilots).returns.reshape(episodes, policies)
+        ours, theirs = returns.mean(axis=0), real_returns.mean(axis=0)
+        rmse, correlation = np.sqrt(np.mean((ours - theirs) ** 2)), np.corrcoef(ours, theirs)[0, 1]
+        noise = np.sqrt(np.mean((returns - real_returns).var(axis=0, ddof=1)) / episodes)
+        bias = 3 * noise / np.sqrt(policies)
+        # Noise of this size in both, and nothing else, leaves a correlation of 1 - (noise^2 / 2) / variance.
+        alike = 1 - 2.5 * noise**2 / 2 / theirs.var(ddof=1)
+        means = ours.mean(), theirs.mean()
+        rows += [
+            compared("policy set: RMSE of mean returns", plan.name, rmse, None, "at most", 1.4 * noise),
+            Row("policy set: sampling noise in the RMSE", plan.name, "exact", float(noise), None),
+            compared("policy set: mean return", plan.name, *means, "apart", bias),
+            compared("policy set: correlation of mean returns", plan.name, correlation, None, "at least", alike),
+        ]
     return rows

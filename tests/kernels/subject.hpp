@@ -76,7 +76,7 @@ inline constexpr Task kPointMass{"PointMass", 5, 2, 5, true, {0.1f}, 32, 32};  /
 inline constexpr Task kLunarLander{"LunarLander-v3", 8, 4, 77, false, {-10, 1, 15, 1.5f, 0}, 64, 128, true};
 inline constexpr Task kLunarLanderContinuous{"LunarLanderContinuous-v3", 8,  2,  77,  true,
                                              {-10, 1, 15, 1.5f, 1},      64, 64, true};
-inline constexpr Task kBipedalWalker{"BipedalWalker-v3", 24, 4, 420, true, {0}, 64, 64, true};
+inline constexpr Task kBipedalWalker{"BipedalWalker-v3", 24, 4, 420, true, {}, 64, 64, true};
 inline constexpr Task kLander{"Lander-v0", 8, 4, 29, false, {-10, 0, 15, 1.5f}, 64, 64, true};
 inline constexpr Task kLanderContinuous{"LanderContinuous-v0", 8, 2, 29, true, {-10, 1, 15, 1.5f}, 64, 64, true};
 

@@ -19,7 +19,7 @@
 namespace perilune {
 namespace {
 
-constexpr float kExact[] = {0.0f}, kFast[] = {1.0f};
+constexpr BipedalWalker::Params kParams;
 constexpr int kBodyValues = 6 * BipedalWalker::kBodies;
 
 /// A row of bipedal_walker_steps.csv.
@@ -62,7 +62,7 @@ std::vector<RecordedEpisode> read_episodes() {
 template <class Real, class Draw, class F>
 void replay(const RecordedEpisode& episode, F&& f) {
   TapeRandom<Draw> tape(episode.draws);
-  const auto params = BipedalWalker::params(kExact);
+  const BipedalWalker::Params params;
   auto state = BipedalWalker::reset<Real>(params, tape);
   EXPECT_EQ(tape.remaining(), 0u);
   Outcome<Real> outcome = {Real(0.0f), false};
@@ -77,19 +77,18 @@ void replay(const RecordedEpisode& episode, F&& f) {
 
 /// An episode with draws of our own: state, and a random action.
 struct Episode {
-  BipedalWalker::Params params;
   std::uint32_t number;
   BipedalWalker::State<float> state;
 
-  Episode(const float* parameters, std::uint32_t number) : params(BipedalWalker::params(parameters)), number(number) {
+  explicit Episode(std::uint32_t number) : number(number) {
     CounterRandom<float> rng({11, 0}, 0, number, 0, Purpose::kReset);
-    state = BipedalWalker::reset<float>(params, rng);
+    state = BipedalWalker::reset<float>(kParams, rng);
   }
   Outcome<float> step(std::uint32_t t, float strength = 1.0f) {
     CounterRandom<float> rng({11, 0}, 0, number, t, Purpose::kAction);
     BipedalWalker::Action::Value<float> action;
     for (float& x : action.at) x = strength * rng.uniform(-1.0f, 1.0f);
-    return BipedalWalker::step(params, state, action, rng);
+    return BipedalWalker::step(kParams, state, action, rng);
   }
 };
 
@@ -132,7 +131,7 @@ TEST(BipedalWalker, EpisodesReplayToTheBitInBox2dsArithmetic) {
       const RecordedStep& expected = episodes[e].steps[t];
       Box2dFloat bodies[kBodyValues], observation[24];
       BipedalWalker::bodies(state, bodies);
-      BipedalWalker::observe(BipedalWalker::params(kExact), state, observation);
+      BipedalWalker::observe(kParams, state, observation);
       for (int i = 0; i < kBodyValues; ++i) EXPECT_EQ(bodies[i].value, static_cast<float>(expected.bodies[i])) << i;
       for (int i = 0; i < 24; ++i) EXPECT_EQ(observation[i].value, static_cast<float>(expected.observation[i])) << i;
       // The last potential is kept in float.
@@ -204,7 +203,7 @@ TEST(BipedalWalker, RaysEndWhereTheyFirstMeetTheGround) {
   std::uint32_t number = 0;
   int hits = 0, misses = 0;
   for (; number < 200; ++number) {
-    Episode episode(kExact, number);
+    Episode episode(number);
     for (std::uint32_t t = 0; t < 5 + number % 40; ++t) episode.step(t);
     // Also far along the ground, and near its ends.
     auto& world = episode.state.world;
@@ -234,17 +233,17 @@ TEST(BipedalWalker, RaysEndWhereTheyFirstMeetTheGround) {
 }
 
 TEST(BipedalWalker, RewardIsForTheWayForward) {
-  Episode episode(kExact, 3);
+  Episode episode(3);
   float before[24], after[24], bodies[kBodyValues];
   for (std::uint32_t t = 0; t < 40; ++t) {
-    BipedalWalker::observe(episode.params, episode.state, before);
+    BipedalWalker::observe(kParams, episode.state, before);
     BipedalWalker::bodies(episode.state, bodies);
     const double x = bodies[0];
     CounterRandom<float> rng({11, 0}, 0, 3, t, Purpose::kAction);
     double effort = 0;
     for (int i = 0; i < 4; ++i) effort += std::min(std::fabs(2 * rng.uniform(-1.0f, 1.0f)), 1.0f);
     const auto outcome = episode.step(t, 2.0f);  // beyond the bounds: clipped
-    BipedalWalker::observe(episode.params, episode.state, after);
+    BipedalWalker::observe(kParams, episode.state, after);
     BipedalWalker::bodies(episode.state, bodies);
     if (outcome.terminated) {
       EXPECT_EQ(outcome.reward, -100.0f);
@@ -258,7 +257,7 @@ TEST(BipedalWalker, RewardIsForTheWayForward) {
 
 TEST(BipedalWalker, EpisodesEndAtBothEndsAndWithTheHullOnTheGround) {
   const auto place = [](float x, float lift) {
-    Episode episode(kExact, 5);
+    Episode episode(5);
     for (auto& body : episode.state.world.bodies) {
       body.center.x += x - 4.66f;
       body.center.y += lift;
@@ -270,7 +269,7 @@ TEST(BipedalWalker, EpisodesEndAtBothEndsAndWithTheHullOnTheGround) {
   EXPECT_EQ(place(-0.5f, 1.0f).reward, -100.0f);
   EXPECT_TRUE(place(88.8f, 3.0f).terminated);
   EXPECT_NE(place(88.8f, 3.0f).reward, -100.0f);  // it has arrived
-  Episode fallen(kExact, 6);
+  Episode fallen(6);
   std::uint32_t t = 0;
   while (!fallen.step(t, 0.0f).terminated && t < 400) ++t;  // without torque it collapses
   EXPECT_GT(t, 20u);
@@ -278,36 +277,34 @@ TEST(BipedalWalker, EpisodesEndAtBothEndsAndWithTheHullOnTheGround) {
 }
 
 TEST(BipedalWalker, StaysFiniteAndAboveTheGround) {
-  for (const float* parameters : {kExact, kFast}) {
-    int steps = 0, ends = 0;
-    for (std::uint32_t number = 0; steps < 20'000; ++number) {
-      Episode episode(parameters, 100 + number);
-      bool terminated = false;
-      for (std::uint32_t t = 0; t < 1600 && !terminated; ++t, ++steps) {
-        terminated = episode.step(t, number % 3 == 0 ? 2.0f : 0.7f).terminated;
-        bool finite = true;
-        episode.state.fields([&](float x) { finite = finite && std::isfinite(x); });
-        ASSERT_TRUE(finite) << "episode " << number << " step " << t;
-        float bodies[kBodyValues];
-        BipedalWalker::bodies(episode.state, bodies);
-        for (int b = 2; b <= 4; b += 2) {  // feet
-          const float* body = bodies + 6 * b;
-          for (const double side : {-.1, .1}) {
-            const double x = body[0] + std::cos(body[2]) * side + std::sin(body[2]) * .566;
-            const double y = body[1] + std::sin(body[2]) * side - std::cos(body[2]) * .566;
-            if (x < 0) continue;  // there is no ground
-            const auto i = static_cast<std::size_t>(x / walker::kSpacing);
-            const auto& heights = episode.state.world.heights;
-            const double part = x / walker::kSpacing - static_cast<double>(i);
-            ASSERT_GT(y, heights[i] + part * (heights[i + 1] - heights[i]) - .06)
-                << "episode " << number << " step " << t;
-          }
+  int steps = 0, ends = 0;
+  for (std::uint32_t number = 0; steps < 20'000; ++number) {
+    Episode episode(100 + number);
+    bool terminated = false;
+    for (std::uint32_t t = 0; t < 1600 && !terminated; ++t, ++steps) {
+      terminated = episode.step(t, number % 3 == 0 ? 2.0f : 0.7f).terminated;
+      bool finite = true;
+      episode.state.fields([&](float x) { finite = finite && std::isfinite(x); });
+      ASSERT_TRUE(finite) << "episode " << number << " step " << t;
+      float bodies[kBodyValues];
+      BipedalWalker::bodies(episode.state, bodies);
+      for (int b = 2; b <= 4; b += 2) {  // feet
+        const float* body = bodies + 6 * b;
+        for (const double side : {-.1, .1}) {
+          const double x = body[0] + std::cos(body[2]) * side + std::sin(body[2]) * .566;
+          const double y = body[1] + std::sin(body[2]) * side - std::cos(body[2]) * .566;
+          if (x < 0) continue;  // there is no ground
+          const auto i = static_cast<std::size_t>(x / walker::kSpacing);
+          const auto& heights = episode.state.world.heights;
+          const double part = x / walker::kSpacing - static_cast<double>(i);
+          ASSERT_GT(y, heights[i] + part * (heights[i + 1] - heights[i]) - .06)
+              << "episode " << number << " step " << t;
         }
       }
-      ends += terminated;
     }
-    EXPECT_GT(ends, 20);
+    ends += terminated;
   }
+  EXPECT_GT(ends, 20);
 }
 
 }  // namespace

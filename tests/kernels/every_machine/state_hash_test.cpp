@@ -34,8 +34,7 @@ const std::vector<Flight>& flights() {
        {-10, 1, 15, 1.5f, 0},
        1000,
        {"26cf80ca3adcb6a3", "2319c3ecd2e00098", "05f215c47e49b8c3"}},
-      {"BipedalWalker-v3", {0}, 1600, {"0", "0", "0"}},
-      {"BipedalWalker-v3", {1}, 1600, {"0", "0", "0"}},
+      {"BipedalWalker-v3", {}, 1600, {"0", "0", "0"}},
       {"Lander-v0", {-10, 0, 0, 0}, 1000, {"19f3fb403f4dff15", "7b67ed2abe6ff32f", "45afbd7719ec9a61"}},
       {"LanderContinuous-v0", {-10, 1, 15, 1.5f}, 1000, {"6ad5b26641062e5f", "b68922c2c0c0d8f8", "ccd8cf4daab8bd27"}},
   };
