@@ -23,27 +23,30 @@ inline constexpr double kStartForce = 5.0;                  // the most (N)
 inline constexpr double kGoal = 190 * kSpacing;
 inline constexpr int kRays = 10;
 inline constexpr double kRayLength = 160 / kScale;
-// sin and cos of 0.15 i, ray i's angle to the vertical, forwards.
-inline constexpr double kRaySin[kRays] = {0.0,
-                                          0.14943813247359922,
-                                          0.29552020666133955,
-                                          0.43496553411123023,
-                                          0.5646424733950354,
-                                          0.6816387600233341,
-                                          0.7833269096274834,
-                                          0.8674232255940169,
-                                          0.9320390859672263,
-                                          0.9757233578266591};
-inline constexpr double kRayCos[kRays] = {1.0,
-                                          0.9887710779360422,
-                                          0.955336489125606,
-                                          0.9004471023526769,
-                                          0.8253356149096783,
-                                          0.7316888688738209,
-                                          0.6216099682706644,
-                                          0.4975710478917271,
-                                          0.3623577544766736,
-                                          0.21900668709304158};
+/// The end of ray i from where it begins, at 0.15 i rad to the vertical, forwards.
+PERILUNE_HD constexpr Vec2<double> ray_end(int i) {
+  constexpr double sine[kRays] = {0.0,
+                                  0.14943813247359922,
+                                  0.29552020666133955,
+                                  0.43496553411123023,
+                                  0.5646424733950354,
+                                  0.6816387600233341,
+                                  0.7833269096274834,
+                                  0.867423225594017,
+                                  0.9320390859672263,
+                                  0.9757233578266591};
+  constexpr double cosine[kRays] = {1.0,
+                                    0.9887710779360422,
+                                    0.955336489125606,
+                                    0.9004471023526769,
+                                    0.8253356149096783,
+                                    0.7316888688738209,
+                                    0.6216099682706644,
+                                    0.49757104789172696,
+                                    0.3623577544766736,
+                                    0.2190066870930415};
+  return {sine[i] * kRayLength, -(cosine[i] * kRayLength)};
+}
 
 /// The ground's heights: flat where the walker starts, then a slope that changes a little at every vertex but those,
 /// five to nine apart, where it pauses. A recorded episode holds the heights themselves.
@@ -98,9 +101,10 @@ PERILUNE_OUTLINED_ON_CPU void cast_rays(const World<Real>& world, Vec2<Real> ori
   using N = Number<Real>;
   const Real zero(0.0f), one(1.0f);
   Vec2<Real> ray[kRays];
+  PERILUNE_UNROLL
   for (int i = 0; i < kRays; ++i) {
-    const N x = N(origin.x) + N(math::constant<N>(kRaySin[i] * kRayLength));
-    const N y = N(origin.y) - N(math::constant<N>(kRayCos[i] * kRayLength));
+    const Vec2<double> end = ray_end(i);
+    const N x = N(origin.x) + N(math::constant<N>(end.x)), y = N(origin.y) + N(math::constant<N>(end.y));
     ray[i] = {Real(x) - origin.x, Real(y) - origin.y};
     fractions[i] = one;
   }
