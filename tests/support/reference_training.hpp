@@ -155,7 +155,7 @@ class ReferenceTraining {
 
   /// Of the last iteration.
   int batch() const { return batch_; }
-  const Vector& returns() const { return returns_; }
+  const Vector& returns() const { return whole_returns_; }
 
   Networks networks;
   Vector parameters;
@@ -194,7 +194,7 @@ class ReferenceTraining {
       }
     }
     batch_samples_.clear();
-    returns_.clear();
+    whole_returns_.clear();
     Vector targets, residuals, advantages;
     for (std::vector<Episode>& of_environment : played) {
       of_environment.pop_back();
@@ -209,7 +209,7 @@ class ReferenceTraining {
           }
           total += now.reward;
         }
-        returns_.push_back(total);
+        whole_returns_.push_back(total);
         for (std::size_t t = 0; t < episode.steps.size(); ++t) {
           batch_samples_.push_back(episode.samples[t]);
           Sample& sample = batch_samples_.back();
@@ -459,7 +459,7 @@ class ReferenceTraining {
   const RngKey key_;
   int batch_;
   double steps_ = 0.0;
-  Vector returns_;  // of whole episodes, environment by environment
+  Vector whole_returns_;  // of whole episodes, environment by environment
   typename E::Params params_;
   std::vector<ReferenceEpisode<E>> episodes_;
   std::vector<Sample> batch_samples_;  // (t, n) at t * N + n
