@@ -22,19 +22,19 @@ struct Flight {
   const char* id;
   TaskParameters parameters;  // as in the environment's kParameters
   std::uint32_t max_episode_steps;
-  const char* hashes[3];  // after kSteps
+  const char* hashes[3];  // after kSteps; null: that many would take a thread of fibers minutes
 };
 
 const std::vector<Flight>& flights() {
   static const std::vector<Flight> all = {
       {"CartPole-v1", {0}, 500, {"7b197925fa3c80f7", "c1da9544d05dcea0", "cc5aa89ecf5f22d1"}},
       {"LunarLander-v3", {-10, 0, 0, 0, 0}, 1000, {"b3add861e7f7eca3", "fc338d35de2532d7", "e9f6e824d7e9a455"}},
-      {"LunarLander-v3", {-10, 1, 15, 1.5f, 1}, 1000, {"026b9de4274f81a8", "5afba01aae252155", "09d94928c2d0d813"}},
+      {"LunarLander-v3", {-10, 1, 15, 1.5f, 1}, 1000, {"026b9de4274f81a8", "7d155c4a0e87cb12", "7bd375d423f11d22"}},
       {"LunarLanderContinuous-v3",
        {-10, 1, 15, 1.5f, 0},
        1000,
-       {"26cf80ca3adcb6a3", "2319c3ecd2e00098", "05f215c47e49b8c3"}},
-      {"BipedalWalker-v3", {}, 1600, {"0", "0", "0"}},
+       {"26cf80ca3adcb6a3", "2319c3ecd2e00098", "1428f0891ce5a82f"}},
+      {"BipedalWalker-v3", {}, 1600, {"bc3a1c33f7b3688a", "7b082908cff15d14", nullptr}},
       {"Lander-v0", {-10, 0, 0, 0}, 1000, {"19f3fb403f4dff15", "7b67ed2abe6ff32f", "45afbd7719ec9a61"}},
       {"LanderContinuous-v0", {-10, 1, 15, 1.5f}, 1000, {"6ad5b26641062e5f", "b68922c2c0c0d8f8", "ccd8cf4daab8bd27"}},
   };
@@ -77,7 +77,7 @@ class StateHash : public EveryMachine {
     parts = std::min(parts, 2);  // the last one takes minutes
 #endif
     int done = 0;
-    for (int part = 0; part < parts; ++part) {
+    for (int part = 0; part < parts && flight.hashes[part] != nullptr; ++part) {
       kernels->simulate({environments.batch, environments.sums, kSteps[part] - done}, on);
       finish();
       done = kSteps[part];
