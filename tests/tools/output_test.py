@@ -187,6 +187,8 @@ def test_list(perilune):
         for key in keys.values()
     )
     assert {preset["name"] for preset in everything["presets"]} >= {
+        "bipedal-walker-rtg",
+        "bipedal-walker-zoo",
         "cartpole",
         "cartpole-zoo",
         "cartpole-cleanrl",
