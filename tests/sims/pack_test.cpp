@@ -152,7 +152,7 @@ TEST_F(PackEqualsFloat, LunarLander) {
 TEST_F(PackEqualsFloat, LunarLanderContinuous) {
   compare_environment<LunarLanderContinuous>({{-10.0f, true, 15.0f, 1.5f}, false}, 1000, 5);
 }
-TEST_F(PackEqualsFloat, BipedalWalker) { compare_environment<BipedalWalker>({}, 800, 5); }
+TEST_F(PackEqualsFloat, BipedalWalker) { compare_environment<BipedalWalker>({}, 1000, 1); }
 TEST_F(PackEqualsFloat, Lander) { compare_environment<Lander>({-10.0f, false, 0.0f, 0.0f}, 3000, 5); }
 TEST_F(PackEqualsFloat, LanderContinuous) {
   compare_environment<LanderContinuous>({-10.0f, true, 15.0f, 1.5f}, 3000, 5);
