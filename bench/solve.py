@@ -103,6 +103,7 @@ def main():
                 "--seeds",
                 options.seeds,
                 *settings,
+                *(["--confirm", str(options.confirm)] if options.confirm != parser.get_default("confirm") else []),
                 *(["--gymnasium", str(options.gymnasium)] if options.gymnasium else []),
                 *(["--sampled"] if options.sampled else []),
             ]
