@@ -68,8 +68,14 @@ ReplayedSteps replay(const ReplayArgs& args) {
 }
 
 template <Env E>
+consteval std::size_t draws_of() {
+  if constexpr (requires { E::kEpisodeDraws; }) return E::kEpisodeDraws;
+  return 0;
+}
+
+template <Env E>
 constexpr Replays replays_of() {
-  return {E::kId, replay<E, float>, replay<E, typename GymnasiumNumber<E>::Type>};
+  return {E::kId, draws_of<E>(), replay<E, float>, replay<E, typename GymnasiumNumber<E>::Type>};
 }
 
 constexpr Replays kReplays[] = {

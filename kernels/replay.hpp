@@ -30,6 +30,7 @@ struct ReplayedSteps {
 /// the draws run out.
 struct Replays {
   const char* environment;
+  std::size_t draws;  ///< of a whole episode; 0: as many as it asks for
   ReplayedSteps (*in_float)(const ReplayArgs&);
   /// In Gymnasium's own arithmetic: double, but for Box2D's world, which is float.
   ReplayedSteps (*in_double)(const ReplayArgs&);

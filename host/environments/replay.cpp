@@ -30,6 +30,17 @@ void require_actions(const EnvironmentInfo& environment, std::span<const double>
   }
 }
 
+void require_draws(const EnvironmentInfo& environment, std::size_t count, std::span<const double> draws) {
+  if (count > 0 && draws.size() != count) {
+    throw UsageError(formatted("{} draws are no episode of {} - allowed: {}, those of one reset", draws.size(),
+                               environment.id, count));
+  }
+  for (std::size_t i = 0; i < draws.size(); ++i) {
+    if (std::isfinite(draws[i])) continue;
+    throw UsageError(formatted("draws[{}] = {} is no draw - allowed: finite numbers", i, draws[i]));
+  }
+}
+
 }  // namespace
 
 ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> draws, std::span<const double> actions) {
@@ -37,6 +48,7 @@ ReplayedEpisode replay(const ReplayOptions& options, std::span<const double> dra
   const EnvironmentInfo& environment = find_environment(config.env_id);
   const Replays* replays = find_replays(config.env_id.c_str());
   if (replays == nullptr) throw UsageError(formatted("{} cannot be replayed", environment.id));
+  require_draws(environment, replays->draws, draws);
   require_actions(environment, actions);
   ReplayArgs args{draws, actions, episode_limit(config), {}};
   copy_env_parameters(config, args.parameters);
