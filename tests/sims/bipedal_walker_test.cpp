@@ -80,8 +80,8 @@ struct Episode {
   std::uint32_t number;
   BipedalWalker::State<float> state;
 
-  explicit Episode(std::uint32_t number) : number(number) {
-    CounterRandom<float> rng({11, 0}, 0, number, 0, Purpose::kReset);
+  explicit Episode(std::uint32_t which) : number(which) {
+    CounterRandom<float> rng({11, 0}, 0, which, 0, Purpose::kReset);
     state = BipedalWalker::reset<float>(kParams, rng);
   }
   Outcome<float> step(std::uint32_t t, float strength = 1.0f) {
@@ -135,7 +135,9 @@ TEST(BipedalWalker, EpisodesReplayToTheBitInBox2dsArithmetic) {
       for (int i = 0; i < kBodyValues; ++i) EXPECT_EQ(bodies[i].value, static_cast<float>(expected.bodies[i])) << i;
       for (int i = 0; i < 24; ++i) EXPECT_EQ(observation[i].value, static_cast<float>(expected.observation[i])) << i;
       // The last potential is kept in float.
-      if (t > 0) EXPECT_NEAR(outcome.reward.value, expected.reward, 2e-5);
+      if (t > 0) {
+        EXPECT_NEAR(outcome.reward.value, expected.reward, 2e-5);
+      }
       last = t;
       terminated = outcome.terminated;
     });
