@@ -113,7 +113,8 @@ TEST(Replay, WhatIsRefused) {
   };
   refused({}, {0.1, 0.2, 0.3}, {0}, AllOf(HasSubstr("ran out"), HasSubstr("holds 3")));
   refused({}, {0.1, std::nan(""), 0.3, 0.4}, {0}, HasSubstr("draws[1] = nan is no draw"));
-  const ReplayOptions walker{.env_id = "BipedalWalker-v3"};
+  ReplayOptions walker;
+  walker.env_id = "BipedalWalker-v3";
   for (const std::size_t count : {std::size_t{0}, std::size_t{200}, std::size_t{202}}) {
     refused(walker, std::vector<double>(count, 3.0), {0, 0, 0, 0},
             AllOf(HasSubstr(std::to_string(count) + " draws are no episode of BipedalWalker-v3"), HasSubstr("201")));
