@@ -101,7 +101,7 @@ Comparison compare_moments(Device& device, const Batch& batch, double seconds) {
   bench::cub_moments(nullptr, bytes, samples.data(), count, theirs.data(), stream);
   const DeviceArray<char> temporary(device, bytes);
   const AdvantageMomentsArgs args{
-      {count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), scale.data(), 1, 1};
+      {count, count, 0, 0, {1, 0}}, control.data(), samples.data(), moments.data(), scale.data(), 1, 1, 1e-8f};
   const auto launch = [&] { machine.advantage_moments(args, device.queue()); };
   const auto library = [&] {
     bench::cub_moments(temporary.data(), bytes, samples.data(), count, theirs.data(), stream);
