@@ -193,11 +193,11 @@ SAMPLING = {"sampling.batch_size": 4096 * 128, "sampling.minibatch_size": 4096 *
 NETWORKS = {
     f"{network}.{key}": value
     for network, begin, end in (("actor", 0, 4624), ("critic", 4624, 9184))
-    for key, value in (("depth", 2), ("activation", 0), ("begin", begin), ("end", end))
+    for key, value in (("depth", 2), ("activation", 0), ("begin", begin), ("end", end), ("inputs.size", 0))
 }
 ARGUMENTS = {
     "UpdateArgs": {**SAMPLING, **NETWORKS, "losses": 3, "partials": 132},
-    "RolloutArgs": {**NETWORKS, "environments.count": 4096, "truncations": 0, "truncate_at_end": 0},
+    "RolloutArgs": {**NETWORKS, "environments.count": 4096, "truncations": 0, "truncate_at_end": 0, "bootstraps": 0},
     "SimulateArgs": {"environments.count": 4096},
     "GaeArgs": {"grid": 128, "count": 4096, "num_steps": 128},
     "AdvantageMomentsArgs": {**SAMPLING, "num_minibatches": 4, "num_epochs": 4},
@@ -225,11 +225,13 @@ PRECISIONS = {"0": "fp32", "1": "tf32", "2": "bf16"}
 LAYERS = 2
 # By what a kernel is a template over; an update is shared by environments that look alike, and takes any of them.
 ENVIRONMENTS = {
+    "BipedalWalker": "BipedalWalker-v3",
     "CartPole": "CartPole-v1",
     "LunarLanderWith<Discrete<4>>": "LunarLander-v3",
     "LunarLanderWith<Box<2>>": "LunarLanderContinuous-v3",
     "LanderWith<Discrete<4>>": "Lander-v0",
     "LanderWith<Box<2>>": "LanderContinuous-v0",
+    "Interface<24, Box<4>>": "BipedalWalker-v3",
     "Interface<4, Discrete<2>>": "CartPole-v1",
     "Interface<8, Discrete<4>>": "LunarLander-v3",
     "Interface<8, Box<2>>": "LunarLanderContinuous-v3",

@@ -180,13 +180,15 @@ struct NormalizeObservations {
       for (auto& of : moments) of[lane] = Moments<Real>::none();
     });
     block.activate(scan.range.count);
+    // Lanes without an environment read the first record from here on, which so must be one that this block writes.
+    float* const records = args.records + scan.at(0) * static_cast<std::size_t>(args.record_floats) + first;
     block.lanes([&](Lane lane) {
       const Lane column = B::column(lane);
       const int begin = scan.begin_of(B::part(lane)), end = scan.begin_of(B::part(lane) + 1);
       for (int t = begin; t < end; ++t) {
-        const UInt<Real> sample = block.numbers(column) + UInt<Real>(static_cast<std::uint32_t>(scan.at(t)));
+        const UInt<Real> sample = block.numbers(column) + UInt<Real>(static_cast<std::uint32_t>(t * scan.count));
         Real row[kTogether];
-        block.gather_rows(args.records + first, sample * stride, column, row);
+        block.gather_rows(records, sample * stride, column, row);
         PERILUNE_UNROLL
         for (int k = 0; k < kTogether; ++k) {
           if (k >= used) continue;
@@ -194,7 +196,7 @@ struct NormalizeObservations {
           moments[k][lane].add(row[k]);
           row[k] = normalized(row[k], statistics.mean[first + k], statistics.variance[first + k], args.clip);
         }
-        block.scatter_rows(args.records + first, sample * stride, column, row);
+        block.scatter_rows(records, sample * stride, column, row);
       }
     });
     scan.count_samples(block, moments,

@@ -199,9 +199,8 @@ struct World {
       const int b = Model::body_at(place), first = place * Model::kSlotsPerBody;
       (b == kHull   ? find_contacts<HullShape>
        : b % 2 == 1 ? find_contacts<UpperShape>
-                    : find_contacts<LowerShape>)(world, b,
-                                                 Slots{edges + first, island.manifolds + first, island.stored + first},
-                                                 crashed);
+                    : find_contacts<LowerShape>)(world, b, edges + first, island.manifolds + first,
+                                                 island.stored + first, crashed);
     }
     Body<Real> before[Model::kBodies];
     for (int b = 0; b < Model::kBodies; ++b) {
@@ -261,13 +260,6 @@ struct World {
   PERILUNE_OUTLINED static Mask<Real> solve(Island<Model, Real>& island) {
     return island.template solve<false>(kTimeStep, exact_iterations());
   }
-
-  /// A body's slots of the island, and the numbers of the edges in them.
-  struct Slots {
-    Real* edges;
-    Manifold<Real>* manifolds;
-    StoredContact<Real>* stored;
-  };
 
   static constexpr float kMargin = 0.05f;  // of what is near (m)
   /// How many edges may be near a body: under the hull all that its bounds overlap.
@@ -376,16 +368,18 @@ struct World {
     }
   }
 
-  /// Finds where the body touches when the step begins, for its slots of the island: those that touch come first.
+  /// Finds where the body touches when the step begins, for its slots of the island, and the numbers of
+  /// the edges in them: those that touch come first.
   template <class Shape>
-  PERILUNE_OUTLINED static void find_contacts(World& world, int body, Slots slots, Mask<Real>& crashed) {
+  PERILUNE_OUTLINED static void find_contacts(World& world, int body, Real* edges, Manifold<Real>* found,
+                                              StoredContact<Real>* remembered, Mask<Real>& crashed) {
     constexpr int kCount = kNear<Shape>;
     const Real none(-1.0f);
     const Mask<Real> no(false);
     for (int s = 0; s < Model::kSlotsPerBody; ++s) {
-      slots.edges[s] = none;
-      slots.manifolds[s].touching = slots.manifolds[s].two = no;
-      slots.stored[s] = {};
+      edges[s] = none;
+      found[s].touching = found[s].two = no;
+      remembered[s] = {};
     }
     const Frame<Real> frame = world.bodies[body].frame(Model::mass(body));
     auto near = world.template near<Shape>(body, swept_bounds<Shape>(frame, frame).grown(Real(kMargin)));
@@ -414,9 +408,9 @@ struct World {
       }
     }
     for (int s = 0; s < Model::kSlotsPerBody; ++s) {
-      slots.edges[s] = near.numbers[s];
-      slots.manifolds[s] = manifolds[s];
-      slots.stored[s] = near.ground.stored[s];
+      edges[s] = near.numbers[s];
+      found[s] = manifolds[s];
+      remembered[s] = near.ground.stored[s];
     }
   }
   template <class T>

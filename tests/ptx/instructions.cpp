@@ -75,11 +75,12 @@ float maximum(float a, float b) {
 float without_sign(float x) { return std::bit_cast<float>(std::bit_cast<u32>(x) & 0x7FFFFFFFu); }
 float other_sign(float x) { return std::bit_cast<float>(std::bit_cast<u32>(x) ^ 0x80000000u); }
 
-i32 truncate(float x) {
+template <class T>
+T truncate(float x) {
   if (x != x) return 0;
-  if (x >= 2147483648.0f) return std::numeric_limits<i32>::max();
-  if (x < -2147483648.0f) return std::numeric_limits<i32>::min();
-  return static_cast<i32>(x);
+  if (x >= static_cast<float>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+  if (x <= static_cast<float>(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
+  return static_cast<T>(x);
 }
 
 template <class T>
@@ -356,7 +357,9 @@ OpcodeTable make_table() {
   table["cvt.u16.u32"] = plain<u16, u32>([](u32 a) { return static_cast<u16>(a); });
   table["cvt.rn.f32.s32"] = plain<float, i32>([](i32 a) { return static_cast<float>(a); });
   table["cvt.rn.f32.u32"] = plain<float, u32>([](u32 a) { return static_cast<float>(a); });
-  table["cvt.rzi.s32.f32"] = plain<i32, float>([](float a) { return truncate(a); });
+  table["cvt.rn.f32.u64"] = plain<float, u64>([](u64 a) { return static_cast<float>(a); });
+  table["cvt.rzi.s32.f32"] = plain<i32, float>([](float a) { return truncate<i32>(a); });
+  table["cvt.rzi.u32.f32"] = plain<u32, float>([](float a) { return truncate<u32>(a); });
   table["cvt.rna.tf32.f32"] =
       plain<u32, float>([](float a) { return std::bit_cast<u32>(EmulatedTensorCore::round_tf32(a)); });
   table["cvt.rn.bf16x2.f32"] =

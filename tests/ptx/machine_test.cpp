@@ -70,6 +70,10 @@ TEST(PtxMachine, FloatsAtTheirEdges) {
        {std::pair{2.9f, 2}, {-2.9f, -2}, {nan, 0}, {infinity, 2147483647}, {-3e9f, std::numeric_limits<int>::min()}}) {
     EXPECT_EQ(result_of("\tcvt.rzi.s32.f32 %r3, " + number(x) + ";"), static_cast<std::uint32_t>(expected)) << x;
   }
+  for (const auto& [x, expected] :
+       {std::pair{2.9f, 2u}, {-1.5f, 0u}, {nan, 0u}, {infinity, ~0u}, {3e9f, 3000000000u}}) {
+    EXPECT_EQ(result_of("\tcvt.rzi.u32.f32 %r3, " + number(x) + ";"), expected) << x;
+  }
   // Once rounded, not twice.
   const float a = 1.0f + 0x1p-12f;
   EXPECT_EQ(result_of("\tmov.f32 %f1, " + number(a) + ";\n\tfma.rn.f32 %f3, %f1, %f1, " + number(-a * a) +

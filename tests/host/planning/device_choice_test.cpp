@@ -65,8 +65,10 @@ TEST(DeviceChoice, MoreStepsNeverBringARunBackToTheCpu) {
     for (std::int64_t steps = 1000; steps < 100'000'000'000; steps *= 2) {
       Config config = preset(info.name);
       config.total_timesteps = steps;
-      const bool gpu = of(training_work(config)).gpu_is_faster();
-      EXPECT_TRUE(gpu || !was_gpu) << info.name << " at " << steps;
+      const DeviceEstimate expected = of(training_work(config));
+      const bool gpu = expected.gpu_is_faster();
+      EXPECT_TRUE(gpu || !was_gpu) << info.name << " at " << steps << ": " << expected.gpu << " s, on the CPU "
+                                   << expected.cpu;
       was_gpu = gpu;
     }
   }
