@@ -22,8 +22,8 @@
 //   step_cost(values)                  what a step costs with these parameters, on the host
 //   highest_return(values, steps)      (optional) the most that an episode can return, on the host
 //   kGymnasiumUsesBox2d                (optional) true where Gymnasium computes in Box2D's floats: replays do, too
-//   kEpisodeDraws                      (optional) how many draws a recorded episode has, if their number does not depend
-//                                      on its length
+//   kEpisodeDraws                      (optional) how many draws a recorded episode has, where that does not depend on
+//                                      its length
 //   is_busy(params, state)             (optional) where a step takes much longer than elsewhere; being wrong costs time
 //   alone
 #pragma once
