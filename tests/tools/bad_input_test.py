@@ -154,7 +154,7 @@ def test_checkpoints_of_other_actions(perilune, flown, claimed):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["no command", "train, eval, sweep, profile, info, list"]),
+        ([], ["no command", "train, eval, export, import, sweep, profile, info, list"]),
         (["trian"], ["unknown command", "'trian'", "did you mean train?"]),
         (["train", "--sead", "1"], ["unknown option", "'--sead'", "did you mean --seed?", "perilune train --help"]),
         (["train", "cartpol"], ["unknown preset", "'cartpol'", "cartpole-zoo", "did you mean cartpole?"]),

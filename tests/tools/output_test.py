@@ -140,6 +140,7 @@ def test_info(perilune):
         ("LunarLanderContinuous-v3", [64]),
         ("Lander-v0", [64]),
         ("LanderContinuous-v0", [64]),
+        ("BipedalWalker-v3", [64]),
     ]
     assert info["instances"][0]["precisions"][0] == "fp32"
 
