@@ -358,6 +358,11 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
 
   ImportedState imported{{resolved.config, {}, 0, {}}, {}};
   Config& config = imported.policy.config;
+  for (const auto& [key, is_set] : {std::pair("norm_obs", config.norm_obs), {"norm_reward", config.norm_reward}}) {
+    if (!is_set) continue;
+    throw UsageError(formatted(
+        "{} = true, but a state dictionary holds networks alone, without statistics - set {} = false", key, key));
+  }
   validate_environment(config);
   require_action_kind(first, find_environment(config.env_id));
   set_hidden_layers(config, told, sizes, first.name());
