@@ -116,7 +116,7 @@ PERILUNE_OUTLINED_ON_CPU void cast_rays(const World<Real>& world, Vec2<Real> ori
   for (int k = 0; k < kReach; ++k) {
     const Real number = first + Real(static_cast<float>(k));
     const Mask<Real> exists = number >= zero && number <= Real(kHeights - 2.0f);
-    const Edge<Real> edge = world.edge(clamp(number, zero, Real(kHeights - 2.0f)));
+    const Edge<Real> edge = world.edge(number);
     const Vec2<Real> along = edge.to - edge.from;
     const Vec2<Real> normal = normalized(right_normal(along));
     const Real height = dot(normal, edge.from - origin), along_squared = dot(along, along);
@@ -280,12 +280,7 @@ struct BipedalWalker {
   /// The hull, the upper and lower part of the first leg, and of the second one.
   template <class Real>
   PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {
-    for (int b = 0; b < kBodies; ++b) {
-      const Body<Real>& body = state.world.bodies[b];
-      const Vec2<Real> origin = body.frame(walker::Model::mass(b)).origin;
-      const Real values[6] = {origin.x, origin.y, body.angle, body.velocity.x, body.velocity.y, body.spin};
-      for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
-    }
+    describe_bodies<walker::Model>(state.world.bodies, out);
   }
 
  private:

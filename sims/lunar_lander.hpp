@@ -157,12 +157,7 @@ struct LunarLanderBase : lunar::TaskInfo {
   /// The hull, the right and the left leg.
   template <class Real>
   PERILUNE_HD static void bodies(const State<Real>& state, Real* out) {
-    for (int b = 0; b < kBodies; ++b) {
-      const Body<Real>& body = state.world.bodies[b];
-      const Vec2<Real> origin = body.frame(lunar::Model::mass(b)).origin;
-      const Real values[6] = {origin.x, origin.y, body.angle, body.velocity.x, body.velocity.y, body.spin};
-      for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
-    }
+    describe_bodies<lunar::Model>(state.world.bodies, out);
   }
 
  protected:

@@ -177,13 +177,7 @@ struct World {
     const Mask<Real> solved = fast ? solve_fast(island) : solve_exactly(island);
     for (int j = 0; j < 2; ++j) world.joints[j] = island.joint_impulses[j];
 
-    Mask<Real> quiet(true);
-    for (const Body<Real>& body : island.bodies) {
-      using namespace physics;
-      quiet = quiet && body.spin * body.spin <= Real(kAngularSleepTolerance * kAngularSleepTolerance) &&
-              dot(body.velocity, body.velocity) <= Real(kLinearSleepTolerance * kLinearSleepTolerance);
-    }
-    world.quiet_time = select(quiet, world.quiet_time + h, zero);
+    world.quiet_time = select(is_quiet(island.bodies), world.quiet_time + h, zero);
     events.asleep = solved && world.quiet_time >= Real(physics::kTimeToSleep);
     for (int b = 0; b < 3; ++b) {
       Body<Real>& body = world.bodies[b] = island.bodies[b];

@@ -99,6 +99,29 @@ PERILUNE_HD void integrate_position(Body<Real>& body, Real seconds) {
   body.angle = body.angle + seconds * body.spin;
 }
 
+/// Where all bodies are slow enough to fall asleep.
+template <class Real, int kCount>
+PERILUNE_HD Mask<Real> is_quiet(const Body<Real> (&bodies)[kCount]) {
+  using namespace physics;
+  Mask<Real> quiet(true);
+  for (const Body<Real>& body : bodies) {
+    quiet = quiet && body.spin * body.spin <= Real(kAngularSleepTolerance * kAngularSleepTolerance) &&
+            dot(body.velocity, body.velocity) <= Real(kLinearSleepTolerance * kLinearSleepTolerance);
+  }
+  return quiet;
+}
+
+/// Six numbers of each of a model's bodies: x, y (of its frame's origin), angle, vx, vy (of its centre of mass), w.
+template <class Model, class Real>
+PERILUNE_HD void describe_bodies(const Body<Real> (&bodies)[Model::kBodies], Real* out) {
+  for (int b = 0; b < Model::kBodies; ++b) {
+    const Body<Real>& body = bodies[b];
+    const Vec2<Real> origin = body.frame(Model::mass(b)).origin;
+    const Real values[6] = {origin.x, origin.y, body.angle, body.velocity.x, body.velocity.y, body.spin};
+    for (int i = 0; i < 6; ++i) out[6 * b + i] = values[i];
+  }
+}
+
 /// A body's way through a step: from its pose at time `start` to its pose at time 1 (Box2D's
 /// sweep).
 template <class Real>

@@ -216,14 +216,8 @@ struct World {
     const Mask<Real> solved = solve(island);
     for (int j = 0; j < Model::kJoints; ++j) world.joints[j] = island.joint_impulses[j];
 
-    Mask<Real> quiet(true);
-    for (const Body<Real>& body : island.bodies) {
-      using namespace physics;
-      quiet = quiet && body.spin * body.spin <= Real(kAngularSleepTolerance * kAngularSleepTolerance) &&
-              dot(body.velocity, body.velocity) <= Real(kLinearSleepTolerance * kLinearSleepTolerance);
-    }
     // Whoever falls asleep stops, and the motors' next setting wakes it.
-    world.quiet_time = select(quiet, world.quiet_time + h, zero);
+    world.quiet_time = select(is_quiet(island.bodies), world.quiet_time + h, zero);
     const Mask<Real> asleep = solved && world.quiet_time >= Real(physics::kTimeToSleep);
     world.quiet_time = select(asleep, zero, world.quiet_time);
     for (int b = 0; b < Model::kBodies; ++b) {
@@ -248,11 +242,12 @@ struct World {
     const Real number = math::floor(x * Real(math::constant<Real>(1 / kSpacing)));
     return clamp(number, Real(0.0f), Real(kHeights - 2.0f));
   }
-  /// The edge of a number from 0 to kHeights - 2.
+  /// The edge of a number; of one that no edge has, the nearest that there is.
   PERILUNE_HD Edge<Real> edge(Real number) const {
-    const Int<Real> i = to_int(number);
+    const Real existing = clamp(number, Real(0.0f), Real(kHeights - 2.0f));
+    const Int<Real> i = to_int(existing);
     // 7 i / 15, correctly rounded.
-    const Real left = Real(7.0f) * number / Real(15.0f), right = (Real(7.0f) * number + Real(7.0f)) / Real(15.0f);
+    const Real left = Real(7.0f) * existing / Real(15.0f), right = (Real(7.0f) * existing + Real(7.0f)) / Real(15.0f);
     return {{left, lookup(heights, i)}, {right, lookup(heights, i + Int<Real>(1))}};
   }
 
@@ -291,7 +286,7 @@ struct World {
     for (int k = 0; k < Part::kKnown; ++k) {
       Real number = last - Real(static_cast<float>(k));
       if constexpr (!kIsHull) number = parts[body - 1].known[k];
-      const Edge<Real> candidate = edge(max(number, zero));
+      const Edge<Real> candidate = edge(number);
       const Mask<Real> is_near = number >= zero && bounds.overlaps(edge_bounds(candidate, 0.0f));
       if (!any(is_near)) continue;
       result.any = result.any || is_near;
@@ -326,8 +321,8 @@ struct World {
     for (Real& number : known) number = none;
     Real count = zero;
     const auto consider = [&](Real number, Mask<Real> wanted) PERILUNE_INLINED {
-      const Mask<Real> is_contact = wanted && number >= zero &&
-                                    part.room.overlaps(edge_bounds(edge(max(number, zero)), physics::kBoundsExtension));
+      const Mask<Real> is_contact =
+          wanted && number >= zero && part.room.overlaps(edge_bounds(edge(number), physics::kBoundsExtension));
       if (!any(is_contact)) return;
       for (int k = 0; k < kKnown; ++k) {
         known[k] = select(is_contact && count == Real(static_cast<float>(k)), number, known[k]);

@@ -391,15 +391,20 @@ ImportedState import_state(const StateFiles& files, const ConfigSource& settings
   return imported;
 }
 
-std::string layers_text(const Model& model, std::string_view activation) {
+std::string layers_text(const Config& config) {
   std::map<std::string, std::string> layers;
-  for (const ModelTensor& tensor : model.tensors) {
+  for (const ModelTensor& tensor : model_of(config).tensors) {
     if (tensor.shape.size() != 2) continue;
     std::string& text = layers[is_actors(tensor) ? kActor : kCritic];
     if (text.empty()) text = std::to_string(tensor.shape[1]);
     text += formatted("-{}", tensor.shape[0]);
   }
-  return formatted("actor {}, critic {}, {} between layers", layers[kActor], layers[kCritic], activation);
+  std::string text = formatted("actor {}, critic {}, {} between layers", layers[kActor], layers[kCritic],
+                               value_text(config, "activation"));
+  if (config.output_activation != OutputActivation::kNone) {
+    text += formatted(", {} of the outputs", value_text(config, "output_activation"));
+  }
+  return text;
 }
 
 }  // namespace perilune

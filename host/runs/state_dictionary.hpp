@@ -45,7 +45,8 @@ struct ImportedState {
 // contradict the weights; `to` stays as it was then.
 ImportedState import_state(const StateFiles& files, const ConfigSource& settings, const std::filesystem::path& to);
 
-// "actor 8-64-64-4, critic 8-64-64-1, tanh between layers": what a program must build to load the weights.
-std::string layers_text(const Model& model, std::string_view activation);
+// "actor 8-64-64-4, critic 8-64-64-1, tanh between layers, relu of the outputs": what a program must build to load the
+// weights.
+std::string layers_text(const Config& config);
 
 }  // namespace perilune

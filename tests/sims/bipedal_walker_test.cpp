@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -276,6 +277,20 @@ TEST(BipedalWalker, EpisodesEndAtBothEndsAndWithTheHullOnTheGround) {
   while (!fallen.step(t, 0.0f).terminated && t < 400) ++t;  // without torque it collapses
   EXPECT_GT(t, 20u);
   EXPECT_LT(t, 400u);
+}
+
+TEST(BipedalWalker, StatesWithEdgesThatDoNotExistAreStepped) {
+  // As a caller may make them: numbers beyond the heights are not looked up, nor is what is no number.
+  Episode episode(9);
+  for (auto& part : episode.state.world.parts) {
+    const float numbers[] = {1e9f, -7.0f, 199.0f, 198.0f, 3.5f, std::nanf(""), 1e30f, 0.0f};
+    std::copy(std::begin(numbers), std::end(numbers), part.known);
+    for (auto& touch : part.touches) touch.edge = 1e9f;
+  }
+  for (std::uint32_t t = 0; t < 20; ++t) episode.step(t);
+  float bodies[kBodyValues];
+  BipedalWalker::bodies(episode.state, bodies);
+  for (const float x : bodies) EXPECT_TRUE(std::isfinite(x));
 }
 
 TEST(BipedalWalker, StaysFiniteAndAboveTheGround) {

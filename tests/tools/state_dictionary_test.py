@@ -196,6 +196,7 @@ def test_two_files_by_layer(perilune):
     expect_equal(imported(perilune, "a.pt", "c.pt", *told), {**actor, **critic})
     result = perilune.json("export", "policy.safetensors", "--layout", "layers", "--to", "networks")
     assert result["files"] == ["networks/actor_nn.pt", "networks/critic_nn.pt"] and result["activation"] == "relu"
+    assert result["output_activation"] == "none"
     expect_equal(load(perilune.directory / "networks" / "actor_nn.pt"), by_layer(actor, "actor."))
     expect_equal(load(perilune.directory / "networks" / "critic_nn.pt"), by_layer(critic, "critic."))
 

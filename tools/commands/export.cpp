@@ -36,19 +36,21 @@ ExitCode run_export(const ExportOptions& options) {
       options.best ? best_policy(options.run_or_file) : policy_file(options.run_or_file);
   const SavedPolicy policy = load_policy(source);
   const ExportedState exported = export_state(policy, options.layout, *options.to);
-  const Model model = model_of(policy.config);
-  const std::string activation = value_text(policy.config, "activation");
+  const Config& config = policy.config;
   Terminal out = Terminal::standard_output();
   if (options.json) {
     Json files = Json::array();
     for (const std::filesystem::path& file : exported.files) files.push_back(file.string());
-    out.print(
-        Json({{"files", files}, {"env", policy.config.env_id}, {"activation", activation}, {"notes", exported.notes}})
-            .dump() +
-        "\n");
+    out.print(Json({{"files", files},
+                    {"env", config.env_id},
+                    {"activation", value_text(config, "activation")},
+                    {"output_activation", value_text(config, "output_activation")},
+                    {"notes", exported.notes}})
+                  .dump() +
+              "\n");
   } else {
     for (const std::filesystem::path& file : exported.files) out.print(labelled(out, "wrote", file.string()));
-    out.print(labelled(out, "networks", layers_text(model, activation)));
+    out.print(labelled(out, "networks", layers_text(config)));
     for (const std::string& note : exported.notes) out.print(labelled(out, "note", note));
   }
   out.check();

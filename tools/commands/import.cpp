@@ -34,19 +34,19 @@ ExitCode run_import(const ImportOptions& options) {
   if (!options.to) throw UsageError("--to is missing - give the policy file to write");
   const ImportedState imported = import_state(options.files, options.settings, *options.to);
   const Config& config = imported.policy.config;
-  const std::string activation = value_text(config, "activation");
   Terminal out = Terminal::standard_output();
   if (options.json) {
     out.print(Json({{"file", options.to->string()},
                     {"env", config.env_id},
-                    {"activation", activation},
+                    {"activation", value_text(config, "activation")},
+                    {"output_activation", value_text(config, "output_activation")},
                     {"notes", imported.notes}})
                   .dump() +
               "\n");
   } else {
     out.print(labelled(out, "wrote", options.to->string()));
     out.print(labelled(out, "task", task_text(config)));
-    out.print(labelled(out, "networks", layers_text(model_of(config), activation)));
+    out.print(labelled(out, "networks", layers_text(config)));
     for (const std::string& note : imported.notes) out.print(labelled(out, "note", note));
   }
   out.check();
