@@ -274,7 +274,7 @@ std::string torch_file(std::span<const Tensor> tensors) {
   std::vector<std::string> names;
   std::vector<std::span<const std::byte>> data;
   const auto add = [&](std::string_view name, std::span<const std::byte> bytes) {
-    names.push_back(std::string(kFolder) + std::string(name));
+    names.push_back(formatted("{}{}", kFolder, name));
     data.push_back(bytes);
   };
   add(kPickleName, std::as_bytes(std::span(pickle)));
@@ -283,7 +283,7 @@ std::string torch_file(std::span<const Tensor> tensors) {
   add(kVersionName, std::as_bytes(std::span(kVersion)));
   std::vector<ZipEntry> entries;
   for (std::size_t i = 0; i < names.size(); ++i) entries.push_back({names[i], data[i]});
-  const std::string id = serialization_id(entries), id_name = std::string(kFolder) + ".data/serialization_id";
+  const std::string id = serialization_id(entries), id_name = formatted("{}.data/serialization_id", kFolder);
   entries.push_back({id_name, std::as_bytes(std::span(id))});
   return zip_archive(entries, kAlignment);
 }
