@@ -5,7 +5,8 @@
 
 Both step batches with random actions, NEXT_STEP autoreset or what EnvPool has instead; they are measured in turns,
 --repeat times, and the best of each counts. EnvPool is measured with several batch sizes, its best one counts. Prints
-one JSON object. Needs the package and EnvPool (pip install envpool).
+one JSON object. Needs the package, which tools/test puts there, and EnvPool, best in an environment of its own
+(pip install envpool "numpy<2").
 """
 
 import json

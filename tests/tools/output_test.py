@@ -188,6 +188,7 @@ def test_list(perilune):
         for key in keys.values()
     )
     assert {preset["name"] for preset in everything["presets"]} >= {
+        "bipedal-walker",
         "bipedal-walker-rtg",
         "bipedal-walker-zoo",
         "cartpole",
