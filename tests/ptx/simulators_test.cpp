@@ -103,7 +103,8 @@ INSTANTIATE_TEST_SUITE_P(Of, Simulators,
                                            Simulated{with_other_solver(test::kLunarLander), 31, 1000, 1000},
                                            Simulated{test::kLunarLanderContinuous, 17, 1000, 300},
                                            Simulated{test::kLander, 97, 1500, 1000},
-                                           Simulated{test::kLanderContinuous, 33, 1500, 200}));
+                                           Simulated{test::kLanderContinuous, 33, 1500, 200},
+                                           Simulated{test::kBipedalWalker, 7, 400, 200}));
 
 }  // namespace
 }  // namespace perilune::ptx

@@ -103,12 +103,12 @@ class ActTest : public EveryMachine {
 /// draws are compared.
 void ActTest::numbers_are_means_or_draws(const Task& task, int width) {
   constexpr int kCount = 67;
-  const Networks networks = place_networks(task.observations, width, 2, 2, 1, Activation::kRelu, true);
+  const Networks networks = place_networks(task.observations, width, task.actions, 2, 1, Activation::kRelu, true);
   Draws draws(3);
   const Vector exact = networks.draw(draws);
   Buffer<float> parameters(subject(), exact);
-  Buffer<float> observations(subject(), at(task.observations * kCount)), numbers(subject(), at(2 * kCount)),
-      outputs(subject(), at(2 * kCount));
+  Buffer<float> observations(subject(), at(task.observations * kCount)), numbers(subject(), at(task.actions * kCount)),
+      outputs(subject(), at(task.actions * kCount));
   for (float& x : observations) x = draws.uniform(-1.0, 1.0);
   for (const bool deterministic : {true, false}) {
     ActArgs args{};
@@ -134,11 +134,11 @@ void ActTest::numbers_are_means_or_draws(const Task& task, int width) {
       const Vector mean = networks.actor.forward(exact, rows.back()).back();
       means.insert(means.end(), mean.begin(), mean.end());
       CounterRandom<float> random({8, kActStream}, static_cast<std::uint32_t>(n), 6, 0, Purpose::kAction);
-      for (int k = 0; k < 2; ++k) {
-        const float mean_k = outputs[at(2 * n + k)];
+      for (int k = 0; k < task.actions; ++k) {
+        const float mean_k = outputs[at(task.actions * n + k)];
         const float std = math::exp(parameters[at(args.actor.log_std + k)]);
         const float drawn = mean_k + std * random.normal();
-        EXPECT_EQ(numbers[at(2 * n + k)], deterministic ? mean_k : drawn) << n;
+        EXPECT_EQ(numbers[at(task.actions * n + k)], deterministic ? mean_k : drawn) << n;
       }
     }
     expect_close("means", outputs.copy(), means,
@@ -147,7 +147,7 @@ void ActTest::numbers_are_means_or_draws(const Task& task, int width) {
 }
 
 TEST_P(ActTest, NumbersAreMeansOrDraws) {
-  for (const Task& task : {kPointMass, kLunarLanderContinuous}) {
+  for (const Task& task : {kPointMass, kLunarLanderContinuous, kBipedalWalker}) {
     for (const int width : small_widths(task)) {
       SCOPED_TRACE(std::string(task.id) + ", width " + std::to_string(width));
       numbers_are_means_or_draws(task, width);

@@ -156,6 +156,12 @@ TEST_P(EvaluateTest, Landers) {
   check({7, 0, 2, Activation::kTanh, true, 3, 12, kLanderContinuous}, 23);
 }
 
+TEST_P(EvaluateTest, Walkers) {
+  check({33, 64, 2, Activation::kTanh, true, 3, 9, kBipedalWalker}, 27);
+  check({17, 64, 3, Activation::kRelu, false, 0, 7, kBipedalWalker}, 28);
+  check({7, 0, 2, Activation::kTanh, true, 3, 7, kBipedalWalker}, 29);
+}
+
 PERILUNE_ON_EVERY_MACHINE(EvaluateTest);
 
 }  // namespace

@@ -270,6 +270,15 @@ TEST_P(RolloutTest, ReplaysLandersByHand) {
   });
 }
 
+TEST_P(RolloutTest, ReplaysWalkersByHand) {
+  replay_by_hand({
+      {33, 8, 64, 2, 2, Activation::kRelu, 5, true, kBipedalWalker},
+      {17, 4, 64, 3, 1, Activation::kTanh, 500, false, kBipedalWalker},
+      {641, 2, 64, 1, 2, Activation::kTanh, 500, true, kBipedalWalker},
+      {7, 5, 0, 2, 1, Activation::kTanh, 3, true, kBipedalWalker},
+  });
+}
+
 /// Actions are drawn of them, and values are them, also where an episode is truncated.
 TEST_P(RolloutTest, ActivationsOfOutputs) {
   replay_by_hand({

@@ -19,6 +19,7 @@
 #include "host/environments/vector_env.hpp"
 #include "host/runs/checkpoint.hpp"
 #include "host/runs/policy.hpp"
+#include "host/settings/environments.hpp"
 #include "host/training/trainer.hpp"
 #include "tests/kernels/network_errors.hpp"
 #include "tests/support/forwarding_device.hpp"
@@ -74,13 +75,12 @@ class OnDevice : public testing::TestWithParam<std::unique_ptr<Device> (*)()> {
 INSTANTIATE_TEST_SUITE_P(, OnDevice, testing::Values(open_gpu, open_portable_cpu),
                          [](const auto& test) { return test.param == open_gpu ? "Cuda" : "CpuPortable"; });
 
-/// Every built-in environment, the landers with wind.
+/// Every built-in environment, those that have it with wind.
 std::vector<Config> every_environment() {
-  std::vector<Config> result(5);
-  const char* ids[] = {"CartPole-v1", "LunarLander-v3", "LunarLanderContinuous-v3", "Lander-v0", "LanderContinuous-v0"};
-  for (std::size_t i = 0; i < result.size(); ++i) {
-    result[i].env_id = ids[i];
-    if (i > 0) result[i].env_parameters = {{"enable_wind", 1.0}};
+  std::vector<Config> result;
+  for (const EnvironmentInfo& environment : environments()) {
+    result.emplace_back().env_id = environment.id;
+    if (find_parameter(environment, "enable_wind") != nullptr) result.back().env_parameters = {{"enable_wind", 1.0}};
   }
   return result;
 }
@@ -322,7 +322,8 @@ TEST_P(TrainerOnDevice, IterationsAreThoseOfTheCpu) {
 /// node.
 TEST_P(TrainerOnDevice, AGraphLeavesTheBitsOfEagerLaunches) {
   for (Config config : every_environment()) {
-    config.num_envs = config.env_id.starts_with("LunarLander") ? 32 : 96;  // whose steps take long
+    const bool slow = config.env_id.starts_with("LunarLander") || config.env_id.starts_with("BipedalWalker");
+    config.num_envs = slow ? 32 : 96;
     config.num_steps = 8;
     config.num_minibatches = 2;
     config.update_epochs = 2;
