@@ -96,15 +96,13 @@ static_assert(1600 > kMultiprocessors * 16 * kLanes);
 INSTANTIATE_TEST_SUITE_P(OfLandersInRounds, Simulators,
                          ::testing::Values(Simulated{with_other_solver(test::kLunarLander), 1600, 6, 5}));
 
-INSTANTIATE_TEST_SUITE_P(Of, Simulators,
-                         ::testing::Values(Simulated{test::kCartPole, 301, 2000, 500},
-                                           Simulated{test::kCartPole, 1 << 20, 2, 1},
-                                           Simulated{test::kLunarLander, 13, 1000, 1000},
-                                           Simulated{with_other_solver(test::kLunarLander), 31, 1000, 1000},
-                                           Simulated{test::kLunarLanderContinuous, 17, 1000, 300},
-                                           Simulated{test::kLander, 97, 1500, 1000},
-                                           Simulated{test::kLanderContinuous, 33, 1500, 200},
-                                           Simulated{test::kBipedalWalker, 7, 400, 200}));
+INSTANTIATE_TEST_SUITE_P(
+    Of, Simulators,
+    ::testing::Values(Simulated{test::kCartPole, 301, 2000, 500}, Simulated{test::kCartPole, 1 << 20, 2, 1},
+                      Simulated{test::kLunarLander, 13, 1000, 1000},
+                      Simulated{with_other_solver(test::kLunarLander), 31, 1000, 1000},
+                      Simulated{test::kLunarLanderContinuous, 17, 1000, 300}, Simulated{test::kLander, 97, 1500, 1000},
+                      Simulated{test::kLanderContinuous, 33, 1500, 200}, Simulated{test::kBipedalWalker, 7, 400, 200}));
 
 }  // namespace
 }  // namespace perilune::ptx
