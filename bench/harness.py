@@ -1,6 +1,7 @@
 """What the scripts of this folder share: their options, asking the program, and what they say of where they ran."""
 
 import argparse
+import importlib
 import json
 import platform
 import subprocess
@@ -38,6 +39,24 @@ def ask(program, *words, name=None):
     if done.returncode != 0:
         sys.exit(f"{name or f'perilune {words[0]}'} failed with {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+def require(name, how):
+    """Imports a module; where it is missing the script ends and says how to get it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        sys.exit(f"{name} is missing: {how}")
+
+
+def require_package(folder):
+    """Imports perilune from this folder, --package."""
+    sys.path.insert(0, str(folder))
+    return require(
+        "perilune", f"tools/test -R python.install puts it into {RELEASE / 'python'}, --package names another"
+    )
 
 
 def processor():

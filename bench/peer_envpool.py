@@ -11,12 +11,11 @@ one JSON object. Needs the package, which tools/test puts there, and EnvPool, be
 
 import json
 import os
-import sys
 import time
 
 import numpy as np
 
-from harness import command_line, parser_of, processor
+from harness import command_line, parser_of, processor, require, require_package
 
 ACTIONS = {
     "LunarLander-v3": lambda rng, num_envs: rng.integers(0, 4, num_envs).astype(np.int32),
@@ -45,27 +44,24 @@ def rate(step, actions_of, num_envs, seconds):
     return calls * num_envs / spent
 
 
-def ours(environment, parameters, num_envs, threads):
-    import perilune
-
+def ours(perilune, environment, parameters, num_envs, threads):
     envs = perilune.VectorEnv(environment, num_envs, threads=threads, **parameters)
     envs.reset(seed=1)
     return envs.step
 
 
-def theirs(environment, num_envs, threads):
-    import envpool
-
+def theirs(envpool, environment, num_envs, threads):
     envs = envpool.make(environment, env_type="gymnasium", num_envs=num_envs, num_threads=threads)
     envs.reset()
     return envs.step
 
 
-def measure(environment, options):
+def measure(perilune, envpool, environment, options):
     """EnvPool's rates of an environment by the number of environments, and a row for each of ours beside its best."""
-    subjects = {n: (n, theirs(environment, n, options.threads)) for n in (16, 64, 256)}
+    subjects = {n: (n, theirs(envpool, environment, n, options.threads)) for n in (16, 64, 256)}
     beside = [row[1:] for row in OURS if row[0] == environment]
-    subjects |= {name: (1024, ours(own, parameters, 1024, options.threads)) for name, own, parameters in beside}
+    for name, own, parameters in beside:
+        subjects[name] = 1024, ours(perilune, own, parameters, 1024, options.threads)
     rates = dict.fromkeys(subjects, 0.0)
     for _ in range(options.repeat):
         for name, (num_envs, step) in subjects.items():
@@ -92,12 +88,10 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    sys.path.insert(0, str(options.package))
+    perilune = require_package(options.package)
+    envpool = require("envpool", 'pip install envpool "numpy<2", best in an environment of its own')
 
-    results = {environment: measure(environment, options) for environment in ACTIONS}
-    import envpool
-
-    import perilune
+    results = {environment: measure(perilune, envpool, environment, options) for environment in ACTIONS}
 
     print(
         json.dumps(

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from harness import ask, parser_of, processor, set_words
+from harness import ask, parser_of, processor, require, require_package, set_words
 
 TRAINING = {
     "num_envs": 1024,
@@ -91,11 +91,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
-    sys.path.insert(0, str(options.package))
-    import gymnasium
+    perilune = require_package(options.package)
+    gymnasium = require("gymnasium", "tools/setup --tests puts it into build/venv")
     import numpy as np
-
-    import perilune
 
     rows = [stepping(gymnasium, np, num_envs, options) for num_envs in (1, 4096, 65536)]
     rows.append(training(perilune, options))

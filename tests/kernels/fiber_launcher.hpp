@@ -76,7 +76,7 @@ auto in_order(LaneOrder order, F&& make) {
 std::vector<Kernels> tensor_fiber_kernels(LaneOrder order);
 /// The test environment with continuous actions, at width 32 in every precision.
 std::vector<Kernels> continuous_fiber_kernels(LaneOrder order);
-/// The landers, without networks.
+/// The landers and the walker, without networks.
 std::vector<Kernels> box2d_fiber_simulators(LaneOrder order);
 
 }  // namespace perilune::test

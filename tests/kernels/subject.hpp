@@ -47,8 +47,8 @@ struct Subject {
   double rounding = 0.0;
   /// The narrowest hidden layers it has.
   int min_width = 16;
-  /// Whether it has the landers' networks.
-  bool landers = true;
+  /// Whether it has networks for tasks of rigid bodies, or their simulators alone.
+  bool rigid_body_networks = true;
   Speed speed = Speed::kNative;
   /// Why its queue cannot multiply matrices for networks without fused kernels, or an empty text.
   std::string (*missing_matrices)() = [] { return std::string(); };
@@ -66,7 +66,7 @@ struct Task {
   bool continuous;
   TaskParameters parameters;
   int min_width = 0, max_width = kMaxFusedWidth;
-  bool lander = false;
+  bool rigid_bodies = false;
 
   int record_floats() const { return (observations + (continuous ? actions : 1) + 2 + 7) / 8 * 8; }
 };
@@ -139,7 +139,9 @@ class EveryMachine : public ::testing::TestWithParam<const Subject*> {
  private:
   std::string obstacle(int width, int depth, const Task& task) {
     const Subject& on = subject();
-    if (task.lander && !on.landers) return std::string("no networks of landers on this machine");
+    if (task.rigid_bodies && !on.rigid_body_networks) {
+      return std::string("no networks of landers and walkers on this machine");
+    }
     if (width == 0) {
       if (on.precision != Precision::kFp32) return "a matter of the matrix library's precision";
       const std::string missing = on.missing_matrices();

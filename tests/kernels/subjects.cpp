@@ -94,7 +94,7 @@ Subject fibers(const char* name, const Machine& (*machine)()) {
                      no_queue, nothing_missing,
                      allocate, release,
                      finish,   [] { return std::numeric_limits<std::size_t>::max(); }};
-  subject.landers = false;
+  subject.rigid_body_networks = false;
   subject.speed = Speed::kFibers;
   return subject;
 }

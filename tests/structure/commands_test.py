@@ -161,3 +161,9 @@ def test_benchmarks_refuse_devices_that_there_are_not(program):
         pytest.skip("this build has no benchmarks")
     code, text = output(BUILD / program, "--device", "cdua")
     assert code == 2 and "--device 'cdua' is unknown - allowed: auto, cpu, cuda" in text, text
+
+
+def test_benchmarks_say_how_to_get_the_package_that_is_missing(tmp_path):
+    code = f"import harness; harness.require_package({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT / "bench", capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("perilune is missing: tools/test -R python.install"), done

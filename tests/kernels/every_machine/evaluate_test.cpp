@@ -143,7 +143,8 @@ TEST_P(EvaluateTest, Sampled) {
   check({33, 0, 2, Activation::kTanh, false, 0, 20, kPointMass}, 12);
 }
 
-/// Of short flights: what a different last bit of an action becomes in a continuous one grows with every contact.
+/// Of short flights, and walks: what a different last bit of an action becomes in a continuous one grows with every
+/// contact.
 TEST_P(EvaluateTest, Landers) {
   check({33, 64, 2, Activation::kTanh, true, 3, 14, kLunarLander}, 13);
   check({33, 64, 1, Activation::kTanh, false, 0, 12, kLander}, 14);
