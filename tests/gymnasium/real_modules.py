@@ -187,14 +187,16 @@ def _draw_edge(rng):
 
 def _draw_pose(rng, shape, edge, separation):
     """(origin, angle) of the polygon above the edge or its ends, its lowest vertex at `separation` from the edge's
-    line. Half the time one of its sides lies on it, or nearly so."""
+    line. Half the time one of its sides lies on it, or nearly so. In float64, whose last bits, which differ between
+    processors, are rounded away before anything acts."""
+    edge, vertices, normals = (points.astype(float) for points in (edge, shape.vertices, shape.normals))
     along = edge[1] - edge[0]
     slope = np.arctan2(along[1], along[0])
     angle = rng.uniform(-np.pi, np.pi)
     if rng.random() < 0.5:
-        side = shape.normals[rng.integers(len(shape.normals))]
+        side = normals[rng.integers(len(normals))]
         angle = slope - np.pi / 2 - np.arctan2(side[1], side[0]) + rng.normal(0, 0.02)
-    turned = shape.vertices @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = vertices @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     up = np.array([-np.sin(slope), np.cos(slope)])
     heights = turned @ up
     lowest = turned[np.argmin(heights)]
@@ -300,7 +302,8 @@ def contact_position(rng, count, shape):
 def _draw_way(rng, shape, edge):
     """Poses before and after a step towards the edge, and sometimes past it."""
     origin, angle = _draw_pose(rng, shape, edge, rng.uniform(0.005, 0.2))
-    along = (edge[1] - edge[0]) / np.linalg.norm(edge[1] - edge[0])
+    along = np.diff(edge.astype(float), axis=0)[0]
+    along /= np.linalg.norm(along)
     down, across = rng.uniform(0, 0.35), rng.normal(0, 0.1)
     return origin, angle, origin + across * along + down * np.array([along[1], -along[0]]), angle + rng.normal(0, 0.1)
 
