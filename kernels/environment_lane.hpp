@@ -58,6 +58,12 @@ struct FieldArray {
   }
 };
 
+/// How many fields loops take at a time on a GPU: all of those that registers have room for. Of more than that the
+/// state is in memory whatever loops do, and unrolled ones only take registers from the rest: walkers, of 420 fields,
+/// spilled seven times as much.
+template <class E>
+inline constexpr int kFieldsAtATime = E::template State<float>::kFields <= 128 ? E::template State<float>::kFields : 1;
+
 // An inactive lane steps too, and what it does takes time: collisions from a state of zeros took a pack twice as long
 // as sixteen environments. So it steps the last active environment once more, from the same numbers.
 
@@ -66,7 +72,7 @@ template <class E, class B>
 PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride, int first, typename B::Lane lane,
                                 typename E::template State<typename B::Real>& to) {
   FieldArray<E, typename B::Real> row;
-  PERILUNE_UNROLL_ON_GPU
+  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
   for (int i = 0; i < row.kFields; ++i) {
     row.at[i] = block.load_repeated(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane);
   }
@@ -76,7 +82,7 @@ template <class E, class B>
 PERILUNE_DEVICE void store_state(const B& block, const typename E::template State<typename B::Real>& from,
                                  float* fields, int stride, int first, typename B::Lane lane) {
   const FieldArray<E, typename B::Real> row(from);
-  PERILUNE_UNROLL_ON_GPU
+  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
   for (int i = 0; i < row.kFields; ++i) {
     block.store(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane, row.at[i]);
   }
@@ -122,7 +128,7 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
                                   typename E::template State<Real>& state) {
   const FieldArray<E, Real> from(fresh);
   FieldArray<E, Real> to(state);
-  PERILUNE_UNROLL_ON_GPU
+  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
   for (int i = 0; i < to.kFields; ++i) to.at[i] = select(mask, from.at[i], to.at[i]);
   to.copy_to(state);
 }

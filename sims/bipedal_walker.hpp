@@ -97,7 +97,7 @@ PERILUNE_HD Motors<Real> motors_of(const N (&action)[4]) {
 
 /// How far each ray gets from `origin` until it meets the ground, as a part of its length; 1: it does not.
 template <class Real>
-PERILUNE_OUTLINED_ON_CPU void cast_rays(const World<Real>& world, Vec2<Real> origin, Real* fractions) {
+PERILUNE_OUTLINED void cast_rays(const World<Real>& world, Vec2<Real> origin, Real* fractions) {
   using N = Number<Real>;
   const Real zero(0.0f), one(1.0f);
   Vec2<Real> ray[kRays];
@@ -237,7 +237,7 @@ struct BipedalWalker {
   static constexpr std::array<const char*, 420> kFieldNames = pointers(kNames);
 
   template <class Real, class Rng>
-  PERILUNE_OUTLINED_ON_CPU static State<Real> reset(const Params&, Rng& rng) {
+  PERILUNE_OUTLINED static State<Real> reset(const Params&, Rng& rng) {
     using N = Number<Real>;
     State<Real> state{};
     walker::draw_ground<Real>(rng, state.world.heights);
@@ -286,8 +286,7 @@ struct BipedalWalker {
  private:
   /// A step with a force along x (N) on the hull. The reward is the way forward, less for a tilted hull and for torque.
   template <class Real>
-  PERILUNE_OUTLINED_ON_CPU static Outcome<Real> advance(State<Real>& state, const Number<Real> (&action)[4],
-                                                        Real force) {
+  PERILUNE_OUTLINED static Outcome<Real> advance(State<Real>& state, const Number<Real> (&action)[4], Real force) {
     using N = Number<Real>;
     walker::World<Real>& world = state.world;
     const walker::Motors<Real> motors = walker::motors_of<Real>(action);
