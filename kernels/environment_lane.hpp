@@ -58,11 +58,23 @@ struct FieldArray {
   }
 };
 
-/// How many fields loops take at a time on a GPU: all of those that registers have room for. Of more than that the
-/// state is in memory whatever loops do, and unrolled ones only take registers from the rest: walkers, of 420 fields,
-/// spilled seven times as much.
+/// Whether a thread of a GPU has its state in registers. Of more fields the state is in memory whatever loops do, and
+/// unrolled ones only take registers from the rest: walkers, of 420 fields, spilled seven times as much.
 template <class E>
-inline constexpr int kFieldsAtATime = E::template State<float>::kFields <= 128 ? E::template State<float>::kFields : 1;
+inline constexpr bool kStateInRegisters = E::template State<float>::kFields <= 128;
+
+/// f(number) of all of a state's fields.
+template <class E, class F>
+PERILUNE_DEVICE void each_field(F&& f) {
+  constexpr int kFields = E::template State<float>::kFields;
+  if constexpr (kStateInRegisters<E>) {
+    PERILUNE_UNROLL_ON_GPU
+    for (int i = 0; i < kFields; ++i) f(i);
+  } else {
+    PERILUNE_ROLLED
+    for (int i = 0; i < kFields; ++i) f(i);
+  }
+}
 
 // An inactive lane steps too, and what it does takes time: collisions from a state of zeros took a pack twice as long
 // as sixteen environments. So it steps the last active environment once more, from the same numbers.
@@ -72,20 +84,18 @@ template <class E, class B>
 PERILUNE_DEVICE void load_state(const B& block, const float* fields, int stride, int first, typename B::Lane lane,
                                 typename E::template State<typename B::Real>& to) {
   FieldArray<E, typename B::Real> row;
-  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
-  for (int i = 0; i < row.kFields; ++i) {
+  each_field<E>([&](int i) PERILUNE_INLINED {
     row.at[i] = block.load_repeated(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane);
-  }
+  });
   row.copy_to(to);
 }
 template <class E, class B>
 PERILUNE_DEVICE void store_state(const B& block, const typename E::template State<typename B::Real>& from,
                                  float* fields, int stride, int first, typename B::Lane lane) {
   const FieldArray<E, typename B::Real> row(from);
-  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
-  for (int i = 0; i < row.kFields; ++i) {
+  each_field<E>([&](int i) PERILUNE_INLINED {
     block.store(fields + static_cast<std::ptrdiff_t>(i) * stride + first, lane, row.at[i]);
-  }
+  });
 }
 
 template <class E, class B>
@@ -128,8 +138,7 @@ PERILUNE_DEVICE void select_state(Mask<Real> mask, const typename E::template St
                                   typename E::template State<Real>& state) {
   const FieldArray<E, Real> from(fresh);
   FieldArray<E, Real> to(state);
-  PERILUNE_UNROLL_ON_GPU_BY(kFieldsAtATime<E>)
-  for (int i = 0; i < to.kFields; ++i) to.at[i] = select(mask, from.at[i], to.at[i]);
+  each_field<E>([&](int i) PERILUNE_INLINED { to.at[i] = select(mask, from.at[i], to.at[i]); });
   to.copy_to(state);
 }
 

@@ -76,10 +76,10 @@ struct Rollout {
   static constexpr Grid kGrid = Grid::kEnvironments;
   using Environment = E;
   /// Whether a machine may give each network a team of threads. Narrower networks are a small part of a step, as all
-  /// are of one of bodies or of an uneven environment, which is spread over more blocks; at width 128 each team would
-  /// need block storage for a layer.
+  /// are of one whose state is in memory or of an uneven environment, which is spread over more blocks; at width 128
+  /// each team would need block storage for a layer.
   template <Precision P>
-  static constexpr bool kHasTeams = P != Precision::kFp32&& Width == 64 && E::kBodies == 0 && !UnevenEnv<E>;
+  static constexpr bool kHasTeams = P != Precision::kFp32&& Width == 64 && kStateInRegisters<E> && !UnevenEnv<E>;
 
   template <class B>
   using Actor = Mlp<B, E::kObsDim, Width, kPolicyOutputs<E>>;

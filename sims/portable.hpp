@@ -57,14 +57,11 @@
 #endif
 
 // PERILUNE_UNROLL_ON_GPU: a loop over what a GPU has in registers, and a CPU in memory; compilers for CPUs take long
-// over them. PERILUNE_UNROLL_ON_GPU_BY(rounds): so many of its rounds at a time; 1 leaves it a loop.
+// over them.
 #if defined(__CUDA_ARCH__)
 #define PERILUNE_UNROLL_ON_GPU _Pragma("unroll")
-#define PERILUNE_UNROLL_ON_GPU_BY(rounds) PERILUNE_PRAGMA(unroll(rounds))
-#define PERILUNE_PRAGMA(text) _Pragma(#text)
 #else
 #define PERILUNE_UNROLL_ON_GPU
-#define PERILUNE_UNROLL_ON_GPU_BY(rounds)
 #endif
 
 // PERILUNE_UNROLL: a loop whose rounds must lie one after the other, for arrays to be registers. Defined empty from

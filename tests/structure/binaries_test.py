@@ -71,7 +71,7 @@ EXCUSED = {
     "lunar::World<": "the same: its solver is a function of its own, for the time that compilers take",
     "Update<Interface<8, Discrete<4> >, 64, 2>": "networks of the landers in bf16: nine words, for a third block",
     "BipedalWalker": "420 fields, 200 of them heights that a lane looks up by number",
-    "walker::World<": "the same: five bodies, four joints and up to twenty contacts are gone through by number",
+    "walker::": "the same: five bodies, four joints, up to twenty contacts and the heights are gone through by number",
     "Update<Interface<24, Box<4> >, 64,": "the walker's networks in tf32 and bf16: up to 60 words, for a third block",
     "Rollout<CartPole, ": "in fp32 a word or two, since networks may normalise what they are given",
     "<LanderWith<": "29 fields beside a network's tile: a few bytes over the budget of 128 registers",
