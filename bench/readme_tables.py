@@ -181,9 +181,10 @@ def modules_table(result):
         f"The solver's modules on random inputs beside those of Box2D {result['box2d']}, which computes in float32 "
         "with the C library's sine (`tests/gymnasium/modules.py --output bench/results/modules.json`): the largest "
         "difference in units in the last place of a number, or of 1 where it is smaller, and the share of results "
-        "without any. With the C library's sine there is none, but where two pairs of features are equally near to "
-        "the last bit and Box2D's search for an impact begins with the other one. Ours has the same bits on every "
-        "machine and may be off by a unit, which cancellation and thresholds enlarge:\n\n"
+        "without any. With the C library's sine there is none, but of some impacts: any distance within a quarter of "
+        "the linear slop is one, and where Box2D's step-by-step search goes by other features than ours, it stops at "
+        "another such distance. Our sine has the same bits on every machine and may be off by a unit, which "
+        "cancellation and thresholds enlarge:\n\n"
         "| module | in Box2D | inputs | with the C library's sine | with our sine |\n|---|---|---|---|---|\n"
     )
     rows = result["rows"]

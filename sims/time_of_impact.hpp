@@ -3,7 +3,8 @@
 // axis between them until it is at the target distance, find the closest features there, and so on.
 //
 // Where Box2D searches for the closest features step by step (GJK), all are tried here, which suits
-// lanes that must do the same things; the features, and so the times, are the same.
+// lanes that must do the same things. The features, and so the times, are the same but of a few in
+// 10^5 impacts, where others are nearly as near (tests/gymnasium/modules.py).
 #pragma once
 
 #include "sims/contact.hpp"

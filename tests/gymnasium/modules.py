@@ -67,9 +67,9 @@ MODULES = {
     "impacts": Module("a step of a body that meets an edge on its way", "b2World::SolveTOI", BODY),
 }
 MASS = Module("shapes, masses and inertias", "b2PolygonShape, b2Body", [])  # constants
-# Where two pairs of features are equally near but for rounding (a vertex next to a side's end, parallel sides), the
-# step-by-step search of Box2D may take the other one than ours, which tries all. Both find an impact within its
-# tolerance of a millimetre. Elsewhere all rows are the same.
+# Any distance within a quarter of the linear slop is an impact. Where several pairs of features are nearly as near (a
+# vertex next to a side's end, parallel sides), Box2D's step-by-step search may go by another one than ours, which tries
+# all, and stop at another such distance. Elsewhere all rows are the same.
 LEAST_SAME = {"impact": 0.9999, "impacts": 0.9999}
 BODILESS = {"joint_velocity", "joint_position"}  # random masses, no shape
 
